@@ -1,0 +1,47 @@
+package inbox
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+)
+
+// IDLength is the length of an event id in characters.
+const IDLength = 48
+
+// TaskKey returns the 64-bit key under which an inbox may index a task's
+// events: the first eight bytes of the SHA-256 of the task id, big-endian.
+func TaskKey(taskID string) uint64 {
+	sum := sha256.Sum256([]byte(taskID))
+	return binary.BigEndian.Uint64(sum[:])
+}
+
+// NewID makes an event's id from its task and its canonical content: 48
+// lower-case hexadecimal digits, the first 16 of which are the TaskKey and the
+// other 32 the first half of the content's SHA-256. Leading with the task's key
+// lets an inbox find an event by its id through the one index that it keeps.
+func NewID(taskID string, canonical []byte) string {
+	var raw [IDLength / 2]byte
+	binary.BigEndian.PutUint64(raw[:8], TaskKey(taskID))
+	sum := sha256.Sum256(canonical)
+	copy(raw[8:], sum[:])
+	return hex.EncodeToString(raw[:])
+}
+
+// ParseID returns the bytes of an id that NewID made, the first eight of which
+// are its task's key. Anything else is an error that says what an id looks like.
+func ParseID(id string) (raw [IDLength / 2]byte, err error) {
+	if len(id) != IDLength {
+		return raw, fmt.Errorf("event id has %d characters; it must have %d hexadecimal digits", len(id), IDLength)
+	}
+	for i := range len(id) {
+		if c := id[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return raw, fmt.Errorf("event id has %q at position %d; it must be %d lower-case hexadecimal digits", c, i, IDLength)
+		}
+	}
+	if _, err := hex.Decode(raw[:], []byte(id)); err != nil {
+		return raw, fmt.Errorf("event id: %w", err)
+	}
+	return raw, nil
+}

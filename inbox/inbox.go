@@ -1,0 +1,340 @@
+// Package inbox says what a store of events must do for the gateway: take an
+// event durably, hand it out for delivery in the order of its task, remember
+// what became of it, and keep aside what could not be read as a callback.
+//
+// It knows nothing of HTTP or Caddy. Implementations live below caddymodule/
+// and all pass the suite in inboxtest.
+package inbox
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Errors that an Inbox returns, wrapped with what happened. Tell them apart
+// with errors.Is.
+var (
+	// ErrFull says that the inbox has reached its size limit or its disk is
+	// full. Nothing was stored; it may work again later without a restart.
+	ErrFull = errors.New("inbox is full")
+
+	// ErrClosed says that the inbox was closed. Nothing was stored.
+	ErrClosed = errors.New("inbox is closed")
+
+	// ErrNotFound says that no event or quarantined callback has that id.
+	ErrNotFound = errors.New("not found in the inbox")
+
+	// ErrState says that an event is not in a state that allows the call,
+	// such as a replay of an event that is still pending.
+	ErrState = errors.New("event is not in a state that allows this")
+)
+
+// Status is the state of a Fotor task as its callback tells it.
+type Status uint8
+
+// The states of a task, with Fotor's own numbers.
+const (
+	InProgress Status = 0
+	Completed  Status = 1
+	Failed     Status = 2
+)
+
+// Final reports whether the task will not move any more.
+func (s Status) Final() bool { return s != InProgress }
+
+// String returns "in_progress", "completed" or "failed".
+func (s Status) String() string {
+	switch s {
+	case InProgress:
+		return "in_progress"
+	case Completed:
+		return "completed"
+	case Failed:
+		return "failed"
+	default:
+		return "unknown"
+	}
+}
+
+// State is where an event stands on its way to the upstream.
+type State uint8
+
+// The states of an event. Pending is the only one that is not an end.
+const (
+	Pending    State = iota // accepted; waits for an attempt, a retry or an earlier event of its task
+	Delivered               // taken by the upstream
+	Superseded              // an in-progress notice that came due after its task's final event was accepted
+	Dead                    // given up; stays until it is replayed or purged
+)
+
+// States lists every state, for callers that report on each.
+var States = [...]State{Pending, Delivered, Superseded, Dead}
+
+// String returns the state's name in lower case.
+func (s State) String() string {
+	switch s {
+	case Pending:
+		return "pending"
+	case Delivered:
+		return "delivered"
+	case Superseded:
+		return "superseded"
+	case Dead:
+		return "dead"
+	default:
+		return "unknown"
+	}
+}
+
+// Event is an accepted callback in its normalized form. It does not change
+// once it is made.
+type Event struct {
+	// ID is the event's identity for ever, made by NewID: equal content, equal id.
+	ID string
+
+	// TaskID is the Fotor task that the event is about. Not empty.
+	TaskID string
+
+	// Type is the task's type, such as "avatar". Not empty.
+	Type string
+
+	// Status is the task's state that the event tells.
+	Status Status
+
+	// ReceivedAt is when the callback arrived, in UTC, to the microsecond.
+	ReceivedAt time.Time
+
+	// Body is the event as JSON: what the upstream gets, byte for byte.
+	Body []byte
+}
+
+// Lease is the right to make one delivery attempt. It lasts until it is
+// settled, or until the inbox that gave it is closed or its process dies: then
+// the event comes back and the attempt does not count.
+type Lease struct {
+	Event *Event
+
+	// Attempt is the number of this attempt: 1 for the first. Attempts that
+	// were handed back unspent are not counted.
+	Attempt int
+
+	// Ref is the inbox's own handle of the leased event.
+	Ref int64
+}
+
+// Verdict is what becomes of an event after an attempt.
+type Verdict uint8
+
+// The verdicts.
+const (
+	// Deliver ends the event as Delivered.
+	Deliver Verdict = iota + 1
+
+	// Retry counts the attempt and makes the event due again at Outcome.Due.
+	// An in-progress event whose task's final event has been accepted in the
+	// meantime ends as Superseded instead.
+	Retry
+
+	// GiveUp counts the attempt and ends the event as Dead.
+	GiveUp
+
+	// Release hands the lease back unspent: the attempt does not count and
+	// leaves no record. The event is due again at Outcome.Due, at once if
+	// that is zero. As with Retry, it may end as Superseded instead.
+	Release
+)
+
+// Outcome settles one lease.
+type Outcome struct {
+	Lease   *Lease
+	Verdict Verdict
+
+	// Due is when the event may be leased again; for Retry and Release.
+	Due time.Time
+
+	// Attempt is the record of the attempt, kept with the event; for all
+	// verdicts but Release.
+	Attempt Attempt
+}
+
+// Attempt is the record of one delivery attempt.
+type Attempt struct {
+	// At is when the attempt began.
+	At time.Time
+
+	// Duration is how long it took.
+	Duration time.Duration
+
+	// Status is the HTTP status of the upstream's answer, 0 if there was none.
+	Status int
+
+	// Reason says why the attempt failed, in at most MaxReason bytes of UTF-8;
+	// empty for a delivery.
+	Reason string
+}
+
+// MaxReason is the length in bytes to which an Inbox cuts an Attempt's Reason.
+const MaxReason = 1024
+
+// Record is an event with what became of it.
+type Record struct {
+	Event *Event
+	State State
+
+	// Attempts counts the attempts that were made and not handed back.
+	Attempts int
+
+	// Due is when the next attempt may begin. It is zero for an event that is
+	// not pending, or is due now, or waits for an earlier event of its task.
+	Due time.Time
+
+	// SettledAt is when the event reached its end; zero while it is pending.
+	SettledAt time.Time
+
+	// Last is the last attempt that counted; its At is zero if there was none.
+	Last Attempt
+}
+
+// Filter chooses events. A zero field does not restrict.
+type Filter struct {
+	// States lists the wanted states; empty means every state.
+	States []State
+
+	TaskID string
+	Type   string
+
+	// Since and Until bound ReceivedAt: Since <= ReceivedAt < Until.
+	Since, Until time.Time
+}
+
+// Page is one step through a list.
+type Page struct {
+	// Cursor is where to go on, from an earlier answer; "" is the beginning.
+	Cursor string
+
+	// Limit is the largest number of rows wanted, 1 to 1000; 0 means 100.
+	Limit int
+}
+
+// Stats is a summary that is cheap to ask for at any size of the inbox.
+type Stats struct {
+	// Events counts the events by state, indexed by State.
+	Events [len(States)]int64
+
+	// OldestPending is ReceivedAt of the oldest pending event; zero if none.
+	OldestPending time.Time
+
+	// Quarantined counts the callbacks in quarantine.
+	Quarantined int64
+
+	// Bytes is the room that the inbox takes on disk.
+	Bytes int64
+
+	// MaxBytes is the size at which the inbox is full; 0 if it has no limit.
+	MaxBytes int64
+}
+
+// Suspect is a callback from a whitelisted address that failed validation.
+type Suspect struct {
+	// ID is given by the inbox when it is put, in order of arrival.
+	ID int64
+
+	ReceivedAt time.Time
+	SourceIP   string
+
+	// Status is the HTTP status that the caller was answered: 400 or 422.
+	Status int
+
+	// Problems is the JSON array of problems that the caller was answered.
+	Problems []byte
+
+	// Body is the body exactly as it arrived.
+	Body []byte
+}
+
+// Inbox is a durable store of events for one gateway handler. Its methods may
+// be called from any number of goroutines.
+type Inbox interface {
+	// Put stores the event and returns once it is on stable storage, or
+	// returns an error and has stored nothing that will ever be leased. It
+	// reports a duplicate, and stores nothing, if an event with the same id
+	// was put before and has not been removed since.
+	//
+	// When ctx ends first, Put returns its error and the event may or may not
+	// have been stored.
+	Put(ctx context.Context, e *Event) (duplicate bool, err error)
+
+	// Lease waits until at least one event is due, then returns at least one
+	// and at most max leases. No event is leased twice at a time, and none
+	// while an earlier event of its task is pending: a task's events are
+	// leased in the order in which they were put. An in-progress event of a
+	// task whose final event was accepted is never leased: it ends as
+	// Superseded. Tasks do not wait for each other. Among events that are
+	// due, those that were never leased come in order of arrival.
+	//
+	// It returns ctx's error once ctx is done, and ErrClosed once the inbox is
+	// closed. Lease may be called by one goroutine at a time.
+	Lease(ctx context.Context, max int) ([]*Lease, error)
+
+	// Settle ends leases and returns once that is on stable storage. On an
+	// error none of them is settled and it may be called again. An outcome
+	// whose lease is not held is an error that names it; the others are
+	// settled all the same.
+	Settle(ctx context.Context, outcomes ...Outcome) error
+
+	// Get returns the event and all of its recorded attempts, oldest first,
+	// or ErrNotFound.
+	Get(ctx context.Context, id string) (*Record, []Attempt, error)
+
+	// List returns the events that fit the filter, newest first, and the
+	// cursor of the next page, "" at the end. A page may hold fewer rows than
+	// its limit, or none, though more follow. A cursor that List did not give
+	// is an error.
+	List(ctx context.Context, f Filter, p Page) (records []*Record, next string, err error)
+
+	// Replay makes a delivered, superseded or dead event pending and due at
+	// once, its attempts counted from 1 again. It returns ErrNotFound, or
+	// ErrState for an event that is pending.
+	Replay(ctx context.Context, id string) error
+
+	// Purge removes an event for good, pending or not. It returns ErrNotFound,
+	// or ErrState for an event that is leased.
+	Purge(ctx context.Context, id string) error
+
+	// Stats returns a summary. It does not wait for writes.
+	Stats(ctx context.Context) (Stats, error)
+
+	// Quarantine keeps a suspect durably and sets its ID. Beyond the limit of
+	// the inbox's Policy the oldest goes out. With a limit of 0 it is dropped.
+	Quarantine(ctx context.Context, s *Suspect) error
+
+	// Suspects lists quarantined callbacks, newest first, like List.
+	Suspects(ctx context.Context, p Page) (suspects []*Suspect, next string, err error)
+
+	// Suspect returns one quarantined callback, or ErrNotFound.
+	Suspect(ctx context.Context, id int64) (*Suspect, error)
+
+	// Unquarantine removes one quarantined callback, or returns ErrNotFound.
+	// Putting the event that it became comes first, so that a crash between
+	// the two duplicates rather than loses.
+	Unquarantine(ctx context.Context, id int64) error
+
+	// SetPolicy replaces the policy; it holds from then on, also for what is
+	// stored already.
+	SetPolicy(p Policy)
+
+	// Close gives every lease back and releases what the inbox holds. Calls
+	// under way return, calls after it get ErrClosed. It may be called again.
+	Close() error
+}
+
+// Policy is what an inbox is told about how long to keep things.
+type Policy struct {
+	// Keep is how long delivered and superseded events stay, counted from
+	// their end, for dedupe and inspection. Pending and dead ones stay.
+	Keep time.Duration
+
+	// Quarantine is the largest number of callbacks in quarantine; 0 keeps none.
+	Quarantine int
+}
