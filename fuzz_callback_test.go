@@ -1,0 +1,143 @@
+package fotorwebhook
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/stretchr/testify/require"
+)
+
+// hugeExponent finds numbers that the schema library would write out digit by
+// digit to compare them.
+var hugeExponent = regexp.MustCompile(`[eE][+-]?[0-9]{4,}`)
+
+// FuzzParseCallback feeds ParseCallback anything. It must not panic, must agree
+// with the schemas, and what it accepts must have the same id however it is
+// written.
+func FuzzParseCallback(f *testing.F) {
+	for _, kind := range []string{"valid", "invalid"} {
+		entries, err := os.ReadDir(filepath.Join(callbackSamples, kind))
+		require.NoError(f, err)
+		for _, entry := range entries {
+			f.Add(readFile(f, callbackSamples, kind, entry.Name()))
+		}
+	}
+	f.Add([]byte(callbackWith(`"x":[1e400,-0,9007199254740993,0.1000000000000000000001,1E-999999999999999999999]`)))
+	f.Add([]byte(callbackWith(`"resultUrl":"http://u%40:p@[2001:db8::1.2.3.4]:80/a%20b?c#d"`)))
+
+	all := loadSchemas(f)
+	f.Fuzz(func(t *testing.T, body []byte) {
+		original := slices.Clone(body)
+		callback, err := ParseCallback(body)
+		require.Equal(t, original, body, "the body was changed")
+		if err != nil {
+			requireGoodError(t, body, err)
+		}
+		var invalid *InvalidError
+		if notJSON := errors.As(err, &invalid) && invalid.Status == http.StatusBadRequest; !notJSON && !hugeExponent.Match(body) {
+			all.requireAgreement(t, body)
+		}
+		if err != nil {
+			return
+		}
+		event := callback.Event(sampleTime, sampleSource)
+		require.True(t, jsontext.Value(event.Body).IsValid(), "%s", event.Body)
+		require.NoError(t, validate(all.event, event.Body))
+
+		again, err := ParseCallback(body)
+		require.NoError(t, err)
+		require.Equal(t, event, again.Event(sampleTime, sampleSource))
+		for _, spelling := range respell(t, body) {
+			same, err := ParseCallback(spelling)
+			require.NoError(t, err, "%s", spelling)
+			require.Equal(t, callback.id, same.id, "%s", spelling)
+		}
+	})
+}
+
+// requireGoodError holds an error to what InvalidError promises.
+func requireGoodError(t *testing.T, body []byte, err error) {
+	t.Helper()
+	var invalid *InvalidError
+	require.ErrorAs(t, err, &invalid)
+	require.NotEmpty(t, invalid.Problems)
+	require.LessOrEqual(t, len(invalid.Problems), maxProblems+9)
+	require.True(t, slices.IsSorted(pointers(invalid.Problems)))
+	for _, p := range invalid.Problems {
+		require.True(t, jsontext.Pointer(p.Pointer).IsValid(), "%q", p.Pointer)
+		require.LessOrEqual(t, len(p.Pointer), maxPointer)
+		require.NotEmpty(t, p.Detail)
+		require.LessOrEqual(t, len(p.Detail), maxDetail)
+		require.True(t, utf8.ValidString(p.Detail))
+	}
+	switch invalid.Status {
+	case http.StatusBadRequest:
+		require.Len(t, invalid.Problems, 1)
+	case http.StatusUnprocessableEntity:
+		require.True(t, jsontext.Value(body).IsValid(), "JSON, but not a callback")
+	default:
+		require.Fail(t, "status is neither 400 nor 422", "%d", invalid.Status)
+	}
+}
+
+// respell writes a JSON text in other ways.
+func respell(t *testing.T, body []byte) [][]byte {
+	t.Helper()
+	spaced := jsontext.Value(slices.Clone(body))
+	require.NoError(t, spaced.Indent(jsontext.SpaceAfterComma(true)))
+	sorted := jsontext.Value(slices.Clone(body))
+	require.NoError(t, sorted.Canonicalize(jsontext.CanonicalizeRawInts(false), jsontext.CanonicalizeRawFloats(false)))
+	return [][]byte{spaced, sorted, []byte(shuffled(t, body))}
+}
+
+// shuffled writes a JSON text with each object's members in reverse, each
+// string escaped, and each number with an exponent.
+func shuffled(t *testing.T, value jsontext.Value) string {
+	t.Helper()
+	dec := jsontext.NewDecoder(strings.NewReader(string(value)))
+	switch kind := dec.PeekKind(); kind {
+	case jsontext.KindBeginObject, jsontext.KindBeginArray:
+		_, err := dec.ReadToken()
+		require.NoError(t, err)
+		var parts []string
+		for k := dec.PeekKind(); k != jsontext.KindEndObject && k != jsontext.KindEndArray; k = dec.PeekKind() {
+			v, err := dec.ReadValue()
+			require.NoError(t, err)
+			part := shuffled(t, v.Clone())
+			if kind == jsontext.KindBeginObject {
+				v, err := dec.ReadValue()
+				require.NoError(t, err)
+				part += ":" + shuffled(t, v.Clone())
+			}
+			parts = append(parts, part)
+		}
+		if kind == jsontext.KindBeginArray {
+			return "[" + strings.Join(parts, ",") + "]"
+		}
+		slices.Reverse(parts)
+		return "{" + strings.Join(parts, ",") + "}"
+	case jsontext.KindString:
+		s, err := jsontext.AppendUnquote(nil, value)
+		require.NoError(t, err)
+		var b strings.Builder
+		for _, unit := range utf16.Encode([]rune(string(s))) {
+			fmt.Fprintf(&b, `\u%04x`, unit)
+		}
+		return `"` + b.String() + `"`
+	case jsontext.KindNumber:
+		if text := strings.TrimSpace(string(value)); !strings.ContainsAny(text, ".eE") {
+			return text + ".0E+0"
+		}
+	}
+	return string(value)
+}

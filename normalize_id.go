@@ -1,0 +1,207 @@
+package fotorwebhook
+
+import (
+	"bytes"
+	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// The id of an event comes from its callback's canonical form, RFC 8785, with
+// one difference. RFC 8785 takes every number for a float64, so it writes
+// 9007199254740993 as 9007199254740992 and 1e400 as the largest float64: two
+// callbacks that differ only there would get one id, and the second would be
+// dropped as a repeat. So a number whose RFC 8785 form is another decimal
+// number keeps all of its digits, in a form of its own: 9007199254740993e0.
+// Equal numbers have one form however they are spelled, different ones never.
+
+// plainDigits is the length of an integer up to which its digits are its
+// RFC 8785 form: 999,999,999,999,999 is below 2^53.
+const plainDigits = 15
+
+// maxFloatDigits is the largest number of digits, zeros at either end not
+// counted, that the RFC 8785 form of a number has.
+const maxFloatDigits = 17
+
+// canonicalize sorts members, removes white space and unescapes strings as in
+// RFC 8785. Numbers are left to appendExactNumbers. Names were found to be
+// unique by the parser.
+func canonicalize(v *[]byte) error {
+	value := jsontext.Value(*v)
+	err := value.Canonicalize(
+		jsontext.CanonicalizeRawInts(false),
+		jsontext.CanonicalizeRawFloats(false),
+		jsontext.AllowDuplicateNames(true),
+	)
+	*v = value
+	return err
+}
+
+// appendExactNumbers appends a valid JSON text with each number in its
+// canonical form, and returns how deep its objects and arrays are nested.
+func appendExactNumbers(dst, src []byte) (_ []byte, depth int) {
+	var level, copied int
+	for i := 0; i < len(src); {
+		switch c := src[i]; {
+		case c == '"':
+			i = endOfString(src, i)
+		case c == '-' || '0' <= c && c <= '9':
+			end := endOfNumber(src, i)
+			if number := src[i:end]; !isPlain(number) {
+				dst = appendNumber(append(dst, src[copied:i]...), number)
+				copied = end
+			}
+			i = end
+		case c == '{' || c == '[':
+			level++
+			depth = max(depth, level)
+			i++
+		case c == '}' || c == ']':
+			level--
+			i++
+		default:
+			i++
+		}
+	}
+	return append(dst, src[copied:]...), depth
+}
+
+// endOfString returns the index behind the string that begins at src[i].
+func endOfString(src []byte, i int) int {
+	for i++; ; i++ {
+		i += bytes.IndexByte(src[i:], '"')
+		escapes := 0
+		for src[i-1-escapes] == '\\' {
+			escapes++
+		}
+		if escapes%2 == 0 {
+			return i + 1
+		}
+	}
+}
+
+// endOfNumber returns the index behind the number that begins at src[i].
+func endOfNumber(src []byte, i int) int {
+	for ; i < len(src); i++ {
+		switch c := src[i]; {
+		case '0' <= c && c <= '9', c == '-', c == '+', c == '.', c == 'e', c == 'E':
+		default:
+			return i
+		}
+	}
+	return i
+}
+
+// isPlain reports whether the number is in its canonical form for sure.
+func isPlain(number []byte) bool {
+	if len(number) > plainDigits || number[0] == '-' {
+		return false
+	}
+	return bytes.IndexFunc(number, func(r rune) bool { return r < '0' || r > '9' }) < 0
+}
+
+// appendNumber appends the canonical form of a JSON number.
+func appendNumber(dst, number []byte) []byte {
+	var room [64]byte
+	d, ok := parseDecimal(room[:0], number)
+	switch {
+	case !ok:
+		return append(dst, number...)
+	case len(d.digits) == 0:
+		return append(dst, '0')
+	}
+	var room2 [64]byte
+	exact := appendDecimal(room2[:0], d)
+	if len(d.digits) > maxFloatDigits {
+		return append(dst, exact...)
+	}
+	f, err := strconv.ParseFloat(string(exact), 64)
+	if err != nil {
+		return append(dst, exact...) // out of range, the only error there can be
+	}
+	before := len(dst)
+	dst = jsontext.AppendFloat(dst, f, 64)
+	var room3 [64]byte
+	if written, ok := parseDecimal(room3[:0], dst[before:]); ok && written.equal(d) {
+		return dst
+	}
+	return append(dst[:before], exact...)
+}
+
+// decimal is the number digits × 10^exponent, negative or not. Its digits
+// neither begin nor end with 0; zero has none, no sign and no exponent.
+type decimal struct {
+	negative bool
+	digits   []byte
+	exponent int64
+}
+
+func (d decimal) equal(e decimal) bool {
+	return d.negative == e.negative && d.exponent == e.exponent && bytes.Equal(d.digits, e.digits)
+}
+
+func appendDecimal(dst []byte, d decimal) []byte {
+	if d.negative {
+		dst = append(dst, '-')
+	}
+	dst = append(append(dst, d.digits...), 'e')
+	return strconv.AppendInt(dst, d.exponent, 10)
+}
+
+// maxExponentDigits keeps exponents, with the number of digits added, within an
+// int64.
+const maxExponentDigits = 18
+
+// parseDecimal reads a valid JSON number, using room for its digits. It is not
+// ok if the exponent has more than 18 digits: such numbers stay as they are
+// spelled, so equal ones may differ in form, but different ones still do.
+func parseDecimal(room, number []byte) (d decimal, ok bool) {
+	mantissa, exponent := number, []byte(nil)
+	if i := bytes.IndexAny(number, "eE"); i >= 0 {
+		mantissa, exponent = number[:i], number[i+1:]
+	}
+	if mantissa[0] == '-' {
+		d.negative, mantissa = true, mantissa[1:]
+	}
+	whole, fraction, _ := bytes.Cut(mantissa, []byte("."))
+	digits := bytes.TrimLeft(append(append(room, whole...), fraction...), "0")
+	d.digits = bytes.TrimRight(digits, "0")
+	if len(d.digits) == 0 {
+		return decimal{}, true
+	}
+	e, ok := parseExponent(exponent)
+	d.exponent = e - int64(len(fraction)) + int64(len(digits)-len(d.digits))
+	return d, ok
+}
+
+func parseExponent(s []byte) (e int64, ok bool) {
+	if len(s) == 0 {
+		return 0, true
+	}
+	negative := s[0] == '-'
+	digits := bytes.TrimLeft(bytes.TrimLeft(s, "+-"), "0")
+	if len(digits) > maxExponentDigits {
+		return 0, false
+	}
+	for _, c := range digits {
+		e = e*10 + int64(c-'0')
+	}
+	if negative {
+		e = -e
+	}
+	return e, true
+}
+
+// equalsDigit reports whether a JSON number equals the integer of this one
+// digit, however it is spelled.
+func equalsDigit(number []byte, digit byte) bool {
+	if len(number) == 1 {
+		return number[0] == digit
+	}
+	var room [64]byte
+	d, ok := parseDecimal(room[:0], number)
+	if digit == '0' {
+		return ok && len(d.digits) == 0
+	}
+	return ok && !d.negative && d.exponent == 0 && len(d.digits) == 1 && d.digits[0] == digit
+}

@@ -1,0 +1,211 @@
+package fotorwebhook
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+const (
+	// maxDepth is how deep a callback's objects and arrays may be nested, the
+	// document itself being the first level. The event holds undocumented
+	// members one level deeper, and common receivers read no deeper than 512
+	// (PHP) or about 1000 (Python, SQLite). It also bounds the time that a
+	// hostile body takes to be put into canonical form, which grows with the
+	// depth times the length.
+	maxDepth = 500
+
+	// maxProblems bounds the problems that are listed within avatarResult.
+	// The document's own members, a handful, are always listed.
+	maxProblems = 100
+
+	// maxPointer and maxDetail bound the texts of a problem, in bytes.
+	maxPointer = 256
+	maxDetail  = 200
+)
+
+// Problem is one thing wrong with a callback.
+type Problem struct {
+	// Pointer is the JSON Pointer (RFC 6901) of the value that is wrong or
+	// missing; "" is the whole document.
+	Pointer string `json:"pointer"`
+
+	// Detail says what is wrong and what is expected, in at most 200 bytes.
+	// Of the body it repeats at most a few offending characters, escaped.
+	Detail string `json:"detail"`
+}
+
+// InvalidError says why a body is not a callback.
+type InvalidError struct {
+	// Status is 400 for a body that is not JSON, or 422 for JSON that is not a
+	// callback.
+	Status int
+
+	// Problems lists everything that is wrong at once, at least one, in byte
+	// order of their pointers. Of the problems within avatarResult it lists the
+	// first 100; a problem with the pointer "" then says how many there are
+	// beyond. A body that is not JSON has one problem.
+	Problems []Problem
+}
+
+// Error names the status and the first problems.
+func (e *InvalidError) Error() string {
+	const shown = 3
+	var b strings.Builder
+	if e.Status == http.StatusBadRequest {
+		b.WriteString("body is not JSON")
+	} else {
+		b.WriteString("body is not a Fotor callback")
+	}
+	for i, p := range e.Problems[:min(shown, len(e.Problems))] {
+		b.WriteString([]string{": ", "; "}[min(i, 1)])
+		if p.Pointer != "" {
+			fmt.Fprintf(&b, "%q ", p.Pointer)
+		}
+		b.WriteString(p.Detail)
+	}
+	if more := len(e.Problems) - shown; more > 0 {
+		fmt.Fprintf(&b, "; and %d more", more)
+	}
+	return b.String()
+}
+
+// Callback is a body that has been found to be a Fotor callback. It refers to
+// the body's bytes.
+type Callback struct {
+	// TaskID and Type are not empty, but may hold any other text, control
+	// characters included.
+	TaskID, Type string
+	Status       inbox.Status
+
+	id   string // the event's
+	size int    // the body's
+
+	taskID, taskType jsonString
+	businessID       jsonString
+	resultURL        jsonString
+	avatars          []avatar
+	hsfw, nsfw       optionalBool
+	extra            []member
+}
+
+// jsonString is a string as JSON in its shortest spelling, quotation marks included;
+// nil if it is absent.
+type jsonString []byte
+
+var emptyString = jsonString(`""`)
+
+// avatar is an element of avatarResult: what one template made.
+type avatar struct {
+	templateID jsonString
+	images     []avatarImage
+	extra      []member
+}
+
+type avatarImage struct {
+	id, url    jsonString
+	hsfw, nsfw optionalBool
+	extra      []member
+}
+
+// member is an undocumented member of an object as it arrived: its name with
+// quotation marks, its value with whatever white space is inside.
+type member struct{ name, value []byte }
+
+// optionalBool is a boolean that may be absent.
+type optionalBool uint8
+
+const (
+	boolAbsent optionalBool = iota
+	boolFalse
+	boolTrue
+	boolUnusable // of another type, which is a problem on record
+)
+
+// ParseCallback reads a callback in Fotor's documented format. It accepts
+// exactly what schema/callback.schema.json accepts, provided that the body is
+// I-JSON (RFC 7493: one document, UTF-8, no lone surrogates, no name twice in an
+// object) and nested at most 500 levels deep. What is wrong with any other body
+// is an *InvalidError.
+//
+// The callback refers to the body, which must not change until the last use of
+// the callback.
+func ParseCallback(body []byte) (*Callback, error) {
+	p := newParser(body)
+	defer p.free()
+
+	if err := p.document(); err != nil {
+		return nil, notJSON(err)
+	}
+	canonical, depth := appendExactNumbers(p.scratch[:0], body)
+	p.scratch = canonical
+	if depth > maxDepth {
+		return nil, notJSON(fmt.Errorf("nested %d levels deep; at most %d are read", depth, maxDepth))
+	}
+	if len(p.problems) > 0 {
+		return nil, p.invalid()
+	}
+	if err := canonicalize(&canonical); err != nil {
+		return nil, notJSON(err)
+	}
+	p.scratch = canonical
+	p.c.size = len(body)
+	p.c.id = inbox.NewID(p.c.TaskID, canonical)
+	return p.c, nil
+}
+
+// invalid reports the recorded problems as an error.
+func (p *callbackParser) invalid() *InvalidError {
+	if p.unlisted > 0 {
+		p.add("", fmt.Sprintf("has %d more problems within avatarResult, which are not listed", p.unlisted))
+	}
+	slices.SortStableFunc(p.problems, func(a, b Problem) int { return cmp.Compare(a.Pointer, b.Pointer) })
+	return &InvalidError{Status: http.StatusUnprocessableEntity, Problems: p.problems}
+}
+
+// notJSON makes the error for a body that is not one I-JSON document. Only a
+// repeated name has a place that can be pointed to; what else is wrong with the
+// syntax makes every place behind it doubtful, so its byte offset must do.
+func notJSON(err error) *InvalidError {
+	problem := Problem{Detail: err.Error()}
+	var syntax *jsontext.SyntacticError
+	switch {
+	case errors.Is(err, jsontext.ErrDuplicateName) && errors.As(err, &syntax):
+		problem.Pointer = boundPointer(syntax.JSONPointer)
+		problem.Detail = fmt.Sprintf("is the second member of this name in its object, at byte offset %d", syntax.ByteOffset)
+		if problem.Pointer != string(syntax.JSONPointer) {
+			problem.Detail = fmt.Sprintf("holds an object with two members of the same name, the second at byte offset %d", syntax.ByteOffset)
+		}
+	case errors.Is(err, io.ErrUnexpectedEOF) && errors.As(err, &syntax):
+		problem.Detail = fmt.Sprintf("unexpected end in the middle of a value at byte offset %d", syntax.ByteOffset)
+	case errors.As(err, &syntax):
+		problem.Detail = fmt.Sprintf("%v at byte offset %d", syntax.Err, syntax.ByteOffset)
+	}
+	problem.Detail = boundText(problem.Detail, maxDetail)
+	return &InvalidError{Status: http.StatusBadRequest, Problems: []Problem{problem}}
+}
+
+// boundPointer returns p, or if that is too long the pointer of the nearest
+// value around it that is not.
+func boundPointer(p jsontext.Pointer) string {
+	for len(p) > maxPointer {
+		p = p.Parent()
+	}
+	return string(p)
+}
+
+// boundText cuts s to at most limit bytes of valid UTF-8.
+func boundText(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	return strings.ToValidUTF8(s[:limit], "")
+}

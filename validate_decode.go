@@ -1,0 +1,322 @@
+package fotorwebhook
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"sync"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// maxPooledBody is the longest body whose parser is used again: a parser grows
+// with what it reads, and a rare giant should not stay in memory.
+const maxPooledBody = 64 << 10
+
+// usualAvatars is the number of templates for which there is room at first.
+const usualAvatars = 4
+
+// The documented members.
+const (
+	nameTaskID     = "taskId"
+	nameStatus     = "status"
+	nameType       = "type"
+	nameBusinessID = "businessId"
+	nameResultURL  = "resultUrl"
+	nameAvatars    = "avatarResult"
+	nameTemplateID = "templateId"
+	nameImages     = "images"
+	nameImageID    = "id"
+	nameImageURL   = "url"
+	nameHsfw       = "hasHsfw"
+	nameNsfw       = "hasNsfw" // what hasHsfw was surely meant to be called; taken as that
+)
+
+const detailRequired = "is required"
+
+// callbackParser reads one body in a single pass. Its methods return an error only if
+// the body is not JSON; what else is wrong they record as problems and read on.
+type callbackParser struct {
+	body []byte
+	src  bytes.Buffer
+	dec  *jsontext.Decoder
+	c    *Callback
+
+	// statusSeen is whether there is a status, be it unusable.
+	statusSeen bool
+
+	// template and image are where in avatarResult the parser is; -1 outside.
+	template, image int
+
+	// problems are those found; the callback is of no use once there is one.
+	problems []Problem
+	unlisted int // problems beyond maxProblems
+
+	scratch []byte // for the canonical form
+}
+
+var parsers = sync.Pool{New: func() any {
+	p := new(callbackParser)
+	p.dec = jsontext.NewDecoder(&p.src)
+	return p
+}}
+
+func newParser(body []byte) *callbackParser {
+	p := parsers.Get().(*callbackParser)
+	p.body, p.src = body, *bytes.NewBuffer(body)
+	p.dec.Reset(&p.src)
+	p.c = new(Callback)
+	p.statusSeen, p.template, p.image = false, -1, -1
+	return p
+}
+
+// free makes the parser available again, without anything of the body.
+func (p *callbackParser) free() {
+	if len(p.body) > maxPooledBody {
+		return
+	}
+	p.body, p.src, p.c = nil, bytes.Buffer{}, nil
+	p.problems, p.unlisted = nil, 0
+	p.dec.Reset(&p.src)
+	parsers.Put(p)
+}
+
+// document reads the whole body.
+func (p *callbackParser) document() error {
+	switch kind := p.dec.PeekKind(); kind {
+	case jsontext.KindBeginObject:
+		if err := p.callback(); err != nil {
+			return err
+		}
+	default:
+		if _, err := p.value(); errors.Is(err, io.EOF) {
+			return errors.New("empty; a JSON object is expected")
+		} else if err != nil {
+			return err
+		}
+		p.add("", "must be an object, not "+kindName(kind))
+	}
+	end := p.dec.InputOffset()
+	switch _, err := p.dec.ReadToken(); {
+	case err == nil:
+		return fmt.Errorf("more than one JSON value; the first ends at byte offset %d", end)
+	case !errors.Is(err, io.EOF):
+		return err
+	}
+	return nil
+}
+
+func (p *callbackParser) callback() error {
+	if err := p.object(p.c, &p.c.extra); err != nil {
+		return err
+	}
+	p.require(nameTaskID, p.c.taskID != nil)
+	p.require(nameStatus, p.statusSeen)
+	p.require(nameType, p.c.taskType != nil)
+	if len(p.problems) > 0 {
+		return nil
+	}
+	taskID, err := unquote(p.c.taskID)
+	if err != nil {
+		return err
+	}
+	taskType, err := unquote(p.c.taskType)
+	p.c.TaskID, p.c.Type = string(taskID), string(taskType)
+	return err
+}
+
+// memberReader reads the documented members of one kind of object.
+type memberReader interface {
+	// member reads the value of the member of this name and reports whether
+	// the name is documented; otherwise it reads nothing.
+	member(p *callbackParser, name []byte) (documented bool, err error)
+}
+
+func (c *Callback) member(p *callbackParser, name []byte) (documented bool, err error) {
+	switch string(name) {
+	case nameTaskID:
+		c.taskID, err = p.text(nameTaskID, true)
+	case nameStatus:
+		c.Status, err = p.status()
+	case nameType:
+		c.taskType, err = p.text(nameType, true)
+	case nameBusinessID:
+		c.businessID, err = p.text(nameBusinessID, false)
+	case nameResultURL:
+		c.resultURL, err = p.url(nameResultURL, true)
+	case nameAvatars:
+		err = p.array(nameAvatars, &p.template, (*callbackParser).avatarElement)
+	case nameHsfw:
+		c.hsfw, err = p.flag(nameHsfw)
+	case nameNsfw:
+		c.nsfw, err = p.flag(nameNsfw)
+	default:
+		return false, nil
+	}
+	return true, err
+}
+
+func (p *callbackParser) avatarElement() error {
+	if len(p.problems) > 0 {
+		p.c.avatars = p.c.avatars[:0]
+	}
+	if p.c.avatars == nil {
+		p.c.avatars = make([]avatar, 0, usualAvatars)
+	}
+	p.c.avatars = append(p.c.avatars, avatar{})
+	a := &p.c.avatars[len(p.c.avatars)-1]
+	if err := p.object(a, &a.extra); err != nil {
+		return err
+	}
+	p.require(nameTemplateID, a.templateID != nil)
+	return nil
+}
+
+func (a *avatar) member(p *callbackParser, name []byte) (documented bool, err error) {
+	switch string(name) {
+	case nameTemplateID:
+		a.templateID, err = p.text(nameTemplateID, true)
+	case nameImages:
+		err = p.array(nameImages, &p.image, (*callbackParser).imageElement)
+	default:
+		return false, nil
+	}
+	return true, err
+}
+
+func (p *callbackParser) imageElement() error {
+	a := &p.c.avatars[len(p.c.avatars)-1]
+	if len(p.problems) > 0 {
+		a.images = a.images[:0]
+	}
+	a.images = append(a.images, avatarImage{})
+	i := &a.images[len(a.images)-1]
+	if err := p.object(i, &i.extra); err != nil {
+		return err
+	}
+	p.require(nameImageID, i.id != nil)
+	p.require(nameImageURL, i.url != nil)
+	p.require(nameHsfw, i.hsfw != boolAbsent || i.nsfw != boolAbsent)
+	return nil
+}
+
+func (i *avatarImage) member(p *callbackParser, name []byte) (documented bool, err error) {
+	switch string(name) {
+	case nameImageID:
+		i.id, err = p.text(nameImageID, true)
+	case nameImageURL:
+		i.url, err = p.url(nameImageURL, false)
+	case nameHsfw:
+		i.hsfw, err = p.flag(nameHsfw)
+	case nameNsfw:
+		i.nsfw, err = p.flag(nameNsfw)
+	default:
+		return false, nil
+	}
+	return true, err
+}
+
+// object reads an object, which the decoder must find next, and appends its
+// undocumented members to extra.
+func (p *callbackParser) object(r memberReader, extra *[]member) error {
+	if _, err := p.dec.ReadToken(); err != nil {
+		return err
+	}
+	for p.dec.PeekKind() != jsontext.KindEndObject {
+		quoted, err := p.value()
+		if err != nil {
+			return err
+		}
+		name, err := unquote(quoted)
+		if err != nil {
+			return err
+		}
+		documented, err := r.member(p, name)
+		if err != nil {
+			return err
+		}
+		if documented {
+			continue
+		}
+		value, err := p.value()
+		if err != nil {
+			return err
+		}
+		*extra = append(*extra, member{quoted, value})
+	}
+	_, err := p.dec.ReadToken()
+	return err
+}
+
+// array reads an optional array of objects with element, keeping its place in
+// index.
+func (p *callbackParser) array(name string, index *int, element func(*callbackParser) error) error {
+	switch kind := p.dec.PeekKind(); kind {
+	case jsontext.KindBeginArray:
+	case jsontext.KindNull:
+		return p.skip()
+	default:
+		return p.wrongType(name, "an array", kind)
+	}
+	if _, err := p.dec.ReadToken(); err != nil {
+		return err
+	}
+	for *index = 0; p.dec.PeekKind() != jsontext.KindEndArray; *index++ {
+		var err error
+		if kind := p.dec.PeekKind(); kind == jsontext.KindBeginObject {
+			err = element(p)
+		} else {
+			err = p.wrongType("", "an object", kind)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	*index = -1
+	_, err := p.dec.ReadToken()
+	return err
+}
+
+// value reads the next value, or an object member's name, and returns its
+// bytes in the body. Unlike the decoder's own, they stay valid.
+func (p *callbackParser) value() ([]byte, error) {
+	v, err := p.dec.ReadValue()
+	if err != nil {
+		return nil, err
+	}
+	end := int(p.dec.InputOffset())
+	return p.body[end-len(v) : end : end], nil
+}
+
+func (p *callbackParser) skip() error {
+	_, err := p.dec.ReadToken()
+	return err
+}
+
+func (p *callbackParser) require(name string, present bool) {
+	if !present {
+		p.add(name, detailRequired)
+	}
+}
+
+// add records a problem with the member of this name of the object that is
+// being read, or with that object itself if the name is "".
+func (p *callbackParser) add(name, detail string) {
+	if p.template >= 0 && len(p.problems) >= maxProblems {
+		p.unlisted++
+		return
+	}
+	var pointer []byte
+	if p.template >= 0 {
+		pointer = strconv.AppendInt(append(pointer, "/"+nameAvatars+"/"...), int64(p.template), 10)
+	}
+	if p.image >= 0 {
+		pointer = strconv.AppendInt(append(pointer, "/"+nameImages+"/"...), int64(p.image), 10)
+	}
+	if name != "" {
+		pointer = append(append(pointer, '/'), name...)
+	}
+	p.problems = append(p.problems, Problem{Pointer: string(pointer), Detail: detail})
+}

@@ -1,0 +1,135 @@
+package fotorwebhook
+
+import (
+	"bytes"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// text reads an optional string. It returns nil if that is absent, and
+// something else if it is of another type, which is a problem on record.
+func (p *callbackParser) text(name string, notEmpty bool) (jsonString, error) {
+	switch kind := p.dec.PeekKind(); kind {
+	case jsontext.KindString:
+	case jsontext.KindNull:
+		return nil, p.skip()
+	default:
+		return emptyString, p.wrongType(name, "a string", kind)
+	}
+	s, err := p.value()
+	if err != nil {
+		return nil, err
+	}
+	if bytes.IndexByte(s, '\\') >= 0 {
+		if s, err = requote(s); err != nil {
+			return nil, err
+		}
+	}
+	if notEmpty && len(s) == len(emptyString) {
+		p.add(name, "must not be empty")
+	}
+	return s, nil
+}
+
+// url reads an optional string that is a URL or, if that counts as absent, "".
+func (p *callbackParser) url(name string, emptyIsAbsent bool) (jsonString, error) {
+	s, err := p.text(name, !emptyIsAbsent)
+	switch {
+	case err != nil || s == nil:
+	case len(s) == len(emptyString):
+		if emptyIsAbsent {
+			s = nil
+		}
+	default:
+		var u []byte
+		if u, err = unquote(s); err == nil && !isResultURL(u) {
+			p.add(name, "must be an absolute http or https URL with a host")
+		}
+	}
+	return s, err
+}
+
+// flag reads an optional boolean.
+func (p *callbackParser) flag(name string) (optionalBool, error) {
+	switch kind := p.dec.PeekKind(); kind {
+	case jsontext.KindTrue:
+		return boolTrue, p.skip()
+	case jsontext.KindFalse:
+		return boolFalse, p.skip()
+	case jsontext.KindNull:
+		return boolAbsent, p.skip()
+	default:
+		return boolUnusable, p.wrongType(name, "a boolean", kind)
+	}
+}
+
+// status reads the task's status. If that is not one, which is a problem on
+// record, it returns any.
+func (p *callbackParser) status() (inbox.Status, error) {
+	const expected = "must be the integer 0 (in progress), 1 (completed) or 2 (failed)"
+	kind := p.dec.PeekKind()
+	if kind == jsontext.KindNull {
+		return 0, p.skip()
+	}
+	p.statusSeen = true
+	literal, err := p.value()
+	switch {
+	case err != nil:
+		return 0, err
+	case kind != jsontext.KindNumber:
+		p.add(nameStatus, expected+", not "+kindName(kind))
+		return 0, nil
+	}
+	for s := inbox.InProgress; s <= inbox.Failed; s++ {
+		if equalsDigit(literal, byte('0'+s)) {
+			return s, nil
+		}
+	}
+	p.add(nameStatus, expected)
+	return 0, nil
+}
+
+// wrongType reads a value that is not of the type that its member must have.
+func (p *callbackParser) wrongType(name, expected string, kind jsontext.Kind) error {
+	_, err := p.value()
+	if err == nil {
+		p.add(name, "must be "+expected+", not "+kindName(kind))
+	}
+	return err
+}
+
+// unquote returns the text of a JSON string: part of it, unless it has escapes.
+func unquote(quoted []byte) ([]byte, error) {
+	if bytes.IndexByte(quoted, '\\') < 0 {
+		return quoted[1 : len(quoted)-1], nil
+	}
+	return jsontext.AppendUnquote(nil, quoted)
+}
+
+// requote gives a JSON string its shortest spelling, that of RFC 8785.
+func requote(quoted []byte) ([]byte, error) {
+	s, err := jsontext.AppendUnquote(nil, quoted)
+	if err != nil {
+		return nil, err
+	}
+	return jsontext.AppendQuote(make([]byte, 0, len(quoted)), s)
+}
+
+func kindName(kind jsontext.Kind) string {
+	switch kind {
+	case jsontext.KindNull:
+		return "null"
+	case jsontext.KindTrue, jsontext.KindFalse:
+		return "a boolean"
+	case jsontext.KindString:
+		return "a string"
+	case jsontext.KindNumber:
+		return "a number"
+	case jsontext.KindBeginObject:
+		return "an object"
+	default: // the end of an object or array is a syntax error, found before
+		return "an array"
+	}
+}
