@@ -1,0 +1,209 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// How long Stop waits beyond its context.
+const (
+	cancelGrace = 5 * time.Second // for attempts to notice that they are cancelled
+	settleGrace = 5 * time.Second // for the last outcomes to be settled
+)
+
+// Dispatcher delivers the events of one inbox. Its goroutines are one that
+// leases, one that settles, and one for each attempt that may be under way.
+type Dispatcher struct {
+	in inbox.Inbox
+
+	mu       sync.Mutex
+	settings *Settings
+	hold     hold
+	queue    fifo            // leased, not yet attempted
+	outcomes []inbox.Outcome // attempted, not yet taken by the settler
+	settling int             // outcomes that the settler has taken
+	workers  int
+	started  bool
+	stopping bool
+	notices  []notice           // for the Observer, in order
+	recall   context.CancelFunc // ends the Lease under way
+
+	work  *sync.Cond    // the queue has grown, or a worker may have to end
+	lease chan struct{} // something changed that the leaser may wait for
+	ready chan struct{} // outcomes has grown
+
+	quit    chan struct{} // closed when Stop begins
+	drained chan struct{} // closed when no more outcomes come
+	settled chan struct{} // closed when the settler has ended
+	tasks   sync.WaitGroup
+
+	attempts       context.Context // parent of every attempt's
+	cancelAttempts context.CancelFunc
+	settles        context.Context // of every Settle
+	cancelSettles  context.CancelFunc
+
+	noticing sync.Mutex // keeps notices in order; taken before mu
+	stopOnce sync.Once
+	stopErr  error
+	lost     lost
+}
+
+// New makes a Dispatcher that does nothing until Start. The inbox remains the
+// caller's to close, after Stop.
+func New(in inbox.Inbox, s Settings) *Dispatcher {
+	d := &Dispatcher{
+		in:       in,
+		settings: s.withDefaults(),
+		lease:    make(chan struct{}, 1),
+		ready:    make(chan struct{}, 1),
+		quit:     make(chan struct{}),
+		drained:  make(chan struct{}),
+		settled:  make(chan struct{}),
+	}
+	d.hold = hold{max: d.settings.Max, random: rand.Float64}
+	d.work = sync.NewCond(&d.mu)
+	// No request and no config owns these: they end in Stop.
+	d.attempts, d.cancelAttempts = context.WithCancel(context.Background())
+	d.settles, d.cancelSettles = context.WithCancel(context.Background())
+	return d
+}
+
+// Start begins to deliver. It may be called once; after Stop it does nothing.
+func (d *Dispatcher) Start() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.started || d.stopping {
+		return
+	}
+	d.started = true
+	d.tasks.Go(d.leaseLoop)
+	go d.settleLoop()
+	d.grow()
+}
+
+// Use replaces the settings. Attempts that begin from now on use them; those
+// under way go on. If the destination is held, it is tried again at once, since
+// it may be another one now.
+func (d *Dispatcher) Use(s Settings) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.settings = s.withDefaults()
+	d.hold.renew(d.settings.Max, time.Now())
+	if d.started && !d.stopping {
+		d.grow()
+		d.handBack(d.settings.Concurrency)
+	}
+	d.work.Broadcast()
+	d.interrupt()
+}
+
+// Hold reports whether the destination is held, until when its present pause
+// lasts, and why.
+func (d *Dispatcher) Hold() (until time.Time, reason string, held bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.hold.until, d.hold.reason, d.hold.held
+}
+
+// Stop ends the dispatcher. It stops leasing at once, lets attempts under way
+// finish until ctx ends, then cancels them and hands back unspent what they
+// had. What was decided is settled even if ctx has ended, for up to 5 seconds.
+//
+// It returns when every goroutine has ended. An error says what could not be
+// settled, which comes back with the inbox's next opening and may be delivered
+// twice, or that an attempt ignored its cancellation for 5 seconds. Further
+// calls wait for the first and return its error.
+func (d *Dispatcher) Stop(ctx context.Context) error {
+	d.stopOnce.Do(func() { d.stopErr = d.stop(ctx) })
+	return d.stopErr
+}
+
+func (d *Dispatcher) stop(ctx context.Context) error {
+	d.mu.Lock()
+	d.stopping = true
+	started := d.started
+	d.handBack(0)
+	d.work.Broadcast()
+	d.interrupt()
+	d.mu.Unlock()
+	close(d.quit)
+	defer d.cancelAttempts()
+	defer d.cancelSettles()
+	if !started {
+		return nil
+	}
+	stuck := d.drain(ctx)
+	close(d.drained)
+	deadline := time.AfterFunc(settleGrace, d.cancelSettles)
+	defer deadline.Stop()
+	<-d.settled
+	return errors.Join(stuck, d.lost.err())
+}
+
+// drain waits for the leaser and the workers to end.
+func (d *Dispatcher) drain(ctx context.Context) error {
+	ended := make(chan struct{})
+	go func() {
+		d.tasks.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+	}
+	d.cancelAttempts()
+	grace := time.NewTimer(cancelGrace)
+	defer grace.Stop()
+	select {
+	case <-ended:
+		return nil
+	case <-grace.C:
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return fmt.Errorf("dispatch: %d workers still busy %s after their attempts were cancelled", d.workers, cancelGrace)
+	}
+}
+
+// grow starts the workers that are missing. Those too many end by themselves.
+func (d *Dispatcher) grow() {
+	for d.workers < d.settings.Concurrency {
+		d.workers++
+		d.tasks.Go(d.workLoop)
+	}
+}
+
+// handBack releases queued leases, the last ones first, until so many are left.
+func (d *Dispatcher) handBack(left int) {
+	for d.queue.len() > left {
+		d.settle(inbox.Outcome{Lease: d.queue.popLast(), Verdict: inbox.Release})
+	}
+}
+
+// settle gives an outcome to the settler.
+func (d *Dispatcher) settle(o inbox.Outcome) {
+	d.outcomes = append(d.outcomes, o)
+	wake(d.ready)
+}
+
+// interrupt makes the leaser look again at what it may do.
+func (d *Dispatcher) interrupt() {
+	if d.recall != nil {
+		d.recall()
+	}
+	wake(d.lease)
+}
+
+// wake leaves word for a goroutine that waits, or will wait, on ch.
+func wake(ch chan<- struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,304 @@
+package dispatch
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// The limits of a hold.
+const (
+	runLength    = 5           // trouble this many times in a row holds the destination,
+	runTasks     = 3           // if it met this many tasks or found it unreachable
+	firstPause   = time.Second // doubles with each failed probe
+	longestPause = time.Minute // unless the destination asks for more
+	maxPast      = 64          // spans kept for the age of events
+	maxAskers    = 16          // tasks remembered for asking alone
+	maxAside     = time.Second // how long a failed probe's event stands behind the others
+	maxReason    = 256         // bytes of a hold's reason
+	maxProbes    = 2           // one, and one of before a change of settings
+)
+
+// hold knows how the destination is, and says who may go there. It is a plain
+// state machine: every method is told the time, and none may be called by two
+// goroutines at once.
+type hold struct {
+	max    time.Duration  // longest pause that a destination may ask for
+	random func() float64 // in [0,1)
+
+	// era counts the ends of holds and the changes of settings. What an attempt
+	// of an earlier era brings says nothing of the destination as it is now.
+	era     uint64
+	healthy bool // it has answered, without trouble, since the dispatcher began
+	run     run
+
+	held    bool
+	asked   string // the task whose Retry-After holds it; "" for a run
+	reason  string
+	since   time.Time
+	until   time.Time // end of the pause: then one probe may go
+	failed  int       // probes that failed in this hold
+	probing bool      // a probe of this era is under way
+	probes  int       // probes under way, of earlier eras too
+
+	past   []span
+	askers []string
+}
+
+// run is an unbroken row of trouble.
+type run struct {
+	length      int
+	unreachable bool
+	tasks       []string // distinct, at most runTasks
+}
+
+func (r *run) add(task string, unreachable bool) {
+	r.length++
+	r.unreachable = r.unreachable || unreachable
+	if len(r.tasks) < runTasks && !slices.Contains(r.tasks, task) {
+		r.tasks = append(r.tasks, task)
+	}
+}
+
+// condemns reports whether the row is the destination's fault rather than that
+// of one event which it cannot digest.
+func (r *run) condemns() bool {
+	return r.length >= runLength && (r.unreachable || len(r.tasks) >= runTasks)
+}
+
+func (r *run) reset() { *r = run{tasks: r.tasks[:0]} }
+
+// span is a time in which the destination was held.
+type span struct{ from, to time.Time }
+
+// ticket is the permission to make one attempt.
+type ticket struct {
+	era   uint64
+	probe bool
+}
+
+// effect is what an attempt's result brings about.
+type effect struct {
+	release bool          // the event goes back unspent,
+	due     time.Time     // due then; zero means as the schedule says
+	began   bool          // the hold began
+	ended   bool          // the hold ended,
+	lasted  time.Duration // after that time
+}
+
+// enter asks for permission to make an attempt. While the destination is held
+// there is none, but for one probe at a time after each pause.
+func (h *hold) enter(now time.Time) (ticket, bool) {
+	if !h.held {
+		return ticket{era: h.era}, true
+	}
+	if !h.probeFree() || now.Before(h.until) {
+		return ticket{}, false
+	}
+	h.probing = true
+	h.probes++
+	return ticket{era: h.era, probe: true}, true
+}
+
+// probeFree reports whether a probe may go once the pause is over.
+func (h *hold) probeFree() bool { return !h.probing && h.probes < maxProbes }
+
+// leave gives a ticket back with what the attempt at an event of that task brought.
+func (h *hold) leave(t ticket, task string, r *Result, now time.Time) effect {
+	current := t.era == h.era
+	if t.probe {
+		h.probes--
+		h.probing = h.probing && !current
+	}
+	switch k := r.kind(); {
+	case k == cancelled:
+		return effect{}
+	case k == trouble && !current:
+		return h.stale(r, now)
+	case k == trouble && h.held:
+		return h.stillInTrouble(t, task, r, now)
+	case k == trouble:
+		return h.inTrouble(task, r, now)
+	case !current:
+		return effect{}
+	default:
+		return h.answered(t, task, k, now)
+	}
+}
+
+// stale judges trouble met by an attempt that was under way through the end of
+// a hold or a change of settings: it costs nothing and counts for nothing.
+func (h *hold) stale(r *Result, now time.Time) effect {
+	var due time.Time // as the schedule says
+	if h.held {
+		due = h.until
+	}
+	return effect{release: true, due: h.notBefore(due, r, now)}
+}
+
+// inTrouble judges trouble while the destination is not held.
+func (h *hold) inTrouble(task string, r *Result, now time.Time) effect {
+	if h.believes(task, r) {
+		h.begin(now, fmt.Sprintf("the upstream answered %d with Retry-After %s", r.Status, r.RetryAfter))
+		h.asked = task
+		h.until = now.Add(min(r.RetryAfter, h.max))
+		return effect{release: true, due: h.aside(now), began: true}
+	}
+	h.run.add(task, r.Unreachable || r.Status < 100)
+	if !h.run.condemns() {
+		return effect{}
+	}
+	h.begin(now, fmt.Sprintf("%d failures in a row, the last: %s", h.run.length, r.failure()))
+	h.until = now.Add(h.pause())
+	return effect{began: true}
+}
+
+// stillInTrouble judges trouble while the destination is held.
+func (h *hold) stillInTrouble(t ticket, task string, r *Result, now time.Time) effect {
+	asks := h.believes(task, r)
+	if asks {
+		h.asked = task
+		h.until = h.notBefore(h.until, r, now)
+	}
+	if !t.probe {
+		return effect{release: true, due: h.notBefore(h.until, r, now)}
+	}
+	h.failed++
+	if !asks {
+		h.until = now.Add(h.pause())
+	}
+	return effect{release: true, due: h.notBefore(h.aside(now), r, now)}
+}
+
+// believes reports whether the result asks for a pause of the destination. A
+// task whose pause others then showed to be needless is not believed again: it
+// may not hold them up every time it comes.
+func (h *hold) believes(task string, r *Result) bool {
+	return r.asksForPause() && !slices.Contains(h.askers, task)
+}
+
+// notBefore returns due, or the time that the result's Retry-After asks for if
+// that is later.
+func (h *hold) notBefore(due time.Time, r *Result, now time.Time) time.Time {
+	if r.RetryAfter <= 0 {
+		return due
+	}
+	if asked := now.Add(min(r.RetryAfter, h.max)); asked.After(due) {
+		return asked
+	}
+	return due
+}
+
+// answered judges an answer that is no trouble.
+func (h *hold) answered(t ticket, task string, k kind, now time.Time) effect {
+	if !h.held {
+		h.healthy = true
+		h.run.reset()
+		return effect{}
+	}
+	// What began before the hold may have been answered before the trouble, so
+	// only a success counts, and not against the destination's own word.
+	if !t.probe && (h.asked != "" || k != taken) {
+		return effect{}
+	}
+	h.end(task, now)
+	return effect{ended: true, lasted: now.Sub(h.since)}
+}
+
+func (h *hold) begin(now time.Time, reason string) {
+	h.held, h.asked, h.reason, h.since, h.failed = true, "", cut(reason, maxReason), now, 0
+	h.probing = false
+}
+
+func (h *hold) end(task string, now time.Time) {
+	if h.asked != "" && h.asked != task {
+		h.distrust(h.asked)
+	}
+	h.remember(h.span(now))
+	h.held, h.asked, h.reason, h.until = false, "", "", time.Time{}
+	h.probing = false
+	h.healthy = true
+	h.era++
+	h.run.reset()
+}
+
+// renew brings new settings, behind which may be another destination: it is
+// tried at once, and what is under way to the old one has no say any more.
+func (h *hold) renew(longest time.Duration, now time.Time) {
+	h.max = longest
+	h.era++
+	h.run.reset()
+	h.askers = h.askers[:0]
+	h.probing = false
+	h.failed = 0
+	if h.held {
+		h.until = now
+	}
+}
+
+// pause returns how long to wait for the next probe: doubling, with equal jitter.
+func (h *hold) pause() time.Duration {
+	longest := min(longestPause, h.max)
+	if h.failed < 6 { // 2^6 s is beyond longestPause
+		longest = min(longest, firstPause<<h.failed)
+	}
+	half := longest / 2
+	return half + time.Duration(h.random()*float64(longest-half))
+}
+
+// aside returns when the event that met the trouble may come again: a little
+// after the next probe, so that another event, if one is due, is that probe.
+// Otherwise one event that the destination cannot digest would keep it held.
+func (h *hold) aside(now time.Time) time.Time {
+	return h.until.Add(min(h.until.Sub(now)/4, maxAside))
+}
+
+func (h *hold) distrust(task string) {
+	if slices.Contains(h.askers, task) {
+		return
+	}
+	if len(h.askers) == maxAskers {
+		h.askers = slices.Delete(h.askers, 0, 1)
+	}
+	h.askers = append(h.askers, task)
+}
+
+// span returns the present hold as far as it has come. One that began before
+// the destination ever answered has no beginning: it may be the rest of an
+// outage that the dispatcher before this one met.
+func (h *hold) span(now time.Time) span {
+	if !h.healthy {
+		return span{to: now}
+	}
+	return span{from: h.since, to: now}
+}
+
+// remember keeps a span. Beyond maxPast the two oldest become one, which is
+// generous to the events between them.
+func (h *hold) remember(s span) {
+	if len(h.past) == maxPast {
+		h.past[1].from = h.past[0].from
+		h.past = slices.Delete(h.past, 0, 1)
+	}
+	h.past = append(h.past, s)
+}
+
+// lived returns an event's age without the time in which the destination was held.
+func (h *hold) lived(received, now time.Time) time.Duration {
+	age := now.Sub(received)
+	for _, s := range h.past {
+		age -= s.overlap(received)
+	}
+	if h.held {
+		age -= h.span(now).overlap(received)
+	}
+	return age
+}
+
+// overlap returns how much of the span lies after t.
+func (s span) overlap(t time.Time) time.Duration {
+	if t.After(s.from) {
+		return max(s.to.Sub(t), 0)
+	}
+	return s.to.Sub(s.from)
+}

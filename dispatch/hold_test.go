@@ -1,0 +1,494 @@
+package dispatch
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+var epoch = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+// stage drives a hold by hand. Its pauses have no jitter: a probe may go after
+// 1, 2, 4 … seconds.
+type stage struct {
+	t *testing.T
+	hold
+	now time.Time
+}
+
+func newStage(t *testing.T) *stage {
+	t.Helper()
+	return &stage{t: t, hold: hold{max: time.Hour, random: func() float64 { return 1 }}, now: epoch}
+}
+
+func (s *stage) pass(d time.Duration) { s.now = s.now.Add(d) }
+
+func (s *stage) mustEnter() ticket {
+	s.t.Helper()
+	t, ok := s.enter(s.now)
+	require.True(s.t, ok, "no permission to attempt")
+	return t
+}
+
+func (s *stage) refused() {
+	s.t.Helper()
+	_, ok := s.enter(s.now)
+	require.False(s.t, ok, "permission to attempt while it should be held")
+}
+
+func (s *stage) meets(t ticket, task string, r Result) effect {
+	s.t.Helper()
+	return s.leave(t, task, &r, s.now)
+}
+
+// try makes an attempt that takes no time.
+func (s *stage) try(task string, r Result) effect {
+	s.t.Helper()
+	return s.meets(s.mustEnter(), task, r)
+}
+
+// fail brings the hold about by a run.
+func (s *stage) fail() {
+	s.t.Helper()
+	for i := range runLength {
+		require.Equal(s.t, i == runLength-1, s.try("a", down).began)
+	}
+	require.True(s.t, s.held)
+}
+
+func TestRunsThatHoldAndRunsThatDoNot(t *testing.T) {
+	busy := Result{Status: 429}
+	for _, c := range []struct {
+		name string
+		run  string // task and result, one after the other; 2* is twice
+		held bool
+	}{
+		{"four failures", "a:down b:down c:down d:down", false},
+		{"five times unreachable by one task", "5*a:down", true},
+		{"five 500 by one task", "5*a:sick", false},
+		{"twelve 500 by two tasks", strings.Repeat("a:sick b:sick ", 6), false},
+		{"five 500 by three tasks", "2*a:sick 2*b:sick c:sick", true},
+		{"five 500 by one, then two others", "5*a:sick b:sick c:sick", true},
+		{"one unreachable among 500s of one task", "2*a:sick a:down 2*a:sick", true},
+		{"five 429 without Retry-After by three", "3*a:busy b:busy c:busy", true},
+		{"broken by a success", "a:down b:down c:down d:down e:ok a:down", false},
+		{"broken by a refusal", "a:down b:down c:down d:down e:bad a:down", false},
+		{"broken by a 410", "a:down b:down c:down d:down e:gone a:down", false},
+		{"not broken by a cancellation", "a:down b:down c:down d:down e:cancelled a:down", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newStage(t)
+			var steps []string
+			for _, f := range strings.Fields(c.run) {
+				times := 1
+				if n, step, repeated := strings.Cut(f, "*"); repeated {
+					times, f = int(n[0]-'0'), step
+				}
+				steps = append(steps, slices.Repeat([]string{f}, times)...)
+			}
+			for i, step := range steps {
+				task, name, _ := strings.Cut(step, ":")
+				r := map[string]Result{
+					"ok": ok, "down": down, "sick": sick, "busy": busy,
+					"bad": {Status: 404}, "gone": {Status: 410}, "cancelled": {Cancelled: true},
+				}[name]
+				e := s.try(task, r)
+				assert.False(t, e.release, "what is counted is spent")
+				assert.Equal(t, c.held && i == len(steps)-1, e.began, "step %d", i)
+			}
+			assert.Equal(t, c.held, s.held)
+		})
+	}
+}
+
+func TestWhileHeldOneProbeGoesAtATimeAndPausesGrow(t *testing.T) {
+	s := newStage(t)
+	s.fail()
+	assert.Equal(t, "5 failures in a row, the last: connection refused", s.reason)
+	want := firstPause
+	for range 10 {
+		assert.Equal(t, s.now.Add(want), s.until)
+		s.refused()
+		s.pass(want - 1)
+		s.refused()
+		s.pass(1)
+		probe := s.mustEnter()
+		s.refused()
+		s.pass(time.Second)
+		s.refused()
+		e := s.meets(probe, "a", down)
+		assert.True(t, e.release, "a probe is not spent")
+		assert.False(t, e.began || e.ended)
+		assert.True(t, e.due.After(s.until), "another event goes first")
+		want = min(2*want, longestPause)
+	}
+	s.pass(longestPause)
+	e := s.try("a", ok)
+	assert.True(t, e.ended)
+	assert.Equal(t, s.now.Sub(epoch), e.lasted)
+	assert.False(t, s.held)
+	s.mustEnter()
+	s.mustEnter()
+}
+
+func TestPausesHaveEqualJitterAndObeyMax(t *testing.T) {
+	s := newStage(t)
+	s.random = func() float64 { return 0 }
+	s.fail()
+	assert.Equal(t, s.now.Add(firstPause/2), s.until)
+
+	s = newStage(t)
+	s.max = 100 * time.Millisecond
+	s.fail()
+	assert.Equal(t, s.now.Add(100*time.Millisecond), s.until)
+}
+
+func TestAnswersToAProbe(t *testing.T) {
+	for _, c := range []struct {
+		r     Result
+		ends  bool
+		pause time.Duration
+	}{
+		{Result{Status: 204}, true, 0},
+		{Result{Status: 302}, true, 0},
+		{Result{Status: 404}, true, 0},
+		{Result{Status: 410}, true, 0},
+		{Result{Status: 429}, false, 2 * time.Second},
+		{Result{Status: 500}, false, 2 * time.Second},
+		{Result{Status: 500, RetryAfter: time.Minute}, false, 2 * time.Second},
+		{Result{Status: 503, RetryAfter: 90 * time.Second}, false, 90 * time.Second},
+		{Result{Status: 429, RetryAfter: time.Millisecond}, false, time.Millisecond},
+		{Result{Status: 429, RetryAfter: 99 * time.Hour}, false, time.Hour},
+	} {
+		t.Run(fmt.Sprint(c.r.Status, " ", c.r.RetryAfter), func(t *testing.T) {
+			s := newStage(t)
+			s.fail()
+			s.pass(time.Second)
+			e := s.try("b", c.r)
+			assert.Equal(t, c.ends, e.ended)
+			assert.Equal(t, c.ends, !s.held)
+			assert.Equal(t, !c.ends, e.release)
+			if !c.ends {
+				assert.Equal(t, s.now.Add(c.pause), s.until)
+				assert.False(t, e.due.Before(s.now.Add(min(c.r.RetryAfter, time.Hour))), "the event itself waits as asked")
+			}
+		})
+	}
+}
+
+func TestRetryAfterHoldsAtOnce(t *testing.T) {
+	for _, status := range []int{429, 503} {
+		s := newStage(t)
+		e := s.try("a", Result{Status: status, RetryAfter: 30 * time.Second})
+		assert.True(t, e.began)
+		assert.True(t, e.release)
+		assert.True(t, e.due.After(s.until))
+		assert.Equal(t, s.now.Add(30*time.Second), s.until)
+		assert.Equal(t, fmt.Sprintf("the upstream answered %d with Retry-After 30s", status), s.reason)
+	}
+	s := newStage(t)
+	s.try("a", Result{Status: 503, RetryAfter: 99 * time.Hour})
+	assert.Equal(t, s.now.Add(time.Hour), s.until, "capped at max")
+
+	s = newStage(t)
+	assert.False(t, s.try("a", Result{Status: 500, RetryAfter: 30 * time.Second}).began, "only 429 and 503 hold")
+}
+
+func TestAttemptsUnderWayWhenTheHoldBegins(t *testing.T) {
+	t.Run("trouble is not spent", func(t *testing.T) {
+		s := newStage(t)
+		old := s.mustEnter()
+		s.fail()
+		assert.Equal(t, effect{release: true, due: s.until}, s.meets(old, "b", down))
+		assert.Equal(t, s.now.Add(firstPause), s.until, "nor does it lengthen the pause")
+	})
+	t.Run("a success ends a run's hold", func(t *testing.T) {
+		s := newStage(t)
+		old := s.mustEnter()
+		s.fail()
+		s.pass(time.Minute)
+		assert.Equal(t, effect{ended: true, lasted: time.Minute}, s.meets(old, "b", ok))
+		assert.False(t, s.held)
+	})
+	t.Run("a refusal does not", func(t *testing.T) {
+		s := newStage(t)
+		old := s.mustEnter()
+		s.fail()
+		assert.Equal(t, effect{}, s.meets(old, "b", Result{Status: 404}))
+		assert.True(t, s.held)
+	})
+	t.Run("a success does not end what the destination asked for", func(t *testing.T) {
+		s := newStage(t)
+		old := s.mustEnter()
+		s.try("a", Result{Status: 429, RetryAfter: time.Minute})
+		assert.Equal(t, effect{}, s.meets(old, "b", ok))
+		assert.True(t, s.held)
+	})
+	t.Run("a longer Retry-After lengthens the pause, a shorter one does not shorten it", func(t *testing.T) {
+		s := newStage(t)
+		long, short := s.mustEnter(), s.mustEnter()
+		s.fail()
+		assert.True(t, s.meets(long, "b", Result{Status: 503, RetryAfter: time.Minute}).release)
+		assert.Equal(t, s.now.Add(time.Minute), s.until)
+		s.meets(short, "c", Result{Status: 503, RetryAfter: time.Second})
+		assert.Equal(t, s.now.Add(time.Minute), s.until)
+	})
+	t.Run("trouble after the end counts for nothing", func(t *testing.T) {
+		s := newStage(t)
+		var old []ticket
+		for range 2 * runLength {
+			old = append(old, s.mustEnter())
+		}
+		s.fail()
+		s.pass(time.Second)
+		s.try("b", ok)
+		for _, o := range old {
+			assert.Equal(t, effect{release: true}, s.meets(o, "b", down))
+		}
+		assert.False(t, s.held)
+	})
+}
+
+func TestACancelledProbeChangesNothing(t *testing.T) {
+	s := newStage(t)
+	s.fail()
+	s.pass(time.Second)
+	until := s.until
+	assert.Equal(t, effect{}, s.try("a", Result{Cancelled: true}))
+	assert.Equal(t, until, s.until)
+	s.mustEnter()
+}
+
+func TestATaskThatAsksAlone(t *testing.T) {
+	busy := Result{Status: 429, RetryAfter: time.Minute}
+	s := newStage(t)
+	require.True(t, s.try("a", busy).began)
+	s.pass(time.Minute)
+	require.True(t, s.try("a", busy).release, "as a probe it is believed: nothing speaks against it")
+	assert.Equal(t, s.now.Add(time.Minute), s.until)
+	s.pass(time.Minute)
+	require.True(t, s.try("b", ok).ended)
+
+	assert.Equal(t, effect{}, s.try("a", busy), "others are served: it holds only itself, and is spent")
+	assert.False(t, s.held)
+	require.True(t, s.try("c", busy).began, "another is believed")
+	s.pass(time.Minute)
+	e := s.try("a", busy)
+	assert.Equal(t, s.now.Add(2*time.Second), s.until, "as a probe it no longer says how long")
+	assert.False(t, e.due.Before(s.now.Add(time.Minute)), "but waits that long itself")
+
+	for i := range 3 * maxAskers {
+		s.distrust(fmt.Sprint(i))
+		s.distrust(fmt.Sprint(i))
+	}
+	assert.Len(t, s.askers, maxAskers)
+}
+
+func TestATaskThatAskedAndWasServedIsStillBelieved(t *testing.T) {
+	busy := Result{Status: 429, RetryAfter: time.Minute}
+	s := newStage(t)
+	require.True(t, s.try("a", busy).began)
+	s.pass(time.Minute)
+	require.True(t, s.try("a", ok).ended)
+	assert.True(t, s.try("a", busy).began)
+}
+
+func TestNewSettingsAreTriedAtOnce(t *testing.T) {
+	s := newStage(t)
+	old := s.mustEnter()
+	s.try("a", Result{Status: 429, RetryAfter: time.Hour})
+	s.pass(time.Second)
+	s.refused()
+	s.renew(time.Minute, s.now)
+	assert.True(t, s.held)
+	probe := s.mustEnter()
+	s.refused()
+
+	assert.Equal(t, effect{}, s.meets(old, "b", ok), "the old destination does not speak for the new")
+	assert.True(t, s.held)
+	e := s.meets(probe, "a", down)
+	assert.Equal(t, effect{release: true, due: s.until.Add(500 * time.Millisecond)}, e)
+	assert.Equal(t, s.now.Add(2*time.Second), s.until, "pauses begin anew")
+}
+
+func TestAProbeOfOldSettingsDoesNotDelayTheNewOne(t *testing.T) {
+	s := newStage(t)
+	s.fail()
+	s.pass(time.Second)
+	first := s.mustEnter()
+	s.renew(time.Hour, s.now)
+	second := s.mustEnter()
+	s.renew(time.Hour, s.now)
+	s.refused()
+	assert.True(t, s.meets(first, "a", down).release, "not spent")
+	third := s.mustEnter()
+	assert.Equal(t, effect{}, s.meets(second, "a", ok), "the old destination does not speak for the new")
+	assert.True(t, s.meets(third, "a", ok).ended)
+	assert.Zero(t, s.probes)
+}
+
+func TestTroubleOfOldSettingsDoesNotHoldTheNew(t *testing.T) {
+	s := newStage(t)
+	var old []ticket
+	for range 2 * runLength {
+		old = append(old, s.mustEnter())
+	}
+	s.renew(time.Hour, s.now)
+	for _, o := range old {
+		assert.Equal(t, effect{release: true}, s.meets(o, "a", down))
+	}
+	late := s.mustEnter()
+	s.renew(time.Hour, s.now)
+	assert.Equal(t, effect{release: true, due: s.now.Add(time.Minute)}, s.meets(late, "a", Result{Status: 503, RetryAfter: time.Minute}))
+	assert.False(t, s.held)
+}
+
+func TestHeldTimeIsNotLived(t *testing.T) {
+	s := newStage(t)
+	s.try("a", ok)
+	early := s.now
+	s.pass(10 * time.Minute)
+	s.fail()
+	s.pass(time.Hour)
+	during := s.now
+	s.pass(time.Hour)
+	assert.Equal(t, 10*time.Minute, s.lived(early, s.now), "also before the hold ends")
+	assert.Equal(t, time.Duration(0), s.lived(during, s.now))
+	s.try("a", ok)
+	after := s.now
+	s.pass(5 * time.Minute)
+	s.fail()
+	s.pass(time.Hour)
+	s.try("a", ok)
+
+	assert.Equal(t, 15*time.Minute, s.lived(early, s.now))
+	assert.Equal(t, 5*time.Minute, s.lived(during, s.now))
+	assert.Equal(t, 5*time.Minute, s.lived(after, s.now))
+	assert.Equal(t, -time.Hour, s.lived(s.now.Add(time.Hour), s.now), "from a clock that was ahead")
+}
+
+func TestNothingIsLivedBeforeTheDestinationFirstAnswers(t *testing.T) {
+	s := newStage(t)
+	old := s.now.Add(-100 * 24 * time.Hour)
+	s.fail()
+	s.pass(time.Hour)
+	assert.Equal(t, time.Duration(0), s.lived(old, s.now))
+	s.try("a", ok)
+	s.pass(time.Minute)
+	assert.Equal(t, time.Minute, s.lived(old, s.now))
+}
+
+func TestManyHoldsAreRememberedInBoundedMemory(t *testing.T) {
+	s := newStage(t)
+	s.try("a", ok)
+	start := s.now
+	for range 3 * maxPast {
+		s.pass(time.Minute)
+		s.fail()
+		s.pass(time.Hour)
+		s.try("a", ok)
+	}
+	assert.Len(t, s.past, maxPast)
+	assert.Equal(t, maxPast*time.Minute, s.lived(start, s.now), "the oldest have grown together")
+	s.pass(time.Second)
+	recent := s.past[maxPast-2].to
+	assert.Equal(t, time.Minute+time.Second, s.lived(recent, s.now))
+}
+
+func TestAHoldsReasonIsBounded(t *testing.T) {
+	s := newStage(t)
+	for range runLength {
+		s.try("a", Result{Unreachable: true, Reason: strings.Repeat("x", 5000)})
+	}
+	assert.Len(t, s.reason, maxReason)
+}
+
+// Whatever happens in whatever order, the destination is never visited during
+// a pause nor by two probes at once, and no pause is longer than allowed.
+func TestAHoldIsNeverBroken(t *testing.T) {
+	results := []Result{
+		ok, down, sick,
+		{Status: 404},
+		{Status: 410},
+		{Status: 429},
+		{Cancelled: true},
+		{Status: 429, RetryAfter: time.Second},
+		{Status: 503, RetryAfter: time.Hour},
+		{Status: 500, RetryAfter: time.Hour},
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		random := rapid.SampledFrom([]float64{0, 0.5, 0.999}).Draw(t, "random")
+		h := hold{max: time.Minute, random: func() float64 { return random }}
+		now := epoch
+		var out []ticket
+		probes := func() (all, current int) {
+			for _, o := range out {
+				if o.probe {
+					all++
+					if o.era == h.era {
+						current++
+					}
+				}
+			}
+			return all, current
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"enter": func(t *rapid.T) {
+				held, until := h.held, h.until
+				tk, granted := h.enter(now)
+				if granted {
+					out = append(out, tk)
+				}
+				switch {
+				case !held && !granted:
+					t.Fatal("refused though not held")
+				case held && granted && now.Before(until):
+					t.Fatal("granted during the pause")
+				case granted && tk.probe != held:
+					t.Fatalf("probe: %t, held: %t", tk.probe, held)
+				}
+			},
+			"leave": func(t *rapid.T) {
+				if len(out) == 0 {
+					t.Skip("nobody is under way")
+				}
+				i := rapid.IntRange(0, len(out)-1).Draw(t, "which")
+				r := rapid.SampledFrom(results).Draw(t, "result")
+				held := h.held
+				e := h.leave(out[i], rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(t, "task"), &r, now)
+				out = append(out[:i], out[i+1:]...)
+				if e.began != (!held && h.held) || e.ended != (held && !h.held) {
+					t.Fatalf("held before: %t, after: %t, but %+v", held, h.held, e)
+				}
+				if held && !e.ended && r.kind() == trouble && !e.release {
+					t.Fatal("trouble during a hold was spent")
+				}
+				if e.release && r.kind() != trouble {
+					t.Fatal("an answer was handed back")
+				}
+			},
+			"pass": func(t *rapid.T) {
+				now = now.Add(time.Duration(rapid.Int64Range(0, int64(time.Minute)).Draw(t, "time")))
+			},
+			"renew": func(*rapid.T) { h.renew(time.Minute, now) },
+			"": func(t *rapid.T) {
+				all, current := probes()
+				if all > maxProbes || current > 1 {
+					t.Fatalf("%d probes under way, %d of this era", all, current)
+				}
+				if all != h.probes || h.probing != (current == 1) {
+					t.Fatalf("%d probes under way, %d of this era; the hold counts %d, %t", all, current, h.probes, h.probing)
+				}
+				if h.held && h.until.After(now.Add(time.Minute)) {
+					t.Fatalf("a pause of %s", h.until.Sub(now))
+				}
+			},
+		})
+	})
+}

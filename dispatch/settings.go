@@ -1,0 +1,126 @@
+// Package dispatch delivers what an inbox holds: it leases events, makes
+// attempts with a bounded pool of workers, and settles what became of them. It
+// keeps the retry schedule and holds a destination that is in trouble.
+//
+// It knows nothing of HTTP beyond status numbers; an Attempt does the work.
+package dispatch
+
+import (
+	"context"
+	"time"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// Attempt makes one delivery attempt. Its ctx ends after Settings.Timeout, with
+// context.DeadlineExceeded, or when Stop runs out of time, with
+// context.Canceled; it must return soon after that. A panic in it is an
+// unreachable destination.
+type Attempt func(ctx context.Context, l *inbox.Lease) Result
+
+// Result is what one attempt brought.
+type Result struct {
+	// Status is the HTTP status of the upstream's final answer; 0 if there was none.
+	Status int
+
+	// RetryAfter is how long the answer asks to wait; 0 if it does not ask.
+	RetryAfter time.Duration
+
+	// Unreachable says that there was no usable answer: dial, TLS, timeout,
+	// broken body, a panic on the way, or the gateway's own 502, 503 or 504. It
+	// takes precedence over Status: a 200 whose body broke off is no delivery.
+	Unreachable bool
+
+	// Cancelled says that the attempt ended because ctx was cancelled. Then it
+	// spends nothing. It counts only if the dispatcher did cancel it;
+	// otherwise the destination is taken as unreachable.
+	Cancelled bool
+
+	// Reason says why the attempt failed; ignored for a delivery.
+	Reason string
+}
+
+// Observer is told what happens. Its methods are called from the dispatcher's
+// goroutines, at the same time too, and must be quick. They may call Hold, but
+// neither Use nor Stop.
+type Observer interface {
+	// Attempted is called after each attempt, when its verdict is decided and
+	// before it is settled. due is when the event is due again: for a Retry or
+	// a Release; zero means at once.
+	Attempted(l *inbox.Lease, r Result, v inbox.Verdict, due time.Time, took time.Duration)
+
+	// Held is called once when a hold begins. until is the end of its first pause.
+	Held(until time.Time, reason string)
+
+	// Resumed is called once when a hold ends, after it lasted that long.
+	Resumed(after time.Duration)
+
+	// Trouble is called when the inbox cannot be read or settled; at most once
+	// in ten seconds for each of the two.
+	Trouble(err error)
+}
+
+// Settings are what a reload of the config may change.
+type Settings struct {
+	// Attempt makes the attempts. Required.
+	Attempt Attempt
+
+	// Concurrency is the largest number of attempts at once. Default: 32.
+	Concurrency int
+
+	// Timeout bounds one attempt. Default: 30s.
+	Timeout time.Duration
+
+	// First is the longest wait after an event's first attempt; it doubles
+	// with each further one. Default: 5s.
+	First time.Duration
+
+	// Max is the longest wait between two attempts, also where the upstream
+	// asks for more. Default: 1h. No less than First.
+	Max time.Duration
+
+	// GiveUp is the age at which an event whose attempts fail is dead. Time in
+	// which the destination was held does not count. Default: 72h.
+	GiveUp time.Duration
+
+	// Observer is told what happens. Default: nobody.
+	Observer Observer
+}
+
+// withDefaults returns the settings with every gap filled.
+func (s Settings) withDefaults() *Settings {
+	if s.Concurrency <= 0 {
+		s.Concurrency = 32
+	}
+	if s.Timeout <= 0 {
+		s.Timeout = 30 * time.Second
+	}
+	if s.First <= 0 {
+		s.First = 5 * time.Second
+	}
+	if s.Max <= 0 {
+		s.Max = time.Hour
+	}
+	s.Max = max(s.Max, s.First)
+	if s.GiveUp <= 0 {
+		s.GiveUp = 72 * time.Hour
+	}
+	if s.Observer == nil {
+		s.Observer = nobody{}
+	}
+	return &s
+}
+
+// backlog is the number of unsettled outcomes at which leasing waits.
+func (s *Settings) backlog() int { return max(16, 2*s.Concurrency) }
+
+// nobody is the Observer of those who have none.
+type nobody struct{}
+
+func (nobody) Attempted(*inbox.Lease, Result, inbox.Verdict, time.Time, time.Duration) {}
+func (nobody) Held(time.Time, string)                                                  {}
+func (nobody) Resumed(time.Duration)                                                   {}
+func (nobody) Trouble(error)                                                           {}
+
+// Interface guard
+var _ Observer = nobody{}

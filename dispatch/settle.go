@@ -1,0 +1,125 @@
+package dispatch
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// settleLoop settles what the workers decided, all that is ready at a time,
+// until no more comes.
+func (d *Dispatcher) settleLoop() {
+	defer close(d.settled)
+	var a alarm
+	var batch []inbox.Outcome
+	for {
+		last := d.awaitOutcomes()
+		batch = d.gather(batch)
+		switch {
+		case len(batch) > 0:
+			d.settleBatch(&a, batch)
+			d.settledBatch()
+		case last:
+			return
+		}
+	}
+}
+
+// awaitOutcomes waits until outcomes may be ready. It returns true if no more
+// than those will come.
+func (d *Dispatcher) awaitOutcomes() bool {
+	select {
+	case <-d.ready:
+		return false
+	case <-d.drained:
+		return true
+	}
+}
+
+// gather takes the outcomes that are ready. The slice of the batch before,
+// whose end it is, takes up the next ones.
+func (d *Dispatcher) gather(before []inbox.Outcome) []inbox.Outcome {
+	clear(before)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	batch := d.outcomes
+	d.outcomes = before[:0]
+	d.settling = len(batch)
+	return batch
+}
+
+// settledBatch lets leasing go on if it waits for fewer unsettled outcomes.
+func (d *Dispatcher) settledBatch() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.outcomes)+d.settling >= d.settings.backlog() {
+		wake(d.lease)
+	}
+	d.settling = 0
+}
+
+// settleBatch settles the outcomes, as often as it takes. The leases stay ours
+// meanwhile. It gives up only when they cannot be settled any more.
+func (d *Dispatcher) settleBatch(a *alarm, batch []inbox.Outcome) {
+	for faults := 1; ; faults++ {
+		err := d.in.Settle(d.settles, batch...)
+		if err == nil {
+			return
+		}
+		err = fmt.Errorf("settling %d outcomes: %w", len(batch), err)
+		d.trouble(a, err)
+		switch {
+		case errors.Is(err, inbox.ErrNotFound), errors.Is(err, inbox.ErrState):
+			return // a lease was not held; the others are settled
+		case errors.Is(err, inbox.ErrClosed), d.settles.Err() != nil:
+			d.lost.add(len(batch), err)
+			return
+		}
+		d.awaitRepair(faults)
+	}
+}
+
+// awaitRepair waits before a failed Settle is tried again: longer each time,
+// but once the dispatcher drains there is no time to lose.
+func (d *Dispatcher) awaitRepair(faults int) {
+	wait := faultWait(faults, longestUnsettle)
+	select {
+	case <-d.drained:
+		sleep(min(wait, lastUnsettle), d.settles.Done())
+	default:
+		sleep(wait, d.drained)
+	}
+}
+
+// lost counts the outcomes that could not be settled. Only the settler adds.
+type lost struct {
+	outcomes int
+	last     error
+}
+
+func (l *lost) add(n int, err error) {
+	l.outcomes += n
+	l.last = err
+}
+
+// err returns nil if nothing was lost.
+func (l *lost) err() error {
+	if l.outcomes == 0 {
+		return nil
+	}
+	return fmt.Errorf("dispatch: %d outcomes were not settled, their events will be delivered again: %w", l.outcomes, l.last)
+}
+
+// sleep waits for that time, or until ch is ready: then it returns false.
+func sleep(wait time.Duration, ch <-chan struct{}) bool {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ch:
+		return false
+	}
+}

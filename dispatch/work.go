@@ -1,0 +1,195 @@
+package dispatch
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// job is one attempt to be made.
+type job struct {
+	lease    *inbox.Lease
+	settings *Settings
+	ticket   ticket
+	began    time.Time
+}
+
+func (d *Dispatcher) workLoop() {
+	var done inbox.Outcome
+	for {
+		j, ok := d.next(done)
+		if !ok {
+			return
+		}
+		done = d.deliver(&j)
+	}
+}
+
+// next takes in what the worker's last job came to, if it had one, and waits
+// for another. It returns false when the worker is to end.
+func (d *Dispatcher) next(done inbox.Outcome) (job, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if done.Lease != nil {
+		d.settle(done)
+	}
+	for {
+		if d.stopping || d.workers > d.settings.Concurrency {
+			d.workers--
+			d.work.Signal() // what woke this worker may have been meant for any
+			return job{}, false
+		}
+		if d.queue.len() == 0 {
+			d.work.Wait()
+			continue
+		}
+		if j, ok := d.begin(d.queue.pop()); ok {
+			return j, true
+		}
+	}
+}
+
+// begin makes a job of the lease, or hands it back if the destination is held.
+func (d *Dispatcher) begin(l *inbox.Lease) (job, bool) {
+	if d.queue.len() <= d.settings.Concurrency/2 {
+		wake(d.lease)
+	}
+	now := time.Now()
+	t, ok := d.hold.enter(now)
+	if !ok {
+		d.settle(inbox.Outcome{Lease: l, Verdict: inbox.Release})
+		return job{}, false
+	}
+	return job{lease: l, settings: d.settings, ticket: t, began: now}, true
+}
+
+// deliver makes the attempt and decides what becomes of the event.
+func (d *Dispatcher) deliver(j *job) inbox.Outcome {
+	r := d.attempt(j)
+	now := time.Now()
+	took := now.Sub(j.began)
+	verdict, due := d.judge(j, &r, now)
+	j.settings.Observer.Attempted(j.lease, r, verdict, due, took)
+	o := inbox.Outcome{Lease: j.lease, Verdict: verdict, Due: due}
+	if verdict != inbox.Release {
+		o.Attempt = inbox.Attempt{At: j.began, Duration: took, Status: r.Status, Reason: r.Reason}
+	}
+	return o
+}
+
+// attempt calls the Attempt and makes its result whole.
+func (d *Dispatcher) attempt(j *job) (r Result) {
+	ctx, cancel := context.WithTimeout(d.attempts, j.settings.Timeout)
+	defer cancel()
+	defer func() {
+		if v := recover(); v != nil {
+			r = Result{Unreachable: true, Reason: cut(fmt.Sprintf("panic in the attempt: %v", v), maxReason)}
+		}
+		r.complete(d.attempts.Err() != nil)
+	}()
+	return j.settings.Attempt(ctx, j.lease)
+}
+
+// complete makes a result consistent. Only the dispatcher knows whether it
+// cancelled the attempt: what failed after that says nothing of the upstream.
+func (r *Result) complete(stopped bool) {
+	r.RetryAfter = max(r.RetryAfter, 0)
+	switch {
+	case r.Cancelled && !stopped:
+		r.Cancelled, r.Unreachable = false, true
+	case stopped:
+		k := r.kind()
+		r.Cancelled = k != taken && k != gone
+	}
+	if r.kind() == taken {
+		r.Reason = ""
+	} else {
+		r.Reason = cut(r.failure(), inbox.MaxReason)
+	}
+}
+
+// judge decides the verdict, and tells the Observer if a hold began or ended.
+func (d *Dispatcher) judge(j *job, r *Result, now time.Time) (inbox.Verdict, time.Time) {
+	d.mu.Lock()
+	e := d.hold.leave(j.ticket, j.lease.Event.TaskID, r, now)
+	d.react(j, e)
+	verdict, due := d.verdict(j, r, e, now)
+	d.mu.Unlock()
+	if e.began || e.ended {
+		d.notify()
+	}
+	return verdict, due
+}
+
+func (d *Dispatcher) verdict(j *job, r *Result, e effect, now time.Time) (inbox.Verdict, time.Time) {
+	k := r.kind()
+	if k == taken {
+		return inbox.Deliver, time.Time{}
+	}
+	// A destination that has not answered since the start may have been down
+	// for longer than events live: that must not be their end.
+	mortal := !e.release && (k != trouble || d.hold.healthy)
+	lived := d.hold.lived(j.lease.Event.ReceivedAt, now)
+	verdict, wait := j.settings.decide(j.lease.Attempt, r, lived, mortal, d.hold.random())
+	switch {
+	case e.release && e.due.IsZero():
+		return inbox.Release, now.Add(wait)
+	case e.release:
+		return inbox.Release, e.due
+	case verdict == inbox.Retry:
+		return verdict, now.Add(wait)
+	default:
+		return verdict, time.Time{}
+	}
+}
+
+// react does what the beginning or end of a hold, or of a probe, asks for.
+func (d *Dispatcher) react(j *job, e effect) {
+	switch {
+	case e.began:
+		d.handBack(0)
+		d.interrupt()
+		d.notices = append(d.notices, notice{held: true, until: d.hold.until, reason: d.hold.reason})
+	case e.ended:
+		d.interrupt()
+		d.notices = append(d.notices, notice{after: e.lasted})
+	case j.ticket.probe:
+		wake(d.lease)
+	}
+}
+
+// notice is the beginning or end of a hold that the Observer is to be told.
+type notice struct {
+	held   bool
+	until  time.Time
+	reason string
+	after  time.Duration
+}
+
+// notify tells the Observer what has gathered, in order.
+func (d *Dispatcher) notify() {
+	d.noticing.Lock()
+	defer d.noticing.Unlock()
+	d.mu.Lock()
+	notices, o := d.notices, d.settings.Observer
+	d.notices = nil
+	d.mu.Unlock()
+	for _, n := range notices {
+		if n.held {
+			o.Held(n.until, n.reason)
+		} else {
+			o.Resumed(n.after)
+		}
+	}
+}
+
+// cut returns the first bytes of s, at most so many and valid UTF-8.
+func cut(s string, most int) string {
+	if len(s) > most {
+		s = s[:most]
+	}
+	return strings.ToValidUTF8(s, "")
+}
