@@ -1,0 +1,151 @@
+package sqlite
+
+import (
+	"database/sql/driver"
+	"fmt"
+	"sync/atomic"
+
+	"go.uber.org/zap"
+)
+
+const (
+	// checkpointPasses bounds how often the checkpointer copies what was
+	// written during its last pass.
+	checkpointPasses = 3
+
+	// checkpointRest is the number of pages that the writer itself may copy:
+	// fewer than a batch writes.
+	checkpointRest = 128
+
+	// logOverrun is how far, as a multiple of its limit, the log may grow
+	// before the writer waits for readers to begin it anew.
+	logOverrun = 4
+
+	// countEvery is the number of transactions after which the frames in the
+	// log are counted.
+	countEvery = 16
+
+	// logShare is the part of the limit of the whole file that the log may
+	// take.
+	logShare = 16
+)
+
+// checkpointer copies the write-ahead log into the file, on a connection of its
+// own beside the writer, so that commits do not wait for it. The log can only
+// begin anew when all of it is copied and nobody reads it: that little rest is
+// the writer's, see tidyLog.
+type checkpointer struct {
+	store *store
+	conn  *conn
+	kick  chan struct{}
+	ended chan struct{}
+	state atomic.Int32
+}
+
+// The states of a checkpoint.
+const (
+	logGrows   int32 = iota // nothing to do
+	logCopying              // the checkpointer is at work
+	logCopied               // the writer may finish
+)
+
+func newCheckpointer(s *store, c *conn) *checkpointer {
+	k := &checkpointer{store: s, conn: c, kick: make(chan struct{}, 1), ended: make(chan struct{})}
+	go k.run()
+	return k
+}
+
+func (k *checkpointer) run() {
+	defer close(k.ended)
+	for range k.kick {
+		for range checkpointPasses {
+			frames, copied, err := checkpoint(k.conn, `PRAGMA wal_checkpoint(PASSIVE)`)
+			if err != nil {
+				k.store.log.Error("checkpoint failed", zap.String("path", k.store.path), zap.Error(err))
+				break
+			}
+			if frames-copied <= checkpointRest {
+				break
+			}
+		}
+		k.state.Store(logCopied)
+	}
+}
+
+// stop waits for the checkpoint under way and closes the connection.
+func (k *checkpointer) stop() {
+	close(k.kick)
+	<-k.ended
+	if err := k.conn.close(); err != nil {
+		k.store.log.Error("closing the checkpoint's connection failed", zap.String("path", k.store.path), zap.Error(err))
+	}
+}
+
+// checkpoint runs the pragma; it returns the number of pages in the log, and
+// how many of them are in the file.
+func checkpoint(c *conn, pragma string) (frames, copied int64, err error) {
+	err = c.query(pragma, func(row []driver.Value) error {
+		frames, copied = integer(row[1]), integer(row[2])
+		return nil
+	})
+	return frames, copied, err
+}
+
+// tidyLog keeps the log short. It is called by the writer between commits.
+func (w *writer) tidyLog() {
+	k := w.checkpoint
+	switch k.state.Load() {
+	case logGrows:
+		if !w.logMayBeLong() {
+			return
+		}
+		frames, _, err := checkpoint(w.conn, `PRAGMA wal_checkpoint(NOOP)`)
+		if err != nil {
+			w.log.Error("reading the log's size failed", zap.String("path", w.path), zap.Error(err))
+			return
+		}
+		if frames >= w.logLimit() {
+			k.state.Store(logCopying)
+			k.kick <- struct{}{}
+		}
+	case logCopied:
+		w.restartLog()
+	}
+}
+
+// logMayBeLong reports whether to count the frames in the log: asking after
+// every transaction would cost more than a small one does.
+func (w *writer) logMayBeLong() bool {
+	if w.size.since < countEvery && w.size.grown < w.logLimit()*w.size.page/2 {
+		return false
+	}
+	w.size.since, w.size.grown = 0, 0
+	return true
+}
+
+// logLimit is the number of pages at which the log is copied: less if the whole
+// file may not be large.
+func (w *writer) logLimit() int64 {
+	return min(w.limits.logFrames, w.maxSize.Load()/logShare/w.size.page)
+}
+
+// restartLog copies the rest of the log and lets it begin anew, unless somebody
+// is reading. Past the overrun it waits for readers, who then wait for it.
+func (w *writer) restartLog() {
+	if !w.gate.TryLock() {
+		if w.size.log < logOverrun*w.logLimit()*w.size.page {
+			return
+		}
+		w.gate.Lock()
+	}
+	defer w.gate.Unlock()
+	// The log's room is used again, but for what it grew beyond its limit.
+	_, err := w.conn.number(fmt.Sprintf(`PRAGMA journal_size_limit = %d`, 2*w.logLimit()*w.size.page))
+	if err == nil {
+		_, _, err = checkpoint(w.conn, `PRAGMA wal_checkpoint(RESTART)`)
+	}
+	if err != nil {
+		w.log.Error("checkpoint failed", zap.String("path", w.path), zap.Error(err))
+	}
+	w.checkpoint.state.Store(logGrows)
+}

@@ -1,0 +1,201 @@
+package sqlite
+
+import (
+	"database/sql/driver"
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+const (
+	// idleAfter is the time without an op after which chores that can wait
+	// for one do not.
+	idleAfter = 5 * time.Millisecond
+
+	// chorePause is how long chores that take time rest, as a multiple of what
+	// they took.
+	chorePause = 4
+
+	// choreRetry and choreRetryMax bound the time from a failure to the next
+	// attempt.
+	choreRetry    = time.Second
+	choreRetryMax = time.Minute
+
+	// maxGathered is how many generations' worth of entries may gather in
+	// memory while the index cannot be written.
+	maxGathered = 4
+
+	// never is a long time for the timer.
+	never = time.Hour
+)
+
+// errIndexFull says why no more events are taken while the index cannot be
+// written.
+var errIndexFull = errors.New("too many events wait for it")
+
+// chores are what the writer does between the ops: each step is a transaction
+// of its own, short enough not to be felt, so that a chore that fails fails
+// nothing else.
+type chores struct {
+	added      int // events since the index was last written
+	restUntil  time.Time
+	retirement retirement
+	sweep      sweep
+
+	err     error // of the last step, nil if it succeeded
+	backoff time.Duration
+}
+
+// wait is how long the writer may sleep before a chore is due.
+func (c *chores) wait(w *writer) time.Duration {
+	if c.err != nil {
+		return max(0, c.restUntil.Sub(w.now()))
+	}
+	if frozen, _ := w.index.pending(); frozen {
+		return idleAfter
+	}
+	at, ok := c.retirement.due(w)
+	switch {
+	case c.sweepDue(w) || w.quarantineOver():
+		at = c.restUntil
+	case !ok:
+		return never
+	case at.Before(c.restUntil):
+		at = c.restUntil
+	}
+	return min(never, max(0, at.Sub(w.now())))
+}
+
+// run does one step of what is due.
+func (c *chores) run(w *writer, idle bool) {
+	now := w.now()
+	resting := now.Before(c.restUntil)
+	if c.err != nil && resting {
+		return
+	}
+	if frozen, _ := w.index.pending(); frozen && (idle || c.added >= w.limits.flushStep/2) {
+		c.done(w, now, flushIndex(w), 0)
+	}
+	if resting {
+		return
+	}
+	switch at, ok := c.retirement.due(w); {
+	case w.quarantineOver():
+		c.done(w, now, trimQuarantine(w), chorePause)
+	case ok && !at.After(now):
+		c.done(w, now, c.retirement.step(w), chorePause)
+	case c.sweepDue(w):
+		c.done(w, now, c.sweep.step(w), chorePause)
+	}
+}
+
+// done notes how a step went that began at a time, and rests.
+func (c *chores) done(w *writer, began time.Time, err error, pause time.Duration) {
+	now := w.now()
+	if err == nil {
+		c.err, c.backoff = nil, 0
+		if pause > 0 {
+			c.restUntil = now.Add(pause * now.Sub(began))
+		}
+		return
+	}
+	c.err = err
+	c.backoff = min(choreRetryMax, max(choreRetry, 2*c.backoff))
+	c.restUntil = now.Add(c.backoff)
+	w.log.Error("tidying up failed", zap.String("path", w.path), zap.Duration("again_in", c.backoff), zap.Error(err))
+}
+
+// flushIndex writes the next entries of the index to its table.
+func flushIndex(w *writer) error {
+	entries, next := w.index.step(w.limits.flushStep)
+	err := w.transact(func(t *tx) error {
+		for _, e := range entries {
+			if err := t.c.exec(`INSERT OR IGNORE INTO task_index (task_key, seq) VALUES (?, ?)`, e.key, e.seq); err != nil {
+				return err
+			}
+		}
+		if next == buckets {
+			t.meta.indexedSeq = w.index.frozenLast()
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	w.index.written(next)
+	w.chores.added = 0
+	return nil
+}
+
+func (w *writer) quarantineOver() bool {
+	return w.meta.quarantined > int64(w.policy.Load().Quarantine)
+}
+
+// trimQuarantine removes suspects that a smaller limit has no room for.
+func trimQuarantine(w *writer) error {
+	return w.transact(func(t *tx) error { return t.trimQuarantine(trimStep) })
+}
+
+// sweepDue reports whether a quarter of the index leads to events that are
+// gone.
+func (c *chores) sweepDue(w *writer) bool {
+	m := &w.meta
+	live := m.pending() + m.rows[delivered] + m.rows[superseded] + m.rows[dead]
+	return c.sweep.running || m.stale > max(w.limits.sweepMin, live/3)
+}
+
+// sweep removes rows of task_index whose events are gone, in the order of the
+// keys. Removing each with its event would dirty a page each.
+type sweep struct {
+	running  bool
+	key, seq int64 // done up to here
+	stale    int64 // when it began
+	removed  int64
+}
+
+const (
+	readIndex = `SELECT i.task_key, i.seq, e.seq FROM task_index i LEFT JOIN events e ON e.seq = i.seq
+		WHERE (i.task_key, i.seq) > (?, ?) ORDER BY i.task_key, i.seq LIMIT ?`
+	deleteIndex = `DELETE FROM task_index WHERE task_key = ? AND seq = ?`
+)
+
+// step looks at the next rows of the index.
+func (p *sweep) step(w *writer) error {
+	next := *p
+	if !next.running {
+		next = sweep{running: true, key: -1 << 63, stale: w.meta.stale}
+	}
+	err := w.transact(func(t *tx) error {
+		var gone []entry
+		var seen int64
+		err := t.c.query(readIndex, func(row []driver.Value) error {
+			seen++
+			next.key, next.seq = integer(row[0]), integer(row[1])
+			if row[2] == nil {
+				gone = append(gone, entry{next.key, next.seq})
+			}
+			return nil
+		}, next.key, next.seq, w.limits.sweepStep)
+		if err != nil {
+			return err
+		}
+		for _, e := range gone {
+			if err := t.c.exec(deleteIndex, e.key, e.seq); err != nil {
+				return err
+			}
+		}
+		next.removed += int64(len(gone))
+		t.meta.stale = max(0, t.meta.stale-int64(len(gone)))
+		if seen < w.limits.sweepStep {
+			// What was counted at the beginning and not found is not there.
+			t.meta.stale = max(0, t.meta.stale-max(0, next.stale-next.removed))
+			next = sweep{}
+		}
+		return nil
+	})
+	if err == nil {
+		*p = next
+	}
+	return err
+}

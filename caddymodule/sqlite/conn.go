@@ -1,0 +1,192 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"path/filepath"
+	"strings"
+
+	sqlite "modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// conn is one connection to the file, used by one goroutine at a time. It
+// talks to the driver without database/sql between, which costs as much as a
+// small statement does, and keeps each statement prepared.
+type conn struct {
+	driver.Conn
+	stmts map[string]*stmt
+}
+
+// stmt is a prepared statement with room for its arguments and for one row.
+type stmt struct {
+	preparedStmt
+	args []driver.NamedValue
+	row  []driver.Value
+}
+
+type preparedStmt interface {
+	driver.Stmt
+	driver.StmtExecContext
+	driver.StmtQueryContext
+}
+
+// connect opens the file at an absolute path and creates it if there is none.
+func connect(ctx context.Context, path string) (*conn, error) {
+	connector, err := sqlite.NewConnector(dsn(path))
+	if err != nil {
+		return nil, err
+	}
+	c, err := connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &conn{Conn: c, stmts: make(map[string]*stmt)}, nil
+}
+
+// dsn is the URI of the file: whatever characters its name has, SQLite opens
+// just that name.
+func dsn(path string) string {
+	path = filepath.ToSlash(path)
+	if !strings.HasPrefix(path, "/") {
+		path = "/" + path // a Windows drive
+	}
+	u := url.URL{Scheme: "file", Path: path, RawQuery: "_defensive=1&_dqs=0&_error_rc=1"}
+	return u.String()
+}
+
+// prepare returns the statement for the query, which is prepared once.
+func (c *conn) prepare(query string) (*stmt, error) {
+	if s, ok := c.stmts[query]; ok {
+		return s, nil
+	}
+	p, err := c.Prepare(query)
+	if err != nil {
+		return nil, err
+	}
+	ps, ok := p.(preparedStmt)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("the SQLite driver's statement is a %T without contexts", p), p.Close())
+	}
+	s := &stmt{preparedStmt: ps}
+	c.stmts[query] = s
+	return s, nil
+}
+
+// bind puts the values into the statement's arguments.
+func (s *stmt) bind(values []driver.Value) []driver.NamedValue {
+	s.args = s.args[:0]
+	for i, v := range values {
+		s.args = append(s.args, driver.NamedValue{Ordinal: i + 1, Value: v})
+	}
+	return s.args
+}
+
+// exec runs a statement that returns no rows. Statements are not interrupted:
+// each is short, and half a transaction is of use to nobody.
+func (c *conn) exec(query string, values ...driver.Value) error {
+	s, err := c.prepare(query)
+	if err != nil {
+		return err
+	}
+	_, err = s.ExecContext(context.Background(), s.bind(values))
+	return err
+}
+
+// query calls each with every row. The row is good until each returns.
+func (c *conn) query(query string, each func(row []driver.Value) error, values ...driver.Value) (err error) {
+	s, err := c.prepare(query)
+	if err != nil {
+		return err
+	}
+	rows, err := s.QueryContext(context.Background(), s.bind(values))
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if cerr := rows.Close(); err == nil {
+			err = cerr
+		}
+	}()
+	if n := len(rows.Columns()); len(s.row) != n {
+		s.row = make([]driver.Value, n)
+	}
+	for {
+		switch err := rows.Next(s.row); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+		if err := each(s.row); err != nil {
+			return err
+		}
+	}
+}
+
+// number returns the integer in the first column of the first row, 0 if there
+// is no row or it is NULL.
+func (c *conn) number(query string, values ...driver.Value) (n int64, err error) {
+	err = c.query(query, func(row []driver.Value) error {
+		n = integer(row[0])
+		return nil
+	}, values...)
+	return n, err
+}
+
+// close closes the statements and the connection.
+func (c *conn) close() error {
+	var errs []error
+	for _, s := range c.stmts {
+		errs = append(errs, s.Close())
+	}
+	c.stmts = nil
+	return errors.Join(append(errs, c.Close())...)
+}
+
+// integer, text and blob read a column; NULL is the zero value.
+func integer(v driver.Value) int64 {
+	n, _ := v.(int64)
+	return n
+}
+
+func text(v driver.Value) string {
+	s, _ := v.(string)
+	return s
+}
+
+func blob(v driver.Value) []byte {
+	b, _ := v.([]byte)
+	return b
+}
+
+// code returns SQLite's extended result code of an error, 0 if it has none.
+func code(err error) int {
+	var e *sqlite.Error
+	if errors.As(err, &e) {
+		return e.Code()
+	}
+	return 0
+}
+
+// isFull reports that there was no room on the disk.
+func isFull(err error) bool {
+	return code(err)&0xff == sqlite3.SQLITE_FULL
+}
+
+// isStorage reports that the disk, not the statement, made it fail, so that
+// another statement would fail as well.
+func isStorage(err error) bool {
+	switch code(err) & 0xff {
+	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY,
+		sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_BUSY,
+		sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PERM, sqlite3.SQLITE_PROTOCOL:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,96 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// edit is the request to change one event, named by its id.
+type edit struct {
+	request
+	id     rawID
+	name   string
+	change func(t *tx, e taskEvent, taskID string) (refusal, failure error)
+}
+
+// Replay makes an event pending again.
+func (s *store) Replay(ctx context.Context, id string) error {
+	return s.edit(ctx, id, (*tx).replay)
+}
+
+// Purge removes an event.
+func (s *store) Purge(ctx context.Context, id string) error {
+	return s.edit(ctx, id, (*tx).purge)
+}
+
+func (s *store) edit(ctx context.Context, id string, change func(*tx, taskEvent, string) (error, error)) error {
+	raw, err := inbox.ParseID(id)
+	if err != nil {
+		return notFound(err)
+	}
+	r := &edit{request: newRequest(), id: raw, name: id, change: change}
+	r.ctx = ctx
+	if err := s.do(ctx, r); err != nil {
+		return err
+	}
+	return r.err
+}
+
+// notFound is the error for an id that cannot be any event's.
+func notFound(err error) error {
+	return fmt.Errorf("%w: %w", inbox.ErrNotFound, err)
+}
+
+func (r *edit) apply(t *tx) (err error) {
+	r.err = nil
+	e, taskID, ok, err := t.find(r.id)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		r.err = fmt.Errorf("event %s: %w", r.name, inbox.ErrNotFound)
+		return nil
+	}
+	refusal, err := r.change(t, e, taskID)
+	if refusal != nil {
+		r.err = fmt.Errorf("event %s: %w", r.name, refusal)
+	}
+	return err
+}
+
+func (r *edit) grows() bool { return false }
+
+const replayState = `UPDATE delivery SET state = 0, attempts = 0, due = 0, settled_at = 0,
+	last_at = 0, last_duration = 0, last_status = 0, last_reason = '' WHERE seq = ?`
+
+func (t *tx) replay(e taskEvent, taskID string) (refusal, failure error) {
+	if !e.state.ended() {
+		return fmt.Errorf("%w: it is pending already", inbox.ErrState), nil
+	}
+	if err := t.c.exec(replayState, e.seq); err != nil {
+		return nil, err
+	}
+	if err := t.c.exec(`DELETE FROM attempts WHERE seq = ?`, e.seq); err != nil {
+		return nil, err
+	}
+	t.count(e.state, false, -1)
+	t.count(ready, false, +1)
+	t.wake = true
+	events, err := t.task(keyOf(e.id), taskID)
+	if err != nil {
+		return nil, err
+	}
+	return nil, t.order(keyOf(e.id), events)
+}
+
+func (t *tx) purge(e taskEvent, taskID string) (refusal, failure error) {
+	if !e.state.ended() && !t.revoke(e.seq) {
+		return fmt.Errorf("%w: it is being delivered just now", inbox.ErrState), nil
+	}
+	if err := t.remove(e.seq, e.state, e.fresh); err != nil {
+		return nil, err
+	}
+	return nil, t.orderWaiting(keyOf(e.id), taskID)
+}

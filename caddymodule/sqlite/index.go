@@ -1,0 +1,136 @@
+package sqlite
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+)
+
+// entry says that the event seq belongs to a task with this key.
+type entry struct {
+	key, seq int64
+}
+
+// buckets is the number of ranges into which a generation divides the keys.
+// Keys are the heads of hashes, so that ranges fill evenly.
+const buckets = 4096
+
+// generation holds entries in ranges of ascending keys.
+type generation struct {
+	ranges  [buckets][]entry
+	len     int
+	lastSeq int64
+}
+
+// taskIndex holds the newest entries of the index from tasks to events: those
+// that are not in the table task_index yet. Writing an entry at once would
+// dirty a page of the table each, so entries gather in a generation; when it is
+// full it is frozen, and written in the order of the keys, which dirties each
+// page once.
+//
+// It can be rebuilt from the events, so it need not be durable. Its methods may
+// be called from any number of goroutines; those that change it are called by
+// the writer alone.
+type taskIndex struct {
+	mu     sync.RWMutex
+	limit  int
+	active *generation
+	frozen *generation // nil if there is none
+	next   int         // the range of frozen to be written next
+}
+
+func newTaskIndex(limit int) *taskIndex {
+	return &taskIndex{limit: limit, active: new(generation)}
+}
+
+// bucket is the range of a key: ascending as the key does, as a signed number.
+func bucket(key int64) int {
+	const bits = 12
+	return int(uint64(key^-1<<63) >> (64 - bits))
+}
+
+// add takes entries whose seq ascends from call to call.
+func (x *taskIndex) add(entries ...entry) {
+	if len(entries) == 0 {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, e := range entries {
+		r := &x.active.ranges[bucket(e.key)]
+		*r = append(*r, e)
+	}
+	x.active.len += len(entries)
+	x.active.lastSeq = entries[len(entries)-1].seq
+	x.freeze()
+}
+
+// lookup appends the events of the key, oldest first.
+func (x *taskIndex) lookup(key int64, seqs []int64) []int64 {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	b := bucket(key)
+	if x.frozen != nil {
+		seqs = appendKey(seqs, x.frozen.ranges[b], key)
+	}
+	return appendKey(seqs, x.active.ranges[b], key)
+}
+
+func appendKey(seqs []int64, entries []entry, key int64) []int64 {
+	for _, e := range entries {
+		if e.key == key {
+			seqs = append(seqs, e.seq)
+		}
+	}
+	return seqs
+}
+
+// pending reports whether a frozen generation waits to be written, and the
+// number of entries that gather meanwhile.
+func (x *taskIndex) pending() (frozen bool, gathered int) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.frozen != nil, x.active.len
+}
+
+// step returns about max of the frozen entries that come next in the order of
+// their keys, and the range to go on from once they are written.
+func (x *taskIndex) step(max int) (entries []entry, next int) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if x.frozen == nil {
+		return nil, 0
+	}
+	for next = x.next; next < buckets && len(entries) < max; next++ {
+		entries = append(entries, x.frozen.ranges[next]...)
+	}
+	slices.SortFunc(entries, func(a, b entry) int {
+		return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.seq, b.seq))
+	})
+	return entries, next
+}
+
+// frozenLast returns the last event of the frozen generation.
+func (x *taskIndex) frozenLast() int64 {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.frozen.lastSeq
+}
+
+// written says that the entries of a step are in the table.
+func (x *taskIndex) written(next int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.next = next; next < buckets {
+		return
+	}
+	x.frozen = nil
+	x.freeze()
+}
+
+// freeze begins a new generation if the active one is full and can be frozen.
+func (x *taskIndex) freeze() {
+	if x.frozen == nil && x.active.len >= x.limit {
+		x.frozen, x.active, x.next = x.active, new(generation), 0
+	}
+}

@@ -1,0 +1,280 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql/driver"
+	"encoding/hex"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// leaseWindow is the number of events that one query looks at for fresh ones.
+const leaseWindow = 10_000
+
+// maxDueSleep bounds the wait for a retry, in case the clock is put forward.
+const maxDueSleep = time.Minute
+
+// leaser finds the events that may be delivered, on a connection of its own
+// beside the writer.
+type leaser struct {
+	*store
+	mu          sync.Mutex // one call at a time
+	conn        *conn
+	retriesTurn bool // with an odd number, one more retry than others
+}
+
+// Lease waits until at least one event is due.
+func (s *store) Lease(ctx context.Context, max int) ([]*inbox.Lease, error) {
+	if max < 1 {
+		return nil, errors.New("lease: max must be at least 1")
+	}
+	return s.leaser.lease(ctx, max)
+}
+
+func (l *leaser) lease(ctx context.Context, max int) ([]*inbox.Lease, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for {
+		select {
+		case <-l.closing:
+			return nil, l.errClosed()
+		default:
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		granted, due, err := l.scan(max)
+		if err != nil || len(granted) > 0 {
+			return granted, err
+		}
+		if err := l.wait(ctx, due); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// wait returns when something may have come due: at the latest at the time
+// given, if it is not zero.
+func (l *leaser) wait(ctx context.Context, due time.Time) error {
+	var timer <-chan time.Time
+	if !due.IsZero() {
+		t := time.NewTimer(min(maxDueSleep, due.Sub(l.now())))
+		defer t.Stop()
+		timer = t.C
+	}
+	select {
+	case <-l.store.due:
+	case <-timer:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-l.closing:
+		return l.errClosed()
+	}
+	return nil
+}
+
+// scan leases what is due. If that is nothing it returns when the next retry
+// is, zero if there is none.
+func (l *leaser) scan(max int) (granted []*inbox.Lease, due time.Time, err error) {
+	l.gate.RLock()
+	defer l.gate.RUnlock()
+	cursor := l.leases.beginScan()
+	found := finding{cursor: cursor}
+	if err = l.find(max, &found); err != nil {
+		l.leases.endScan(nil, cursor)
+		return nil, due, err
+	}
+	granted = l.leases.endScan(found.holdings, found.cursor)
+	return granted, found.nextDue, nil
+}
+
+// finding is what a scan has found.
+type finding struct {
+	holdings []*holding
+	cursor   int64 // where fresh events begin once the holdings are leased
+	nextDue  time.Time
+}
+
+// find looks for up to max events. Retries that are due get half of the room,
+// so that neither they nor events never leased are kept waiting by the others.
+func (l *leaser) find(max int, f *finding) error {
+	v := l.view.Load()
+	room := max + l.leases.count()
+	now := l.now().UnixMicro()
+	retries, err := l.rows(v.meta.rows[retry], dueRetries, now, int64(room))
+	if err != nil {
+		return err
+	}
+	quota := max / 2
+	if l.retriesTurn {
+		quota = max - quota
+	}
+	l.retriesTurn = !l.retriesTurn
+	first := min(quota, len(retries))
+	if err := l.take(f, retries[:first], retry); err != nil {
+		return err
+	}
+	if err := l.takeNew(f, v, max-first, room); err != nil {
+		return err
+	}
+	more := min(max-len(f.holdings), len(retries)-first)
+	if err := l.take(f, retries[first:first+more], retry); err != nil {
+		return err
+	}
+	if len(f.holdings) == 0 && v.meta.rows[retry] > 0 {
+		next, err := l.conn.number(`SELECT due FROM delivery WHERE state = 1 AND due > ? ORDER BY due LIMIT 1`, now)
+		if err != nil {
+			return err
+		}
+		f.nextDue = fromMicros(next)
+	}
+	return nil
+}
+
+const (
+	dueRetries = `SELECT seq FROM delivery WHERE state = 1 AND due <= ? ORDER BY due LIMIT ?`
+	readyRows  = `SELECT seq FROM delivery WHERE state = 0 AND seq > ? ORDER BY seq LIMIT ?`
+)
+
+// rows returns the events that the query finds and that are not leased, if
+// there are any such rows at all.
+func (l *leaser) rows(n int64, query string, values ...driver.Value) (seqs []int64, err error) {
+	if n == 0 {
+		return nil, nil
+	}
+	err = l.conn.query(query, func(row []driver.Value) error {
+		seqs = append(seqs, integer(row[0]))
+		return nil
+	}, values...)
+	return l.leases.free(seqs), err
+}
+
+// takeNew takes up to max events that were never leased, in order of arrival:
+// those that are fresh, and those that have waited for another event.
+func (l *leaser) takeNew(f *finding, v *view, max, room int) error {
+	if max <= 0 {
+		return nil
+	}
+	waited, err := l.rows(v.meta.rows[ready], readyRows, int64(0), int64(room))
+	if err != nil {
+		return err
+	}
+	fresh, end, err := l.fresh(f.cursor, v.meta.nextSeq, max)
+	if err != nil {
+		return err
+	}
+	f.cursor = end
+	for ; max > 0 && len(waited)+len(fresh) > 0; max-- {
+		if len(waited) > 0 && (len(fresh) == 0 || waited[0] < fresh[0].seq()) {
+			if err := l.take(f, waited[:1], ready); err != nil {
+				return err
+			}
+			waited = waited[1:]
+			continue
+		}
+		f.holdings = append(f.holdings, fresh[0])
+		fresh = fresh[1:]
+	}
+	if len(fresh) > 0 {
+		f.cursor = fresh[0].seq()
+	}
+	return nil
+}
+
+const (
+	leaseColumns = `SELECT e.seq, e.id, e.task_id, e.type, e.status, e.received_at, e.body, d.state, d.attempts
+		FROM events e LEFT JOIN delivery d ON d.seq = e.seq `
+	readFresh = leaseColumns + `WHERE e.seq >= ? AND e.seq < ? AND d.seq IS NULL ORDER BY e.seq LIMIT ?`
+	readLease = leaseColumns + `WHERE e.seq = ?`
+)
+
+// fresh returns up to max fresh events that are not leased, from the cursor on,
+// and where to look for those that follow them.
+func (l *leaser) fresh(cursor, next int64, max int) (fresh []*holding, end int64, err error) {
+	for cursor < next && len(fresh) == 0 {
+		end := min(next, cursor+leaseWindow)
+		seen, last := 0, int64(0)
+		err := l.conn.query(readFresh, func(row []driver.Value) error {
+			h := scanHolding(row)
+			seen, last = seen+1, h.seq()
+			if len(l.leases.free([]int64{last})) > 0 {
+				fresh = append(fresh, h)
+			}
+			return nil
+		}, cursor, end, int64(max))
+		if err != nil {
+			return nil, cursor, err
+		}
+		switch {
+		case seen == max:
+			cursor = last + 1
+		case seen > 0:
+			cursor = end
+		default:
+			if cursor, err = l.skipGap(end, next); err != nil {
+				return nil, cursor, err
+			}
+		}
+	}
+	return fresh, cursor, nil
+}
+
+// skipGap returns the first event from seq on, at most next: large parts of
+// the numbers may be gone.
+func (l *leaser) skipGap(seq, next int64) (int64, error) {
+	first, err := l.conn.number(`SELECT seq FROM events WHERE seq >= ? ORDER BY seq LIMIT 1`, seq)
+	if first == 0 || first > next {
+		first = next
+	}
+	return first, err
+}
+
+// take reads the events and keeps those that are still in the state in which
+// they were found.
+func (l *leaser) take(f *finding, seqs []int64, want state) error {
+	for _, seq := range seqs {
+		err := l.conn.query(readLease, func(row []driver.Value) error {
+			if h := scanHolding(row); h.state == want && !h.fresh {
+				f.holdings = append(f.holdings, h)
+			}
+			return nil
+		}, seq)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func scanHolding(row []driver.Value) *holding {
+	e := scanEvent(row[1:])
+	h := &holding{state: state(integer(row[7])), attempts: int(integer(row[8])), fresh: row[7] == nil}
+	var id rawID
+	copy(id[:], blob(row[1]))
+	h.key = keyOf(id)
+	h.lease = &inbox.Lease{Event: e, Attempt: h.attempts + 1, Ref: integer(row[0])}
+	return h
+}
+
+// scanEvent reads an event from the columns id, task_id, type, status,
+// received_at and body.
+func scanEvent(row []driver.Value) *inbox.Event {
+	return &inbox.Event{
+		ID:         hex.EncodeToString(blob(row[0])),
+		TaskID:     text(row[1]),
+		Type:       text(row[2]),
+		Status:     inbox.Status(integer(row[3])), //nolint:gosec // as it was stored
+		ReceivedAt: time.UnixMicro(integer(row[4])).UTC(),
+		Body:       blob(row[5]),
+	}
+}
+
+// close closes the connection once the call under way has returned.
+func (l *leaser) close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.conn.close()
+}

@@ -1,0 +1,164 @@
+package sqlite
+
+import (
+	"sync"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// holding is a leased event with what settling it needs.
+type holding struct {
+	lease    *inbox.Lease
+	key      int64
+	attempts int // that counted before this one
+	state    state
+	fresh    bool // has no row in delivery yet
+}
+
+func (h *holding) seq() int64 { return h.lease.Ref }
+
+// leases knows who holds which event, in memory only: the file belongs to one
+// process, so that when it ends every lease has.
+//
+// The leaser reads the file beside the writer, which may be changing what the
+// leaser has just read. So the writer first revokes an event that it is about
+// to change, which fails if it is leased; and what has changed while the leaser
+// reads is not leased until it reads again.
+type leases struct {
+	mu       sync.Mutex
+	held     map[int64]*holding
+	revoked  map[int64]struct{} // by the batch under way
+	changed  map[int64]struct{} // committed since the scan began
+	scanning bool
+	cursor   int64 // no fresh event before it but those that are held
+}
+
+func newLeases(cursor int64) *leases {
+	return &leases{
+		held:    make(map[int64]*holding),
+		revoked: make(map[int64]struct{}),
+		changed: make(map[int64]struct{}),
+		cursor:  cursor,
+	}
+}
+
+// revoke keeps an event from being leased until the batch ends, or reports
+// false if it is leased.
+func (l *leases) revoke(seq int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, ok := l.held[seq]; ok {
+		return false
+	}
+	l.revoked[seq] = struct{}{}
+	return true
+}
+
+// holding returns what is known of the lease, nil if it is not held.
+func (l *leases) holding(lease *inbox.Lease) *holding {
+	if lease == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if h := l.held[lease.Ref]; h != nil && h.lease == lease {
+		return h
+	}
+	return nil
+}
+
+// endBatch ends the leases that the batch has settled, and makes the events
+// that it has revoked leasable again. It reports whether there were any.
+func (l *leases) endBatch(settled map[int64]struct{}) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	any := len(l.revoked) > 0 || len(settled) > 0
+	for seq := range settled {
+		delete(l.held, seq)
+	}
+	if l.scanning {
+		for seq := range settled {
+			l.changed[seq] = struct{}{}
+		}
+		for seq := range l.revoked {
+			l.changed[seq] = struct{}{}
+		}
+	}
+	clear(l.revoked)
+	return any
+}
+
+// low is a number before which no event is fresh once those settled are not.
+func (l *leases) low(settled map[int64]struct{}) int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	low := l.cursor
+	for seq, h := range l.held {
+		if _, ok := settled[seq]; h.fresh && !ok {
+			low = min(low, seq)
+		}
+	}
+	return low
+}
+
+// beginScan says that the file is about to be read for events to lease. It
+// returns where fresh events begin.
+func (l *leases) beginScan() (cursor int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.scanning = true
+	return l.cursor
+}
+
+// count returns the number of leases.
+func (l *leases) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.held)
+}
+
+// free returns the events among seqs that are not leased.
+func (l *leases) free(seqs []int64) []int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	kept := seqs[:0]
+	for _, seq := range seqs {
+		if _, ok := l.held[seq]; !ok {
+			kept = append(kept, seq)
+		}
+	}
+	return kept
+}
+
+// endScan leases those of the holdings that may be leased, and moves the
+// cursor, though not past a fresh event that has to be looked at again.
+func (l *leases) endScan(holdings []*holding, cursor int64) (granted []*inbox.Lease) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, h := range holdings {
+		seq := h.seq()
+		if _, ok := l.held[seq]; ok {
+			continue
+		}
+		if l.moving(seq) {
+			if h.fresh {
+				cursor = min(cursor, seq)
+			}
+			continue
+		}
+		l.held[seq] = h
+		granted = append(granted, h.lease)
+	}
+	l.cursor = cursor
+	l.scanning = false
+	clear(l.changed)
+	return granted
+}
+
+func (l *leases) moving(seq int64) bool {
+	if _, ok := l.revoked[seq]; ok {
+		return true
+	}
+	_, ok := l.changed[seq]
+	return ok
+}

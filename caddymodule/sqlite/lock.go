@@ -1,0 +1,87 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// errLocked says that another process, or another inbox of this one, holds the
+// lock.
+var errLocked = errors.New("locked")
+
+// lockRetry is the time between attempts to take a lock that is held.
+const lockRetry = 25 * time.Millisecond
+
+// fileLock keeps other processes away from the file that it stands beside. The
+// operating system gives it up when the process dies, however it dies.
+//
+// It is a file of its own because SQLite's locks on the database vanish when
+// any descriptor of the database is closed in this process.
+type fileLock struct {
+	file *os.File
+}
+
+// acquire takes the lock at the path. While it is held by another it waits up
+// to the given time, because a predecessor may be about to close.
+func acquire(ctx context.Context, path string, wait time.Duration) (*fileLock, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the operator's path
+	if err != nil {
+		return nil, fmt.Errorf("lock file: %w", err)
+	}
+	deadline := time.Now().Add(wait)
+	for {
+		err := lockFile(f)
+		if err == nil {
+			return claim(f)
+		}
+		if !errors.Is(err, errLocked) {
+			return nil, errors.Join(fmt.Errorf("lock file %s: %w", path, err), f.Close())
+		}
+		if !time.Now().Before(deadline) {
+			return nil, errors.Join(fmt.Errorf("%s is in use by %s; only one can use it at a time", strings.TrimSuffix(path, lockSuffix), holder(f)), f.Close())
+		}
+		select {
+		case <-time.After(lockRetry):
+		case <-ctx.Done():
+			return nil, errors.Join(fmt.Errorf("waiting for %s: %w", path, ctx.Err()), f.Close())
+		}
+	}
+}
+
+// claim writes this process's id into the file, for those who find it locked.
+func claim(f *os.File) (*fileLock, error) {
+	err := f.Truncate(0)
+	if err == nil {
+		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock file: %w", err), f.Close())
+	}
+	return &fileLock{file: f}, nil
+}
+
+// holder describes who holds the lock.
+func holder(f *os.File) string {
+	b, err := io.ReadAll(io.NewSectionReader(f, 0, 20))
+	pid, perr := strconv.Atoi(strings.TrimSpace(string(b)))
+	switch {
+	case err != nil || perr != nil:
+		return "another process"
+	case pid == os.Getpid():
+		return "another inbox of this process"
+	default:
+		return fmt.Sprintf("process %d", pid)
+	}
+}
+
+// release gives the lock up. The file stays: whoever removed it could remove
+// one that another process has just locked.
+func (l *fileLock) release() error {
+	return errors.Join(l.file.Truncate(0), l.file.Close())
+}

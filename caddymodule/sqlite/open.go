@@ -1,0 +1,248 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+	sqlite "modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+const (
+	pageSize = 4096
+
+	// readers is the number of connections for look-ups.
+	readers = 2
+
+	// minSQLite is the first version without the fault by which a log that
+	// begins anew while another connection writes could lose transactions.
+	minSQLite = 3_051_003
+
+	lockSuffix    = ".lock"
+	reserveSuffix = ".reserve"
+
+	// readAheadKeys is the number of keys that one query looks up.
+	readAheadKeys = 64
+
+	// writerCache and readerCache bound the pages in memory, in KiB.
+	writerCache = 16 << 10
+	readerCache = 2 << 10
+)
+
+var readAheadQuery = `SELECT task_key, seq FROM task_index WHERE task_key IN (?` + strings.Repeat(",?", readAheadKeys-1) + `)`
+
+// options are what open needs.
+type options struct {
+	path    string // absolute
+	maxSize int64
+	policy  inbox.Policy
+	log     *zap.Logger
+	now     func() time.Time
+	limits  limits
+	schema  []migration
+}
+
+// open opens the inbox. What was opened is closed again if it fails.
+func open(ctx context.Context, o options) (_ *store, err error) {
+	if sqlite3.SQLITE_VERSION_NUMBER < minSQLite {
+		return nil, fmt.Errorf("the SQLite built in is version %s; it must be at least 3.51.3", sqlite3.SQLITE_VERSION)
+	}
+	if _, err := sqlite.Fdatasync(true); err != nil && !errors.Is(err, sqlite.ErrFdatasyncUnavailable) {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Dir(o.path), 0o700); err != nil {
+		return nil, fmt.Errorf("directory of the file: %w", err)
+	}
+	lock, err := acquire(ctx, o.path+lockSuffix, o.limits.lockWait)
+	if err != nil {
+		return nil, err
+	}
+	opened := []func() error{lock.release}
+	defer func() {
+		if err != nil {
+			for _, closeIt := range opened {
+				err = errors.Join(err, closeIt())
+			}
+		}
+	}()
+	if err := createFile(o.path); err != nil {
+		return nil, err
+	}
+	conns := make([]*conn, 3+readers)
+	for i := range conns {
+		c, err := connect(ctx, o.path)
+		if err != nil {
+			return nil, fileError(o.path, err)
+		}
+		conns[i] = c
+		opened = append([]func() error{c.close}, opened...)
+		if i == 0 {
+			err = prepareFile(c, o.schema)
+		} else {
+			err = setUp(c, readerSettings)
+		}
+		if err != nil {
+			return nil, fileError(o.path, err)
+		}
+	}
+	s, err := newStore(o, lock, conns)
+	if err != nil {
+		return nil, fileError(o.path, err)
+	}
+	return s, nil
+}
+
+// createFile makes an empty file that only its owner can read, unless there is
+// one. No connection is open yet, so that closing it takes no lock away.
+func createFile(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("creating the file: %w", err)
+	}
+	return f.Close()
+}
+
+// fileError says what is wrong with a file in words that an operator
+// understands.
+func fileError(path string, err error) error {
+	switch code(err) & 0xff {
+	case sqlite3.SQLITE_NOTADB:
+		return fmt.Errorf("%s is not an SQLite file: %w", path, err)
+	case sqlite3.SQLITE_CORRUPT:
+		return fmt.Errorf("%s is damaged: restore it from a backup, or move it away to begin with an empty inbox: %w", path, err)
+	case sqlite3.SQLITE_FULL:
+		return fmt.Errorf("%w: no room on the disk of %s: %w", inbox.ErrFull, path, err)
+	}
+	return fmt.Errorf("%s: %w", path, err)
+}
+
+// Settings of the connections. The checkpointer alone writes the log into the
+// file.
+var (
+	writerSettings = []string{
+		`PRAGMA journal_mode = WAL`,
+		`PRAGMA synchronous = FULL`,
+		`PRAGMA wal_autocheckpoint = 0`,
+		fmt.Sprintf(`PRAGMA cache_size = -%d`, writerCache),
+		`PRAGMA busy_timeout = 5000`,
+	}
+	readerSettings = []string{
+		`PRAGMA synchronous = FULL`, // of checkpoints
+		`PRAGMA wal_autocheckpoint = 0`,
+		fmt.Sprintf(`PRAGMA cache_size = -%d`, readerCache),
+		`PRAGMA busy_timeout = 5000`,
+	}
+)
+
+func setUp(c *conn, settings []string) error {
+	for _, s := range settings {
+		if err := c.query(s, func([]driver.Value) error { return nil }); err != nil {
+			return fmt.Errorf("%s: %w", s, err)
+		}
+	}
+	return nil
+}
+
+// prepareFile makes the file an inbox of the newest version, unless it is one.
+func prepareFile(c *conn, schema []migration) error {
+	version, err := identify(c)
+	if err != nil {
+		return err
+	}
+	if version == 0 {
+		if err := setUp(c, []string{fmt.Sprintf(`PRAGMA page_size = %d`, pageSize)}); err != nil {
+			return err
+		}
+	}
+	if err := setUp(c, writerSettings); err != nil {
+		return err
+	}
+	if mode, err := journalMode(c); err != nil || mode != "wal" {
+		return errors.Join(fmt.Errorf("its journal mode is %q; the inbox needs wal, which a network file system may not support", mode), err)
+	}
+	return migrate(c, version, schema)
+}
+
+func journalMode(c *conn) (mode string, err error) {
+	err = c.query(`PRAGMA journal_mode`, func(row []driver.Value) error {
+		mode = text(row[0])
+		return nil
+	})
+	return mode, err
+}
+
+// newStore loads what the memory holds and proves that the file can be
+// written, then starts the goroutines.
+func newStore(o options, lock *fileLock, conns []*conn) (*store, error) {
+	s := &store{
+		path:     o.path,
+		log:      o.log,
+		now:      o.now,
+		limits:   o.limits,
+		index:    newTaskIndex(o.limits.indexEntries),
+		requests: make(chan op, o.limits.queue),
+		poke:     make(chan struct{}, 1),
+		due:      make(chan struct{}, 1),
+		closing:  make(chan struct{}),
+		stopped:  make(chan struct{}),
+		lock:     lock,
+		readers:  make(chan *conn, readers),
+	}
+	s.policy.Store(&o.policy)
+	s.maxSize.Store(o.maxSize)
+	w := &writer{store: s, conn: conns[0], reserve: reserve{path: o.path + reserveSuffix}}
+	if err := w.load(); err != nil {
+		return nil, err
+	}
+	// The first transaction is the proof that the file can be written.
+	if err := w.transact(func(*tx) error { return nil }); err != nil {
+		return nil, err
+	}
+	if err := w.reserve.fill(s.limits.reserve); err != nil {
+		return nil, fmt.Errorf("%w: setting room aside: %w", inbox.ErrFull, err)
+	}
+	s.writer = w
+	s.leaser = &leaser{store: s, conn: conns[1]}
+	for _, c := range conns[3:] {
+		s.readers <- c
+	}
+	s.checkpoint = newCheckpointer(s, conns[2])
+	go w.run()
+	return s, nil
+}
+
+// load reads what the memory holds: the counters, and the events that are not
+// in the table of the index yet.
+func (w *writer) load() error {
+	var err error
+	if w.size.page, err = w.conn.number(`PRAGMA page_size`); err != nil {
+		return err
+	}
+	if err := w.meta.read(w.conn); err != nil {
+		return err
+	}
+	w.leases = newLeases(w.meta.lowSeq)
+	var entries []entry
+	err = w.conn.query(`SELECT seq, id FROM events WHERE seq > ? ORDER BY seq`, func(row []driver.Value) error {
+		var id rawID
+		copy(id[:], blob(row[1]))
+		entries = append(entries, entry{keyOf(id), integer(row[0])})
+		return nil
+	}, w.meta.indexedSeq)
+	for _, e := range entries {
+		w.index.add(e)
+	}
+	return err
+}

@@ -1,0 +1,118 @@
+package sqlite
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// eventOverhead is about what an event takes in the file beside its body, in
+// bytes: its columns, its row in delivery, its entries in indexes.
+const eventOverhead = 250
+
+// put is the request to store an event.
+type put struct {
+	request
+	event     *inbox.Event
+	id        rawID
+	duplicate bool
+}
+
+var puts = sync.Pool{New: func() any { return &put{request: newRequest()} }}
+
+// Put stores the event.
+func (s *store) Put(ctx context.Context, e *inbox.Event) (duplicate bool, err error) {
+	id, err := checkEvent(e)
+	if err != nil {
+		return false, err
+	}
+	p, _ := puts.Get().(*put)
+	p.ctx, p.event, p.id = ctx, e, id
+	if err := s.do(ctx, p); err != nil {
+		return false, err // the writer may still hold p
+	}
+	duplicate, err = p.duplicate, p.err
+	p.ctx, p.event = nil, nil
+	puts.Put(p)
+	return duplicate, err
+}
+
+// checkEvent reports what would make an event impossible to find again.
+func checkEvent(e *inbox.Event) (rawID, error) {
+	id, err := inbox.ParseID(e.ID)
+	switch {
+	case err != nil:
+		return id, err
+	case e.TaskID == "":
+		return id, fmt.Errorf("event %s has no task id", e.ID)
+	case e.Type == "":
+		return id, fmt.Errorf("event %s has no type", e.ID)
+	case e.Status > inbox.Failed:
+		return id, fmt.Errorf("event %s has status %d; expected 0, 1 or 2", e.ID, e.Status)
+	case keyOf(id) != int64(inbox.TaskKey(e.TaskID)): //nolint:gosec // the same 64 bits
+		return id, fmt.Errorf("event %s does not begin with the key of its task %q", e.ID, e.TaskID)
+	}
+	return id, nil
+}
+
+// keyOf returns the task's key with which an id begins.
+func keyOf(id rawID) int64 {
+	return int64(binary.BigEndian.Uint64(id[:8])) //nolint:gosec // the same 64 bits
+}
+
+const insertEvent = `INSERT INTO events (seq, id, task_id, type, status, received_at, body) VALUES (?, ?, ?, ?, ?, ?, ?)`
+
+func (p *put) apply(t *tx) error {
+	p.duplicate, p.err = false, nil
+	key := keyOf(p.id)
+	events, err := t.task(key, p.event.TaskID)
+	if err != nil {
+		return err
+	}
+	for _, e := range events {
+		if e.id == p.id {
+			p.duplicate = true
+			return nil
+		}
+	}
+	if p.err = t.roomForEvent(len(p.event.Body)); p.err != nil {
+		return nil
+	}
+	seq := t.meta.nextSeq
+	err = t.c.exec(insertEvent, seq, p.id[:], p.event.TaskID, p.event.Type,
+		int64(p.event.Status), p.event.ReceivedAt.UnixMicro(), nonNil(p.event.Body))
+	if err != nil {
+		return err
+	}
+	t.meta.nextSeq++
+	t.added = append(t.added, entry{key, seq})
+	t.count(ready, true, +1)
+	t.wake = true
+	if len(events) == 0 {
+		return nil
+	}
+	return t.order(key, append(events, taskEvent{seq: seq, id: p.id, final: p.event.Status.Final(), fresh: true}))
+}
+
+func (p *put) grows() bool { return true }
+
+// roomForEvent reports whether an event fits in the file, and in the index
+// that gathers in memory until it can be written.
+func (t *tx) roomForEvent(body int) error {
+	if _, gathered := t.w.index.pending(); gathered > maxGathered*t.w.limits.indexEntries {
+		return fmt.Errorf("the index of tasks cannot be written: %w", errors.Join(t.w.chores.err, errIndexFull))
+	}
+	return t.room(body + eventOverhead)
+}
+
+// nonNil makes an empty slice of nil, which would be NULL.
+func nonNil(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}

@@ -1,0 +1,98 @@
+package sqlite
+
+import (
+	"database/sql/driver"
+	"time"
+)
+
+const (
+	// retirePrecision is the part of Policy.Keep by which an event may stay
+	// longer, so that the rows are gone through seldom.
+	retirePrecision = 100
+
+	// retirePause is the least time between two passes, and the least as a
+	// multiple of what a pass took.
+	retirePause     = 100 * time.Millisecond
+	retirePauseWork = 20
+)
+
+// retirement removes delivered and superseded events that are older than
+// Policy.Keep. It goes through the rows in order of arrival, a step at a time,
+// past those that stay.
+type retirement struct {
+	nextPass time.Time
+	running  bool
+	after    int64 // gone through up to this event
+	began    time.Time
+	oldest   int64 // the first end, in µs, among those that stay
+	worked   time.Duration
+}
+
+// due returns when the next step may be made, and false if there is nothing
+// that could retire.
+func (r *retirement) due(w *writer) (time.Time, bool) {
+	if w.meta.rows[delivered]+w.meta.rows[superseded] == 0 {
+		return time.Time{}, false
+	}
+	return r.nextPass, true
+}
+
+// soon makes the next pass begin at once, because the policy has changed.
+func (r *retirement) soon() { *r = retirement{} }
+
+const readEnds = `SELECT seq, state, settled_at FROM delivery WHERE seq > ? ORDER BY seq LIMIT ?`
+
+// step looks at the next rows.
+func (r *retirement) step(w *writer) error {
+	began := w.now()
+	next := *r
+	if !next.running {
+		next = retirement{running: true, began: began, oldest: began.UnixMicro()}
+	}
+	keep := w.policy.Load().Keep
+	limit := began.Add(-keep).UnixMicro()
+	seen := int64(0)
+	err := w.transact(func(t *tx) error {
+		var expired []taskEvent
+		err := t.c.query(readEnds, func(row []driver.Value) error {
+			seen++
+			next.after = integer(row[0])
+			switch s, settledAt := state(integer(row[1])), integer(row[2]); {
+			case s != delivered && s != superseded:
+			case settledAt <= limit:
+				expired = append(expired, taskEvent{seq: next.after, state: s})
+			default:
+				next.oldest = min(next.oldest, settledAt)
+			}
+			return nil
+		}, next.after, w.limits.retireStep)
+		if err != nil {
+			return err
+		}
+		for _, e := range expired {
+			if err := t.remove(e.seq, e.state, false); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	next.worked += w.now().Sub(began)
+	if seen < w.limits.retireStep {
+		next = retirement{nextPass: next.followUp(keep, w.now())}
+	}
+	*r = next
+	return nil
+}
+
+// followUp returns when the pass after this one begins.
+func (r *retirement) followUp(keep time.Duration, now time.Time) time.Time {
+	first := time.UnixMicro(r.oldest).Add(keep)
+	soonest := now.Add(max(retirePause, keep/retirePrecision, retirePauseWork*r.worked))
+	if first.Before(soonest) {
+		return soonest
+	}
+	return first
+}

@@ -1,0 +1,203 @@
+package sqlite
+
+import (
+	"database/sql/driver"
+	"errors"
+	"fmt"
+)
+
+// applicationID marks the file as the gateway's, in SQLite's header: "FWHI".
+const applicationID = 0x46574849
+
+// migration takes the file from one version of the schema to the next.
+type migration []string
+
+// schema lists the migrations: the version of a file is the number of those
+// that it has been through. What has been released is never changed.
+var schema = []migration{{
+	// Events in order of arrival. A row never changes, so that the pages that
+	// hold bodies are written once.
+	`CREATE TABLE events (
+		seq         INTEGER PRIMARY KEY,
+		id          BLOB    NOT NULL, -- the first eight bytes are the task's key
+		task_id     TEXT    NOT NULL,
+		type        TEXT    NOT NULL,
+		status      INTEGER NOT NULL, -- 0 in progress, 1 completed, 2 failed
+		received_at INTEGER NOT NULL, -- times are in µs since 1970
+		body        BLOB    NOT NULL
+	) STRICT`,
+
+	// What became of an event. One without a row was never settled: it is
+	// ready, so that storing an event is a single insert.
+	`CREATE TABLE delivery (
+		seq           INTEGER PRIMARY KEY,
+		state         INTEGER NOT NULL,           -- 0 ready, 1 retry, 2 blocked, 3 delivered, 4 superseded, 5 dead
+		attempts      INTEGER NOT NULL DEFAULT 0,
+		due           INTEGER NOT NULL DEFAULT 0, -- of a retry, also while it is blocked
+		settled_at    INTEGER NOT NULL DEFAULT 0,
+		last_at       INTEGER NOT NULL DEFAULT 0, -- the last attempt that counted
+		last_duration INTEGER NOT NULL DEFAULT 0, -- in ns
+		last_status   INTEGER NOT NULL DEFAULT 0,
+		last_reason   TEXT    NOT NULL DEFAULT '',
+		task_key      INTEGER                     -- while it is blocked
+	) STRICT`,
+
+	// Indexes for states that are rare: an event that is delivered at the
+	// first attempt touches none of them.
+	`CREATE INDEX delivery_pending ON delivery (state, seq)    WHERE state <= 2`,
+	`CREATE INDEX delivery_due     ON delivery (due)           WHERE state = 1`,
+	`CREATE INDEX delivery_blocked ON delivery (task_key, seq) WHERE state = 2`,
+	`CREATE INDEX delivery_dead    ON delivery (seq)           WHERE state = 5`,
+
+	// Attempts that failed. One that delivered is only in its event's row.
+	`CREATE TABLE attempts (
+		seq      INTEGER NOT NULL,
+		n        INTEGER NOT NULL,
+		at       INTEGER NOT NULL,
+		duration INTEGER NOT NULL,
+		status   INTEGER NOT NULL,
+		reason   TEXT    NOT NULL,
+		PRIMARY KEY (seq, n)
+	) WITHOUT ROWID, STRICT`,
+
+	// From tasks to events, for those up to meta.indexed_seq. Rows outlive
+	// their events for a while.
+	`CREATE TABLE task_index (
+		task_key INTEGER NOT NULL,
+		seq      INTEGER NOT NULL,
+		PRIMARY KEY (task_key, seq)
+	) WITHOUT ROWID, STRICT`,
+
+	`CREATE TABLE quarantine (
+		id          INTEGER PRIMARY KEY,
+		received_at INTEGER NOT NULL,
+		source_ip   TEXT    NOT NULL,
+		status      INTEGER NOT NULL,
+		problems    BLOB    NOT NULL,
+		body        BLOB    NOT NULL
+	) STRICT`,
+
+	// One row, written with every transaction.
+	`CREATE TABLE meta (
+		id           INTEGER PRIMARY KEY CHECK (id = 1),
+		next_seq     INTEGER NOT NULL, -- of the next event; numbers are not used again
+		low_seq      INTEGER NOT NULL, -- no event before it lacks a row in delivery
+		indexed_seq  INTEGER NOT NULL, -- events up to it are in task_index
+		fresh        INTEGER NOT NULL, -- events by state; fresh ones lack a row in delivery
+		ready        INTEGER NOT NULL,
+		retry        INTEGER NOT NULL,
+		blocked      INTEGER NOT NULL,
+		delivered    INTEGER NOT NULL,
+		superseded   INTEGER NOT NULL,
+		dead         INTEGER NOT NULL,
+		stale        INTEGER NOT NULL, -- rows in task_index whose events are gone
+		quarantined  INTEGER NOT NULL,
+		next_suspect INTEGER NOT NULL
+	) STRICT`,
+	`INSERT INTO meta VALUES (1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1)`,
+}}
+
+// meta is the row of that name.
+type meta struct {
+	nextSeq, lowSeq, indexedSeq int64
+	fresh                       int64
+	rows                        [states]int64 // by the state of their row in delivery
+	stale                       int64
+	quarantined, nextSuspect    int64
+}
+
+const (
+	readMeta = `SELECT next_seq, low_seq, indexed_seq, fresh, ready, retry, blocked,
+		delivered, superseded, dead, stale, quarantined, next_suspect FROM meta WHERE id = 1`
+
+	writeMeta = `UPDATE meta SET next_seq = ?, low_seq = ?, indexed_seq = ?, fresh = ?, ready = ?, retry = ?, blocked = ?,
+		delivered = ?, superseded = ?, dead = ?, stale = ?, quarantined = ?, next_suspect = ? WHERE id = 1`
+)
+
+func (m *meta) read(c *conn) error {
+	found := false
+	err := c.query(readMeta, func(row []driver.Value) error {
+		found = true
+		for i, p := range m.fields() {
+			*p = integer(row[i])
+		}
+		return nil
+	})
+	if err == nil && !found {
+		err = errors.New("the table meta is empty; it must have one row")
+	}
+	return err
+}
+
+func (m *meta) write(c *conn) error {
+	fields := m.fields()
+	values := make([]driver.Value, len(fields))
+	for i, p := range fields {
+		values[i] = *p
+	}
+	return c.exec(writeMeta, values...)
+}
+
+// fields are the row's columns in order.
+func (m *meta) fields() []*int64 {
+	fields := []*int64{&m.nextSeq, &m.lowSeq, &m.indexedSeq, &m.fresh}
+	for i := range m.rows {
+		fields = append(fields, &m.rows[i])
+	}
+	return append(fields, &m.stale, &m.quarantined, &m.nextSuspect)
+}
+
+// pending counts the events that have not come to their end.
+func (m *meta) pending() int64 {
+	return m.fresh + m.rows[ready] + m.rows[retry] + m.rows[blocked]
+}
+
+// identify returns the version of the file's schema: 0 if the file is new. It
+// changes nothing, so that a file of somebody else's stays as it is.
+func identify(c *conn) (version int, err error) {
+	app, err := c.number(`PRAGMA application_id`)
+	if err != nil {
+		return 0, err
+	}
+	tables, err := c.number(`SELECT count(*) FROM sqlite_schema`)
+	if err != nil {
+		return 0, err
+	}
+	if app == 0 && tables == 0 {
+		return 0, nil
+	}
+	if app != applicationID {
+		return 0, fmt.Errorf("it is an SQLite file of another application (application_id %#x; an inbox has %#x)", app, applicationID)
+	}
+	v, err := c.number(`PRAGMA user_version`)
+	return int(v), err
+}
+
+// migrate brings the file from its version to the newest, each step in a
+// transaction of its own.
+func migrate(c *conn, version int, schema []migration) error {
+	if version > len(schema) {
+		return fmt.Errorf("its schema has version %d, made by a newer release of this module; this one knows versions up to %d", version, len(schema))
+	}
+	for ; version < len(schema); version++ {
+		statements := append([]string{`BEGIN IMMEDIATE`}, schema[version]...)
+		statements = append(statements,
+			fmt.Sprintf(`PRAGMA application_id = %d`, applicationID),
+			fmt.Sprintf(`PRAGMA user_version = %d`, version+1),
+			`COMMIT`)
+		for _, s := range statements {
+			if err := c.exec(s); err != nil {
+				rollback(c)
+				return fmt.Errorf("migrating its schema from version %d to %d: %w", version, version+1, err)
+			}
+		}
+	}
+	return nil
+}
+
+// rollback ends the transaction if there is one. SQLite itself ends it after
+// some errors, and says so with an error that tells nothing else; a transaction
+// that stayed open would make the next BEGIN fail.
+func rollback(c *conn) {
+	_ = c.exec(`ROLLBACK`)
+}

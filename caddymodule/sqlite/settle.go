@@ -1,0 +1,164 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// settle is the request to end leases.
+type settle struct {
+	request
+	outcomes []inbox.Outcome
+}
+
+// Settle ends leases.
+func (s *store) Settle(ctx context.Context, outcomes ...inbox.Outcome) error {
+	for _, o := range outcomes {
+		if o.Verdict < inbox.Deliver || o.Verdict > inbox.Release {
+			return fmt.Errorf("verdict %d of %s is none of Deliver, Retry, GiveUp and Release", o.Verdict, leaseName(o.Lease))
+		}
+	}
+	if len(outcomes) == 0 {
+		return nil
+	}
+	r := &settle{request: newRequest(), outcomes: outcomes}
+	r.ctx = ctx
+	if err := s.do(ctx, r); err != nil {
+		return err
+	}
+	return r.err
+}
+
+func leaseName(l *inbox.Lease) string {
+	if l == nil || l.Event == nil {
+		return "an outcome without a lease"
+	}
+	return "event " + l.Event.ID
+}
+
+func (r *settle) apply(t *tx) error {
+	r.err = nil
+	var unknown []error
+	for i := range r.outcomes {
+		o := &r.outcomes[i]
+		h := t.w.leases.holding(o.Lease)
+		if h != nil {
+			if _, ended := t.settled[h.seq()]; ended {
+				h = nil
+			}
+		}
+		if h == nil {
+			unknown = append(unknown, fmt.Errorf("%s: its lease is not held", leaseName(o.Lease)))
+			continue
+		}
+		if err := t.settle(h, o); err != nil {
+			return err
+		}
+	}
+	r.err = errors.Join(unknown...)
+	return nil
+}
+
+func (r *settle) grows() bool { return false }
+
+const (
+	insertSettled = `INSERT INTO delivery (state, attempts, due, settled_at, last_at, last_duration, last_status, last_reason, seq)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
+	updateSettled = `UPDATE delivery SET state = ?, attempts = ?, due = ?, settled_at = ?,
+		last_at = ?, last_duration = ?, last_status = ?, last_reason = ? WHERE seq = ?`
+	insertReleased = `INSERT INTO delivery (state, due, seq) VALUES (?, ?, ?)`
+	updateReleased = `UPDATE delivery SET state = ?, due = ? WHERE seq = ?`
+	insertAttempt  = `INSERT OR REPLACE INTO attempts (seq, n, at, duration, status, reason) VALUES (?, ?, ?, ?, ?, ?)`
+	trimAttempts   = `DELETE FROM attempts WHERE seq = ? AND n <= ?`
+)
+
+// settle writes what became of one lease.
+func (t *tx) settle(h *holding, o *inbox.Outcome) error {
+	to, due := retry, t.now
+	switch o.Verdict {
+	case inbox.Deliver:
+		to = delivered
+	case inbox.GiveUp:
+		to = dead
+	}
+	if !o.Due.IsZero() {
+		due = max(1, o.Due.UnixMicro())
+	}
+	var err error
+	if o.Verdict == inbox.Release {
+		query := updateReleased
+		if h.fresh {
+			query = insertReleased
+		}
+		err = t.c.exec(query, int64(to), due, h.seq())
+	} else {
+		err = t.settleAttempt(h, o, to, due)
+	}
+	if err != nil {
+		return err
+	}
+	t.settled[h.seq()] = struct{}{}
+	t.count(h.state, h.fresh, -1)
+	t.count(to, false, +1)
+	t.wake = t.wake || to == retry
+	return t.orderWaiting(h.key, o.Lease.Event.TaskID)
+}
+
+// settleAttempt writes the outcome of an attempt that counts.
+func (t *tx) settleAttempt(h *holding, o *inbox.Outcome, to state, due int64) error {
+	n := int64(h.attempts) + 1
+	var settledAt int64
+	if to.ended() {
+		due, settledAt = 0, t.now
+	}
+	a := o.Attempt
+	reason := cutReason(a.Reason)
+	if to != delivered {
+		if err := t.c.exec(insertAttempt, h.seq(), n, micros(a.At), int64(a.Duration), int64(a.Status), reason); err != nil {
+			return err
+		}
+		if n > t.w.limits.keptAttempts {
+			if err := t.c.exec(trimAttempts, h.seq(), n-t.w.limits.keptAttempts); err != nil {
+				return err
+			}
+		}
+	}
+	query := updateSettled
+	if h.fresh {
+		query = insertSettled
+	}
+	return t.c.exec(query, int64(to), n, due, settledAt, micros(a.At), int64(a.Duration), int64(a.Status), reason, h.seq())
+}
+
+// cutReason makes a reason valid UTF-8 of at most inbox.MaxReason bytes.
+func cutReason(s string) string {
+	if len(s) > inbox.MaxReason {
+		end := inbox.MaxReason
+		for end > inbox.MaxReason-utf8.UTFMax && !utf8.RuneStart(s[end]) {
+			end--
+		}
+		s = s[:end]
+	}
+	return strings.ToValidUTF8(s, "?")
+}
+
+// micros and fromMicros convert times; the zero time is 0.
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+func fromMicros(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(n).UTC()
+}

@@ -1,0 +1,186 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// limits are the sizes by which the inbox keeps its steps short and its memory
+// bounded. They are fields so that tests can make them small.
+type limits struct {
+	batch        int           // ops in one transaction
+	queue        int           // ops that wait for the writer
+	indexEntries int           // entries of a generation of the index
+	flushStep    int           // entries written to the index in one transaction
+	retireStep   int64         // events looked at in one transaction for being too old
+	sweepStep    int64         // rows of the index looked at in one transaction
+	sweepMin     int64         // stale rows in the index before it is swept
+	logFrames    int64         // pages in the write-ahead log before a checkpoint
+	scan         int64         // events looked at for one page of a list
+	keptAttempts int64         // records of failed attempts kept with an event
+	reserve      int64         // bytes set aside for when the disk is full
+	lockWait     time.Duration // for a predecessor to close the file
+}
+
+var defaultLimits = limits{
+	batch:        256,
+	queue:        256,
+	indexEntries: 32 << 10,
+	flushStep:    256,
+	retireStep:   256,
+	sweepStep:    512,
+	sweepMin:     64 << 10,
+	logFrames:    4096,
+	scan:         10_000,
+	keptAttempts: 100,
+	reserve:      4 << 20,
+	lockWait:     5 * time.Second,
+}
+
+// view is what readers may know without asking the writer: the state as it was
+// last committed.
+type view struct {
+	meta  meta
+	bytes int64
+}
+
+// store is an inbox in an SQLite file.
+type store struct {
+	path   string
+	log    *zap.Logger
+	now    func() time.Time
+	limits limits
+
+	policy  atomic.Pointer[inbox.Policy]
+	maxSize atomic.Int64
+	view    atomic.Pointer[view]
+
+	index  *taskIndex
+	leases *leases
+
+	requests chan op
+	poke     chan struct{} // the policy has changed
+	due      chan struct{} // something may be leased
+	closing  chan struct{}
+	stopped  chan struct{} // the writer has ended
+
+	lock       *fileLock
+	writer     *writer
+	leaser     *leaser
+	readers    chan *conn
+	gate       sync.RWMutex // readers hold it while they read, so that the log can begin anew
+	checkpoint *checkpointer
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// SetPolicy replaces the policy.
+func (s *store) SetPolicy(p inbox.Policy) {
+	s.policy.Store(&p)
+	select {
+	case s.poke <- struct{}{}:
+	default:
+	}
+}
+
+// Stats returns a summary.
+func (s *store) Stats(ctx context.Context) (inbox.Stats, error) {
+	v := s.view.Load()
+	stats := inbox.Stats{
+		Quarantined: v.meta.quarantined,
+		Bytes:       v.bytes,
+		MaxBytes:    s.maxSize.Load(),
+	}
+	stats.Events[inbox.Pending] = v.meta.pending()
+	stats.Events[inbox.Delivered] = v.meta.rows[delivered]
+	stats.Events[inbox.Superseded] = v.meta.rows[superseded]
+	stats.Events[inbox.Dead] = v.meta.rows[dead]
+	err := s.read(ctx, func(c *conn) (err error) {
+		if v.meta.pending() > 0 {
+			stats.OldestPending, err = oldestPending(c, v.meta.lowSeq)
+		}
+		return err
+	})
+	return stats, err
+}
+
+const (
+	// The events without a row in delivery begin at low_seq or soon after.
+	oldestFresh = `SELECT e.seq, e.received_at FROM events e LEFT JOIN delivery d ON d.seq = e.seq
+		WHERE e.seq >= ? AND d.seq IS NULL ORDER BY e.seq LIMIT 1`
+	oldestWithRow = `SELECT e.seq, e.received_at FROM events e WHERE e.seq = (
+		SELECT min(seq) FROM (
+			SELECT min(seq) AS seq FROM delivery WHERE state = 0 UNION ALL
+			SELECT min(seq) FROM delivery WHERE state = 1 UNION ALL
+			SELECT min(seq) FROM delivery WHERE state = 2))`
+)
+
+// oldestPending returns when the first event that is pending was received.
+func oldestPending(c *conn, low int64) (time.Time, error) {
+	var first, received int64
+	take := func(row []driver.Value) error {
+		if seq := integer(row[0]); first == 0 || seq < first {
+			first, received = seq, integer(row[1])
+		}
+		return nil
+	}
+	err := c.query(oldestFresh, take, low)
+	if err == nil {
+		err = c.query(oldestWithRow, take)
+	}
+	if err != nil || first == 0 {
+		return time.Time{}, err
+	}
+	return time.UnixMicro(received).UTC(), nil
+}
+
+// read lends f one of the reading connections.
+func (s *store) read(ctx context.Context, f func(*conn) error) error {
+	select {
+	case <-s.closing:
+		return s.errClosed()
+	default:
+	}
+	select {
+	case c := <-s.readers:
+		defer func() { s.readers <- c }()
+		s.gate.RLock()
+		defer s.gate.RUnlock()
+		return f(c)
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.closing:
+		return s.errClosed()
+	}
+}
+
+// Close ends the inbox: the transaction under way is completed, what has queued
+// behind it is refused, and the lock is given up last.
+func (s *store) Close() error {
+	s.closeOnce.Do(func() {
+		close(s.closing)
+		<-s.stopped
+		s.checkpoint.stop()
+		errs := []error{s.leaser.close()}
+		for range cap(s.readers) {
+			c := <-s.readers
+			errs = append(errs, c.close())
+		}
+		_, err := s.writer.conn.number(`PRAGMA wal_checkpoint(TRUNCATE)`)
+		errs = append(errs, err, s.writer.conn.close(), s.lock.release())
+		s.closeErr = errors.Join(errs...)
+	})
+	return s.closeErr
+}
+
+// Interface guard
+var _ inbox.Inbox = (*store)(nil)

@@ -1,0 +1,241 @@
+package sqlite
+
+import (
+	"bytes"
+	"database/sql/driver"
+	"fmt"
+	"slices"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// rawID is an event's id as it is stored.
+type rawID = [inbox.IDLength / 2]byte
+
+// tx is an open transaction, with what the memory has to learn once it is
+// committed, and not before.
+type tx struct {
+	w   *writer
+	c   *conn
+	now int64 // in µs
+
+	meta    meta
+	added   []entry            // to the index of tasks
+	settled map[int64]struct{} // leases that end
+	table   map[int64][]int64  // rows of task_index that were read ahead, by key
+	grown   int64              // bytes that were added, about
+	pages   int64              // in use, once it is committed
+	wake    bool               // something may be leased that was not before
+}
+
+// lookup returns the events of the key, oldest first, those of this
+// transaction among them. Some of them may be gone.
+func (t *tx) lookup(key int64) ([]int64, error) {
+	seqs, ok := t.table[key]
+	if !ok && t.meta.indexedSeq > 0 {
+		err := t.c.query(`SELECT seq FROM task_index WHERE task_key = ?`, func(row []driver.Value) error {
+			seqs = append(seqs, integer(row[0]))
+			return nil
+		}, key)
+		if err != nil {
+			return nil, err
+		}
+	}
+	seqs = t.w.index.lookup(key, slices.Clip(seqs))
+	for _, e := range t.added {
+		if e.key == key {
+			seqs = append(seqs, e.seq)
+		}
+	}
+	slices.Sort(seqs)
+	return slices.Compact(seqs), nil
+}
+
+const readTaskEvent = `SELECT e.id, e.task_id, e.status, d.state, d.due FROM events e
+	LEFT JOIN delivery d ON d.seq = e.seq WHERE e.seq = ?`
+
+// task returns the events of a task, oldest first. Those that are pending and
+// not leased cannot be leased until the transaction ends.
+func (t *tx) task(key int64, taskID string) ([]taskEvent, error) {
+	seqs, err := t.lookup(key)
+	if err != nil || len(seqs) == 0 {
+		return nil, err
+	}
+	events := make([]taskEvent, 0, len(seqs)+1)
+	for _, seq := range seqs {
+		err := t.c.query(readTaskEvent, func(row []driver.Value) error {
+			if text(row[1]) != taskID { // another task with the same key
+				return nil
+			}
+			e := taskEvent{
+				seq:   seq,
+				final: inbox.Status(integer(row[2])).Final(),
+				state: state(integer(row[3])),
+				due:   integer(row[4]),
+				fresh: row[3] == nil,
+			}
+			copy(e.id[:], blob(row[0]))
+			e.leased = !e.state.ended() && !t.revoke(seq)
+			events = append(events, e)
+			return nil
+		}, seq)
+		if err != nil {
+			return nil, err
+		}
+	}
+	return events, nil
+}
+
+// revoke keeps an event from being leased until the transaction ends; false
+// means that it is leased, and is not settled by this transaction.
+func (t *tx) revoke(seq int64) bool {
+	if _, ok := t.settled[seq]; ok {
+		return true
+	}
+	return t.w.leases.revoke(seq)
+}
+
+// order moves the events of a task so that the task is in order.
+func (t *tx) order(key int64, events []taskEvent) error {
+	before := make(map[int64]taskEvent, len(events))
+	for _, e := range events {
+		before[e.seq] = e
+	}
+	for _, e := range arrange(events) {
+		if err := t.move(key, before[e.seq], e.state); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// orderWaiting puts a task in order if any of its events waits for another.
+func (t *tx) orderWaiting(key int64, taskID string) error {
+	if t.meta.rows[blocked] == 0 {
+		return nil
+	}
+	n, err := t.c.number(`SELECT 1 FROM delivery WHERE state = 2 AND task_key = ? LIMIT 1`, key)
+	if err != nil || n == 0 {
+		return err
+	}
+	events, err := t.task(key, taskID)
+	if err != nil {
+		return err
+	}
+	return t.order(key, events)
+}
+
+const (
+	insertState = `INSERT INTO delivery (state, settled_at, task_key, seq) VALUES (?, ?, ?, ?)`
+	updateState = `UPDATE delivery SET state = ?, settled_at = ?, task_key = ? WHERE seq = ?`
+)
+
+// move brings an event that was not leased from its state to another.
+func (t *tx) move(key int64, e taskEvent, to state) error {
+	var settledAt int64
+	if to.ended() {
+		settledAt = t.now
+	}
+	var taskKey driver.Value
+	if to == blocked {
+		taskKey = key
+	}
+	query := updateState
+	if e.fresh {
+		query = insertState
+	}
+	t.count(e.state, e.fresh, -1)
+	t.count(to, false, +1)
+	t.wake = t.wake || to == ready || to == retry
+	return t.c.exec(query, int64(to), settledAt, taskKey, e.seq)
+}
+
+// count adds n to the number of events in a state.
+func (t *tx) count(s state, fresh bool, n int64) {
+	if fresh {
+		t.meta.fresh += n
+	} else {
+		t.meta.rows[s] += n
+	}
+}
+
+// find returns the event with the id; ok is false if there is none.
+func (t *tx) find(id rawID) (e taskEvent, taskID string, ok bool, err error) {
+	seqs, err := t.lookup(keyOf(id))
+	if err != nil {
+		return e, "", false, err
+	}
+	for _, seq := range seqs {
+		err := t.c.query(readTaskEvent, func(row []driver.Value) error {
+			if !bytes.Equal(blob(row[0]), id[:]) {
+				return nil
+			}
+			ok, taskID = true, text(row[1])
+			e = taskEvent{seq: seq, id: id, state: state(integer(row[3])), due: integer(row[4]), fresh: row[3] == nil}
+			e.final = inbox.Status(integer(row[2])).Final()
+			return nil
+		}, seq)
+		if err != nil || ok {
+			return e, taskID, ok, err
+		}
+	}
+	return e, "", false, nil
+}
+
+// remove deletes an event and all that is known of it.
+func (t *tx) remove(seq int64, s state, fresh bool) error {
+	for _, query := range []string{
+		`DELETE FROM events WHERE seq = ?`,
+		`DELETE FROM delivery WHERE seq = ?`,
+		`DELETE FROM attempts WHERE seq = ?`,
+	} {
+		if err := t.c.exec(query, seq); err != nil {
+			return err
+		}
+	}
+	t.count(s, fresh, -1)
+	t.meta.stale++
+	return nil
+}
+
+// readAhead looks up many keys in the table at once, which costs much less
+// than one by one.
+func (t *tx) readAhead(keys []int64) error {
+	if t.meta.indexedSeq == 0 || len(keys) == 0 {
+		return nil
+	}
+	t.table = make(map[int64][]int64)
+	for chunk := range slices.Chunk(keys, readAheadKeys) {
+		values := make([]driver.Value, readAheadKeys)
+		for i := range values {
+			values[i] = chunk[min(i, len(chunk)-1)]
+		}
+		err := t.c.query(readAheadQuery, func(row []driver.Value) error {
+			key := integer(row[0])
+			t.table[key] = append(t.table[key], integer(row[1]))
+			return nil
+		}, values...)
+		if err != nil {
+			return err
+		}
+		for _, key := range chunk {
+			if _, ok := t.table[key]; !ok {
+				t.table[key] = nil
+			}
+		}
+	}
+	return nil
+}
+
+// room reports whether n more bytes fit, as an inbox.ErrFull if not.
+func (t *tx) room(n int) error {
+	if t.w.reserve.spent {
+		return fmt.Errorf("%w: no room left on the disk of %s", inbox.ErrFull, t.w.path)
+	}
+	limit := t.w.maxSize.Load()
+	if size := t.w.size.used() + t.grown + int64(n); size > limit {
+		return fmt.Errorf("%w: %s has reached its limit of %d bytes", inbox.ErrFull, t.w.path, limit)
+	}
+	t.grown += int64(n)
+	return nil
+}

@@ -1,0 +1,316 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// op is what a caller asks the writer to do.
+type op interface {
+	base() *request
+
+	// apply makes the op's changes in the transaction and leaves its answer in
+	// the op. An error means that the transaction has failed; a refusal is
+	// left in the request's err, with nothing changed. It may be called again
+	// if the transaction was rolled back.
+	apply(t *tx) error
+
+	// grows reports whether the op takes room for good, so that it must wait
+	// when the disk is full.
+	grows() bool
+}
+
+// request is the part that every op has.
+type request struct {
+	ctx  context.Context //nolint:containedctx // it goes to the writer and back
+	err  error
+	done chan struct{}
+}
+
+func newRequest() request { return request{done: make(chan struct{}, 1)} }
+
+func (r *request) base() *request { return r }
+
+// finish gives the answer. The op belongs to its caller again.
+func (r *request) finish() { r.done <- struct{}{} }
+
+func (r *request) fail(err error) {
+	r.err = err
+	r.finish()
+}
+
+// writer owns the writing connection: all changes of the file are made by its
+// goroutine, in transactions of as many ops as have gathered.
+type writer struct {
+	*store
+	conn    *conn
+	meta    meta // as committed
+	size    fileSize
+	reserve reserve
+	chores  chores
+	batch   []op
+}
+
+// do hands the op to the writer and waits for its answer. With an error the op
+// may still be in the writer's hands, and belongs to it.
+func (s *store) do(ctx context.Context, o op) error {
+	select {
+	case <-s.closing:
+		return s.errClosed()
+	default:
+	}
+	select {
+	case s.requests <- o:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.closing:
+		return s.errClosed()
+	}
+	done := o.base().done
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.stopped:
+	}
+	// The writer has ended; it may have answered just before.
+	select {
+	case <-done:
+		return nil
+	default:
+		return s.errClosed()
+	}
+}
+
+func (s *store) errClosed() error {
+	return fmt.Errorf("%w: %s", inbox.ErrClosed, s.path)
+}
+
+// run is the writer's goroutine. It ends when the inbox is closed.
+func (w *writer) run() {
+	defer close(w.stopped)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		timer.Reset(w.chores.wait(w))
+		idle := false
+		select {
+		case o := <-w.requests:
+			w.gather(o)
+			w.process(w.batch)
+			clear(w.batch)
+		case <-w.poke:
+			w.chores.retirement.soon()
+		case <-timer.C:
+			idle = true
+		case <-w.closing:
+			w.refuse()
+			return
+		}
+		w.tidyLog()
+		w.chores.run(w, idle)
+	}
+}
+
+// gather collects what has queued behind the first op.
+func (w *writer) gather(first op) {
+	w.batch = append(w.batch[:0], first)
+	for len(w.batch) < w.limits.batch {
+		select {
+		case o := <-w.requests:
+			w.batch = append(w.batch, o)
+		default:
+			return
+		}
+	}
+}
+
+// refuse answers those that queued when the inbox was closed.
+func (w *writer) refuse() {
+	for {
+		select {
+		case o := <-w.requests:
+			o.base().fail(w.errClosed())
+		default:
+			return
+		}
+	}
+}
+
+// process carries the ops out and answers each. If they fail together, one of
+// them may be to blame, or the disk: then what can still be done is done.
+func (w *writer) process(ops []op) {
+	w.restoreReserve(ops)
+	err := w.commit(ops)
+	switch {
+	case err == nil:
+		answer(ops)
+	case isStorage(err):
+		w.log.Error("storing failed", zap.String("path", w.path), zap.Int("operations", len(ops)), zap.Error(err))
+		w.salvage(ops, err)
+	case len(ops) > 1:
+		for _, o := range ops {
+			w.process([]op{o})
+		}
+	default:
+		w.log.Error("storing failed", zap.String("path", w.path), zap.Error(err))
+		ops[0].base().fail(w.storeError(err))
+	}
+}
+
+// salvage refuses the ops that need room and tries the others once more: a
+// settled event makes room, and one that cannot be settled is sent again.
+func (w *writer) salvage(ops []op, err error) {
+	var small []op
+	for _, o := range ops {
+		if o.grows() {
+			o.base().fail(w.storeError(err))
+		} else {
+			small = append(small, o)
+		}
+	}
+	if len(small) == 0 {
+		return
+	}
+	if err = w.commit(small); err != nil && w.spendReserve() {
+		err = w.commit(small)
+	}
+	if err == nil {
+		answer(small)
+		return
+	}
+	for _, o := range small {
+		o.base().fail(w.storeError(err))
+	}
+}
+
+func answer(ops []op) {
+	for _, o := range ops {
+		o.base().finish()
+	}
+}
+
+// storeError wraps an error of SQLite for the caller.
+func (w *writer) storeError(err error) error {
+	if isFull(err) {
+		return fmt.Errorf("%w: the disk of %s is full: %w", inbox.ErrFull, w.path, err)
+	}
+	return fmt.Errorf("storing in %s: %w", w.path, err)
+}
+
+// commit carries the ops out in one transaction.
+func (w *writer) commit(ops []op) error {
+	keys := make([]int64, 0, len(ops))
+	for _, o := range ops {
+		if p, ok := o.(*put); ok {
+			keys = append(keys, keyOf(p.id))
+		}
+	}
+	return w.transact(func(t *tx) error {
+		if err := t.readAhead(keys); err != nil {
+			return err
+		}
+		for _, o := range ops {
+			if err := o.base().ctx.Err(); err != nil {
+				o.base().err = err
+				continue
+			}
+			if err := o.apply(t); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// transact runs f in a transaction. Only once that is committed does the memory
+// learn of what has changed.
+func (w *writer) transact(f func(*tx) error) error {
+	t := &tx{w: w, c: w.conn, now: w.now().UnixMicro(), meta: w.meta, settled: make(map[int64]struct{})}
+	err := w.conn.exec(`BEGIN IMMEDIATE`)
+	if err == nil {
+		err = f(t)
+	}
+	if err == nil {
+		err = t.end()
+	}
+	if err == nil {
+		err = w.conn.exec(`COMMIT`)
+	}
+	if err != nil {
+		rollback(w.conn)
+		w.leases.endBatch(nil)
+		w.wake()
+		return err
+	}
+	w.publish(t)
+	return nil
+}
+
+// end writes what goes with every transaction, and measures the file.
+func (t *tx) end() error {
+	t.meta.lowSeq = max(t.meta.lowSeq, t.w.leases.low(t.settled))
+	if err := t.meta.write(t.c); err != nil {
+		return err
+	}
+	pages, err := t.c.number(`PRAGMA page_count`)
+	if err != nil {
+		return err
+	}
+	free, err := t.c.number(`PRAGMA freelist_count`)
+	t.pages = pages - free
+	return err
+}
+
+// publish tells the memory what was committed, and wakes the leaser.
+func (w *writer) publish(t *tx) {
+	w.meta = t.meta
+	w.index.add(t.added...)
+	w.chores.added += len(t.added)
+	moved := w.leases.endBatch(t.settled)
+	w.measure(t)
+	w.view.Store(&view{meta: w.meta, bytes: w.size.used()})
+	if t.wake || moved {
+		w.wake()
+	}
+}
+
+// wake tells the leaser that something may have come due.
+func (s *store) wake() {
+	select {
+	case s.due <- struct{}{}:
+	default:
+	}
+}
+
+// fileSize is what the file takes on the disk, in bytes.
+type fileSize struct {
+	page  int64 // one page
+	pages int64 // those that are not free
+	log   int64 // the write-ahead log
+	grown int64 // about what went into the log since its frames were counted
+	since int   // transactions since then
+}
+
+func (z *fileSize) used() int64 { return z.pages + z.log }
+
+// measure notes the size after a transaction.
+func (w *writer) measure(t *tx) {
+	w.size.pages = t.pages * w.size.page
+	w.size.grown += t.grown
+	w.size.since++
+	switch info, err := os.Stat(w.path + "-wal"); {
+	case err == nil:
+		w.size.log = info.Size()
+	case !errors.Is(err, os.ErrNotExist):
+		w.log.Warn("the size of the write-ahead log is unknown", zap.String("path", w.path), zap.Error(err))
+	}
+}
