@@ -1,0 +1,177 @@
+package fotorwebhook
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+const (
+	mediaJSON    = "application/json"
+	mediaProblem = "application/problem+json"
+
+	// problemTypes is where the "type" of every error answer is explained.
+	problemTypes = "https://github.com/fotor-webhook/caddy-fotor-webhook/blob/main/docs/answers.md#"
+
+	// retryAfter is what a caller is asked to wait when a callback could not be
+	// stored, in seconds. Fotor documents no retries, so it is short.
+	retryAfter = "5"
+)
+
+// The outcomes of a callback: a bounded set, because they label a metric.
+const (
+	outcomeAccepted    = "accepted"
+	outcomeDuplicate   = "duplicate"
+	outcomeRefused     = "refused"
+	outcomeEarlyData   = "early_data"
+	outcomeMethod      = "method"
+	outcomeMedia       = "media_type"
+	outcomeTooLarge    = "too_large"
+	outcomeNotJSON     = "not_json"
+	outcomeInvalid     = "invalid"
+	outcomeBroken      = "broken"
+	outcomeUnavailable = "unavailable"
+)
+
+// answer is what the caller gets. Errors are problem details by RFC 9457.
+type answer struct {
+	outcome  string
+	status   int
+	kind     string // the fragment of the problem's type
+	title    string
+	detail   string
+	problems []Problem
+
+	// header is one more header, such as Retry-After.
+	header, value string
+
+	// body is the answer of an accepted callback.
+	body []byte
+}
+
+var (
+	answerTooEarly = answer{
+		outcome: outcomeEarlyData, status: http.StatusTooEarly, kind: "early-data", title: "Too early",
+		detail: "The request came as TLS early data; send it again after the handshake.",
+	}
+	answerForbidden = answer{
+		outcome: outcomeRefused, status: http.StatusForbidden, kind: "not-whitelisted", title: "Not whitelisted",
+		detail: "Your address may not send callbacks here.",
+	}
+	answerMethod = answer{
+		outcome: outcomeMethod, status: http.StatusMethodNotAllowed, kind: "method", title: "Method not allowed",
+		detail: "A callback is sent with POST.", header: "Allow", value: http.MethodPost,
+	}
+	answerTimeout = answer{
+		outcome: outcomeBroken, status: http.StatusRequestTimeout, kind: "broken-off", title: "Body broke off",
+		detail: "The body did not arrive in time.",
+	}
+	answerBroken = answer{
+		outcome: outcomeBroken, status: http.StatusBadRequest, kind: "broken-off", title: "Body broke off",
+		detail: "The body could not be read to its end.",
+	}
+	answerUnavailable = answer{
+		outcome: outcomeUnavailable, status: http.StatusServiceUnavailable, kind: "not-stored", title: "Not stored",
+		detail: "The callback could not be stored; send it again.", header: "Retry-After", value: retryAfter,
+	}
+)
+
+func answerTooLarge(limit int64) answer {
+	return answer{
+		outcome: outcomeTooLarge, status: http.StatusRequestEntityTooLarge, kind: "too-large", title: "Body too large",
+		detail: fmt.Sprintf("The body is larger than %d bytes.", limit),
+	}
+}
+
+func answerMedia(detail string) answer {
+	return answer{
+		outcome: outcomeMedia, status: http.StatusUnsupportedMediaType, kind: "media-type", title: "Unsupported media type",
+		detail: "Expected application/json without a content encoding: " + detail + ".",
+	}
+}
+
+func answerInvalid(invalid *InvalidError) answer {
+	if invalid.Status == http.StatusBadRequest {
+		return answer{
+			outcome: outcomeNotJSON, status: http.StatusBadRequest, kind: "not-json", title: "Not JSON",
+			detail: "The body is not one JSON document.", problems: invalid.Problems,
+		}
+	}
+	return answer{
+		outcome: outcomeInvalid, status: http.StatusUnprocessableEntity, kind: "not-a-callback", title: "Not a Fotor callback",
+		detail: "The body is JSON, but not in the format of a Fotor callback.", problems: invalid.Problems,
+	}
+}
+
+func answerAccepted(id string, duplicate bool) answer {
+	outcome := outcomeAccepted
+	if duplicate {
+		outcome = outcomeDuplicate
+	}
+	body := make([]byte, 0, 96)
+	body = append(body, `{"id":"`...)
+	body = append(body, id...) // hexadecimal digits
+	body = append(body, `","duplicate":`...)
+	body = strconv.AppendBool(body, duplicate)
+	body = append(body, "}\n"...)
+	return answer{outcome: outcome, status: http.StatusOK, body: body}
+}
+
+// write sends the answer. An error says that the caller has gone.
+func (a *answer) write(w http.ResponseWriter) error {
+	header := w.Header()
+	media, body := mediaJSON, a.body
+	if a.status != http.StatusOK {
+		media, body = mediaProblem, a.problem()
+		header.Set("Cache-Control", "no-store")
+		header.Set("X-Content-Type-Options", "nosniff")
+	}
+	if a.header != "" {
+		header.Set(a.header, a.value)
+	}
+	header.Set("Content-Type", media)
+	header.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(a.status)
+	_, err := w.Write(body)
+	return err
+}
+
+// problem renders the answer as application/problem+json.
+func (a *answer) problem() []byte {
+	body := make([]byte, 0, 256+128*len(a.problems))
+	body = append(body, `{"type":"`+problemTypes+a.kind+`","title":`...)
+	body = appendString(body, a.title)
+	body = append(body, `,"status":`...)
+	body = strconv.AppendInt(body, int64(a.status), 10)
+	body = append(body, `,"detail":`...)
+	body = appendString(body, a.detail)
+	if a.problems != nil {
+		body = append(body, `,"errors":`...)
+		body = appendProblems(body, a.problems)
+	}
+	return append(body, "}\n"...)
+}
+
+func appendProblems(dst []byte, problems []Problem) []byte {
+	dst = append(dst, '[')
+	for i, p := range problems {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, `{"pointer":`...)
+		dst = appendString(dst, p.Pointer)
+		dst = append(dst, `,"detail":`...)
+		dst = appendString(dst, p.Detail)
+		dst = append(dst, '}')
+	}
+	return append(dst, ']')
+}
+
+// appendString appends a JSON string. AppendQuote replaces invalid UTF-8 and
+// says so with an error, which is all right for a text that people read.
+func appendString(dst []byte, s string) []byte {
+	dst, _ = jsontext.AppendQuote(dst, s)
+	return dst
+}

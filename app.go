@@ -1,0 +1,101 @@
+package fotorwebhook
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+)
+
+func init() {
+	caddy.RegisterModule(App{})
+}
+
+const appID = "fotor_webhook"
+
+// App gives the handlers a life cycle that a Caddy HTTP handler does not have
+// by itself: it opens their inboxes and starts their deliveries in Start, when
+// the whole config is known to be sound, and stops them in Stop. The handlers
+// bring it up; it has no configuration of its own.
+type App struct {
+	logger   *zap.Logger
+	handlers []*Handler
+	stations []*attachment
+}
+
+// CaddyModule returns the Caddy module information.
+func (App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  appID,
+		New: func() caddy.Module { return new(App) },
+	}
+}
+
+// Provision sets up the app.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.logger = ctx.Logger()
+	return nil
+}
+
+// register adds a handler that is being provisioned.
+func (a *App) register(h *Handler) error {
+	for _, other := range a.handlers {
+		if other.Name == h.Name {
+			return fmt.Errorf("name %q is used by two fotor_webhook handlers: expected a name of its own for each"+
+				" (a site block that serves several ports counts once for each)", h.Name)
+		}
+		if other.key == h.key {
+			return fmt.Errorf("the handlers %q and %q have the same inbox, %s: expected one of its own for each",
+				other.Name, h.Name, h.key)
+		}
+	}
+	a.handlers = append(a.handlers, h)
+	return nil
+}
+
+// Start opens every handler's inbox, or joins the running one on a reload, and
+// lets its deliveries go through the handler's forward from now on. If one
+// cannot store, none is left open and the config is refused.
+func (a *App) Start() error {
+	for _, h := range a.handlers {
+		att, err := attach(h)
+		if err != nil {
+			return errors.Join(fmt.Errorf("handler %q: %w", h.Name, err), a.release())
+		}
+		a.stations = append(a.stations, att)
+	}
+	return nil
+}
+
+// Stop ends the deliveries of handlers that no newer config has taken over,
+// within the grace period of the HTTP app. Inboxes stay open for the requests
+// that are still being served.
+func (a *App) Stop() error {
+	for _, att := range a.stations {
+		att.detach()
+	}
+	return nil
+}
+
+// Cleanup lets go of the inboxes; the last one who holds an inbox closes it.
+func (a *App) Cleanup() error {
+	return a.release()
+}
+
+func (a *App) release() error {
+	errs := make([]error, 0, len(a.stations))
+	for _, att := range a.stations {
+		att.detach()
+		errs = append(errs, att.release())
+	}
+	a.stations = nil
+	return errors.Join(errs...)
+}
+
+// Interface guards
+var (
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
+)

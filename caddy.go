@@ -1,0 +1,315 @@
+// Package fotorwebhook is a Caddy HTTP handler that takes the callbacks of
+// Fotor's asynchronous AI tasks: it lets in whitelisted addresses only,
+// validates the callback, stores it durably, answers 200 at once, and forwards
+// a normalized event to the user's own service until that has taken it.
+//
+// What happens to a callback, in the order of the files: receive.go (request to
+// answer), whitelist.go, validate.go, normalize.go, the inbox packages, the
+// dispatch package, and forward.go with its siblings (one delivery attempt).
+package fotorwebhook
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
+
+	// the default inbox comes with the handler, so that one --with is enough
+	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/sqlite"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+func init() {
+	caddy.RegisterModule(Handler{})
+}
+
+// The defaults of a Handler, set in Provision.
+const (
+	defaultName        = "default"
+	defaultMaxBody     = 1 << 20
+	defaultKeep        = 7 * 24 * time.Hour
+	defaultQuarantine  = 1000
+	defaultTimeout     = 30 * time.Second
+	defaultConcurrency = 32
+	defaultRetryFirst  = 5 * time.Second
+	defaultRetryMax    = time.Hour
+	defaultGiveUp      = 72 * time.Hour
+)
+
+// The limits of a Handler, checked in Validate.
+const (
+	minMaxBody     = 1 << 10
+	maxMaxBody     = 64 << 20
+	maxQuarantine  = 1_000_000
+	maxConcurrency = 4096
+)
+
+var nameRegexp = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// Handler takes the callbacks that Fotor POSTs when a task moves. It answers 200
+// only once the callback is on stable storage, and forwards it as an event to an
+// upstream, again and again until the upstream has taken it with a 2xx answer.
+//
+// It is a terminal handler: it answers every request that reaches it.
+type Handler struct {
+	// The name of the stream of events. It names the inbox file, the metrics and
+	// the log lines, so it should stay the same. It must be unique in the config,
+	// and consist of 1 to 64 letters, digits, "_" and "-". Default: `default`
+	Name string `json:"name,omitempty"`
+
+	// Who may call: IP addresses, CIDR ranges, `fotor` (the addresses that Fotor
+	// publishes) and `private_ranges`. Matched against Caddy's client IP, so
+	// the server's `trusted_proxies` decide behind a load balancer.
+	// Default: `["fotor"]`, unless `allow_from` is given.
+	Allow []string `json:"allow,omitempty"`
+
+	// More ranges that may call, from any module in `http.ip_sources`.
+	AllowFromRaw []json.RawMessage `json:"allow_from,omitempty" caddy:"namespace=http.ip_sources inline_key=source"`
+
+	// The largest accepted body in bytes, 1 KiB to 64 MiB; a larger one is
+	// answered 413. Default: 1 MiB
+	MaxBody int64 `json:"max_body,omitempty"`
+
+	// Where events are stored. Default: `{"module": "sqlite"}`
+	InboxRaw json.RawMessage `json:"inbox,omitempty" caddy:"namespace=http.fotor_webhook.inbox inline_key=module"`
+
+	// How long delivered and superseded events stay, for dedupe and inspection,
+	// counted from their end; at least 1 minute. Default: 7 days
+	Keep caddy.Duration `json:"keep,omitempty"`
+
+	// How many callbacks that failed validation are kept, at most 1,000,000; the
+	// oldest goes out first. 0 keeps none. Default: 1000
+	Quarantine *int `json:"quarantine,omitempty"`
+
+	// Where events go. Required.
+	Forward *Forward `json:"forward,omitempty"`
+
+	// Secrets that sign each attempt by the Standard Webhooks specification:
+	// base64 of 24 to 64 bytes, with or without the prefix `whsec_`. More than
+	// one signs with each, for rotation. Placeholders are replaced once, at load.
+	Sign []string `json:"sign,omitempty"`
+
+	// How long one delivery attempt may take, up to 1 hour. Default: 30s
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	// How many delivery attempts may run at once, 1 to 4096. Default: 32
+	Concurrency int `json:"concurrency,omitempty"`
+
+	// When an event that was not taken is tried again.
+	Retry *Retry `json:"retry,omitempty"`
+
+	// forwardBlock is a Caddyfile's forward block until it is parsed.
+	forwardBlock *caddyfile.Dispenser
+
+	ctx       caddy.Context
+	logger    *zap.Logger
+	refusals  *zap.Logger
+	whitelist whitelist
+	module    inbox.Module
+	key       string
+	secrets   [][]byte
+	attempter attempter
+	grace     time.Duration       // for attempts under way at a stop
+	budget    *semaphore.Weighted // bytes of bodies in memory
+	metrics   *handlerMetrics
+	link      *stationLink
+}
+
+// Retry is the schedule of delivery attempts. The wait before attempt n+1 is
+// drawn evenly from zero to first × 2ⁿ⁻¹ ("full jitter"), never more than max.
+// An answer's Retry-After is obeyed instead, up to max.
+type Retry struct {
+	// The upper bound of the first wait. Default: 5s
+	First caddy.Duration `json:"first,omitempty"`
+
+	// The upper bound of every wait, at least `first`. Default: 1h
+	Max caddy.Duration `json:"max,omitempty"`
+
+	// The age at which an event that the upstream does not take is given up: it
+	// becomes dead and stays, to be replayed or purged. Time in which the whole
+	// upstream was in trouble does not count. At least `first`. Default: 72h
+	GiveUp caddy.Duration `json:"give_up,omitempty"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.fotor_webhook",
+		New: func() caddy.Module { return new(Handler) },
+	}
+}
+
+// Provision sets the defaults, loads the guest modules, compiles the forward
+// and registers the handler with the app that opens its inbox at Start. It
+// touches no file and no network.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.ctx = ctx
+	h.link = newStationLink()
+	h.setDefaults()
+	h.logger = ctx.Logger().With(zap.String("handler", h.Name))
+	h.refusals = sampled(h.logger)
+	h.budget = semaphore.NewWeighted(max(bodyBudget, h.MaxBody))
+
+	if err := registerMetrics(ctx.GetMetricsRegistry()); err != nil {
+		return err
+	}
+	h.metrics = metrics.forHandler(h.Name)
+
+	if err := h.provisionWhitelist(ctx); err != nil {
+		return err
+	}
+	if err := h.provisionInbox(ctx); err != nil {
+		return err
+	}
+	if err := h.provisionForward(ctx); err != nil {
+		return err
+	}
+
+	app, err := ctx.App(appID)
+	if err != nil {
+		return err
+	}
+	return app.(*App).register(h)
+}
+
+func (h *Handler) setDefaults() {
+	if h.Name == "" {
+		h.Name = defaultName
+	}
+	if len(h.Allow) == 0 && len(h.AllowFromRaw) == 0 {
+		h.Allow = []string{allowFotor}
+	}
+	if h.MaxBody == 0 {
+		h.MaxBody = defaultMaxBody
+	}
+	if len(h.InboxRaw) == 0 {
+		h.InboxRaw = json.RawMessage(`{"module":"sqlite"}`)
+	}
+	if h.Keep == 0 {
+		h.Keep = caddy.Duration(defaultKeep)
+	}
+	if h.Quarantine == nil {
+		h.Quarantine = new(int)
+		*h.Quarantine = defaultQuarantine
+	}
+	if h.Timeout == 0 {
+		h.Timeout = caddy.Duration(defaultTimeout)
+	}
+	if h.Concurrency == 0 {
+		h.Concurrency = defaultConcurrency
+	}
+	if h.Retry == nil {
+		h.Retry = new(Retry)
+	}
+	if h.Retry.First == 0 {
+		h.Retry.First = caddy.Duration(defaultRetryFirst)
+	}
+	if h.Retry.Max == 0 {
+		h.Retry.Max = max(caddy.Duration(defaultRetryMax), h.Retry.First)
+	}
+	if h.Retry.GiveUp == 0 {
+		h.Retry.GiveUp = max(caddy.Duration(defaultGiveUp), h.Retry.First)
+	}
+}
+
+func (h *Handler) provisionInbox(ctx caddy.Context) error {
+	// the name becomes part of the inbox's key and file name, so it must be
+	// known to be harmless before that
+	if err := checkName(h.Name); err != nil {
+		return fmt.Errorf("name %q: %w", h.Name, err)
+	}
+	mod, err := ctx.LoadModule(h, "InboxRaw")
+	if err != nil {
+		return fmt.Errorf("inbox: %w", err)
+	}
+	module, ok := mod.(inbox.Module)
+	if !ok {
+		return fmt.Errorf("inbox: module %T is not an inbox", mod)
+	}
+	h.module = module
+	h.key = module.Key(h.Name)
+	return nil
+}
+
+func checkName(name string) error {
+	if !nameRegexp.MatchString(name) {
+		return errors.New("expected 1 to 64 letters, digits, '_' or '-'")
+	}
+	return nil
+}
+
+// Validate checks the rules that hold for the JSON config and the Caddyfile alike.
+func (h *Handler) Validate() error {
+	return errors.Join(
+		within("max_body", h.MaxBody, minMaxBody, maxMaxBody),
+		withinDuration("keep", h.Keep, time.Minute, maxDuration),
+		within("quarantine", int64(*h.Quarantine), 0, maxQuarantine),
+		withinDuration("timeout", h.Timeout, time.Millisecond, time.Hour),
+		within("concurrency", int64(h.Concurrency), 1, maxConcurrency),
+		withinDuration("retry first", h.Retry.First, time.Millisecond, maxDuration),
+		withinDuration("retry max", h.Retry.Max, time.Duration(h.Retry.First), maxDuration),
+		withinDuration("retry give_up", h.Retry.GiveUp, time.Duration(h.Retry.First), maxDuration),
+	)
+}
+
+// maxDuration is far beyond every sensible setting and far below an overflow.
+const maxDuration = 10 * 365 * 24 * time.Hour
+
+func within(option string, value, least, most int64) error {
+	if value < least || value > most {
+		return fmt.Errorf("%s is %d: expected %d to %d", option, value, least, most)
+	}
+	return nil
+}
+
+func withinDuration(option string, value caddy.Duration, least, most time.Duration) error {
+	if d := time.Duration(value); d < least || d > most {
+		return fmt.Errorf("%s is %s: expected %s to %s", option, d, least, most)
+	}
+	return nil
+}
+
+// Cleanup releases what the handler still holds. Requests that it is serving
+// hold their inbox themselves, because they go on after it.
+func (h *Handler) Cleanup() error {
+	h.link.close()
+	if closer, ok := h.attempter.(interface{ close() }); ok {
+		closer.close()
+	}
+	return nil
+}
+
+// policy is what the handler's settings mean to its inbox.
+func (h *Handler) policy() inbox.Policy {
+	return inbox.Policy{Keep: time.Duration(h.Keep), Quarantine: *h.Quarantine}
+}
+
+// httpApp returns the HTTP app that the handler is being provisioned for, nil
+// if there is none. It cannot be asked for by name: it is not loaded yet.
+func httpApp(ctx caddy.Context) *caddyhttp.App {
+	modules := ctx.Modules()
+	i := slices.IndexFunc(modules, func(m caddy.Module) bool {
+		_, ok := m.(*caddyhttp.App)
+		return ok
+	})
+	if i < 0 {
+		return nil
+	}
+	return modules[i].(*caddyhttp.App)
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.Validator             = (*Handler)(nil)
+	_ caddy.CleanerUpper          = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

@@ -1,0 +1,14 @@
+// Command caddy is Caddy with the Fotor webhook gateway built in.
+package main
+
+import (
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	_ "github.com/fotor-webhook/caddy-fotor-webhook"
+)
+
+func main() {
+	caddycmd.Main()
+}

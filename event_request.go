@@ -1,0 +1,150 @@
+package fotorwebhook
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// The prefix of every CloudEvents type; the task's status follows.
+const eventTypePrefix = "com.fotor.task."
+
+// eventTimeFormat is RFC 3339 to the microsecond, as in the event's body.
+const eventTimeFormat = "2006-01-02T15:04:05.000000Z07:00"
+
+// eventRequest makes the request of one delivery attempt. Its body can be read
+// again, and it has an Idempotency-Key, so that net/http itself may send it
+// again when an idle connection turns out to be closed.
+//
+// The headers are CloudEvents 1.0 in binary mode (HTTP protocol binding 1.0.2)
+// and Standard Webhooks 1.0.
+func (h *Handler) eventRequest(ctx context.Context, target *url.URL, lease *inbox.Lease, now time.Time) *http.Request {
+	e := lease.Event
+	header := make(http.Header, 16)
+	set := func(name, value string) { header[name] = []string{value} }
+	set("Content-Type", mediaJSON)
+	set("User-Agent", "Caddy-Fotor-Webhook")
+	set("Ce-Specversion", "1.0")
+	set("Ce-Id", e.ID)
+	set("Ce-Source", "/fotor_webhook/"+h.Name)
+	set("Ce-Type", eventTypePrefix+e.Status.String())
+	set("Ce-Subject", headerValue(e.TaskID))
+	set("Ce-Time", e.ReceivedAt.UTC().Format(eventTimeFormat))
+	set("Idempotency-Key", e.ID)
+	set("Webhook-Id", e.ID)
+	timestamp := strconv.FormatInt(now.Unix(), 10)
+	set("Webhook-Timestamp", timestamp)
+	if len(h.secrets) > 0 {
+		set("Webhook-Signature", signature(h.secrets, e.ID, timestamp, e.Body))
+	}
+	set("Fotor-Task-Type", headerValue(e.Type))
+	set("Fotor-Task-Status", e.Status.String())
+	set("Fotor-Webhook-Attempt", strconv.Itoa(lease.Attempt))
+
+	r := &http.Request{
+		Method:        http.MethodPost,
+		URL:           target,
+		Host:          target.Host,
+		Proto:         "HTTP/1.1",
+		ProtoMajor:    1,
+		ProtoMinor:    1,
+		Header:        header,
+		Body:          io.NopCloser(bytes.NewReader(e.Body)),
+		GetBody:       func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(e.Body)), nil },
+		ContentLength: int64(len(e.Body)),
+	}
+	return r.WithContext(ctx)
+}
+
+// maxHeaderValue bounds a header value that comes from a callback.
+const maxHeaderValue = 1024
+
+// headerValue encodes a text for a header as the CloudEvents HTTP protocol
+// binding says in 3.1.3.2: what is not printable ASCII, and space, double
+// quote and percent, become percent-encoded UTF-8. A longer text than any id
+// or type of Fotor's is cut; the body has all of it.
+func headerValue(s string) string {
+	plain := func(c byte) bool { return c > ' ' && c < 0x7f && c != '"' && c != '%' }
+	clean := len(s) <= maxHeaderValue
+	for i := 0; clean && i < len(s); i++ {
+		clean = plain(s[i])
+	}
+	if clean {
+		return s
+	}
+	const hexDigits = "0123456789ABCDEF"
+	var b strings.Builder
+	for i := 0; i < len(s) && b.Len() < maxHeaderValue-2; i++ {
+		if c := s[i]; plain(c) {
+			b.WriteByte(c)
+		} else {
+			b.Write([]byte{'%', hexDigits[c>>4], hexDigits[c&15]})
+		}
+	}
+	return b.String()
+}
+
+// signature signs an attempt with each secret, as Standard Webhooks says
+// ("Signature scheme": v1, HMAC-SHA256 over id.timestamp.body).
+func signature(secrets [][]byte, id, timestamp string, body []byte) string {
+	var b strings.Builder
+	for i, secret := range secrets {
+		mac := hmac.New(sha256.New, secret)
+		mac.Write([]byte(id + "." + timestamp + "."))
+		mac.Write(body)
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString("v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil)))
+	}
+	return b.String()
+}
+
+// The bounds of a signing secret in bytes, as Standard Webhooks gives them.
+const (
+	minSecret = 24
+	maxSecret = 64
+)
+
+func (h *Handler) provisionSecrets() error {
+	repl := caddy.NewReplacer()
+	for i, raw := range h.Sign {
+		secret, err := parseSecret(repl, raw)
+		if err != nil {
+			// the text itself must not get into the log
+			return fmt.Errorf("sign: secret %d of %d: %w", i+1, len(h.Sign), err)
+		}
+		h.secrets = append(h.secrets, secret)
+	}
+	return nil
+}
+
+func parseSecret(repl *caddy.Replacer, raw string) ([]byte, error) {
+	text, err := repl.ReplaceOrErr(raw, true, true)
+	if err != nil {
+		return nil, errors.New("its placeholder is unknown or empty")
+	}
+	text = strings.TrimPrefix(strings.TrimSpace(text), "whsec_")
+	secret, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return nil, fmt.Errorf("it is not base64; expected %d to %d bytes in base64, with or without the prefix whsec_", minSecret, maxSecret)
+	}
+	if len(secret) < minSecret || len(secret) > maxSecret {
+		return nil, fmt.Errorf("it has %d bytes; expected %d to %d bytes in base64, with or without the prefix whsec_", len(secret), minSecret, maxSecret)
+	}
+	return secret, nil
+}

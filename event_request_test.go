@@ -1,0 +1,149 @@
+package fotorwebhook
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	cloudevents "github.com/cloudevents/sdk-go/v2"
+	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+const (
+	oldSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+	newSecret = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+)
+
+func testLease() *inbox.Lease {
+	taskID := "39371b3800cc4a7e9e24867b0dfdf25b"
+	body := []byte(`{"id":"x"}`)
+	return &inbox.Lease{Attempt: 3, Event: &inbox.Event{
+		ID:         inbox.NewID(taskID, body),
+		TaskID:     taskID,
+		Type:       "avatar",
+		Status:     inbox.Completed,
+		ReceivedAt: time.Date(2026, 11, 23, 12, 0, 0, 123456000, time.UTC),
+		Body:       body,
+	}}
+}
+
+func testRequest(t *testing.T, h *Handler, lease *inbox.Lease, now time.Time) *http.Request {
+	t.Helper()
+	target, err := url.Parse("http://app/events")
+	require.NoError(t, err)
+	return h.eventRequest(context.Background(), target, lease, now)
+}
+
+// The off-the-shelf CloudEvents library takes the request as it is.
+func TestRequestIsCloudEvent(t *testing.T) {
+	lease := testLease()
+	r := testRequest(t, &Handler{Name: "default"}, lease, time.Now())
+	event, err := cloudevents.NewEventFromHTTPRequest(r)
+	require.NoError(t, err)
+	require.NoError(t, event.Validate())
+	assert.Equal(t, lease.Event.ID, event.ID())
+	assert.Equal(t, "/fotor_webhook/default", event.Source())
+	assert.Equal(t, "com.fotor.task.completed", event.Type())
+	assert.Equal(t, lease.Event.TaskID, event.Subject())
+	assert.True(t, lease.Event.ReceivedAt.Equal(event.Time()), "%s", event.Time())
+	assert.Equal(t, "application/json", event.DataContentType())
+	assert.Equal(t, lease.Event.Body, event.Data())
+	assert.Equal(t, "3", r.Header.Get("Fotor-Webhook-Attempt"))
+	assert.NotNil(t, cehttp.NewMessageFromHttpRequest(r))
+}
+
+// The off-the-shelf Standard Webhooks library verifies the request with each of
+// the secrets, and with no other.
+func TestRequestIsStandardWebhook(t *testing.T) {
+	h := &Handler{Name: "default", Sign: []string{oldSecret, newSecret}}
+	require.NoError(t, h.provisionSecrets())
+	lease := testLease()
+	r := testRequest(t, h, lease, time.Now())
+	for secret, want := range map[string]bool{oldSecret: true, newSecret: true, "whsec_" + strings.Repeat("QUJD", 8): false} {
+		wh, err := standardwebhooks.NewWebhook(secret)
+		require.NoError(t, err)
+		assert.Equal(t, want, wh.Verify(lease.Event.Body, r.Header) == nil, "secret %s", secret)
+	}
+
+	wh, err := standardwebhooks.NewWebhook(oldSecret)
+	require.NoError(t, err)
+	require.Error(t, wh.Verify([]byte(`{"id":"y"}`), r.Header), "another body")
+	stale := testRequest(t, h, lease, time.Now().Add(-time.Hour))
+	require.Error(t, wh.Verify(lease.Event.Body, stale.Header), "an old timestamp")
+}
+
+func TestUnsignedRequestHasNoSignature(t *testing.T) {
+	r := testRequest(t, new(Handler), testLease(), time.Now())
+	assert.NotContains(t, r.Header, "Webhook-Signature")
+	assert.NotEmpty(t, r.Header.Get("Webhook-Timestamp"))
+}
+
+func TestRequestBodyCanBeReadAgain(t *testing.T) {
+	r := testRequest(t, new(Handler), testLease(), time.Now())
+	first, err := io.ReadAll(r.Body)
+	require.NoError(t, err)
+	again, err := r.GetBody()
+	require.NoError(t, err)
+	second, err := io.ReadAll(again)
+	require.NoError(t, err)
+	assert.Equal(t, first, second)
+	assert.Equal(t, testLease().Event.ID, r.Header.Get("Idempotency-Key"), "or net/http would not send it again")
+}
+
+func TestHeaderValueIsSafe(t *testing.T) {
+	tests := map[string]string{
+		"":                         "",
+		"39371b3800cc4a7e":         "39371b3800cc4a7e",
+		"video Enhancer":           "video%20Enhancer",
+		"a\r\nSet-Cookie: x":       "a%0D%0ASet-Cookie:%20x",
+		"50%":                      "50%25",
+		`say "hi"`:                 "say%20%22hi%22",
+		"主图":                       "%E4%B8%BB%E5%9B%BE",
+		"\x00\x7f":                 "%00%7F",
+		strings.Repeat("a", 1024):  strings.Repeat("a", 1024),
+		strings.Repeat("a", 1025):  strings.Repeat("a", 1022),
+		strings.Repeat("\n", 5000): strings.Repeat("%0A", 341),
+	}
+	for in, want := range tests {
+		assert.Equal(t, want, headerValue(in), "%.20q", in)
+	}
+}
+
+func TestSecretsAreChecked(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "secret")
+	require.NoError(t, os.WriteFile(file, []byte(oldSecret+"\n"), 0o600))
+	t.Setenv("FOTOR_TEST_SECRET", oldSecret)
+	for _, good := range []string{oldSecret, strings.TrimPrefix(oldSecret, "whsec_"), "{env.FOTOR_TEST_SECRET}", "{file." + file + "}"} {
+		secret, err := parseSecret(caddy.NewReplacer(), good)
+		require.NoError(t, err)
+		assert.Len(t, secret, 24)
+	}
+	for bad, want := range map[string]string{
+		"whsec_c2hvcnQ=":                      "it has 5 bytes; expected 24 to 64",
+		"whsec_" + strings.Repeat("QUJD", 22): "it has 66 bytes; expected 24 to 64",
+		"not base64!":                         "it is not base64",
+		"":                                    "it has 0 bytes",
+		"{env.FOTOR_TEST_NOT_SET}":            "placeholder is unknown or empty",
+		"{no.such.placeholder}":               "placeholder is unknown or empty",
+	} {
+		h := &Handler{Sign: []string{oldSecret, bad}}
+		err := h.provisionSecrets()
+		require.ErrorContains(t, err, "sign: secret 2 of 2: ")
+		require.ErrorContains(t, err, want)
+		if bad != "" {
+			assert.NotContains(t, err.Error(), bad, "an error must not show a secret")
+		}
+	}
+}

@@ -1,0 +1,191 @@
+package fotorwebhook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/dispatch"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// Forward says where events go: a URL, or HTTP routes that an internal request
+// runs through for every attempt. Exactly one of them is required.
+type Forward struct {
+	// The URL that events are POSTed to: absolute, with the scheme `http`,
+	// `https` or `h2c`. Placeholders are replaced once, at load.
+	URL string `json:"url,omitempty"`
+
+	// The routes that events are sent through. The status that they answer
+	// with decides: 2xx is taken, 410 is dead at once, all else is tried again.
+	Routes caddyhttp.RouteList `json:"routes,omitempty"`
+}
+
+// attempter makes delivery attempts.
+type attempter interface {
+	attempt(ctx context.Context, lease *inbox.Lease) dispatch.Result
+}
+
+func (h *Handler) provisionForward(ctx caddy.Context) error {
+	if err := h.provisionSecrets(); err != nil {
+		return err
+	}
+	app := httpApp(ctx)
+	h.grace = drainTime(app)
+
+	switch f := h.Forward; {
+	case f == nil || (f.URL == "" && f.Routes == nil):
+		return errors.New("forward is missing: expected the URL of your service, or routes that lead to it")
+	case f.URL != "" && f.Routes != nil:
+		return errors.New("forward has both a URL and routes: expected one of them")
+	case f.URL != "":
+		direct, err := newURLForward(ctx, h)
+		if err != nil {
+			return fmt.Errorf("forward: %w", err)
+		}
+		h.attempter = direct
+	default:
+		routes, err := newRouteForward(ctx, h, app)
+		if err != nil {
+			return fmt.Errorf("forward: %w", err)
+		}
+		h.attempter = routes
+	}
+	return nil
+}
+
+// defaultDrain is how long attempts may go on after a stop when the HTTP app
+// has no grace period: an endless one would keep a process from ending for as
+// long as an upstream keeps silent.
+const defaultDrain = 10 * time.Second
+
+func drainTime(app *caddyhttp.App) time.Duration {
+	if app != nil && app.GracePeriod > 0 {
+		return time.Duration(app.GracePeriod)
+	}
+	return defaultDrain
+}
+
+func (h *Handler) dispatchSettings() dispatch.Settings {
+	return dispatch.Settings{
+		Attempt:     h.attempter.attempt,
+		Concurrency: h.Concurrency,
+		Timeout:     time.Duration(h.Timeout),
+		First:       time.Duration(h.Retry.First),
+		Max:         time.Duration(h.Retry.Max),
+		GiveUp:      time.Duration(h.Retry.GiveUp),
+		Observer:    observer{h.logger, h.metrics},
+	}
+}
+
+// observer logs and counts what the dispatcher does: one line for each attempt.
+type observer struct {
+	logger  *zap.Logger
+	metrics *handlerMetrics
+}
+
+// Attempted implements dispatch.Observer.
+func (o observer) Attempted(lease *inbox.Lease, r dispatch.Result, verdict inbox.Verdict, due time.Time, took time.Duration) {
+	e := lease.Event
+	age := time.Since(e.ReceivedAt)
+	o.metrics.attempted(verdict, took, age)
+	fields := eventFields(e,
+		zap.Int("attempt", lease.Attempt),
+		zap.Int("upstream_status", r.Status),
+		zap.Duration("took", took),
+		zap.Duration("age", age))
+	if verdict == inbox.Deliver {
+		o.logger.Info("event delivered", fields...)
+		return
+	}
+	fields = append(fields, zap.String("reason", cut(r.Reason)))
+	switch verdict {
+	case inbox.GiveUp:
+		o.logger.Error("event is dead", fields...)
+	case inbox.Release:
+		o.logger.Warn("attempt failed, not counted", append(fields, zap.Time("due", due))...)
+	default:
+		o.logger.Warn("attempt failed", append(fields, zap.Time("due", due))...)
+	}
+}
+
+// Held implements dispatch.Observer.
+func (o observer) Held(until time.Time, reason string) {
+	o.logger.Warn("upstream is in trouble; deliveries are held", zap.Time("until", until), zap.String("reason", cut(reason)))
+}
+
+// Resumed implements dispatch.Observer.
+func (o observer) Resumed(after time.Duration) {
+	o.logger.Info("upstream is back; deliveries go on", zap.Duration("held", after))
+}
+
+// Trouble implements dispatch.Observer.
+func (o observer) Trouble(err error) {
+	o.logger.Error("deliveries: inbox", zap.Error(err))
+}
+
+// result turns an upstream's complete answer into an attempt's result.
+func result(status int, header http.Header, body []byte) dispatch.Result {
+	r := dispatch.Result{Status: status}
+	if status >= 200 && status <= 299 {
+		return r
+	}
+	r.RetryAfter = retryAfterOf(header, time.Now())
+	r.Reason = "HTTP " + strconv.Itoa(status)
+	if status == http.StatusSwitchingProtocols {
+		r.Unreachable = true
+		r.Reason += ": the upstream switched protocols; expected an answer"
+	} else if text := readable(body); text != "" {
+		r.Reason += ": " + text
+	}
+	return r
+}
+
+// noAnswer is the result of an attempt that brought no usable answer.
+func noAnswer(ctx context.Context, err error) dispatch.Result {
+	r := dispatch.Result{Unreachable: true, Reason: readable([]byte(err.Error()))}
+	switch ctx.Err() {
+	case context.DeadlineExceeded:
+		r.Reason = "timeout: no complete answer in time"
+	case context.Canceled:
+		r.Cancelled = true
+	}
+	return r
+}
+
+// retryAfterOf reads a Retry-After header (RFC 9110, 10.2.3): seconds or a
+// date. What cannot be read counts as none.
+func retryAfterOf(header http.Header, now time.Time) time.Duration {
+	value := strings.TrimSpace(header.Get("Retry-After"))
+	if value == "" {
+		return 0
+	}
+	if seconds, err := strconv.ParseUint(value, 10, 64); err == nil {
+		return time.Duration(min(seconds, uint64(maxDuration/time.Second))) * time.Second
+	}
+	if at, err := http.ParseTime(value); err == nil {
+		return max(0, min(at.Sub(now), maxDuration))
+	}
+	return 0
+}
+
+// readable makes one bounded line of text from what an upstream sent.
+func readable(b []byte) string {
+	b = b[:min(len(b), inbox.MaxReason/2)]
+	text := strings.Map(func(c rune) rune {
+		if c < ' ' || c == 0x7f || c == utf8.RuneError {
+			return ' '
+		}
+		return c
+	}, string(b))
+	return strings.Join(strings.Fields(text), " ")
+}

@@ -1,0 +1,153 @@
+package fotorwebhook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/dispatch"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// routeForward sends events through HTTP routes: an attempt is an internal
+// request that runs through them as one from outside would.
+type routeForward struct {
+	handler *Handler
+	server  *caddyhttp.Server
+	chain   caddyhttp.Handler
+}
+
+// The internal request's own addresses. Handlers such as reverse_proxy read
+// them; no connection has them.
+const (
+	internalHost   = "localhost"
+	internalRemote = "127.0.0.1:0"
+)
+
+var internalLocal = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}
+
+func newRouteForward(ctx caddy.Context, h *Handler, app *caddyhttp.App) (*routeForward, error) {
+	routes := h.Forward.Routes
+	if err := routes.ProvisionMatchers(ctx); err != nil {
+		return nil, err
+	}
+	var metrics *caddyhttp.Metrics
+	if app != nil {
+		metrics = app.Metrics
+	}
+	if err := routes.ProvisionHandlers(ctx, metrics); err != nil {
+		return nil, err
+	}
+	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok {
+		// handlers only ask the server for its settings
+		server = new(caddyhttp.Server)
+	}
+	return &routeForward{handler: h, server: server, chain: routes.Compile(unhandled)}, nil
+}
+
+var errUnhandled = errors.New("no route of the forward answered: expected one that does, such as reverse_proxy")
+
+// unhandled ends the routes. Without it an unanswered request would look like
+// an empty answer.
+var unhandled = caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error {
+	return errUnhandled
+})
+
+func (f *routeForward) attempt(ctx context.Context, lease *inbox.Lease) dispatch.Result {
+	ctx = context.WithValue(ctx, http.LocalAddrContextKey, internalLocal)
+	target := &url.URL{Path: "/"}
+	r := f.handler.eventRequest(ctx, target, lease, time.Now())
+	r.Host, r.RemoteAddr, r.RequestURI = internalHost, internalRemote, "/"
+
+	w := &answerWriter{header: make(http.Header)}
+	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, f.server)
+	if err := runRoutes(f.chain, w, r); err != nil {
+		return routesFailed(ctx, err)
+	}
+	if w.status == 0 {
+		return noAnswer(ctx, errUnhandled)
+	}
+	if err := ctx.Err(); err != nil {
+		// reverse_proxy answers a cancelled attempt without an error
+		return noAnswer(ctx, err)
+	}
+	return result(w.status, w.header, w.kept)
+}
+
+// runRoutes runs the request through the routes. A panic in a handler is an
+// error: http.ErrAbortHandler, for one, is how reverse_proxy says that the
+// upstream's answer broke off after its status was passed on.
+func runRoutes(chain caddyhttp.Handler, w http.ResponseWriter, r *http.Request) (err error) {
+	defer func() {
+		switch p := recover(); p {
+		case nil:
+		case http.ErrAbortHandler:
+			err = errors.New("the upstream's answer broke off")
+		default:
+			err = fmt.Errorf("panic in the forward's routes: %v", p)
+		}
+	}()
+	return chain.ServeHTTP(w, r)
+}
+
+// routesFailed is the result of an attempt that the routes ended with an error:
+// their own word for an upstream that gave no answer, or an error directive.
+func routesFailed(ctx context.Context, err error) dispatch.Result {
+	var handlerError caddyhttp.HandlerError
+	if !errors.As(err, &handlerError) {
+		return noAnswer(ctx, err)
+	}
+	cause := handlerError.Err
+	if cause == nil {
+		cause = err
+	}
+	switch handlerError.StatusCode {
+	case 0, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return noAnswer(ctx, cause)
+	}
+	return result(handlerError.StatusCode, nil, []byte(cause.Error()))
+}
+
+// answerWriter takes the routes' answer: its status, its headers and the
+// beginning of its body. Writing never fails, what exceeds the bound is dropped.
+type answerWriter struct {
+	header http.Header
+	status int
+	kept   []byte
+}
+
+// Header implements http.ResponseWriter.
+func (w *answerWriter) Header() http.Header { return w.header }
+
+// WriteHeader implements http.ResponseWriter. Informational answers are not the
+// answer, but a switch of protocols ends the exchange.
+func (w *answerWriter) WriteHeader(status int) {
+	if w.status != 0 || (status < 200 && status != http.StatusSwitchingProtocols) {
+		return
+	}
+	w.status = status
+}
+
+// Write implements http.ResponseWriter.
+func (w *answerWriter) Write(p []byte) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	if room := keptAnswer - len(w.kept); room > 0 {
+		w.kept = append(w.kept, p[:min(room, len(p))]...)
+	}
+	return len(p), nil
+}
+
+// Interface guards
+var (
+	_ attempter           = (*routeForward)(nil)
+	_ attempter           = (*urlForward)(nil)
+	_ http.ResponseWriter = (*answerWriter)(nil)
+)

@@ -1,0 +1,70 @@
+package fotorwebhook
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestRetryAfterIsSecondsOrDate(t *testing.T) {
+	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	tests := map[string]time.Duration{
+		"":                               0,
+		"120":                            2 * time.Minute,
+		" 5 ":                            5 * time.Second,
+		"0":                              0,
+		"-5":                             0,
+		"1.5":                            0,
+		"soon":                           0,
+		"18446744073709551615":           maxDuration,
+		"99999999999999999999999999":     0,
+		"Mon, 23 Nov 2026 12:00:30 GMT":  30 * time.Second,
+		"Monday, 23-Nov-26 12:00:30 GMT": 30 * time.Second,
+		"Mon Nov 23 12:00:30 2026":       30 * time.Second,
+		"Mon, 23 Nov 2026 11:00:00 GMT":  0,
+		"Mon, 23 Nov 2999 11:00:00 GMT":  maxDuration,
+	}
+	for value, want := range tests {
+		header := http.Header{}
+		if value != "" {
+			header.Set("Retry-After", value)
+		}
+		assert.Equal(t, want, retryAfterOf(header, now), "%q", value)
+	}
+}
+
+func TestReadableIsOneBoundedLine(t *testing.T) {
+	assert.Equal(t, "no such task", readable([]byte(" no such\r\n\ttask\x00\n")))
+	assert.Equal(t, "bad bytes", readable([]byte("bad\xff\xfebytes")))
+	assert.LessOrEqual(t, len(readable([]byte(strings.Repeat("主", 5000)))), 1024)
+	assert.Empty(t, readable(nil))
+}
+
+func TestForwardURLIsChecked(t *testing.T) {
+	t.Setenv("FOTOR_TEST_UPSTREAM", "http://app:8080/events")
+	for _, good := range []string{
+		"http://app", "https://app.example.com/events?x=1", "h2c://app:8080/", "http://[::1]:8080/", "{env.FOTOR_TEST_UPSTREAM}",
+	} {
+		_, err := parseForwardURL(good)
+		require.NoError(t, err, good)
+	}
+	for bad, want := range map[string]string{
+		"app.example.com":        `has the scheme ""`,
+		"app:8080":               `has the scheme "app"`,
+		"ftp://app/":             `has the scheme "ftp"`,
+		"http:///events":         "has no host",
+		"http://:8080/":          "has no host",
+		"http://app/#part":       "has a fragment",
+		"http://app:port/":       "cannot be read",
+		"http://user:pw@a b/":    "cannot be read",
+		"{env.FOTOR_TEST_UNSET}": "replacing placeholders",
+	} {
+		_, err := parseForwardURL(bad)
+		require.ErrorContains(t, err, want, bad)
+		assert.NotContains(t, err.Error(), "pw", "an error must not show credentials")
+	}
+}

@@ -1,0 +1,140 @@
+package fotorwebhook
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/dispatch"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+const (
+	// maxAnswer is how much of an upstream's answer is read, so that the
+	// connection can be used again. The connection of a longer one is closed.
+	maxAnswer = 64 << 10
+
+	// keptAnswer is how much of it can become the reason of a failure.
+	keptAnswer = inbox.MaxReason
+)
+
+// urlForward sends events to one URL, straight through Caddy's HTTP transport:
+// the same transport as reverse_proxy's, without the routes around it.
+type urlForward struct {
+	handler   *Handler
+	target    *url.URL
+	transport *reverseproxy.HTTPTransport
+}
+
+func newURLForward(ctx caddy.Context, h *Handler) (*urlForward, error) {
+	target, err := parseForwardURL(h.Forward.URL)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := transportConfig(target, h.Concurrency)
+	if err != nil {
+		return nil, err
+	}
+	module, err := ctx.LoadModuleByID("http.reverse_proxy.transport.http", raw)
+	if err != nil {
+		return nil, fmt.Errorf("setting up the transport: %w", err)
+	}
+	if target.Scheme == "h2c" {
+		target.Scheme = "http"
+	}
+	return &urlForward{handler: h, target: target, transport: module.(*reverseproxy.HTTPTransport)}, nil
+}
+
+// parseForwardURL checks a forward URL. Its errors do not show the URL, which
+// may hold a token.
+func parseForwardURL(raw string) (*url.URL, error) {
+	text, err := caddy.NewReplacer().ReplaceOrErr(raw, true, true)
+	if err != nil {
+		return nil, fmt.Errorf("replacing placeholders in the URL: %w", err)
+	}
+	target, err := url.Parse(text)
+	if err != nil {
+		if parse, ok := errors.AsType[*url.Error](err); ok {
+			err = parse.Err
+		}
+		return nil, fmt.Errorf("the URL cannot be read: %w", err)
+	}
+	switch target.Scheme {
+	case "http", "https", "h2c":
+	default:
+		return nil, fmt.Errorf("the URL has the scheme %q: expected http, https or h2c, as in https://app.example.com/events", target.Scheme)
+	}
+	if target.Hostname() == "" {
+		return nil, errors.New("the URL has no host: expected one, as in https://app.example.com/events")
+	}
+	if target.Fragment != "" {
+		return nil, errors.New("the URL has a fragment, which is never sent: expected none")
+	}
+	return target, nil
+}
+
+func transportConfig(target *url.URL, concurrency int) (json.RawMessage, error) {
+	noCompression := false
+	transport := reverseproxy.HTTPTransport{
+		Compression: &noCompression,
+		KeepAlive:   &reverseproxy.KeepAlive{MaxIdleConnsPerHost: concurrency},
+	}
+	switch target.Scheme {
+	case "https":
+		transport.TLS = new(reverseproxy.TLSConfig)
+	case "h2c":
+		transport.Versions = []string{"h2c", "2"}
+	}
+	var warnings []caddyconfig.Warning
+	raw := caddyconfig.JSON(transport, &warnings)
+	if len(warnings) > 0 {
+		return nil, fmt.Errorf("setting up the transport: %s", warnings[0].Message)
+	}
+	return raw, nil
+}
+
+func (f *urlForward) attempt(ctx context.Context, lease *inbox.Lease) dispatch.Result {
+	target := *f.target
+	r := f.handler.eventRequest(ctx, &target, lease, time.Now())
+	if user := f.target.User; user != nil {
+		password, _ := user.Password()
+		r.SetBasicAuth(user.Username(), password)
+		target.User = nil
+	}
+	response, err := f.transport.RoundTrip(r)
+	if err != nil {
+		return noAnswer(ctx, err)
+	}
+	defer response.Body.Close()
+	kept, err := readAnswer(response)
+	if err != nil {
+		return noAnswer(ctx, fmt.Errorf("HTTP %d, but its body broke off: %w", response.StatusCode, err))
+	}
+	return result(response.StatusCode, response.Header, kept)
+}
+
+// readAnswer reads an answer up to maxAnswer and returns its beginning.
+func readAnswer(response *http.Response) ([]byte, error) {
+	body := io.LimitReader(response.Body, maxAnswer)
+	kept, err := io.ReadAll(io.LimitReader(body, keptAnswer))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.Copy(io.Discard, body); err != nil {
+		return nil, err
+	}
+	return kept, nil
+}
+
+func (f *urlForward) close() {
+	f.transport.Transport.CloseIdleConnections()
+}

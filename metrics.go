@@ -1,0 +1,200 @@
+package fotorwebhook
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// metrics lives as long as the process. Caddy makes a new registry on every
+// reload: the collectors are registered again there, and their values go on.
+var metrics = newGatewayMetrics()
+
+// gatewayMetrics are the collectors of all handlers. Their labels are bounded:
+// the handler's name, which is config, and fixed sets of words.
+type gatewayMetrics struct {
+	callbacks       *prometheus.CounterVec
+	answerDuration  *prometheus.HistogramVec
+	deliveries      *prometheus.CounterVec
+	attemptDuration *prometheus.HistogramVec
+	deliveryAge     *prometheus.HistogramVec
+	inboxes         inboxCollector
+}
+
+func newGatewayMetrics() *gatewayMetrics {
+	const ns, sub = "caddy", "fotor_webhook"
+	handler := []string{"handler"}
+	handlerOutcome := []string{"handler", "outcome"}
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(prometheus.BuildFQName(ns, sub, name), help, append(handler, labels...), nil)
+	}
+	return &gatewayMetrics{
+		callbacks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: ns, Subsystem: sub, Name: "callbacks_total",
+			Help: "Requests that reached the handler, by what became of them.",
+		}, handlerOutcome),
+		answerDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: ns, Subsystem: sub, Name: "answer_duration_seconds",
+			Help:    "Time from a request's headers to its answer, durable storage included.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+		}, handler),
+		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: ns, Subsystem: sub, Name: "deliveries_total",
+			Help: "Delivery attempts, by what became of the event: delivered, retry, dead or released (handed back unspent).",
+		}, handlerOutcome),
+		attemptDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: ns, Subsystem: sub, Name: "attempt_duration_seconds",
+			Help:    "Time that a delivery attempt took.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+		}, handler),
+		deliveryAge: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: ns, Subsystem: sub, Name: "delivery_age_seconds",
+			Help:    "Age of events when the upstream took them, from the arrival of the callback.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 5, 15, 60, 300, 1800, 3600, 21600, 86400, 259200},
+		}, handler),
+		inboxes: inboxCollector{
+			events:      desc("events", "Events in the inbox, by state.", "state"),
+			oldest:      desc("oldest_pending_age_seconds", "Age of the oldest pending event; 0 if none is pending."),
+			quarantined: desc("quarantined", "Callbacks in quarantine."),
+			bytes:       desc("inbox_bytes", "Room that the inbox takes on disk."),
+			limit:       desc("inbox_limit_bytes", "Size at which the inbox is full."),
+			held:        desc("held", "1 while deliveries are held because the upstream is in trouble, else 0."),
+			up:          desc("inbox_up", "1 if the inbox answers, else 0."),
+		},
+	}
+}
+
+// registerMetrics adds the collectors to a config's registry. Handlers of one
+// config share a registry, so the same collector may be there already.
+func registerMetrics(registry *prometheus.Registry) error {
+	if registry == nil {
+		return nil
+	}
+	for _, collector := range []prometheus.Collector{
+		metrics.callbacks, metrics.answerDuration, metrics.deliveries,
+		metrics.attemptDuration, metrics.deliveryAge, metrics.inboxes,
+	} {
+		var registered prometheus.AlreadyRegisteredError
+		if err := registry.Register(collector); err != nil && !errors.As(err, &registered) {
+			return err
+		}
+	}
+	return nil
+}
+
+// handlerMetrics are the collectors of one handler, looked up once.
+type handlerMetrics struct {
+	callbacks       map[string]prometheus.Counter
+	answerDuration  prometheus.Observer
+	deliveries      map[inbox.Verdict]prometheus.Counter
+	attemptDuration prometheus.Observer
+	deliveryAge     prometheus.Observer
+}
+
+var verdictLabels = map[inbox.Verdict]string{
+	inbox.Deliver: "delivered",
+	inbox.Retry:   "retry",
+	inbox.GiveUp:  "dead",
+	inbox.Release: "released",
+}
+
+func (m *gatewayMetrics) forHandler(name string) *handlerMetrics {
+	h := &handlerMetrics{
+		callbacks:       make(map[string]prometheus.Counter),
+		answerDuration:  m.answerDuration.WithLabelValues(name),
+		deliveries:      make(map[inbox.Verdict]prometheus.Counter),
+		attemptDuration: m.attemptDuration.WithLabelValues(name),
+		deliveryAge:     m.deliveryAge.WithLabelValues(name),
+	}
+	for _, outcome := range []string{
+		outcomeAccepted, outcomeDuplicate, outcomeRefused, outcomeEarlyData, outcomeMethod, outcomeMedia,
+		outcomeTooLarge, outcomeNotJSON, outcomeInvalid, outcomeBroken, outcomeUnavailable,
+	} {
+		h.callbacks[outcome] = m.callbacks.WithLabelValues(name, outcome)
+	}
+	for verdict, label := range verdictLabels {
+		h.deliveries[verdict] = m.deliveries.WithLabelValues(name, label)
+	}
+	return h
+}
+
+func (m *handlerMetrics) answered(outcome string, took time.Duration) {
+	m.callbacks[outcome].Inc()
+	m.answerDuration.Observe(took.Seconds())
+}
+
+func (m *handlerMetrics) attempted(verdict inbox.Verdict, took, age time.Duration) {
+	m.deliveries[verdict].Inc()
+	m.attemptDuration.Observe(took.Seconds())
+	if verdict == inbox.Deliver {
+		m.deliveryAge.Observe(age.Seconds())
+	}
+}
+
+// inboxCollector asks the running stations when the metrics are scraped.
+type inboxCollector struct {
+	events, oldest, quarantined, bytes, limit, held, up *prometheus.Desc
+}
+
+// Describe implements prometheus.Collector.
+func (c inboxCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{c.events, c.oldest, c.quarantined, c.bytes, c.limit, c.held, c.up} {
+		ch <- desc
+	}
+}
+
+// scrapeTimeout bounds how long one inbox may keep a scrape waiting.
+const scrapeTimeout = 2 * time.Second
+
+// Collect implements prometheus.Collector.
+func (c inboxCollector) Collect(ch chan<- prometheus.Metric) {
+	for name, st := range attached.all() {
+		if !st.hold() {
+			continue
+		}
+		c.collect(ch, name, st)
+		if err := st.drop(); err != nil {
+			st.logger.Error("closing the inbox after a scrape of its metrics", zap.Error(err))
+		}
+	}
+}
+
+func (c inboxCollector) collect(ch chan<- prometheus.Metric, name string, st *station) {
+	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, append([]string{name}, labels...)...)
+	}
+	_, _, held := st.dispatcher.Hold()
+	gauge(c.held, oneIf(held))
+
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	defer cancel()
+	stats, err := st.inbox.Stats(ctx)
+	gauge(c.up, oneIf(err == nil))
+	if err != nil {
+		st.logger.Error("reading the inbox for its metrics", zap.Error(err))
+		return
+	}
+	for _, state := range inbox.States {
+		gauge(c.events, float64(stats.Events[state]), state.String())
+	}
+	var age float64
+	if !stats.OldestPending.IsZero() {
+		age = max(0, time.Since(stats.OldestPending).Seconds())
+	}
+	gauge(c.oldest, age)
+	gauge(c.quarantined, float64(stats.Quarantined))
+	gauge(c.bytes, float64(stats.Bytes))
+	gauge(c.limit, float64(stats.MaxBytes))
+}
+
+func oneIf(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

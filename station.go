@@ -1,0 +1,266 @@
+package fotorwebhook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/dispatch"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// stations holds every open station by its inbox's key. It lives as long as
+// the process, so that a reload goes on with the inbox, the deliveries and
+// the leases that the old config had.
+var stations = caddy.NewUsagePool()
+
+// attached holds the attachments of each handler name, the newest last. A
+// request that an old config still serves stores its callback in the newest
+// one's station, where it will be delivered.
+var attached = registry{byName: make(map[string][]*attachment)}
+
+const openTimeout = time.Minute
+
+// station is an open inbox and the dispatcher that empties it: one value, so
+// that an event has one owner however many configs overlap.
+type station struct {
+	key        string
+	inbox      inbox.Inbox
+	dispatcher *dispatch.Dispatcher
+
+	// holders counts the pool and the requests that write to the inbox. The
+	// last one closes it. At zero the station is gone for good.
+	holders atomic.Int64
+	logger  *zap.Logger
+
+	mu          sync.Mutex
+	attachments []*attachment // oldest first; the last one's settings are in use
+}
+
+// attachment is one config's use of a station.
+type attachment struct {
+	station  *station
+	handler  *Handler
+	detached bool // guarded by station.mu
+	released bool // only the app's own goroutine
+}
+
+// attach brings a handler to its station, opening it if need be. From then on
+// deliveries go the handler's way.
+func attach(h *Handler) (*attachment, error) {
+	value, _, err := stations.LoadOrNew(h.key, func() (caddy.Destructor, error) {
+		return openStation(h)
+	})
+	if err != nil {
+		return nil, err
+	}
+	st := value.(*station)
+	att := &attachment{station: st, handler: h}
+
+	st.mu.Lock()
+	first := len(st.attachments) == 0
+	st.attachments = append(st.attachments, att)
+	st.use(att)
+	st.mu.Unlock()
+	if first {
+		st.dispatcher.Start()
+	}
+
+	attached.add(att)
+	h.link.set(st)
+	return att, nil
+}
+
+func openStation(h *Handler) (*station, error) {
+	ctx, cancel := context.WithTimeout(h.ctx, openTimeout)
+	defer cancel()
+	in, err := h.module.Open(ctx, h.Name, h.policy(), h.logger)
+	if err != nil {
+		return nil, fmt.Errorf("opening the inbox %s: %w", h.key, err)
+	}
+	st := &station{
+		key:        h.key,
+		inbox:      in,
+		dispatcher: dispatch.New(in, h.dispatchSettings()),
+		logger:     h.logger,
+	}
+	st.holders.Store(1)
+	return st, nil
+}
+
+// use puts an attachment's settings in force. The caller holds st.mu.
+func (st *station) use(att *attachment) {
+	att.handler.module.Apply(st.inbox, att.handler.policy())
+	st.dispatcher.Use(att.handler.dispatchSettings())
+}
+
+// detach takes the attachment's settings out of force. Deliveries go on with
+// the newest attachment that is left; if there is none, they stop: attempts
+// under way may end within the grace period, what they cannot finish is handed
+// back unspent.
+func (att *attachment) detach() {
+	st := att.station
+	st.mu.Lock()
+	if att.detached {
+		st.mu.Unlock()
+		return
+	}
+	att.detached = true
+	wasNewest := st.attachments[len(st.attachments)-1] == att
+	st.attachments = slices.DeleteFunc(st.attachments, func(other *attachment) bool { return other == att })
+	last := len(st.attachments) == 0
+	if !last && wasNewest {
+		st.use(st.attachments[len(st.attachments)-1])
+	}
+	st.mu.Unlock()
+	attached.remove(att)
+
+	if !last {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), att.handler.grace)
+	defer cancel()
+	if err := st.dispatcher.Stop(ctx); err != nil {
+		st.logger.Error("stopping deliveries; what could not be settled will be delivered again", zap.Error(err))
+	}
+}
+
+// release gives back the attachment's use of the station.
+func (att *attachment) release() error {
+	if att.released {
+		return nil
+	}
+	att.released = true
+	_, err := stations.Delete(att.station.key)
+	return err
+}
+
+// Destruct is called by the pool when no config uses the station any more.
+func (st *station) Destruct() error {
+	if err := st.drop(); err != nil {
+		return fmt.Errorf("closing the inbox %s: %w", st.key, err)
+	}
+	return nil
+}
+
+// hold keeps the inbox open until drop. It fails once the inbox was closed.
+func (st *station) hold() bool {
+	for {
+		n := st.holders.Load()
+		if n == 0 {
+			return false
+		}
+		if st.holders.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+func (st *station) drop() error {
+	if st.holders.Add(-1) > 0 {
+		return nil
+	}
+	return st.inbox.Close()
+}
+
+var errNotRunning = errors.New("the gateway is not running")
+
+// stationLink is a handler's way to its station. The HTTP server may serve
+// before the app has started, so that a request may have to wait for it.
+type stationLink struct {
+	station atomic.Pointer[station]
+	ready   chan struct{}
+	gone    chan struct{}
+	close   func()
+}
+
+func newStationLink() *stationLink {
+	gone := make(chan struct{})
+	return &stationLink{
+		ready: make(chan struct{}),
+		gone:  gone,
+		close: sync.OnceFunc(func() { close(gone) }),
+	}
+}
+
+func (l *stationLink) set(st *station) {
+	l.station.Store(st)
+	close(l.ready)
+}
+
+// hold returns the station that a callback for this handler is to be stored in,
+// held for the caller, who must drop it.
+func (h *Handler) hold(ctx context.Context) (*station, error) {
+	st := h.link.station.Load()
+	if st == nil {
+		select {
+		case <-h.link.ready:
+			st = h.link.station.Load()
+		case <-h.link.gone:
+			return nil, errNotRunning
+		case <-ctx.Done():
+			return nil, fmt.Errorf("waiting for the gateway to start: %w", ctx.Err())
+		}
+	}
+	if newest := attached.newest(h.Name); newest != nil && newest != st && newest.hold() {
+		return newest, nil
+	}
+	if st.hold() {
+		return st, nil
+	}
+	return nil, errNotRunning
+}
+
+// registry keeps attachments by their handlers' names.
+type registry struct {
+	mu     sync.RWMutex
+	byName map[string][]*attachment
+}
+
+func (r *registry) add(att *attachment) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	name := att.handler.Name
+	r.byName[name] = append(r.byName[name], att)
+}
+
+func (r *registry) remove(att *attachment) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	name := att.handler.Name
+	left := slices.DeleteFunc(r.byName[name], func(other *attachment) bool { return other == att })
+	if len(left) == 0 {
+		delete(r.byName, name)
+		return
+	}
+	r.byName[name] = left
+}
+
+// newest returns the station of the newest attachment of that name, nil if
+// there is none.
+func (r *registry) newest(name string) *station {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if atts := r.byName[name]; len(atts) > 0 {
+		return atts[len(atts)-1].station
+	}
+	return nil
+}
+
+// all returns the newest station of every name.
+func (r *registry) all() map[string]*station {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	all := make(map[string]*station, len(r.byName))
+	for name, atts := range r.byName {
+		all[name] = atts[len(atts)-1].station
+	}
+	return all
+}
