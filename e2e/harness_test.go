@@ -1,0 +1,323 @@
+// Package e2e tries the gateway as its users do: the real Caddy, real sockets,
+// a real upstream, the real SQLite file.
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+	"github.com/stretchr/testify/require"
+
+	_ "github.com/fotor-webhook/caddy-fotor-webhook"
+)
+
+// patience is how long a test waits for what must happen. It only bounds a
+// failure: no test is faster or slower for it.
+const patience = 30 * time.Second
+
+// gateway is Caddy in this process with one gateway in it.
+type gateway struct {
+	t *testing.T
+
+	// Port is where callbacks are taken, Admin where Caddy is administered.
+	Port, Admin int
+
+	// DB is the path of the inbox file.
+	DB string
+}
+
+func newGateway(t *testing.T) *gateway {
+	t.Helper()
+	ports := freePorts(t, 2)
+	return &gateway{t: t, Port: ports[0], Admin: ports[1], DB: filepath.Join(t.TempDir(), "inbox.db")}
+}
+
+// Caddyfile returns a config with the gateway at /callback. The options stand
+// in its block; the inbox is the gateway's DB unless they name one. Site stands
+// beside it in the site block, global in the global options.
+func (g *gateway) Caddyfile(options, site, global string) string {
+	if !strings.Contains(options, "inbox ") {
+		options += "\ninbox sqlite " + g.DB
+	}
+	if !strings.Contains(options, "allow ") && !strings.Contains(options, "allow_from ") {
+		options += "\nallow 127.0.0.1"
+	}
+	return fmt.Sprintf("{\nadmin 127.0.0.1:%d\nauto_https off\npersist_config off\n%s\n}\nhttp://127.0.0.1:%d {\n%s\nfotor_webhook /callback {\n%s\n}\n}\n",
+		g.Admin, global, g.Port, site, options)
+}
+
+// Load loads a Caddyfile as `caddy reload` would, and returns Caddy's error.
+func (g *gateway) Load(caddyfile string) error {
+	g.t.Helper()
+	adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), nil)
+	require.NoError(g.t, err, "adapting:\n%s", caddyfile)
+	return caddy.Load(adapted, true)
+}
+
+// Start loads a config and stops Caddy when the test ends.
+func (g *gateway) Start(options, site, global string) {
+	g.t.Helper()
+	g.t.Cleanup(g.Stop)
+	require.NoError(g.t, g.Load(g.Caddyfile(options, site, global)))
+}
+
+// Stop stops Caddy; stopping it again does nothing.
+func (g *gateway) Stop() {
+	g.t.Helper()
+	require.NoError(g.t, caddy.Stop())
+}
+
+func (g *gateway) URL() string { return fmt.Sprintf("http://127.0.0.1:%d/callback", g.Port) }
+
+// reply is what a caller was answered.
+type reply struct {
+	Status int
+	Header http.Header
+	Body   string
+
+	ID        string `json:"id"`
+	Duplicate bool   `json:"duplicate"`
+	Errors    []struct {
+		Pointer string `json:"pointer"`
+		Detail  string `json:"detail"`
+	} `json:"errors"`
+}
+
+// Post sends a callback, with more headers as pairs of name and value.
+func (g *gateway) Post(body string, headers ...string) reply {
+	g.t.Helper()
+	r := newRequest(g.t, g.URL(), strings.NewReader(body), headers...)
+	return do(g.t, r)
+}
+
+// Accept sends a callback that must be accepted, and returns its event's id.
+func (g *gateway) Accept(body string) string {
+	g.t.Helper()
+	answer := g.Post(body)
+	require.Equal(g.t, http.StatusOK, answer.Status, answer.Body)
+	require.NotEmpty(g.t, answer.ID)
+	return answer.ID
+}
+
+func newRequest(t *testing.T, url string, body io.Reader, headers ...string) *http.Request {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, body)
+	require.NoError(t, err)
+	r.Header.Set("Content-Type", "application/json")
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	return r
+}
+
+func do(t *testing.T, r *http.Request) reply {
+	t.Helper()
+	response, err := http.DefaultClient.Do(r)
+	require.NoError(t, err)
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	answer := reply{Status: response.StatusCode, Header: response.Header, Body: string(body)}
+	if strings.Contains(response.Header.Get("Content-Type"), "json") {
+		require.NoError(t, json.Unmarshal(body, &answer), "%s", body)
+	}
+	return answer
+}
+
+// Metric returns the value of one metric of Caddy's, as its admin endpoint
+// shows it, such as `caddy_fotor_webhook_events{handler="default",state="dead"}`;
+// -1 if it is not there.
+func (g *gateway) Metric(name string) float64 {
+	g.t.Helper()
+	for line := range strings.Lines(g.get("/metrics")) {
+		if rest, ok := strings.CutPrefix(line, name+" "); ok {
+			var value float64
+			_, err := fmt.Sscan(rest, &value)
+			require.NoError(g.t, err)
+			return value
+		}
+	}
+	return -1
+}
+
+func (g *gateway) get(path string) string {
+	g.t.Helper()
+	r, err := http.NewRequestWithContext(g.t.Context(), http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d%s", g.Admin, path), nil)
+	require.NoError(g.t, err)
+	response, err := http.DefaultClient.Do(r)
+	require.NoError(g.t, err)
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	require.NoError(g.t, err)
+	return string(body)
+}
+
+// Events returns how many events are in a state, by the metrics.
+func (g *gateway) Events(state string) int {
+	g.t.Helper()
+	return int(g.Metric(fmt.Sprintf("caddy_fotor_webhook_events{handler=%q,state=%q}", "default", state)))
+}
+
+// freePorts returns ports on which nothing listens.
+func freePorts(t *testing.T, n int) []int {
+	t.Helper()
+	ports := make([]int, n)
+	for i := range ports {
+		listener := listen(t, "127.0.0.1:0")
+		defer listener.Close()
+		ports[i] = listener.Addr().(*net.TCPAddr).Port
+	}
+	return ports
+}
+
+func listen(t *testing.T, address string) net.Listener {
+	t.Helper()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address)
+	require.NoError(t, err)
+	return listener
+}
+
+// delivery is one attempt as the upstream saw it.
+type delivery struct {
+	At     time.Time
+	Path   string
+	Host   string
+	Header http.Header
+	Body   []byte
+	Event  event
+}
+
+// event is the part of an event's body that tests look at.
+type event struct {
+	ID     string `json:"id"`
+	TaskID string `json:"taskId"`
+	Type   string `json:"type"`
+	Status string `json:"status"`
+}
+
+// upstream is the user's service: a real server that records what it gets and
+// answers as the test says.
+type upstream struct {
+	*httptest.Server
+	mu         sync.Mutex
+	deliveries []delivery
+	answer     func(w http.ResponseWriter, d delivery)
+}
+
+// newUpstream starts an upstream. A nil answer takes everything with 204.
+func newUpstream(t *testing.T, answer func(w http.ResponseWriter, d delivery)) *upstream {
+	t.Helper()
+	u := newStoppedUpstream(answer)
+	u.Start()
+	t.Cleanup(u.Close)
+	return u
+}
+
+func newStoppedUpstream(answer func(w http.ResponseWriter, d delivery)) *upstream {
+	u := &upstream{answer: answer}
+	u.Server = httptest.NewUnstartedServer(http.HandlerFunc(u.serve))
+	return u
+}
+
+func (u *upstream) serve(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return // the gateway broke off; what did not arrive is no delivery
+	}
+	d := delivery{At: time.Now(), Path: r.URL.RequestURI(), Host: r.Host, Header: maps.Clone(r.Header), Body: body}
+	if err := json.Unmarshal(body, &d.Event); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	u.mu.Lock()
+	u.deliveries = append(u.deliveries, d)
+	answer := u.answer
+	u.mu.Unlock()
+	if answer == nil {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	answer(w, d)
+}
+
+// Answer changes how the upstream answers from now on.
+func (u *upstream) Answer(answer func(w http.ResponseWriter, d delivery)) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.answer = answer
+}
+
+// Deliveries returns the attempts so far.
+func (u *upstream) Deliveries() []delivery {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return append([]delivery(nil), u.deliveries...)
+}
+
+// Counts returns how often each event id arrived.
+func (u *upstream) Counts() map[string]int {
+	counts := make(map[string]int)
+	for _, d := range u.Deliveries() {
+		counts[d.Event.ID]++
+	}
+	return counts
+}
+
+// Await waits until the upstream has seen n attempts and returns them.
+func (u *upstream) Await(t *testing.T, n int) []delivery {
+	t.Helper()
+	await(t, func() bool { return len(u.Deliveries()) >= n }, "%d attempts at the upstream", n)
+	return u.Deliveries()
+}
+
+// await waits until a condition holds.
+func await(t *testing.T, condition func() bool, format string, args ...any) {
+	t.Helper()
+	require.Eventually(t, condition, patience, 5*time.Millisecond, append([]any{"waiting for " + format}, args...)...)
+}
+
+// status answers with a status and no more.
+func status(code int) func(http.ResponseWriter, delivery) {
+	return func(w http.ResponseWriter, _ delivery) { w.WriteHeader(code) }
+}
+
+// notice is a minimal callback of a task with Fotor's status number.
+func notice(task string, taskStatus int) string {
+	return fmt.Sprintf(`{"taskId":%q,"status":%d,"type":"text2img"}`, task, taskStatus)
+}
+
+// avatar is a callback of the usual size, 1.1 KB.
+func avatar(task string) string {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, `{"taskId":%q,"status":1,"businessId":"75f15294e55540e198bb19cc0a068fd2","type":"avatar","resultUrl":"","avatarResult":[`, task)
+	for i := range 3 {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, `{"templateId":"d691196a-6daa-4bf9-a011-5422d95ce03%d","images":[{"id":"4a19223cef7b4094a4f66c7de57f7ef%d",`+
+			`"url":"https://static.fotor.com.cn/aigc/business/75f15294e55540e198bb19cc0a068fd2/avatar/20241126/%s-%d.jpg","hasHsfw":false}]}`, i, i, task, i)
+	}
+	b.WriteString(`]}`)
+	return b.String()
+}
+
+func listenUnix(t *testing.T, path string) net.Listener {
+	t.Helper()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "unix", path)
+	require.NoError(t, err)
+	return listener
+}

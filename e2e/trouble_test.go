@@ -1,0 +1,247 @@
+package e2e
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// quick is a retry schedule for tests: it changes how long they take, not what
+// they see.
+const quick = "\nretry {\nfirst 20ms\nmax 200ms\n}"
+
+// forwards runs a test against both ways of forwarding.
+func forwards(t *testing.T, test func(t *testing.T, forward func(url string) string)) {
+	t.Helper()
+	t.Run("url", func(t *testing.T) {
+		test(t, func(url string) string { return "forward " + url })
+	})
+	t.Run("routes", func(t *testing.T) {
+		test(t, func(url string) string { return "forward {\nreverse_proxy " + url + "\n}" })
+	})
+}
+
+// failTimes answers a task's first n attempts with fail, then takes it.
+func failTimes(n int, fail func(w http.ResponseWriter, d delivery)) func(http.ResponseWriter, delivery) {
+	return func(w http.ResponseWriter, d delivery) {
+		if attempt := d.Header.Get("Fotor-Webhook-Attempt"); len(attempt) == 1 && int(attempt[0]-'0') <= n {
+			fail(w, d)
+			return
+		}
+		w.WriteHeader(http.StatusOK)
+	}
+}
+
+func TestRefusedEventIsTriedAgain(t *testing.T) {
+	for name, fail := range map[string]func(w http.ResponseWriter, d delivery){
+		"400":                 status(http.StatusBadRequest),
+		"404":                 status(http.StatusNotFound),
+		"500":                 status(http.StatusInternalServerError),
+		"503 without a time":  status(http.StatusServiceUnavailable),
+		"a redirect":          func(w http.ResponseWriter, _ delivery) { w.Header().Set("Location", "/elsewhere"); w.WriteHeader(302) },
+		"an answer cut short": cutShort,
+		"no answer":           hangUp,
+		"garbage":             garbage,
+		"an unasked upgrade":  switchProtocols,
+	} {
+		t.Run(name, func(t *testing.T) {
+			forwards(t, func(t *testing.T, forward func(string) string) {
+				up := newUpstream(t, failTimes(2, fail))
+				g := newGateway(t)
+				g.Start(forward(up.URL)+quick, "", "")
+				id := g.Accept(notice("task", 1))
+				await(t, func() bool { return g.Events("delivered") == 1 }, "the delivery")
+				attempts := up.Deliveries()
+				require.GreaterOrEqual(t, len(attempts), 3)
+				for _, d := range attempts {
+					assert.Equal(t, id, d.Event.ID)
+					assert.NotEqual(t, "/elsewhere", d.Path, "a redirect is not followed")
+					assert.JSONEq(t, string(attempts[0].Body), string(d.Body))
+				}
+			})
+		})
+	}
+}
+
+// cutShort passes a status and a length on, then closes before the body ends.
+func cutShort(w http.ResponseWriter, _ delivery) {
+	w.Header().Set("Content-Length", "100")
+	w.WriteHeader(http.StatusOK)
+	_, _ = w.Write([]byte("half"))
+	panic(http.ErrAbortHandler)
+}
+
+func hangUp(http.ResponseWriter, delivery) { panic(http.ErrAbortHandler) }
+
+func garbage(w http.ResponseWriter, _ delivery) { raw(w, "\x16\x03\x01 not HTTP\r\n\r\n") }
+
+func switchProtocols(w http.ResponseWriter, _ delivery) {
+	raw(w, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+}
+
+// raw writes bytes to the connection in place of an answer and closes it.
+func raw(w http.ResponseWriter, bytes string) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(err)
+	}
+	_, _ = conn.Write([]byte(bytes))
+	_ = conn.Close()
+}
+
+func TestGoneEventIsDeadAtOnce(t *testing.T) {
+	forwards(t, func(t *testing.T, forward func(string) string) {
+		up := newUpstream(t, status(http.StatusGone))
+		g := newGateway(t)
+		g.Start(forward(up.URL)+quick, "", "")
+		g.Accept(notice("task", 1))
+		await(t, func() bool { return g.Events("dead") == 1 }, "the dead event")
+		assert.Len(t, up.Deliveries(), 1)
+	})
+}
+
+func TestEventIsGivenUpAtItsAge(t *testing.T) {
+	up := newUpstream(t, status(http.StatusBadRequest))
+	g := newGateway(t)
+	g.Start("forward "+up.URL+"\nretry {\nfirst 10ms\nmax 50ms\ngive_up 400ms\n}", "", "")
+	g.Accept(notice("task", 1))
+	await(t, func() bool { return g.Events("dead") == 1 }, "the dead event")
+	attempts := up.Deliveries()
+	assert.Greater(t, len(attempts), 2)
+	assert.GreaterOrEqual(t, attempts[len(attempts)-1].At.Sub(attempts[0].At), 300*time.Millisecond, "not before its age")
+}
+
+func TestSilentUpstreamTimesOut(t *testing.T) {
+	forwards(t, func(t *testing.T, forward func(string) string) {
+		release := make(chan struct{})
+		up := newUpstream(t, failTimes(1, func(http.ResponseWriter, delivery) { <-release }))
+		defer close(release)
+		g := newGateway(t)
+		g.Start(forward(up.URL)+"\ntimeout 100ms"+quick, "", "")
+		g.Accept(notice("task", 1))
+		await(t, func() bool { return g.Events("delivered") == 1 }, "the delivery")
+		assert.Len(t, up.Deliveries(), 2)
+	})
+}
+
+func TestUpstreamThatIsDownIsHeldAndLosesNothing(t *testing.T) {
+	forwards(t, func(t *testing.T, forward func(string) string) {
+		up := newStoppedUpstream(nil)
+		address := up.Listener.Addr().String()
+		require.NoError(t, up.Listener.Close())
+		g := newGateway(t)
+		g.Start(forward("http://"+address)+quick, "", "")
+
+		ids := make(map[string]bool)
+		for _, task := range []string{"a", "b", "c", "d", "e", "f", "g", "h"} {
+			ids[g.Accept(notice(task, 1))] = true
+		}
+		held := `caddy_fotor_webhook_held{handler="default"}`
+		await(t, func() bool { return g.Metric(held) == 1 }, "the hold")
+		assert.Equal(t, len(ids), g.Events("pending"))
+		assert.Equal(t, 0, g.Events("dead"))
+
+		up.restart(t, address)
+		await(t, func() bool { return g.Events("delivered") == len(ids) }, "all deliveries")
+		for id, n := range up.Counts() {
+			assert.True(t, ids[id])
+			assert.Equal(t, 1, n)
+		}
+		await(t, func() bool { return g.Metric(held) == 0 }, "the end of the hold")
+	})
+}
+
+func TestRetryAfterHoldsTheUpstream(t *testing.T) {
+	for _, code := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable} {
+		forwards(t, func(t *testing.T, forward func(string) string) {
+			up := newUpstream(t, nil)
+			busy := func(w http.ResponseWriter, _ delivery) {
+				w.Header().Set("Retry-After", "1")
+				w.WriteHeader(code)
+				up.Answer(nil)
+			}
+			up.Answer(busy)
+			g := newGateway(t)
+			g.Start(forward(up.URL)+"\nretry {\nfirst 1ms\nmax 10s\n}", "", "")
+			g.Accept(notice("a", 1))
+			first := up.Await(t, 1)[0]
+			for _, task := range []string{"b", "c", "d"} {
+				g.Accept(notice(task, 1))
+			}
+			await(t, func() bool { return g.Events("delivered") == 4 }, "all deliveries")
+			for _, d := range up.Deliveries()[1:] {
+				assert.GreaterOrEqual(t, d.At.Sub(first.At), 900*time.Millisecond, "asked to wait a second")
+				assert.Equal(t, "1", d.Header.Get("Fotor-Webhook-Attempt"), "waiting costs no attempt")
+			}
+		})
+	}
+}
+
+func TestPoisonedEventHoldsNobodyBack(t *testing.T) {
+	up := newUpstream(t, func(w http.ResponseWriter, d delivery) {
+		if d.Event.TaskID == "poison" {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+	})
+	g := newGateway(t)
+	g.Start("forward "+up.URL+quick, "", "")
+	g.Accept(notice("poison", 1))
+	await(t, func() bool { return up.Counts()[up.Await(t, 1)[0].Event.ID] > 6 }, "many attempts of the poisoned event")
+	for _, task := range []string{"a", "b", "c"} {
+		g.Accept(notice(task, 1))
+	}
+	await(t, func() bool { return g.Events("delivered") == 3 }, "the others")
+	assert.Equal(t, 1, g.Events("pending"))
+	assert.InDelta(t, 0, g.Metric(`caddy_fotor_webhook_held{handler="default"}`), 0)
+}
+
+// A task's events go out in the order in which they came, though the first one
+// is refused for a while, and an in-progress notice is dropped once it is stale.
+func TestOrderOfOneTask(t *testing.T) {
+	up := newUpstream(t, status(http.StatusNotFound))
+	g := newGateway(t)
+	g.Start("forward "+up.URL+quick, "", "")
+	g.Accept(`{"taskId":"t","status":1,"type":"a","resultUrl":"https://x/1"}`)
+	g.Accept(`{"taskId":"t","status":1,"type":"a","resultUrl":"https://x/2"}`)
+	g.Accept(`{"taskId":"t","status":0,"type":"a"}`)
+	up.Await(t, 2)
+	up.Answer(nil)
+	await(t, func() bool { return g.Events("delivered") == 2 && g.Events("superseded") == 1 }, "both results")
+	var bodies []string
+	for _, d := range up.Deliveries() {
+		bodies = append(bodies, string(d.Body))
+		assert.NotEqual(t, "in_progress", d.Event.Status)
+	}
+	assert.Contains(t, bodies[len(bodies)-1], "https://x/2")
+	assert.Contains(t, bodies[len(bodies)-2], "https://x/1")
+	for _, body := range bodies[:len(bodies)-1] {
+		assert.Contains(t, body, "https://x/1", "the second waits for the first")
+	}
+}
+
+func TestLargeAnswerIsBounded(t *testing.T) {
+	forwards(t, func(t *testing.T, forward func(string) string) {
+		up := newUpstream(t, func(w http.ResponseWriter, _ delivery) {
+			_, _ = w.Write([]byte(strings.Repeat("x", 4<<20)))
+		})
+		g := newGateway(t)
+		g.Start(forward(up.URL)+quick, "", "")
+		g.Accept(notice("task", 1))
+		await(t, func() bool { return g.Events("delivered") == 1 }, "the delivery")
+		assert.Len(t, up.Deliveries(), 1)
+	})
+}
+
+// restart brings the upstream up at an address that it had before.
+func (u *upstream) restart(t *testing.T, address string) {
+	t.Helper()
+	u.Listener = listen(t, address)
+	u.Config = &http.Server{Handler: http.HandlerFunc(u.serve), ReadHeaderTimeout: time.Minute}
+	u.Server.URL = ""
+	u.Start()
+	t.Cleanup(u.Close)
+}
