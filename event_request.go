@@ -23,9 +23,6 @@ import (
 // The prefix of every CloudEvents type; the task's status follows.
 const eventTypePrefix = "com.fotor.task."
 
-// eventTimeFormat is RFC 3339 to the microsecond, as in the event's body.
-const eventTimeFormat = "2006-01-02T15:04:05.000000Z07:00"
-
 // eventRequest makes the request of one delivery attempt. Its body can be read
 // again, and it has an Idempotency-Key, so that net/http itself may send it
 // again when an idle connection turns out to be closed.
@@ -43,7 +40,7 @@ func (h *Handler) eventRequest(ctx context.Context, target *url.URL, lease *inbo
 	set("Ce-Source", "/fotor_webhook/"+h.Name)
 	set("Ce-Type", eventTypePrefix+e.Status.String())
 	set("Ce-Subject", headerValue(e.TaskID))
-	set("Ce-Time", e.ReceivedAt.UTC().Format(eventTimeFormat))
+	set("Ce-Time", e.ReceivedAt.Format(receivedLayout))
 	set("Idempotency-Key", e.ID)
 	set("Webhook-Id", e.ID)
 	timestamp := strconv.FormatInt(now.Unix(), 10)

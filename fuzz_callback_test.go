@@ -138,6 +138,8 @@ func shuffled(t *testing.T, value jsontext.Value) string {
 		if text := strings.TrimSpace(string(value)); !strings.ContainsAny(text, ".eE") {
 			return text + ".0E+0"
 		}
+		return string(value)
+	default:
+		return string(value)
 	}
-	return string(value)
 }

@@ -94,7 +94,7 @@ func endOfNumber(src []byte, i int) int {
 
 // isPlain reports whether the number is in its canonical form for sure.
 func isPlain(number []byte) bool {
-	if len(number) > plainDigits || number[0] == '-' {
+	if len(number) > plainDigits {
 		return false
 	}
 	return bytes.IndexFunc(number, func(r rune) bool { return r < '0' || r > '9' }) < 0

@@ -140,6 +140,7 @@ func TestDifferentContentsHaveDifferentIDs(t *testing.T) {
 		callbackWith(`"x":0`), callbackWith(`"x":5e-324`), callbackWith(`"x":4e-324`), callbackWith(`"x":1e-400`), callbackWith(`"x":1e-401`), callbackWith(`"x":-1e-400`),
 		callbackWith(`"x":0.1`), callbackWith(`"x":0.1000000000000000000001`), callbackWith(`"x":0.1000000000000000055511151231257827`),
 		callbackWith(`"x":1e9999999999999999999`), callbackWith(`"x":1e9999999999999999998`), callbackWith(`"x":1e-9999999999999999999`),
+		callbackWith(`"x":10`), callbackWith(`"x":1e18446744073709551617`),
 		callbackWith(`"x":123456789012345678`), callbackWith(`"x":123456789012345680`),
 	} {
 		id := requireValid(t, body).id
@@ -165,15 +166,28 @@ func TestCanonicalFormIsRFC8785WhereThatIsExact(t *testing.T) {
 		number := string(jsontext.AppendFloat(nil, math.Float64frombits(b), 64))
 		assert.Equal(t, number, canonical(t, number))
 	}
-	// RFC 8785, section 3.2.
-	assert.Equal(t,
-		"{\"literals\":[null,true,false],\"numbers\":[333333333.3333333,1e+30,4.5,0.002,1e-27],\"string\":\"€$\\u000f\\nA'B\\\"\\\\\\\\\\\"/\"}",
-		canonical(t, `{"numbers": [333333333.3333333, 1E30, 4.50, 2e-3, 0.000000000000000000000000001],
-			"string": "\u20ac$\u000F\u000aA'\u0042\u0022\u005c\\\"\/", "literals": [null, true, false]}`))
-	assert.Equal(t, "{\"\\r\":1,\"1\":2,\"\u0080\":3,\"\u00f6\":4,\"\u20ac\":5,\"\U0001f600\":6,\"\ufb33\":7}",
-		canonical(t, `{"\u20ac":5,"\r":1,"\ufb33":7,"1":2,"\ud83d\ude00":6,"\u0080":3,"\u00f6":4}`))
-	assert.Equal(t, `["9007199254740993 -0 \\","\\\"{[1.0",9007199254740993e0,3333333333333333333e-10]`,
-		canonical(t, `[ "9007199254740993 -0 \\", "\\\"{[1.0", 9007199254740993, 333333333.3333333333 ]`))
+	for _, test := range []struct{ name, text, want string }{
+		{
+			"RFC 8785, section 3.2",
+			`{"numbers": [333333333.3333333, 1E30, 4.50, 2e-3, 0.000000000000000000000000001],
+				"string": "\u20ac$\u000F\u000aA'\u0042\u0022\u005c\\\"\/", "literals": [null, true, false]}`,
+			`{"literals":[null,true,false],"numbers":[333333333.3333333,1e+30,4.5,0.002,1e-27],"string":"€$\u000f\nA'B\"\\\\\"/"}`,
+		},
+		{
+			"names in the order of UTF-16",
+			`{"\u20ac":5,"\r":1,"\ufb33":7,"1":2,"\ud83d\ude00":6,"\u0080":3,"\u00f6":4}`,
+			"{\"\\r\":1,\"1\":2,\"\u0080\":3,\"\u00f6\":4,\"\u20ac\":5,\"\U0001f600\":6,\"\ufb33\":7}",
+		},
+		{
+			"numbers beyond float64, and none in strings",
+			`[ "9007199254740993 -0 \\", "\\\"{[1.0", 9007199254740993, 333333333.3333333333 ]`,
+			`["9007199254740993 -0 \\","\\\"{[1.0",9007199254740993e0,3333333333333333333e-10]`,
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			assert.Equal(t, test.want, canonical(t, test.text))
+		})
+	}
 }
 
 // drawNumber draws a JSON number, often one of few values in many spellings.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -96,7 +97,7 @@ func (p *callbackParser) document() error {
 		} else if err != nil {
 			return err
 		}
-		p.add("", "must be an object, not "+kindName(kind))
+		p.add("", "must be an object, not ", kindName(kind))
 	}
 	end := p.dec.InputOffset()
 	switch _, err := p.dec.ReadToken(); {
@@ -302,8 +303,9 @@ func (p *callbackParser) require(name string, present bool) {
 }
 
 // add records a problem with the member of this name of the object that is
-// being read, or with that object itself if the name is "".
-func (p *callbackParser) add(name, detail string) {
+// being read, or with that object itself if the name is "". Its detail is made
+// of the parts only if it is listed, since a body can have any number of them.
+func (p *callbackParser) add(name string, detail ...string) {
 	if p.template >= 0 && len(p.problems) >= maxProblems {
 		p.unlisted++
 		return
@@ -318,5 +320,5 @@ func (p *callbackParser) add(name, detail string) {
 	if name != "" {
 		pointer = append(append(pointer, '/'), name...)
 	}
-	p.problems = append(p.problems, Problem{Pointer: string(pointer), Detail: detail})
+	p.problems = append(p.problems, Problem{Pointer: string(pointer), Detail: strings.Join(detail, "")})
 }

@@ -79,7 +79,7 @@ func (p *callbackParser) status() (inbox.Status, error) {
 	case err != nil:
 		return 0, err
 	case kind != jsontext.KindNumber:
-		p.add(nameStatus, expected+", not "+kindName(kind))
+		p.add(nameStatus, expected, ", not ", kindName(kind))
 		return 0, nil
 	}
 	for s := inbox.InProgress; s <= inbox.Failed; s++ {
@@ -95,7 +95,7 @@ func (p *callbackParser) status() (inbox.Status, error) {
 func (p *callbackParser) wrongType(name, expected string, kind jsontext.Kind) error {
 	_, err := p.value()
 	if err == nil {
-		p.add(name, "must be "+expected+", not "+kindName(kind))
+		p.add(name, "must be ", expected, ", not ", kindName(kind))
 	}
 	return err
 }
