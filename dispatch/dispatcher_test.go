@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -109,6 +110,23 @@ func TestNoMoreAttemptsAtOnceThanConcurrencyAndNoMoreLeasesThanSoonNeeded(t *tes
 			assert.LessOrEqual(t, r.box.mostUnsettled, 3*n)
 		})
 	}
+}
+
+func TestEventsAreLeasedInBatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil, func(s *Settings) { s.Concurrency = 32 })
+		var n atomic.Int64
+		r.up.set(func() {
+			r.up.answer = func(*inbox.Lease) Result {
+				time.Sleep(time.Second + time.Duration(n.Add(1))*time.Millisecond) // each ends alone
+				return ok
+			}
+		})
+		r.box.putMany("e", 640)
+		pass(10 * time.Minute)
+		assert.Equal(t, 640, r.box.count(inbox.Delivered))
+		assert.LessOrEqual(t, r.box.leases, 640/16+5)
+	})
 }
 
 func TestARecordIsKeptOfEachAttempt(t *testing.T) {
@@ -414,6 +432,28 @@ func TestAnInboxThatReturnsNothingIsNotAskedInALoop(t *testing.T) {
 			require.EqualError(t, log.trouble[0], "leasing events: the inbox returned no lease and no error")
 		})
 		require.NoError(t, d.Stop(t.Context()))
+	})
+}
+
+// lateInbox answers a Lease just as its context ends.
+type lateInbox struct{ *fakeInbox }
+
+func (l lateInbox) Lease(ctx context.Context, most int) ([]*inbox.Lease, error) {
+	<-ctx.Done()
+	return l.fakeInbox.Lease(context.WithoutCancel(ctx), most)
+}
+
+func TestALeaseThatComesDuringStopGoesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		box, up := newFake(), newUpstream(always(ok))
+		box.putMany("e", 10)
+		d := New(lateInbox{box}, Settings{Attempt: up.attempt})
+		d.Start()
+		pass(time.Second)
+		require.NoError(t, d.Stop(t.Context()))
+		assert.Equal(t, 10, box.released())
+		assert.Zero(t, box.held())
+		assert.Zero(t, up.attempts())
 	})
 }
 

@@ -298,6 +298,19 @@ func (f *fakeInbox) spent() int {
 	return n
 }
 
+// released returns how many leases of pending events were handed back unspent.
+func (f *fakeInbox) released() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := 0
+	for _, pending := range f.tasks {
+		for _, e := range pending {
+			n += e.releases
+		}
+	}
+	return n
+}
+
 func (f *fakeInbox) complaints() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -85,7 +85,7 @@ func TestRunsThatHoldAndRunsThatDoNot(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			s := newStage(t)
 			var steps []string
-			for _, f := range strings.Fields(c.run) {
+			for f := range strings.FieldsSeq(c.run) {
 				times := 1
 				if n, step, repeated := strings.Cut(f, "*"); repeated {
 					times, f = int(n[0]-'0'), step

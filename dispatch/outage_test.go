@@ -112,16 +112,69 @@ func TestWhileHeldNothingIsAttemptedButOneProbeAtATime(t *testing.T) {
 		pass(6 * time.Second)
 		r.up.set(func() { r.up.most = 0 })
 		_, hits := r.up.visits()
-		last := len(hits)
+		last, released := len(hits), r.box.released()
 		pass(time.Hour)
 		assert.Equal(t, 1, r.up.most)
 		order, hits := r.up.visits()
 		assert.Greater(t, len(hits), last+50)
+		assert.InDelta(t, len(hits)-last, r.box.released()-released, 1, "no more is leased than attempted")
 		for i := last + 1; i < len(hits); i++ {
 			assert.GreaterOrEqual(t, hits[i].Sub(hits[i-1]), 3*time.Second+firstPause/2)
 			assert.NotEqual(t, order[i], order[i-1], "another event each time")
 		}
 		assert.Equal(t, runLength, r.box.spent())
+	})
+}
+
+func TestWhatIsQueuedGoesBackWhenAHoldBegins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		r.up.set(func() {
+			r.up.answer = func(l *inbox.Lease) Result {
+				if l.Event.ID == "e0" {
+					return Result{Status: 429, RetryAfter: time.Hour}
+				}
+				time.Sleep(20 * time.Second)
+				return ok
+			}
+		})
+		r.box.putMany("e", 20)
+		pass(0)
+		assert.Equal(t, 3, r.box.held(), "only what is under way stays")
+		pass(20 * time.Second)
+		assert.Equal(t, 3, r.box.count(inbox.Delivered))
+		assert.Equal(t, 4, r.up.attempts())
+	})
+}
+
+func TestWhatFailsAfterTheHoldItWentThroughWaitsItsTurnUnspent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil, func(s *Settings) { s.Concurrency = 6 })
+		r.up.set(func() {
+			r.up.answer = func(l *inbox.Lease) Result {
+				if l.Event.ID == "slow" {
+					time.Sleep(20 * time.Second)
+				}
+				return down
+			}
+		})
+		r.box.put("slow", "slow", time.Now())
+		r.box.putMany("e", 5)
+		pass(0)
+		r.up.set(func() {
+			r.up.answer = func(l *inbox.Lease) Result {
+				if l.Event.ID == "slow" {
+					return sick
+				}
+				return ok
+			}
+		})
+		pass(20 * time.Second)
+		require.Equal(t, 5, r.box.count(inbox.Delivered))
+		e := r.box.find("slow")
+		assert.Empty(t, e.attempts)
+		assert.Equal(t, 1, e.releases)
+		assert.True(t, e.due.After(time.Now()))
 	})
 }
 
