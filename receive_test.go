@@ -1,0 +1,143 @@
+package fotorwebhook
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	zaplog "go.uber.org/zap/zaptest/observer"
+	"golang.org/x/sync/semaphore"
+)
+
+// receiver is a handler whose inbox has not been opened: what it refuses, it
+// refuses before that.
+func receiver(t *testing.T) (*Handler, *zaplog.ObservedLogs) {
+	t.Helper()
+	core, logs := zaplog.New(zap.DebugLevel)
+	h := &Handler{logger: zap.New(core), MaxBody: defaultMaxBody, link: newStationLink()}
+	h.refusals = sampled(h.logger)
+	h.budget = semaphore.NewWeighted(bodyBudget)
+	h.metrics = metrics.forHandler(t.Name())
+	static, err := parseRanges([]string{"192.0.2.1"})
+	require.NoError(t, err)
+	h.whitelist.static = static
+	return h, logs
+}
+
+func fromAddress(r *http.Request, clientIP string) *http.Request {
+	vars := map[string]any{caddyhttp.ClientIPVarKey: clientIP}
+	return r.WithContext(context.WithValue(r.Context(), caddyhttp.VarsCtxKey, vars))
+}
+
+func TestEarlyDataIsAnsweredTooEarly(t *testing.T) {
+	h, _ := receiver(t)
+	r := fromAddress(httptest.NewRequest(http.MethodPost, "/", strings.NewReader("{}")), "192.0.2.1")
+	r.TLS = &tls.ConnectionState{HandshakeComplete: false}
+	assert.Equal(t, http.StatusTooEarly, h.receive(r, time.Now()).status)
+
+	r.TLS = &tls.ConnectionState{HandshakeComplete: true}
+	r.Method = http.MethodPut
+	assert.Equal(t, http.StatusMethodNotAllowed, h.receive(r, time.Now()).status)
+}
+
+// unreadable is a body that must not be read.
+type unreadable struct{ t *testing.T }
+
+func (b unreadable) Read([]byte) (int, error) {
+	assert.Fail(b.t, "the body was read")
+	return 0, http.ErrBodyReadAfterClose
+}
+
+func (unreadable) Close() error { return nil }
+
+func TestStrangersBodyIsNotRead(t *testing.T) {
+	h, logs := receiver(t)
+	for range 5000 {
+		r := fromAddress(httptest.NewRequest(http.MethodPost, "/", unreadable{t}), "198.51.100.9")
+		r.RemoteAddr = "203.0.113.5:4711"
+		require.Equal(t, http.StatusForbidden, h.receive(r, time.Now()).status)
+	}
+	require.NotZero(t, logs.Len())
+	assert.Less(t, logs.Len(), 200, "a flood does not fill the log")
+	line := logs.All()[0].ContextMap()
+	assert.Equal(t, "198.51.100.9", line["client_ip"])
+	assert.Equal(t, "203.0.113.5:4711", line["peer"])
+	assert.Equal(t, errNotWhitelisted.Error(), line["error"])
+}
+
+func TestHandlerThatIsGoneAnswersUnavailable(t *testing.T) {
+	h, _ := receiver(t)
+	h.link.close()
+	r := fromAddress(httptest.NewRequest(http.MethodPost, "/", strings.NewReader("{}")), "192.0.2.1")
+	got := h.receive(r, time.Now())
+	assert.Equal(t, http.StatusServiceUnavailable, got.status)
+	assert.Equal(t, "Retry-After", got.header)
+}
+
+func TestBodiesInMemoryAreBounded(t *testing.T) {
+	h, _ := receiver(t)
+	h.budget = semaphore.NewWeighted(h.MaxBody)
+	require.True(t, h.budget.TryAcquire(h.MaxBody), "all of it is taken")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // a caller who does not wait
+	r := fromAddress(httptest.NewRequest(http.MethodPost, "/", unreadable{t}), "192.0.2.1")
+	r.ContentLength = -1
+	got := h.receive(r.WithContext(context.WithValue(ctx, caddyhttp.VarsCtxKey, r.Context().Value(caddyhttp.VarsCtxKey))), time.Now())
+	assert.Equal(t, outcomeUnavailable, got.outcome)
+}
+
+func TestMediaTypeAndEncoding(t *testing.T) {
+	tests := map[string]struct {
+		types, encodings []string
+		good             bool
+	}{
+		"plain":               {types: []string{"application/json"}, good: true},
+		"parameters":          {types: []string{`application/json; charset="utf-8"; x=y`}, good: true},
+		"capitals":            {types: []string{"APPLICATION/json"}, good: true},
+		"an empty encoding":   {types: []string{"application/json"}, encodings: []string{""}, good: true},
+		"none":                {},
+		"two":                 {types: []string{"application/json", "application/json"}},
+		"a relative":          {types: []string{"application/problem+json"}},
+		"a prefix":            {types: []string{"application/jsonp"}},
+		"not a type":          {types: []string{"json;;"}},
+		"gzip":                {types: []string{"application/json"}, encodings: []string{"gzip"}},
+		"an encoding, hidden": {types: []string{"application/json"}, encodings: []string{"", "gzip"}},
+	}
+	for name, test := range tests {
+		header := http.Header{"Content-Type": test.types, "Content-Encoding": test.encodings}
+		assert.Equal(t, test.good, mediaTrouble(header) == "", name)
+	}
+}
+
+func TestErrorAnswerIsProblemDetails(t *testing.T) {
+	got := answerInvalid(&InvalidError{Status: 422, Problems: []Problem{
+		{Pointer: "/a~1\"b", Detail: "is\n<wrong>"},
+		{Pointer: "/c", Detail: "bad \xff bytes"},
+	}})
+	w := httptest.NewRecorder()
+	require.NoError(t, got.write(w))
+	assert.Equal(t, "application/problem+json", w.Header().Get("Content-Type"))
+	assert.Equal(t, http.StatusUnprocessableEntity, w.Code)
+	var problem struct {
+		Type, Title, Detail string
+		Status              int
+		Errors              []Problem
+	}
+	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &problem))
+	assert.Equal(t, problemTypes+"not-a-callback", problem.Type)
+	assert.Equal(t, 422, problem.Status)
+	assert.NotEmpty(t, problem.Title)
+	assert.NotEmpty(t, problem.Detail)
+	assert.Equal(t, "/a~1\"b", problem.Errors[0].Pointer)
+	assert.Equal(t, "is\n<wrong>", problem.Errors[0].Detail)
+	assert.Len(t, problem.Errors, 2)
+}
