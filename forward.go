@@ -98,24 +98,31 @@ func (o observer) Attempted(lease *inbox.Lease, r dispatch.Result, verdict inbox
 	e := lease.Event
 	age := time.Since(e.ReceivedAt)
 	o.metrics.attempted(verdict, took, age)
+	level, text := zap.WarnLevel, "attempt failed"
+	switch verdict {
+	case inbox.Deliver:
+		level, text = zap.InfoLevel, "event delivered"
+	case inbox.GiveUp:
+		level, text = zap.ErrorLevel, "event is dead"
+	case inbox.Release:
+		text = "attempt failed, not counted"
+	}
+	line := o.logger.Check(level, text)
+	if line == nil {
+		return
+	}
 	fields := eventFields(e,
 		zap.Int("attempt", lease.Attempt),
 		zap.Int("upstream_status", r.Status),
 		zap.Duration("took", took),
 		zap.Duration("age", age))
-	if verdict == inbox.Deliver {
-		o.logger.Info("event delivered", fields...)
-		return
+	if verdict != inbox.Deliver {
+		fields = append(fields, zap.String("reason", cut(r.Reason)))
 	}
-	fields = append(fields, zap.String("reason", cut(r.Reason)))
-	switch verdict {
-	case inbox.GiveUp:
-		o.logger.Error("event is dead", fields...)
-	case inbox.Release:
-		o.logger.Warn("attempt failed, not counted", append(fields, zap.Time("due", due))...)
-	default:
-		o.logger.Warn("attempt failed", append(fields, zap.Time("due", due))...)
+	if !due.IsZero() {
+		fields = append(fields, zap.Time("due", due))
 	}
+	line.Write(fields...)
 }
 
 // Held implements dispatch.Observer.

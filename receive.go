@@ -129,10 +129,12 @@ func (h *Handler) take(ctx context.Context, r *http.Request, c callback) answer 
 		h.logger.Error("callback not stored", eventFields(event, zap.Error(err))...)
 		return answerUnavailable
 	}
-	h.logger.Info("callback accepted", eventFields(event,
-		zap.Stringer("source_ip", c.source),
-		zap.Bool("duplicate", duplicate),
-		zap.Duration("took", time.Since(c.receivedAt)))...)
+	if line := h.logger.Check(zap.InfoLevel, "callback accepted"); line != nil {
+		line.Write(eventFields(event,
+			zap.Stringer("source_ip", c.source),
+			zap.Bool("duplicate", duplicate),
+			zap.Duration("took", time.Since(c.receivedAt)))...)
+	}
 	return answerAccepted(event.ID, duplicate)
 }
 

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// maxReply bounds what bench reads of one answer.
+const maxReply = 64 << 20
+
+// client is for bench's own few requests; the load has one of its own.
+var client = &http.Client{Timeout: time.Minute}
+
+func get(ctx context.Context, url string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	status, body, err := do(request)
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("GET %s: status %d: %.200s", url, status, body)
+	}
+	return body, err
+}
+
+func post(ctx context.Context, url string, body []byte) (status int, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return 0, err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	status, _, err = do(request)
+	return status, err
+}
+
+func do(request *http.Request) (status int, body []byte, err error) {
+	response, err := client.Do(request)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer func() { _ = response.Body.Close() }() // read to its end, or given up
+	body, err = io.ReadAll(io.LimitReader(response.Body, maxReply))
+	return response.StatusCode, body, err
+}
+
+// events returns how many events the gateway's inbox has in a state.
+func (s *server) events(ctx context.Context, state string) (int64, error) {
+	text, err := get(ctx, "http://"+s.admin+"/metrics")
+	if err != nil {
+		return 0, err
+	}
+	return parseEvents(string(text), state)
+}
+
+// parseEvents finds the number of events in a state in Prometheus's text format.
+func parseEvents(text, state string) (int64, error) {
+	const metric = "caddy_fotor_webhook_events{"
+	label := `state="` + state + `"`
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(line, metric) || !strings.Contains(line, label) {
+			continue
+		}
+		_, value, _ := strings.Cut(line, "} ")
+		count, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+		if err != nil {
+			return 0, fmt.Errorf("metric %q: %w", line, err)
+		}
+		return int64(count), nil
+	}
+	return 0, fmt.Errorf("no metric %s…%s} among the server's metrics", metric, label)
+}

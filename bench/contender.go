@@ -1,0 +1,107 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+)
+
+// callbackPath is where every contender is sent its callbacks.
+const callbackPath = "/fotor/callback"
+
+// contender is one way of answering the load.
+type contender struct {
+	key  string
+	name string
+
+	// site returns the body of the site block in its Caddyfile.
+	site func(p places) string
+
+	// backlog says that its inbox is filled before the first round, and kept.
+	backlog bool
+
+	// stores says that it has an inbox, delivers that it must empty it.
+	stores, delivers bool
+}
+
+// places are the addresses and files that a contender's Caddyfile names.
+type places struct {
+	upstream string // host:port
+	inbox    string // file
+}
+
+// contenders are all of them, in the order of each round.
+var contenders = []contender{
+	{
+		key: "a", name: "bare Caddy, `respond 200`",
+		site: func(places) string { return "respond 200" },
+	},
+	{
+		key: "b", name: "Caddy `reverse_proxy` to the upstream",
+		site: func(p places) string { return "reverse_proxy " + p.upstream },
+	},
+	{
+		key: "c", name: "gateway, accept only (upstream held)", stores: true,
+		site: func(p places) string { return p.gateway("forward http://" + p.upstream + heldPath) },
+	},
+	{
+		key: "d", name: "gateway, accept and deliver, `forward <url>`", stores: true, delivers: true,
+		site: func(p places) string { return p.gateway("forward http://" + p.upstream + "/") },
+	},
+	{
+		key: "dr", name: "gateway, accept and deliver, `forward { reverse_proxy … }`", stores: true, delivers: true,
+		site: func(p places) string { return p.gateway("forward {\n\t\t\treverse_proxy " + p.upstream + "\n\t\t}") },
+	},
+	{
+		key: "c1m", name: "gateway, accept only, with a backlog", stores: true, backlog: true,
+		site: func(p places) string { return p.gateway("forward http://" + p.upstream + heldPath) },
+	},
+}
+
+// gateway is the module with its defaults but for who may call and where.
+func (p places) gateway(forward string) string {
+	return fmt.Sprintf(`fotor_webhook %s {
+		allow 127.0.0.1
+		inbox sqlite %s
+		%s
+	}`, callbackPath, quote(p.inbox), forward)
+}
+
+// caddyfile is a contender's whole config. All log alike, to stderr.
+func (c *contender) caddyfile(listen, admin, storage, level string, p places) string {
+	return fmt.Sprintf(`{
+	admin %s
+	auto_https off
+	persist_config off
+	storage file_system %s
+	log {
+		level %s
+	}
+}
+
+http://%s {
+	%s
+}
+`, admin, quote(storage), level, listen, c.site(p))
+}
+
+// quote makes a Caddyfile token of a path that may hold spaces.
+func quote(path string) string {
+	return "`" + path + "`"
+}
+
+func contenderByKey(key string) (contender, bool) {
+	for _, c := range contenders {
+		if c.key == key {
+			return c, true
+		}
+	}
+	return contender{}, false
+}
+
+func contenderKeys() string {
+	keys := make([]string, len(contenders))
+	for i, c := range contenders {
+		keys[i] = c.key
+	}
+	return strings.Join(keys, ",")
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	fotorwebhook "github.com/fotor-webhook/caddy-fotor-webhook"
+	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/sqlite"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+const (
+	roleFill = "fill"
+
+	// putters is how many events are put at once, so that many share a commit.
+	putters = 256
+
+	fillTimeout = 20 * time.Minute
+)
+
+// fillSpec is what a fill is told.
+type fillSpec struct {
+	File  string
+	Count int
+	First uint64 // number of its first callback
+}
+
+// fillResult is what a fill brought.
+type fillResult struct {
+	Pending int64
+	Bytes   int64
+	Took    time.Duration
+}
+
+// playFill reads a fillSpec, puts so many callbacks into an inbox as the
+// gateway would, and prints a fillResult.
+func playFill(ctx context.Context, in io.Reader, out io.Writer) (err error) {
+	var spec fillSpec
+	if err := json.NewDecoder(in).Decode(&spec); err != nil {
+		return fmt.Errorf("reading what to fill: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, fillTimeout)
+	defer cancel()
+	module := &sqlite.Inbox{Path: spec.File, MaxSize: 1 << 40}
+	box, err := module.Open(ctx, "bench", inbox.Policy{Keep: time.Hour}, zap.NewNop())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, box.Close()) }()
+
+	begin := time.Now()
+	if err := fill(ctx, box, spec); err != nil {
+		return err
+	}
+	took := time.Since(begin)
+	stats, err := box.Stats(ctx)
+	if err != nil {
+		return err
+	}
+	if stored := stats.Events[inbox.Pending]; stored < int64(spec.Count) {
+		return fmt.Errorf("%d events are pending: expected %d", stored, spec.Count)
+	}
+	return json.NewEncoder(out).Encode(fillResult{Pending: stats.Events[inbox.Pending], Bytes: stats.Bytes, Took: took})
+}
+
+// fill puts the callbacks with the numbers from spec.First on.
+func fill(ctx context.Context, box inbox.Inbox, spec fillSpec) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var next atomic.Uint64
+	var running sync.WaitGroup
+	for range putters {
+		running.Go(func() {
+			var body []byte
+			for {
+				n := next.Add(1) - 1
+				if n >= uint64(spec.Count) || ctx.Err() != nil {
+					return
+				}
+				body = appendCallback(body[:0], spec.First+n)
+				if err := putCallback(ctx, box, body); err != nil {
+					cancel(err)
+					return
+				}
+			}
+		})
+	}
+	running.Wait()
+	return context.Cause(ctx)
+}
+
+func putCallback(ctx context.Context, box inbox.Inbox, body []byte) error {
+	callback, err := fotorwebhook.ParseCallback(body)
+	if err != nil {
+		return err
+	}
+	_, err = box.Put(ctx, callback.Event(time.Now(), netip.AddrFrom4([4]byte{127, 0, 0, 1})))
+	return err
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// The limits of a run.
+const (
+	connections = 64
+	maxTime     = 5 * time.Minute
+	maxRounds   = 99
+	maxPending  = 4_000_000 // below the default max_size
+)
+
+// options are what the user may choose.
+type options struct {
+	time    time.Duration
+	rounds  int
+	only    []contender
+	dir     string
+	pending int
+	caddy   string
+	log     string
+	profile string
+}
+
+func parseOptions(args []string) (*options, error) {
+	var o options
+	var only string
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.DurationVar(&o.time, "time", 10*time.Second, "how long each round loads each contender, up to "+maxTime.String())
+	flags.IntVar(&o.rounds, "rounds", 3, "rounds; the medians count")
+	flags.StringVar(&only, "only", "", "comma-separated keys of the contenders to run (default all: "+contenderKeys()+")")
+	flags.StringVar(&o.dir, "dir", "", "directory on the disk to store on (default the system's temporary directory)")
+	flags.IntVar(&o.pending, "pending", 1_000_000, "events that the contender with a backlog starts with")
+	flags.StringVar(&o.caddy, "caddy", "", "a Caddy binary to measure instead of building one")
+	flags.StringVar(&o.log, "log", "", "log level of every contender, shown on stderr (default WARN, shown only if one fails)")
+	flags.StringVar(&o.profile, "profile", "", "directory for a CPU and a heap profile of each contender, taken in a round of their own")
+	if err := flags.Parse(args); err != nil {
+		return nil, err
+	}
+	if flags.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q: expected only flags", flags.Arg(0))
+	}
+	chosen, err := chooseContenders(only)
+	o.only = chosen
+	return &o, errors.Join(err,
+		within("-time", o.time, 100*time.Millisecond, maxTime),
+		within("-rounds", o.rounds, 1, maxRounds),
+		within("-pending", o.pending, 1, maxPending))
+}
+
+func within[T int | time.Duration](flag string, value, least, most T) error {
+	if value < least || value > most {
+		return fmt.Errorf("%s is %v: expected %v to %v", flag, value, least, most)
+	}
+	return nil
+}
+
+func chooseContenders(keys string) ([]contender, error) {
+	if keys == "" {
+		return contenders, nil
+	}
+	var chosen []contender
+	for key := range strings.SplitSeq(keys, ",") {
+		c, ok := contenderByKey(strings.TrimSpace(key))
+		if !ok {
+			return nil, fmt.Errorf("-only names %q: expected some of %s", key, contenderKeys())
+		}
+		chosen = append(chosen, c)
+	}
+	return chosen, nil
+}

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+const (
+	profileTime = 5 * time.Second
+
+	// profileLoad is longer, so that the whole profile is of a loaded server.
+	profileLoad = profileTime + 2*time.Second
+)
+
+// profiles takes a CPU and a heap profile of each contender under load, in a
+// round of its own, because profiling costs what the others are not to pay.
+func (b *bench) profiles(ctx context.Context) error {
+	if err := os.MkdirAll(b.opts.profile, 0o750); err != nil {
+		return err
+	}
+	for i := range b.opts.only {
+		c := &b.opts.only[i]
+		progress("%s: profiling", c.key)
+		if err := b.profileOne(ctx, c); err != nil {
+			return fmt.Errorf("profiling %s: %w", c.key, err)
+		}
+	}
+	return nil
+}
+
+func (b *bench) profileOne(ctx context.Context, c *contender) error {
+	if !c.backlog {
+		if err := os.RemoveAll(b.home(c)); err != nil {
+			return err
+		}
+	}
+	s, err := b.startServer(ctx, c, b.nextSeries())
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	if _, _, err := b.load(ctx, s, warmUp); err != nil {
+		return err
+	}
+	loaded := make(chan error, 1)
+	go func() {
+		_, _, err := b.load(ctx, s, profileLoad)
+		loaded <- err
+	}()
+	err = s.saveProfiles(ctx, filepath.Join(b.opts.profile, c.key))
+	if errLoad := <-loaded; errLoad != nil {
+		return errLoad
+	}
+	return err
+}
+
+func (s *server) saveProfiles(ctx context.Context, prefix string) error {
+	pprof := "http://" + s.admin + "/debug/pprof/"
+	for _, p := range []struct{ url, file string }{
+		{fmt.Sprintf("%sprofile?seconds=%d", pprof, int(profileTime.Seconds())), prefix + ".cpu.pprof"},
+		{pprof + "heap", prefix + ".heap.pprof"},
+	} {
+		profile, err := get(ctx, p.url)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(p.file, profile, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}

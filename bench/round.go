@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+)
+
+const (
+	// warmUp is how long a server is loaded before it is measured.
+	warmUp = time.Second
+
+	// drainTimeout is how long an inbox may take to become empty, in terms of
+	// the time that it was filled.
+	drainTimeout = 10
+
+	// drainPause is how long bench waits between two looks at an inbox.
+	drainPause = 10 * time.Millisecond
+)
+
+// round measures a contender once. An error comes with what was seen so far.
+func (b *bench) round(ctx context.Context, c *contender) (sample, error) {
+	got := sample{delivers: c.delivers, faults: make(faults)}
+	if !c.backlog {
+		if err := os.RemoveAll(b.home(c)); err != nil {
+			return got, err
+		}
+	}
+	s, err := b.startServer(ctx, c, b.nextSeries())
+	if err != nil {
+		return got, err
+	}
+	defer s.stop()
+	got.ready = s.ready
+
+	if _, _, err := b.load(ctx, s, warmUp); err != nil {
+		return got, err
+	}
+	before, err := b.tally(ctx, c, s, 0)
+	if err != nil {
+		return got, err
+	}
+	cpuBefore, err := cpuTime(s.cmd.Process.Pid)
+	if err != nil {
+		return got, err
+	}
+	result, generatorCPU, err := b.load(ctx, s, b.opts.time)
+	if err != nil {
+		return got, err
+	}
+	got.faults.merge(result.Faults)
+	after, err := b.tally(ctx, c, s, before.taken+int64(result.Answers))
+	if err != nil {
+		return got, err
+	}
+	total := after.at.Sub(result.Started)
+	cpuAfter, err := cpuTime(s.cmd.Process.Pid)
+	if err != nil {
+		return got, err
+	}
+	if got.rss, err = peakRSS(s.cmd.Process.Pid); err != nil {
+		return got, err
+	}
+
+	answers := max(result.Answers, 1)
+	got.accepted = float64(result.Answers) / result.Elapsed.Seconds()
+	got.delivered = float64(after.delivered-before.delivered) / total.Seconds()
+	got.p50, got.p99 = result.P50, result.P99
+	got.server = (cpuAfter - cpuBefore) / time.Duration(answers)
+	got.generator = generatorCPU / time.Duration(answers)
+	after.check(before, c, result.Answers, got.faults)
+	return got, nil
+}
+
+// load sends callbacks to the server for that long. It also returns the CPU
+// time that this took.
+func (b *bench) load(ctx context.Context, s *server, d time.Duration) (loadResult, time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, d+2*answerTimeout)
+	defer cancel()
+	result := loadResult{Faults: make(faults)}
+	cpu, err := play(ctx, roleLoad, loadSpec{Address: s.address, Duration: d, First: b.nextSeries()}, &result)
+	return result, cpu, err
+}
+
+// tally is what a gateway and the upstream have counted.
+type tally struct {
+	at                 time.Time // when it was so
+	pending, delivered int64
+	taken              int64 // by the upstream
+}
+
+// tally counts. A contender that delivers is first waited for, until the
+// upstream has taken so many and the inbox is empty.
+func (b *bench) tally(ctx context.Context, c *contender, s *server, taken int64) (t tally, err error) {
+	t.at = time.Now()
+	if !c.stores {
+		return t, nil
+	}
+	if c.delivers {
+		if t.at, err = b.awaitEmpty(ctx, s, taken); err != nil {
+			return t, err
+		}
+	}
+	if t.pending, err = s.events(ctx, "pending"); err != nil {
+		return t, err
+	}
+	if t.delivered, err = s.events(ctx, "delivered"); err != nil {
+		return t, err
+	}
+	t.taken, err = b.upstream.taken(ctx)
+	return t, err
+}
+
+// awaitEmpty returns the time at which the inbox was seen to be empty.
+func (b *bench) awaitEmpty(ctx context.Context, s *server, taken int64) (time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout*max(b.opts.time, warmUp))
+	defer cancel()
+	for {
+		// the upstream is asked first, because that costs the gateway nothing
+		count, err := b.upstream.taken(ctx)
+		if err == nil && count >= taken {
+			count, err = s.events(ctx, "pending")
+			if err == nil && count == 0 {
+				return time.Now(), nil
+			}
+		}
+		if err != nil {
+			return time.Time{}, err
+		}
+		select {
+		case <-s.ended:
+			return time.Time{}, fmt.Errorf("the server ended; its log ends:\n%s", tail(s.log))
+		case <-ctx.Done():
+			return time.Time{}, fmt.Errorf("the inbox is not empty: %w", ctx.Err())
+		case <-time.After(drainPause):
+		}
+	}
+}
+
+// check holds the counts against the promise: what was answered 200 is stored,
+// and delivered once.
+func (t tally) check(before tally, c *contender, answers int, found faults) {
+	if !c.stores {
+		return
+	}
+	kept := t.pending - before.pending
+	if c.delivers {
+		kept = t.delivered - before.delivered
+		if repeats := t.taken - before.taken - kept; repeats > 0 {
+			found.add("delivered more than once", int(repeats))
+		}
+	}
+	if lost := int64(answers) - kept; lost > 0 {
+		found.add("answered 200 but not in the inbox", int(lost))
+	}
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// sample is what one round brought for one contender.
+type sample struct {
+	accepted  float64       // requests answered 200, a second
+	delivered float64       // events a second, from the first request until the inbox was empty
+	delivers  bool          // the latter counts
+	p50, p99  time.Duration // until the answer
+	server    time.Duration // CPU of the server for each request
+	generator time.Duration // CPU of the load generator for each request
+	rss       int64         // the server's peak, in bytes
+	ready     time.Duration // from the start of the process to the first 200
+	faults    faults
+}
+
+// rate is the figure by which contenders are compared.
+func (s sample) rate() float64 {
+	if s.delivers {
+		return s.delivered
+	}
+	return s.accepted
+}
+
+// String is a line for the progress.
+func (s sample) String() string {
+	text := fmt.Sprintf("%.0f accepted/s, p50 %s, p99 %s, CPU %s + %s, peak RSS %d MiB, ready in %s",
+		s.accepted, s.p50, s.p99, s.server, s.generator, s.rss>>20, s.ready)
+	if s.delivers {
+		text = fmt.Sprintf("%.0f delivered/s, ", s.delivered) + text
+	}
+	if len(s.faults) > 0 {
+		text += ", FAULTS: " + s.faults.String()
+	}
+	return text
+}
+
+// medians returns the median of every figure on its own, and all faults.
+func medians(samples []sample) sample {
+	m := sample{
+		accepted:  median(samples, func(s sample) float64 { return s.accepted }),
+		delivered: median(samples, func(s sample) float64 { return s.delivered }),
+		p50:       median(samples, func(s sample) time.Duration { return s.p50 }),
+		p99:       median(samples, func(s sample) time.Duration { return s.p99 }),
+		server:    median(samples, func(s sample) time.Duration { return s.server }),
+		generator: median(samples, func(s sample) time.Duration { return s.generator }),
+		rss:       median(samples, func(s sample) int64 { return s.rss }),
+		ready:     median(samples, func(s sample) time.Duration { return s.ready }),
+		faults:    make(faults),
+	}
+	for _, s := range samples {
+		m.delivers = m.delivers || s.delivers
+		m.faults.merge(s.faults)
+	}
+	return m
+}
+
+// median returns the middle one, or the mean of the two middle ones, of a
+// figure of at least one sample.
+func median[T int64 | float64 | time.Duration](samples []sample, figure func(sample) T) T {
+	values := make([]T, len(samples))
+	for i, s := range samples {
+		values[i] = figure(s)
+	}
+	slices.SortFunc(values, cmp.Compare[T])
+	middle := len(values) / 2
+	if len(values)%2 == 1 {
+		return values[middle]
+	}
+	return (values[middle-1] + values[middle]) / 2
+}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+const (
+	caddyPackage = "github.com/fotor-webhook/caddy-fotor-webhook/cmd/caddy"
+
+	// readyTimeout bounds how long a server may take until its first 200.
+	readyTimeout = 2 * time.Minute
+
+	// readyPause is how long bench waits between two looks.
+	readyPause = 2 * time.Millisecond
+)
+
+// buildCaddy builds cmd/caddy as it is released: without cgo.
+func buildCaddy(ctx context.Context, dir string) (string, error) {
+	binary := filepath.Join(dir, "caddy")
+	cmd := command(ctx, "go", "build", "-o", binary, caddyPackage)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if output, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building %s: %w\n%s", caddyPackage, err, output)
+	}
+	return binary, nil
+}
+
+// server is a running contender.
+type server struct {
+	cmd     *exec.Cmd
+	cancel  context.CancelFunc
+	ended   chan struct{} // closed when the process has ended
+	log     *os.File
+	address string
+	admin   string
+	begun   time.Time
+	ready   time.Duration // from the start of the process to the first 200
+}
+
+// startServer runs Caddy with a contender's config and waits for its first 200,
+// which it gives to the callback of that number.
+func (b *bench) startServer(ctx context.Context, c *contender, number uint64) (*server, error) {
+	address, err := freeAddress(ctx)
+	if err != nil {
+		return nil, err
+	}
+	admin, err := freeAddress(ctx)
+	if err != nil {
+		return nil, err
+	}
+	home := b.home(c)
+	if err := os.MkdirAll(home, 0o700); err != nil {
+		return nil, err
+	}
+	config := filepath.Join(home, "Caddyfile")
+	level := b.opts.log
+	if level == "" {
+		level = "WARN"
+	}
+	text := c.caddyfile(address, admin, filepath.Join(home, "storage"), level,
+		places{upstream: b.upstream.address, inbox: b.inboxFile(c)})
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+
+	s := &server{address: address, admin: admin, ended: make(chan struct{})}
+	if err := s.start(ctx, b.caddy, config, b.opts.log != ""); err != nil {
+		return nil, err
+	}
+	if err := s.await(ctx, number); err != nil {
+		s.stop()
+		return nil, fmt.Errorf("%w; its log ends:\n%s", err, tail(s.log))
+	}
+	return s, nil
+}
+
+func (s *server) start(ctx context.Context, caddy, config string, show bool) error {
+	home := filepath.Dir(config)
+	log, err := os.Create(filepath.Join(home, "log"))
+	if err != nil {
+		return err
+	}
+	s.log = log
+	ctx, s.cancel = context.WithCancel(ctx)
+	s.cmd = command(ctx, caddy, "run", "--config", config, "--adapter", "caddyfile")
+	s.cmd.Env = append(os.Environ(), "HOME="+home, "XDG_DATA_HOME="+home, "XDG_CONFIG_HOME="+home)
+	s.cmd.Stderr = log
+	if show {
+		s.cmd.Stderr = os.Stderr
+	}
+	s.begun = time.Now()
+	if err := s.cmd.Start(); err != nil {
+		s.cancel()
+		return errors.Join(err, log.Close())
+	}
+	go func() {
+		_ = s.cmd.Wait() // how it ended is told by the log
+		close(s.ended)
+	}()
+	return nil
+}
+
+// await sends the callback of that number until it is answered 200.
+func (s *server) await(ctx context.Context, number uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	body := appendCallback(nil, number)
+	last := errors.New("no answer yet")
+	for {
+		status, err := post(ctx, "http://"+s.address+callbackPath, body)
+		if err == nil && status == http.StatusOK {
+			s.ready = time.Since(s.begun)
+			return nil
+		}
+		if err == nil {
+			err = fmt.Errorf("status %d", status)
+		}
+		if ctx.Err() == nil {
+			last = err
+		}
+		select {
+		case <-s.ended:
+			return errors.New("the server ended before it was ready")
+		case <-ctx.Done():
+			return fmt.Errorf("the server was not ready after %s: %w", readyTimeout, last)
+		case <-time.After(readyPause):
+		}
+	}
+}
+
+// stop ends the process and waits until it has ended.
+func (s *server) stop() {
+	s.cancel()
+	<-s.ended
+	_ = s.log.Close()
+}
+
+// freeAddress returns an address of this machine that nothing listens on.
+func freeAddress(ctx context.Context) (string, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return listener.Addr().String(), listener.Close()
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"fmt"
+	"time"
+)
+
+// target is a figure that the gateway aims at, on two cores.
+type target struct {
+	what   string
+	needs  []string // keys of contenders
+	value  func(by map[string]sample) float64
+	limit  float64
+	atMost bool // else at least
+	unit   string
+}
+
+var targets = []target{
+	{
+		what: "(c) ÷ (a), requests/s", needs: []string{"c", "a"}, limit: 0.5,
+		value: func(by map[string]sample) float64 { return by["c"].rate() / by["a"].rate() },
+	},
+	{
+		what: "(c) ÷ (b), requests/s", needs: []string{"c", "b"}, limit: 2,
+		value: func(by map[string]sample) float64 { return by["c"].rate() / by["b"].rate() },
+	},
+	{
+		what: "(c) ÷ (b), p99", needs: []string{"c", "b"}, limit: 2, atMost: true,
+		value: func(by map[string]sample) float64 { return float64(by["c"].p99) / float64(by["b"].p99) },
+	},
+	{
+		what: "(d) ÷ (b), events delivered/s", needs: []string{"d", "b"}, limit: 0.8,
+		value: func(by map[string]sample) float64 { return by["d"].rate() / by["b"].rate() },
+	},
+	{
+		what: "(c1m) ÷ (c), requests/s", needs: []string{"c1m", "c"}, limit: 0.85,
+		value: func(by map[string]sample) float64 { return by["c1m"].rate() / by["c"].rate() },
+	},
+	{
+		what: "(c1m) − (a), peak RSS", needs: []string{"c1m", "a"}, limit: 150, atMost: true, unit: " MiB",
+		value: func(by map[string]sample) float64 { return float64(by["c1m"].rss-by["a"].rss) / (1 << 20) },
+	},
+	{
+		what: "(c1m), ready after a restart", needs: []string{"c1m"}, limit: 2, atMost: true, unit: " s",
+		value: func(by map[string]sample) float64 { return float64(by["c1m"].ready) / float64(time.Second) },
+	},
+}
+
+// measured reports whether all that it compares were run.
+func (t target) measured(all map[string][]sample) bool {
+	for _, key := range t.needs {
+		if len(all[key]) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// values returns the value by the medians, and the least and most of the rounds.
+func (t target) values(all map[string][]sample) (value, least, most float64) {
+	by := make(map[string]sample)
+	rounds := len(all[t.needs[0]])
+	for _, key := range t.needs {
+		by[key] = medians(all[key])
+		rounds = min(rounds, len(all[key]))
+	}
+	value = t.value(by)
+	for round := range rounds {
+		for _, key := range t.needs {
+			by[key] = all[key][round]
+		}
+		v := t.value(by)
+		if round == 0 {
+			least, most = v, v
+		}
+		least, most = min(least, v), max(most, v)
+	}
+	return value, least, most
+}
+
+// verdict says whether the target is reached. Figures with faults prove nothing.
+func (t target) verdict(all map[string][]sample) string {
+	for _, key := range t.needs {
+		if len(medians(all[key]).faults) > 0 {
+			return "**not valid: (" + key + ") had faults**"
+		}
+	}
+	value, _, _ := t.values(all)
+	if (t.atMost && value <= t.limit) || (!t.atMost && value >= t.limit) {
+		return "yes"
+	}
+	return "**no**"
+}
+
+func (t target) bound() string {
+	if t.atMost {
+		return "≤ " + t.format(t.limit)
+	}
+	return "≥ " + t.format(t.limit)
+}
+
+func (t target) format(value float64) string {
+	return fmt.Sprintf("%.2f", value) + t.unit
+}
