@@ -9,7 +9,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"pgregory.net/rapid"
 )
 
 var epoch = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
@@ -407,88 +406,4 @@ func TestAHoldsReasonIsBounded(t *testing.T) {
 		s.try("a", Result{Unreachable: true, Reason: strings.Repeat("x", 5000)})
 	}
 	assert.Len(t, s.reason, maxReason)
-}
-
-// Whatever happens in whatever order, the destination is never visited during
-// a pause nor by two probes at once, and no pause is longer than allowed.
-func TestAHoldIsNeverBroken(t *testing.T) {
-	results := []Result{
-		ok, down, sick,
-		{Status: 404},
-		{Status: 410},
-		{Status: 429},
-		{Cancelled: true},
-		{Status: 429, RetryAfter: time.Second},
-		{Status: 503, RetryAfter: time.Hour},
-		{Status: 500, RetryAfter: time.Hour},
-	}
-	rapid.Check(t, func(t *rapid.T) {
-		random := rapid.SampledFrom([]float64{0, 0.5, 0.999}).Draw(t, "random")
-		h := hold{max: time.Minute, random: func() float64 { return random }}
-		now := epoch
-		var out []ticket
-		probes := func() (all, current int) {
-			for _, o := range out {
-				if o.probe {
-					all++
-					if o.era == h.era {
-						current++
-					}
-				}
-			}
-			return all, current
-		}
-		t.Repeat(map[string]func(*rapid.T){
-			"enter": func(t *rapid.T) {
-				held, until := h.held, h.until
-				tk, granted := h.enter(now)
-				if granted {
-					out = append(out, tk)
-				}
-				switch {
-				case !held && !granted:
-					t.Fatal("refused though not held")
-				case held && granted && now.Before(until):
-					t.Fatal("granted during the pause")
-				case granted && tk.probe != held:
-					t.Fatalf("probe: %t, held: %t", tk.probe, held)
-				}
-			},
-			"leave": func(t *rapid.T) {
-				if len(out) == 0 {
-					t.Skip("nobody is under way")
-				}
-				i := rapid.IntRange(0, len(out)-1).Draw(t, "which")
-				r := rapid.SampledFrom(results).Draw(t, "result")
-				held := h.held
-				e := h.leave(out[i], rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(t, "task"), &r, now)
-				out = append(out[:i], out[i+1:]...)
-				if e.began != (!held && h.held) || e.ended != (held && !h.held) {
-					t.Fatalf("held before: %t, after: %t, but %+v", held, h.held, e)
-				}
-				if held && !e.ended && r.kind() == trouble && !e.release {
-					t.Fatal("trouble during a hold was spent")
-				}
-				if e.release && r.kind() != trouble {
-					t.Fatal("an answer was handed back")
-				}
-			},
-			"pass": func(t *rapid.T) {
-				now = now.Add(time.Duration(rapid.Int64Range(0, int64(time.Minute)).Draw(t, "time")))
-			},
-			"renew": func(*rapid.T) { h.renew(time.Minute, now) },
-			"": func(t *rapid.T) {
-				all, current := probes()
-				if all > maxProbes || current > 1 {
-					t.Fatalf("%d probes under way, %d of this era", all, current)
-				}
-				if all != h.probes || h.probing != (current == 1) {
-					t.Fatalf("%d probes under way, %d of this era; the hold counts %d, %t", all, current, h.probes, h.probing)
-				}
-				if h.held && h.until.After(now.Add(time.Minute)) {
-					t.Fatalf("a pause of %s", h.until.Sub(now))
-				}
-			},
-		})
-	})
 }

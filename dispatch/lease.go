@@ -85,8 +85,6 @@ func (d *Dispatcher) room(now time.Time) (int, time.Duration) {
 		return 0, d.hold.until.Sub(now)
 	case d.hold.held:
 		return 1, 0
-	case queued > most/2: // fewer and larger batches
-		return 0, 0
 	default:
 		return most - queued, 0
 	}

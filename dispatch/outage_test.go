@@ -37,6 +37,7 @@ func TestAnOutageOfDaysKillsNothingAndCostsFewAttempts(t *testing.T) {
 			pass(10 * time.Minute)
 			assert.Equal(t, 90, r.box.count(inbox.Delivered))
 			r.log.read(func() {
+				assert.Empty(t, r.log.trouble, "the inbox has none")
 				require.Len(t, r.log.holds, 2)
 				assert.Contains(t, r.log.holds[0], "held: 5 failures in a row, the last: ")
 				assert.Equal(t, "resumed", r.log.holds[1])
@@ -132,6 +133,7 @@ func TestWhatIsQueuedGoesBackWhenAHoldBegins(t *testing.T) {
 		r.up.set(func() {
 			r.up.answer = func(l *inbox.Lease) Result {
 				if l.Event.ID == "e0" {
+					time.Sleep(time.Second)
 					return Result{Status: 429, RetryAfter: time.Hour}
 				}
 				time.Sleep(20 * time.Second)
@@ -139,11 +141,23 @@ func TestWhatIsQueuedGoesBackWhenAHoldBegins(t *testing.T) {
 			}
 		})
 		r.box.putMany("e", 20)
-		pass(0)
+		pass(time.Second)
 		assert.Equal(t, 3, r.box.held(), "only what is under way stays")
 		pass(20 * time.Second)
 		assert.Equal(t, 3, r.box.count(inbox.Delivered))
 		assert.Equal(t, 4, r.up.attempts())
+	})
+}
+
+func TestWhatComesDuringAPauseStaysInTheInbox(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, always(Result{Status: 503, RetryAfter: time.Minute}))
+		r.box.put("a", "a", time.Now())
+		pass(time.Second)
+		r.box.putMany("e", 10)
+		pass(58 * time.Second)
+		assert.False(t, r.box.find("e0").leased)
+		assert.Equal(t, 1, r.box.released())
 	})
 }
 

@@ -71,7 +71,7 @@ func (d *Dispatcher) settleBatch(a *alarm, batch []inbox.Outcome) {
 		err = fmt.Errorf("settling %d outcomes: %w", len(batch), err)
 		d.trouble(a, err)
 		switch {
-		case errors.Is(err, inbox.ErrNotFound), errors.Is(err, inbox.ErrState):
+		case errors.Is(err, inbox.ErrState):
 			return // a lease was not held; the others are settled
 		case errors.Is(err, inbox.ErrClosed), d.settles.Err() != nil:
 			d.lost.add(len(batch), err)

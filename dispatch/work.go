@@ -39,7 +39,6 @@ func (d *Dispatcher) next(done inbox.Outcome) (job, bool) {
 	for {
 		if d.stopping || d.workers > d.settings.Concurrency {
 			d.workers--
-			d.work.Signal() // what woke this worker may have been meant for any
 			return job{}, false
 		}
 		if d.queue.len() == 0 {
@@ -54,7 +53,7 @@ func (d *Dispatcher) next(done inbox.Outcome) (job, bool) {
 
 // begin makes a job of the lease, or hands it back if the destination is held.
 func (d *Dispatcher) begin(l *inbox.Lease) (job, bool) {
-	if d.queue.len() <= d.settings.Concurrency/2 {
+	if d.queue.len() <= d.settings.Concurrency/2 { // not sooner: fewer and larger batches
 		wake(d.lease)
 	}
 	now := time.Now()
@@ -149,8 +148,7 @@ func (d *Dispatcher) verdict(j *job, r *Result, e effect, now time.Time) (inbox.
 // react does what the beginning or end of a hold, or of a probe, asks for.
 func (d *Dispatcher) react(j *job, e effect) {
 	switch {
-	case e.began:
-		d.handBack(0)
+	case e.began: // what is queued, this worker will hand back next
 		d.interrupt()
 		d.notices = append(d.notices, notice{held: true, until: d.hold.until, reason: d.hold.reason})
 	case e.ended:

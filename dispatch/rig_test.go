@@ -1,0 +1,58 @@
+package dispatch
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// rig is a running Dispatcher with its surroundings, in a synctest bubble.
+type rig struct {
+	*Dispatcher
+	t   *testing.T
+	box *fakeInbox
+	up  *upstream
+	log *diary
+	set Settings
+}
+
+// newRig starts a Dispatcher that is stopped at the test's end.
+func newRig(t *testing.T, answer func(*inbox.Lease) Result, adjust ...func(*Settings)) *rig {
+	t.Helper()
+	return restart(t, newFake(), answer, adjust...)
+}
+
+func restart(t *testing.T, box *fakeInbox, answer func(*inbox.Lease) Result, adjust ...func(*Settings)) *rig {
+	t.Helper()
+	r := &rig{t: t, box: box, up: newUpstream(answer), log: newDiary()}
+	r.set = Settings{Attempt: r.up.attempt, Concurrency: 4, Observer: r.log}
+	for _, a := range adjust {
+		a(&r.set)
+	}
+	r.Dispatcher = New(r.box, r.set)
+	r.Start()
+	t.Cleanup(func() {
+		r.stopNow()
+		assert.Empty(t, r.box.complaints())
+	})
+	return r
+}
+
+// stopNow stops without patience for attempts under way.
+func (r *rig) stopNow() {
+	r.t.Helper()
+	ctx, cancel := context.WithCancel(r.t.Context())
+	cancel()
+	_ = r.Stop(ctx) // tests that mean the error call Stop themselves
+}
+
+// pass lets that much time go by, and everything happen that then can.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
