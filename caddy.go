@@ -113,6 +113,7 @@ type Handler struct {
 	logger    *zap.Logger
 	refusals  *zap.Logger
 	whitelist whitelist
+	proxies   *proxyCheck
 	module    inbox.Module
 	key       string
 	secrets   [][]byte

@@ -168,8 +168,7 @@ func (c inboxCollector) collect(ch chan<- prometheus.Metric, name string, st *st
 	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, append([]string{name}, labels...)...)
 	}
-	_, _, held := st.dispatcher.Hold()
-	gauge(c.held, oneIf(held))
+	gauge(c.held, oneIf(st.upstreamHeld()))
 
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()

@@ -44,6 +44,7 @@ func (h *Handler) receive(r *http.Request, now time.Time) answer {
 	if r.TLS != nil && !r.TLS.HandshakeComplete {
 		return answerTooEarly
 	}
+	h.proxies.check(r, h.logger)
 	source, err := h.whitelist.judge(r)
 	if err != nil {
 		h.refusals.Warn("caller refused",
@@ -58,6 +59,13 @@ func (h *Handler) receive(r *http.Request, now time.Time) answer {
 	if r.ContentLength > h.MaxBody {
 		return answerTooLarge(h.MaxBody)
 	}
+
+	st, err := h.awaitStation(r.Context())
+	if err != nil {
+		h.logger.Error("callback not read", zap.Stringer("source_ip", source), zap.Error(err))
+		return answerUnavailable
+	}
+	defer h.drop(st)
 
 	room := h.MaxBody
 	if r.ContentLength >= 0 {
@@ -77,7 +85,25 @@ func (h *Handler) receive(r *http.Request, now time.Time) answer {
 	// what has arrived is stored, also for a caller who does not wait for it
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), storeTimeout)
 	defer cancel()
-	return h.take(ctx, r, callback{body: body.Bytes(), source: source, receivedAt: now})
+	if successor := h.successor(st); successor != nil {
+		defer h.drop(successor)
+		st = successor
+	}
+	return h.take(ctx, st, r, callback{body: body.Bytes(), source: source, receivedAt: now})
+}
+
+// awaitStation returns the handler's station. From here on the request keeps
+// its inbox open, because it may outlive the handler.
+func (h *Handler) awaitStation(ctx context.Context) (*station, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	return h.hold(ctx)
+}
+
+func (h *Handler) drop(st *station) {
+	if err := st.drop(); err != nil {
+		h.logger.Error("after the last request", zap.Error(err))
+	}
 }
 
 // makeRoom waits until the budget has room for a body of that many bytes.
@@ -98,18 +124,7 @@ type callback struct {
 }
 
 // take validates the callback and stores it, as an event or in quarantine.
-func (h *Handler) take(ctx context.Context, r *http.Request, c callback) answer {
-	st, err := h.hold(ctx)
-	if err != nil {
-		h.logger.Error("callback not stored", zap.Stringer("source_ip", c.source), zap.Error(err))
-		return answerUnavailable
-	}
-	defer func() {
-		if err := st.drop(); err != nil {
-			h.logger.Error("closing the inbox after its last request", zap.Error(err))
-		}
-	}()
-
+func (h *Handler) take(ctx context.Context, st *station, r *http.Request, c callback) answer {
 	if problem := mediaTrouble(r.Header); problem != "" {
 		return h.quarantine(ctx, st, c, answerMedia(problem))
 	}

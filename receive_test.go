@@ -23,7 +23,7 @@ import (
 func receiver(t *testing.T) (*Handler, *zaplog.ObservedLogs) {
 	t.Helper()
 	core, logs := zaplog.New(zap.DebugLevel)
-	h := &Handler{logger: zap.New(core), MaxBody: defaultMaxBody, link: newStationLink()}
+	h := &Handler{logger: zap.New(core), MaxBody: defaultMaxBody, link: newStationLink(), proxies: new(proxyCheck)}
 	h.refusals = sampled(h.logger)
 	h.budget = semaphore.NewWeighted(bodyBudget)
 	h.metrics = metrics.forHandler(t.Name())
@@ -93,6 +93,20 @@ func TestBodiesInMemoryAreBounded(t *testing.T) {
 	r.ContentLength = -1
 	got := h.receive(r.WithContext(context.WithValue(ctx, caddyhttp.VarsCtxKey, r.Context().Value(caddyhttp.VarsCtxKey))), time.Now())
 	assert.Equal(t, outcomeUnavailable, got.outcome)
+}
+
+func TestLenientTrustedProxyIsWarnedAboutOnce(t *testing.T) {
+	for _, lenient := range []bool{true, false} {
+		h, logs := receiver(t)
+		h.proxies.lenient = lenient
+		for _, trusted := range []bool{false, true, true} {
+			r := fromAddress(httptest.NewRequest(http.MethodGet, "/", nil), "192.0.2.1")
+			caddyhttp.SetVar(r.Context(), caddyhttp.TrustedProxyVarKey, trusted)
+			require.Equal(t, http.StatusMethodNotAllowed, h.receive(r, time.Now()).status)
+		}
+		warnings := logs.FilterMessageSnippet("trusted_proxies_strict").Len()
+		assert.Equal(t, lenient, warnings == 1, "%d warnings", warnings)
+	}
 }
 
 func TestMediaTypeAndEncoding(t *testing.T) {

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/dispatch"
@@ -19,7 +18,7 @@ import (
 // stations holds every open station by its inbox's key. It lives as long as
 // the process, so that a reload goes on with the inbox, the deliveries and
 // the leases that the old config had.
-var stations = caddy.NewUsagePool()
+var stations = stationPool{open: make(map[string]*station)}
 
 // attached holds the attachments of each handler name, the newest last. A
 // request that an old config still serves stores its callback in the newest
@@ -31,17 +30,17 @@ const openTimeout = time.Minute
 // station is an open inbox and the dispatcher that empties it: one value, so
 // that an event has one owner however many configs overlap.
 type station struct {
-	key        string
-	inbox      inbox.Inbox
-	dispatcher *dispatch.Dispatcher
+	key   string
+	inbox inbox.Inbox
 
-	// holders counts the pool and the requests that write to the inbox. The
-	// last one closes it. At zero the station is gone for good.
+	// holders counts the attachments and the requests under way. The last one
+	// closes the inbox. At zero the station is gone for good.
 	holders atomic.Int64
 	logger  *zap.Logger
 
 	mu          sync.Mutex
 	attachments []*attachment // oldest first; the last one's settings are in use
+	dispatcher  *dispatch.Dispatcher
 }
 
 // attachment is one config's use of a station.
@@ -55,23 +54,20 @@ type attachment struct {
 // attach brings a handler to its station, opening it if need be. From then on
 // deliveries go the handler's way.
 func attach(h *Handler) (*attachment, error) {
-	value, _, err := stations.LoadOrNew(h.key, func() (caddy.Destructor, error) {
-		return openStation(h)
-	})
+	st, err := stations.get(h)
 	if err != nil {
 		return nil, err
 	}
-	st := value.(*station)
 	att := &attachment{station: st, handler: h}
 
 	st.mu.Lock()
-	first := len(st.attachments) == 0
+	if len(st.attachments) == 0 { // it is new, or only requests have kept it open
+		st.dispatcher = dispatch.New(st.inbox, h.dispatchSettings())
+		st.dispatcher.Start()
+	}
 	st.attachments = append(st.attachments, att)
 	st.use(att)
 	st.mu.Unlock()
-	if first {
-		st.dispatcher.Start()
-	}
 
 	attached.add(att)
 	h.link.set(st)
@@ -85,12 +81,7 @@ func openStation(h *Handler) (*station, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the inbox %s: %w", h.key, err)
 	}
-	st := &station{
-		key:        h.key,
-		inbox:      in,
-		dispatcher: dispatch.New(in, h.dispatchSettings()),
-		logger:     h.logger,
-	}
+	st := &station{key: h.key, inbox: in, logger: h.logger}
 	st.holders.Store(1)
 	return st, nil
 }
@@ -116,6 +107,7 @@ func (att *attachment) detach() {
 	wasNewest := st.attachments[len(st.attachments)-1] == att
 	st.attachments = slices.DeleteFunc(st.attachments, func(other *attachment) bool { return other == att })
 	last := len(st.attachments) == 0
+	dispatcher := st.dispatcher
 	if !last && wasNewest {
 		st.use(st.attachments[len(st.attachments)-1])
 	}
@@ -127,7 +119,7 @@ func (att *attachment) detach() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), att.handler.grace)
 	defer cancel()
-	if err := st.dispatcher.Stop(ctx); err != nil {
+	if err := dispatcher.Stop(ctx); err != nil {
 		st.logger.Error("stopping deliveries; what could not be settled will be delivered again", zap.Error(err))
 	}
 }
@@ -138,16 +130,7 @@ func (att *attachment) release() error {
 		return nil
 	}
 	att.released = true
-	_, err := stations.Delete(att.station.key)
-	return err
-}
-
-// Destruct is called by the pool when no config uses the station any more.
-func (st *station) Destruct() error {
-	if err := st.drop(); err != nil {
-		return fmt.Errorf("closing the inbox %s: %w", st.key, err)
-	}
-	return nil
+	return att.station.drop()
 }
 
 // hold keeps the inbox open until drop. It fails once the inbox was closed.
@@ -163,11 +146,60 @@ func (st *station) hold() bool {
 	}
 }
 
+// drop gives back what hold took. The last holder closes the inbox.
 func (st *station) drop() error {
 	if st.holders.Add(-1) > 0 {
 		return nil
 	}
-	return st.inbox.Close()
+	defer stations.forget(st)
+	if err := st.inbox.Close(); err != nil {
+		return fmt.Errorf("closing the inbox %s: %w", st.key, err)
+	}
+	return nil
+}
+
+// upstreamHeld reports whether deliveries are held.
+func (st *station) upstreamHeld() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	_, _, held := st.dispatcher.Hold()
+	return held
+}
+
+// stationPool keeps the open stations by their keys. It is no caddy.UsagePool
+// because requests keep a station open too, in which case the next config that
+// wants it gets it back: its file could not be opened a second time.
+type stationPool struct {
+	mu   sync.Mutex
+	open map[string]*station
+}
+
+// get returns the handler's station, held for the caller. Caddy starts one
+// config at a time, so no two open the same.
+func (p *stationPool) get(h *Handler) (*station, error) {
+	p.mu.Lock()
+	st := p.open[h.key]
+	p.mu.Unlock()
+	if st != nil && st.hold() {
+		return st, nil
+	}
+	st, err := openStation(h)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	p.open[h.key] = st
+	p.mu.Unlock()
+	return st, nil
+}
+
+// forget removes a station that is closed.
+func (p *stationPool) forget(st *station) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.open[st.key] == st {
+		delete(p.open, st.key)
+	}
 }
 
 var errNotRunning = errors.New("the gateway is not running")
@@ -195,8 +227,9 @@ func (l *stationLink) set(st *station) {
 	close(l.ready)
 }
 
-// hold returns the station that a callback for this handler is to be stored in,
-// held for the caller, who must drop it.
+// hold returns the station of this handler, held for the caller, who must drop
+// it. If that is gone, or never was because the config failed to load, it is
+// the newest station of the handler's name.
 func (h *Handler) hold(ctx context.Context) (*station, error) {
 	st := h.link.station.Load()
 	if st == nil {
@@ -204,18 +237,27 @@ func (h *Handler) hold(ctx context.Context) (*station, error) {
 		case <-h.link.ready:
 			st = h.link.station.Load()
 		case <-h.link.gone:
-			return nil, errNotRunning
 		case <-ctx.Done():
 			return nil, fmt.Errorf("waiting for the gateway to start: %w", ctx.Err())
 		}
 	}
-	if newest := attached.newest(h.Name); newest != nil && newest != st && newest.hold() {
-		return newest, nil
-	}
-	if st.hold() {
+	if st != nil && st.hold() {
 		return st, nil
 	}
+	if newest := attached.newest(h.Name); newest != nil && newest.hold() {
+		return newest, nil
+	}
 	return nil, errNotRunning
+}
+
+// successor returns the station that has followed on st while a request was
+// under way, held for the caller; nil if none has. A callback is to be stored
+// where it will be delivered.
+func (h *Handler) successor(st *station) *station {
+	if newest := attached.newest(h.Name); newest != nil && newest != st && newest.hold() {
+		return newest
+	}
+	return nil
 }
 
 // registry keeps attachments by their handlers' names.

@@ -6,9 +6,11 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
 )
 
 // The words that an `allow` list may hold beside addresses and ranges.
@@ -30,6 +32,9 @@ type whitelist struct {
 }
 
 func (h *Handler) provisionWhitelist(ctx caddy.Context) error {
+	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	h.proxies = &proxyCheck{lenient: ok && server.TrustedProxiesStrict == 0}
+
 	var ranges []string
 	for _, entry := range h.Allow {
 		switch entry {
@@ -82,6 +87,26 @@ func (wl *whitelist) judge(r *http.Request) (netip.Addr, error) {
 		}
 	}
 	return addr, errNotWhitelisted
+}
+
+// proxyCheck notices a setting with which a whitelist protects nothing: unless
+// trusted_proxies_strict is on, Caddy believes the leftmost address of a
+// header that a proxy may only have appended to.
+type proxyCheck struct {
+	lenient bool
+	once    sync.Once
+}
+
+func (c *proxyCheck) check(r *http.Request, logger *zap.Logger) {
+	if !c.lenient {
+		return
+	}
+	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
+		c.once.Do(func() {
+			logger.Warn("a trusted proxy's header is believed from its left end, where a caller can write any address;"+
+				" set trusted_proxies_strict unless the proxy replaces the header", zap.String("peer", r.RemoteAddr))
+		})
+	}
 }
 
 // plainAddr removes what keeps one address from being compared with another:

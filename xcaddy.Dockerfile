@@ -20,17 +20,16 @@ FROM caddy:${CADDY_VERSION}
 COPY --from=build /usr/bin/caddy /usr/bin/caddy
 
 # The official image runs as root and keeps its data in /data. Here a user of
-# its own has that directory; 8080 and 8443 need no privilege, and the binary
-# may bind lower ports where the container is given NET_BIND_SERVICE.
+# its own has that directory.
 RUN addgroup -S -g 10001 caddy \
 	&& adduser -S -D -H -u 10001 -G caddy caddy \
 	&& mkdir -p /data/caddy /config/caddy \
 	&& chown -R caddy:caddy /data /config
 USER caddy
 VOLUME /data
-EXPOSE 8080 8443
+EXPOSE 80 443
 
 # The admin endpoint answers as long as Caddy runs with a config.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=15s \
-	CMD wget -q -O /dev/null http://localhost:2019/config/ || exit 1
+	CMD wget -q -O /dev/null http://127.0.0.1:2019/config/ || exit 1
 CMD ["caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"]

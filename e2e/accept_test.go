@@ -135,3 +135,14 @@ func TestOnlyWhitelistedMayCall(t *testing.T) {
 	assert.Equal(t, http.StatusForbidden, g.Post(notice("garbled", 1), "X-Forwarded-For", "fotor").Status)
 	assert.Equal(t, "proxied", up.Await(t, 1)[0].Event.TaskID)
 }
+
+// A load balancer that appends to X-Forwarded-For passes on whatever the caller
+// wrote before; reading it strictly, from its right end, is safe.
+func TestForgedAddressThroughAppendingProxy(t *testing.T) {
+	up := newUpstream(t, nil)
+	g := newGateway(t)
+	forged := []string{"X-Forwarded-For", "54.212.95.175, 198.51.100.7"}
+	g.Start("forward "+up.URL+"\nallow fotor", "", "servers {\ntrusted_proxies static 127.0.0.1\ntrusted_proxies_strict\n}")
+	assert.Equal(t, http.StatusForbidden, g.Post(notice("forged", 1), forged...).Status)
+	assert.Equal(t, http.StatusOK, g.Post(notice("true", 1), "X-Forwarded-For", "198.51.100.7, 54.212.95.175").Status)
+}

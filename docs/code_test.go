@@ -1,0 +1,232 @@
+package docs
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	fotorwebhook "github.com/fotor-webhook/caddy-fotor-webhook"
+	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/sqlite"
+)
+
+// parse returns the syntax tree of a Go file of the repository.
+func parse(t *testing.T, path string) *ast.File {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, filepath.FromSlash(path)), nil, 0)
+	require.NoError(t, err)
+	return file
+}
+
+// function returns the declaration of a function or method.
+func function(t *testing.T, file *ast.File, name string) *ast.FuncDecl {
+	t.Helper()
+	for _, decl := range file.Decls {
+		if f, ok := decl.(*ast.FuncDecl); ok && f.Name.Name == name {
+			return f
+		}
+	}
+	require.Fail(t, "no function "+name)
+	return nil
+}
+
+// text returns the value of a string literal.
+func text(e ast.Expr) (string, bool) {
+	lit, ok := e.(*ast.BasicLit)
+	if !ok || lit.Kind != token.STRING {
+		return "", false
+	}
+	s, err := strconv.Unquote(lit.Value)
+	return s, err == nil
+}
+
+// keyed returns the string literals that a tree has for a key of composite
+// literals, such as the Name of prometheus.CounterOpts.
+func keyed(tree ast.Node, key string) []string {
+	var found []string
+	ast.Inspect(tree, func(n ast.Node) bool {
+		if kv, ok := n.(*ast.KeyValueExpr); ok {
+			if ident, ok := kv.Key.(*ast.Ident); ok && ident.Name == key {
+				if s, ok := text(kv.Value); ok {
+					found = append(found, s)
+				}
+			}
+		}
+		return true
+	})
+	return found
+}
+
+// cases returns the string literals of a function's case clauses.
+func cases(tree ast.Node) []string {
+	var found []string
+	ast.Inspect(tree, func(n ast.Node) bool {
+		if clause, ok := n.(*ast.CaseClause); ok {
+			for _, e := range clause.List {
+				if s, ok := text(e); ok {
+					found = append(found, s)
+				}
+			}
+		}
+		return true
+	})
+	return found
+}
+
+// calls returns the string literals that are the first argument of calls of a
+// function.
+func calls(tree ast.Node, name string) []string {
+	var found []string
+	ast.Inspect(tree, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if !ok || len(call.Args) == 0 {
+			return true
+		}
+		if f, ok := call.Fun.(*ast.Ident); ok && f.Name == name {
+			if s, ok := text(call.Args[0]); ok {
+				found = append(found, s)
+			}
+		}
+		return true
+	})
+	return found
+}
+
+func TestMetricsTable(t *testing.T) {
+	metrics := function(t, parse(t, "metrics.go"), "newGatewayMetrics")
+	var inCode []string
+	for _, name := range append(keyed(metrics, "Name"), calls(metrics, "desc")...) {
+		inCode = append(inCode, "caddy_fotor_webhook_"+name)
+	}
+	require.ElementsMatch(t, inCode, firstNames(table(t, "README.md", "metric")))
+}
+
+func TestOutcomesOfCallbacks(t *testing.T) {
+	var inCode []string
+	for _, decl := range parse(t, "answer.go").Decls {
+		if consts, ok := decl.(*ast.GenDecl); ok && consts.Tok == token.CONST {
+			for _, spec := range consts.Specs {
+				value := spec.(*ast.ValueSpec)
+				if s, ok := text(value.Values[0]); ok && strings.HasPrefix(value.Names[0].Name, "outcome") {
+					inCode = append(inCode, s)
+				}
+			}
+		}
+	}
+	for _, row := range table(t, "README.md", "metric") {
+		if row[0] == "`caddy_fotor_webhook_callbacks_total`" {
+			require.Equal(t, "outcome", named(row[2])[0])
+			require.ElementsMatch(t, inCode, named(row[2])[1:])
+			return
+		}
+	}
+	require.Fail(t, "no row for the callbacks")
+}
+
+func TestOptionsTable(t *testing.T) {
+	caddyfile := parse(t, "caddyfile.go")
+	inCode := cases(function(t, caddyfile, "unmarshalOption"))
+	inRetry := cases(function(t, caddyfile, "unmarshalRetry"))
+	inSQLite := cases(function(t, parse(t, "caddymodule/sqlite/caddyfile.go"), "UnmarshalCaddyfile"))
+	require.NotEmpty(t, inRetry)
+	require.NotEmpty(t, inSQLite)
+
+	var want []string
+	for _, option := range inCode {
+		if option != "retry" { // its row is those of its options
+			want = append(want, option)
+		}
+	}
+	for _, option := range inRetry {
+		want = append(want, "retry "+option)
+	}
+	for _, option := range inSQLite {
+		want = append(want, "inbox sqlite "+option)
+	}
+	require.ElementsMatch(t, want, firstNames(table(t, "README.md", "option")))
+}
+
+// TestJSONFields looks for every JSON field of the config in the page that
+// describes them, and the other way round.
+func TestJSONFields(t *testing.T) {
+	var inCode []string
+	for _, config := range []any{fotorwebhook.Handler{}, fotorwebhook.Forward{}, fotorwebhook.Retry{}, sqlite.Inbox{}} {
+		for field := range reflect.TypeOf(config).Fields() {
+			if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" {
+				inCode = append(inCode, name)
+			}
+		}
+	}
+	require.Greater(t, len(inCode), 15)
+
+	var described []string
+	_, prose := split(t, read(t, "docs/json-config.md"))
+	for line := range strings.Lines(prose) {
+		if cell, _, ok := strings.Cut(strings.TrimPrefix(line, "| "), " |"); ok && strings.HasPrefix(line, "| `") {
+			described = append(described, named(cell)...)
+		}
+	}
+	require.ElementsMatch(t, inCode, described)
+}
+
+func TestEveryProblemIsExplained(t *testing.T) {
+	kinds := make(map[string]bool)
+	for _, kind := range keyed(parse(t, "answer.go"), "kind") {
+		kinds[kind] = true
+	}
+	require.Greater(t, len(kinds), 5)
+	_, prose := split(t, read(t, "docs/answers.md"))
+	sections := anchors(prose)
+	require.Equal(t, "answers-to-the-caller", sections[0])
+	explained := make(map[string]bool)
+	for _, section := range sections[1:] {
+		explained[section] = true
+	}
+	require.Equal(t, kinds, explained)
+}
+
+// TestLogTable looks for every message of the table in the code that logs them.
+func TestLogTable(t *testing.T) {
+	texts := make(map[string]bool)
+	for _, path := range []string{"receive.go", "forward.go"} {
+		ast.Inspect(parse(t, path), func(n ast.Node) bool {
+			if e, ok := n.(ast.Expr); ok {
+				if s, ok := text(e); ok {
+					texts[s] = true
+				}
+			}
+			return true
+		})
+	}
+	for _, row := range table(t, "README.md", "level") {
+		require.Contains(t, texts, named(row[1])[0])
+	}
+}
+
+// TestDependencies looks for every direct dependency in the page that gives the
+// reasons, and the other way round.
+func TestDependencies(t *testing.T) {
+	var inMod []string
+	for line := range strings.Lines(read(t, "go.mod")) {
+		fields := strings.Fields(line)
+		if strings.HasPrefix(line, "\t") && len(fields) == 2 {
+			inMod = append(inMod, fields[0])
+		}
+	}
+	require.NotEmpty(t, inMod)
+
+	_, prose := split(t, read(t, "docs/dependencies.md"))
+	var explained []string
+	for line := range strings.Lines(prose) {
+		if strings.HasPrefix(line, "| `") {
+			explained = append(explained, named(line)[0])
+		}
+	}
+	require.ElementsMatch(t, inMod, explained)
+}
