@@ -278,9 +278,9 @@ type Inbox interface {
 	Lease(ctx context.Context, max int) ([]*Lease, error)
 
 	// Settle ends leases and returns once that is on stable storage. On an
-	// error none of them is settled and it may be called again. An outcome
-	// whose lease is not held is an error that names it; the others are
-	// settled all the same.
+	// error none of them is settled and it may be called again. The exception
+	// is ErrState: it names the outcomes whose leases are not held; the others
+	// are settled all the same.
 	Settle(ctx context.Context, outcomes ...Outcome) error
 
 	// Get returns the event and all of its recorded attempts, oldest first,

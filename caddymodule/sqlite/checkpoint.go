@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"sync/atomic"
 
@@ -140,11 +141,14 @@ func (w *writer) restartLog() {
 	}
 	defer w.gate.Unlock()
 	// The log's room is used again, but for what it grew beyond its limit.
-	_, err := w.conn.number(fmt.Sprintf(`PRAGMA journal_size_limit = %d`, 2*w.logLimit()*w.size.page))
-	if err == nil {
-		_, _, err = checkpoint(w.conn, `PRAGMA wal_checkpoint(RESTART)`)
-	}
-	if err != nil {
+	// Another process that reads, such as a backup, is not waited for: the log
+	// grows on meanwhile, and commits go on.
+	err := setUp(w.conn, []string{
+		fmt.Sprintf(`PRAGMA journal_size_limit = %d`, 2*w.logLimit()*w.size.page),
+		`PRAGMA busy_timeout = 0`,
+		`PRAGMA wal_checkpoint(RESTART)`,
+	})
+	if err = errors.Join(err, setUp(w.conn, []string{busyTimeout})); err != nil {
 		w.log.Error("checkpoint failed", zap.String("path", w.path), zap.Error(err))
 	}
 	w.checkpoint.state.Store(logGrows)

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"database/sql/driver"
 	"errors"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -42,6 +43,7 @@ type chores struct {
 	restUntil  time.Time
 	retirement retirement
 	sweep      sweep
+	filter     filterBuild
 
 	err     error // of the last step, nil if it succeeded
 	backoff time.Duration
@@ -49,15 +51,15 @@ type chores struct {
 
 // wait is how long the writer may sleep before a chore is due.
 func (c *chores) wait(w *writer) time.Duration {
-	if c.err != nil {
-		return max(0, c.restUntil.Sub(w.now()))
+	if now := w.now(); c.err != nil && now.Before(c.restUntil) {
+		return c.restUntil.Sub(now)
 	}
 	if frozen, _ := w.index.pending(); frozen {
 		return idleAfter
 	}
 	at, ok := c.retirement.due(w)
 	switch {
-	case c.sweepDue(w) || w.quarantineOver():
+	case c.sweepDue(w) || w.quarantineOver() || !c.filter.ready:
 		at = c.restUntil
 	case !ok:
 		return never
@@ -74,8 +76,15 @@ func (c *chores) run(w *writer, idle bool) {
 	if c.err != nil && resting {
 		return
 	}
-	if frozen, _ := w.index.pending(); frozen && (idle || c.added >= w.limits.flushStep/2) {
-		c.done(w, now, flushIndex(w), 0)
+	for half := w.limits.flushStep / 2; idle || c.added >= half; idle = false {
+		if frozen, _ := w.index.pending(); !frozen {
+			c.added = 0
+			break
+		}
+		if c.done(w, now, flushIndex(w), 0); c.err != nil {
+			return
+		}
+		c.added = max(0, c.added-half)
 	}
 	if resting {
 		return
@@ -85,6 +94,8 @@ func (c *chores) run(w *writer, idle bool) {
 		c.done(w, now, trimQuarantine(w), chorePause)
 	case ok && !at.After(now):
 		c.done(w, now, c.retirement.step(w), chorePause)
+	case !c.filter.ready:
+		c.done(w, now, c.filter.step(w), chorePause)
 	case c.sweepDue(w):
 		c.done(w, now, c.sweep.step(w), chorePause)
 	}
@@ -110,10 +121,8 @@ func (c *chores) done(w *writer, began time.Time, err error, pause time.Duration
 func flushIndex(w *writer) error {
 	entries, next := w.index.step(w.limits.flushStep)
 	err := w.transact(func(t *tx) error {
-		for _, e := range entries {
-			if err := t.c.exec(`INSERT OR IGNORE INTO task_index (task_key, seq) VALUES (?, ?)`, e.key, e.seq); err != nil {
-				return err
-			}
+		if err := t.insertIndex(entries); err != nil {
+			return err
 		}
 		if next == buckets {
 			t.meta.indexedSeq = w.index.frozenLast()
@@ -123,8 +132,35 @@ func flushIndex(w *writer) error {
 	if err != nil {
 		return err
 	}
+	w.chores.filter.add(entries)
 	w.index.written(next)
-	w.chores.added = 0
+	return nil
+}
+
+const insertIndex = `INSERT OR IGNORE INTO task_index (task_key, seq) VALUES (?, ?)`
+
+// insertIndexRows is the number of rows of one statement for many.
+const insertIndexRows = 32
+
+var insertIndexMany = insertIndex + strings.Repeat(`, (?, ?)`, insertIndexRows-1)
+
+// insertIndex writes entries in the order of their keys to the table.
+func (t *tx) insertIndex(entries []entry) error {
+	values := make([]driver.Value, 0, 2*insertIndexRows)
+	for ; len(entries) >= insertIndexRows; entries = entries[insertIndexRows:] {
+		values = values[:0]
+		for _, e := range entries[:insertIndexRows] {
+			values = append(values, e.key, e.seq)
+		}
+		if err := t.c.exec(insertIndexMany, values...); err != nil {
+			return err
+		}
+	}
+	for _, e := range entries {
+		if err := t.c.exec(insertIndex, e.key, e.seq); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -194,8 +230,12 @@ func (p *sweep) step(w *writer) error {
 		}
 		return nil
 	})
-	if err == nil {
-		*p = next
+	if err != nil {
+		return err
 	}
-	return err
+	if p.running && !next.running {
+		w.chores.filter = filterBuild{} // it has keys that are gone
+	}
+	*p = next
+	return nil
 }

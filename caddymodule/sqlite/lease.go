@@ -46,11 +46,16 @@ func (l *leaser) lease(ctx context.Context, max int) ([]*inbox.Lease, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		granted, due, err := l.scan(max)
+		granted, found, err := l.scan(max)
 		if err != nil || len(granted) > 0 {
 			return granted, err
 		}
-		if err := l.wait(ctx, due); err != nil {
+		if len(found.outdated) > 0 {
+			err = l.reorder(ctx, found.outdated)
+		} else {
+			err = l.wait(ctx, found.nextDue)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -76,27 +81,82 @@ func (l *leaser) wait(ctx context.Context, due time.Time) error {
 	return nil
 }
 
-// scan leases what is due. If that is nothing it returns when the next retry
-// is, zero if there is none.
-func (l *leaser) scan(max int) (granted []*inbox.Lease, due time.Time, err error) {
+// scan leases what is due.
+func (l *leaser) scan(max int) (granted []*inbox.Lease, f finding, err error) {
 	l.gate.RLock()
 	defer l.gate.RUnlock()
 	cursor := l.leases.beginScan()
-	found := finding{cursor: cursor}
-	if err = l.find(max, &found); err != nil {
-		l.leases.endScan(nil, cursor)
-		return nil, due, err
+	f.cursor = cursor
+	if err = l.find(max, &f); err == nil {
+		err = l.findOutdated(&f)
 	}
-	granted = l.leases.endScan(found.holdings, found.cursor)
-	return granted, found.nextDue, nil
+	if err != nil || len(f.outdated) > 0 {
+		l.leases.endScan(nil, cursor)
+		return nil, f, err
+	}
+	return l.leases.endScan(f.holdings, f.cursor), f, nil
 }
 
 // finding is what a scan has found.
 type finding struct {
 	holdings []*holding
-	cursor   int64 // where fresh events begin once the holdings are leased
-	nextDue  time.Time
+	outdated []*holding // those whose tasks have to be put in order first
+	cursor   int64      // where fresh events begin once the holdings are leased
+	nextDue  time.Time  // when the next retry is due, if there was nothing
 }
+
+// waitsInVain finds an event that waits for one that must not go before it:
+// because it is older, or final while the other is in progress.
+const waitsInVain = `SELECT 1 FROM delivery d JOIN events e ON e.seq = d.seq
+	WHERE d.state = 2 AND d.task_key = ? AND e.task_id = ? AND (d.seq < ? OR (? = 0 AND e.status <> 0)) LIMIT 1`
+
+// findOutdated finds the events that an older or a final one of their task
+// waits for only because they were leased when that one came, to an inbox that
+// has ended since.
+func (l *leaser) findOutdated(f *finding) error {
+	if l.view.Load().meta.rows[blocked] == 0 {
+		return nil
+	}
+	for _, h := range f.holdings {
+		e := h.lease.Event
+		n, err := l.conn.number(waitsInVain, h.key, e.TaskID, h.seq(), int64(e.Status))
+		if err != nil {
+			return err
+		}
+		if n != 0 {
+			f.outdated = append(f.outdated, h)
+		}
+	}
+	return nil
+}
+
+// reorder asks the writer to put the tasks of outdated events in order.
+func (l *leaser) reorder(ctx context.Context, outdated []*holding) error {
+	r := &reorder{request: newRequest(), outdated: outdated}
+	r.ctx = ctx
+	if err := l.do(ctx, r); err != nil {
+		return err
+	}
+	return r.err
+}
+
+// reorder is the request to put tasks in order.
+type reorder struct {
+	request
+	outdated []*holding
+}
+
+func (r *reorder) apply(t *tx) error {
+	r.err = nil
+	for _, h := range r.outdated {
+		if err := t.orderWaiting(h.key, h.lease.Event.TaskID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *reorder) grows() bool { return false }
 
 // find looks for up to max events. Retries that are due get half of the room,
 // so that neither they nor events never leased are kept waiting by the others.

@@ -128,6 +128,9 @@ func fileError(path string, err error) error {
 	return fmt.Errorf("%s: %w", path, err)
 }
 
+// busyTimeout is how long a statement waits for another process, in ms.
+const busyTimeout = `PRAGMA busy_timeout = 5000`
+
 // Settings of the connections. The checkpointer alone writes the log into the
 // file.
 var (
@@ -136,13 +139,13 @@ var (
 		`PRAGMA synchronous = FULL`,
 		`PRAGMA wal_autocheckpoint = 0`,
 		fmt.Sprintf(`PRAGMA cache_size = -%d`, writerCache),
-		`PRAGMA busy_timeout = 5000`,
+		busyTimeout,
 	}
 	readerSettings = []string{
 		`PRAGMA synchronous = FULL`, // of checkpoints
 		`PRAGMA wal_autocheckpoint = 0`,
 		fmt.Sprintf(`PRAGMA cache_size = -%d`, readerCache),
-		`PRAGMA busy_timeout = 5000`,
+		busyTimeout,
 	}
 )
 

@@ -23,7 +23,7 @@ type reserve struct {
 
 // fill makes the file, unless it is there in full.
 func (r *reserve) fill(size int64) error {
-	if info, err := os.Stat(r.path); err == nil && info.Size() == size {
+	if info, err := os.Stat(r.path); err == nil && info.Mode().IsRegular() && info.Size() == size {
 		return nil
 	}
 	f, err := os.OpenFile(r.path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)

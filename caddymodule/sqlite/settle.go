@@ -54,7 +54,7 @@ func (r *settle) apply(t *tx) error {
 			}
 		}
 		if h == nil {
-			unknown = append(unknown, fmt.Errorf("%s: its lease is not held", leaseName(o.Lease)))
+			unknown = append(unknown, fmt.Errorf("%w: the lease of %s is not held", inbox.ErrState, leaseName(o.Lease)))
 			continue
 		}
 		if err := t.settle(h, o); err != nil {

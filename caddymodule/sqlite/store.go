@@ -33,8 +33,8 @@ type limits struct {
 var defaultLimits = limits{
 	batch:        256,
 	queue:        256,
-	indexEntries: 32 << 10,
-	flushStep:    256,
+	indexEntries: 64 << 10,
+	flushStep:    512,
 	retireStep:   256,
 	sweepStep:    512,
 	sweepMin:     64 << 10,

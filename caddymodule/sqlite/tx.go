@@ -32,7 +32,7 @@ type tx struct {
 // transaction among them. Some of them may be gone.
 func (t *tx) lookup(key int64) ([]int64, error) {
 	seqs, ok := t.table[key]
-	if !ok && t.meta.indexedSeq > 0 {
+	if !ok && t.w.chores.filter.mayHave(key) {
 		err := t.c.query(`SELECT seq FROM task_index WHERE task_key = ?`, func(row []driver.Value) error {
 			seqs = append(seqs, integer(row[0]))
 			return nil
@@ -201,7 +201,7 @@ func (t *tx) remove(seq int64, s state, fresh bool) error {
 // readAhead looks up many keys in the table at once, which costs much less
 // than one by one.
 func (t *tx) readAhead(keys []int64) error {
-	if t.meta.indexedSeq == 0 || len(keys) == 0 {
+	if len(keys) == 0 {
 		return nil
 	}
 	t.table = make(map[int64][]int64)

@@ -210,7 +210,7 @@ func (w *writer) storeError(err error) error {
 func (w *writer) commit(ops []op) error {
 	keys := make([]int64, 0, len(ops))
 	for _, o := range ops {
-		if p, ok := o.(*put); ok {
+		if p, ok := o.(*put); ok && w.chores.filter.mayHave(keyOf(p.id)) {
 			keys = append(keys, keyOf(p.id))
 		}
 	}

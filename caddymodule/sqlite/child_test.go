@@ -1,0 +1,160 @@
+package sqlite
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+const (
+	childPart = "SQLITE_TEST_CHILD"
+	childPath = "SQLITE_TEST_PATH"
+)
+
+func TestMain(m *testing.M) {
+	if part := os.Getenv(childPart); part != "" {
+		if err := childParts[part](os.Getenv(childPath)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// childParts are what this test binary does when it is run as a child. Each
+// goes on until it is killed.
+var childParts = map[string]func(path string) error{
+	"hold": func(path string) error {
+		if _, err := openChild(path); err != nil {
+			return err
+		}
+		fmt.Println("open")
+		select {}
+	},
+	"put": putAndDeliver,
+}
+
+func openChild(path string) (*store, error) {
+	l := defaultLimits
+	l.logFrames, l.indexEntries, l.reserve = 50, 100, 4096
+	return open(context.Background(), options{
+		path: path, maxSize: defaultMaxSize, policy: inbox.Policy{Keep: time.Hour},
+		log: zap.NewNop(), now: time.Now, limits: l, schema: schema,
+	})
+}
+
+// putAndDeliver stores events and prints the id of each that is acknowledged;
+// beside that it delivers every second one, and prints that too.
+func putAndDeliver(path string) error {
+	s, err := openChild(path)
+	if err != nil {
+		return err
+	}
+	out := make(chan string, 64)
+	errs := make(chan error, 9)
+	for range 8 {
+		go func() {
+			for {
+				e := newEvent()
+				if _, err := s.Put(context.Background(), e); err != nil {
+					errs <- err
+					return
+				}
+				out <- "put " + e.ID
+			}
+		}()
+	}
+	go func() { errs <- deliverSome(s, out) }()
+	for {
+		select {
+		case line := <-out:
+			fmt.Println(line)
+		case err := <-errs:
+			return err
+		}
+	}
+}
+
+func deliverSome(s *store, out chan<- string) error {
+	for {
+		leases, err := s.Lease(context.Background(), 10)
+		if err != nil {
+			return err
+		}
+		for i, l := range leases {
+			if i%2 == 1 {
+				continue // held until the end
+			}
+			o := inbox.Outcome{Lease: l, Verdict: inbox.Deliver, Attempt: inbox.Attempt{At: time.Now(), Status: 200}}
+			if err := s.Settle(context.Background(), o); err != nil {
+				return err
+			}
+			out <- "delivered " + l.Event.ID
+		}
+	}
+}
+
+// child is this test binary run again to play a part.
+type child struct {
+	cmd *exec.Cmd
+	out *bufio.Scanner
+}
+
+func startChild(t *testing.T, part, path string) *child {
+	t.Helper()
+	exe, err := os.Executable()
+	require.NoError(t, err)
+	cmd := exec.CommandContext(t.Context(), exe) //nolint:gosec // it is this binary
+	cmd.Env = append(os.Environ(), childPart+"="+part, childPath+"="+path)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	return &child{cmd: cmd, out: bufio.NewScanner(out)}
+}
+
+// line returns what the child prints next.
+func (c *child) line(t *testing.T) string {
+	t.Helper()
+	require.True(t, c.out.Scan(), "the child has ended: %v", c.out.Err())
+	return c.out.Text()
+}
+
+// kill ends the child where it stands, and returns what it had printed.
+func (c *child) kill(t *testing.T) (lines []string) {
+	t.Helper()
+	require.NoError(t, c.cmd.Process.Kill())
+	for c.out.Scan() {
+		lines = append(lines, c.out.Text())
+	}
+	require.Error(t, c.cmd.Wait())
+	return lines
+}
+
+// copyFile copies a file that may not be there.
+func copyFile(t testing.TB, from, to string) {
+	t.Helper()
+	in, err := os.Open(from)
+	if os.IsNotExist(err) {
+		return
+	}
+	require.NoError(t, err)
+	out, err := os.Create(to)
+	require.NoError(t, err)
+	_, err = io.Copy(out, in)
+	require.NoError(t, err)
+	require.NoError(t, in.Close())
+	require.NoError(t, out.Close())
+}

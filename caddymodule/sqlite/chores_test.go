@@ -1,0 +1,221 @@
+package sqlite
+
+import (
+	"context"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// clock is a time that a test sets.
+type clock struct{ atomic.Int64 }
+
+func newClock() *clock {
+	c := new(clock)
+	c.Store(time.Now().UnixNano())
+	return c
+}
+
+func (c *clock) now() time.Time          { return time.Unix(0, c.Load()) }
+func (c *clock) advance(d time.Duration) { c.Add(int64(d)) }
+
+func number(t *testing.T, s *store, query string) (n int64) {
+	t.Helper()
+	require.NoError(t, s.read(context.Background(), func(c *conn) (err error) {
+		n, err = c.number(query)
+		return err
+	}))
+	return n
+}
+
+// Events go out when they are too old, in steps, past those that stay.
+func TestRetirement(t *testing.T) {
+	ctx := context.Background()
+	c := newClock()
+	s := with(t, filepath.Join(t.TempDir(), "inbox.db"), smallLimits, func(o *options) {
+		o.now, o.policy.Keep = c.now, time.Hour
+	})
+	load(t, s, 40, 4)
+	leases, err := s.Lease(ctx, 40)
+	require.NoError(t, err)
+	settle := func(v inbox.Verdict, leases ...*inbox.Lease) {
+		t.Helper()
+		for _, l := range leases {
+			require.NoError(t, s.Settle(ctx, inbox.Outcome{Lease: l, Verdict: v, Due: c.now().Add(24 * time.Hour), Attempt: inbox.Attempt{At: c.now(), Status: 500}}))
+		}
+	}
+	settle(inbox.GiveUp, leases[:5]...)
+	settle(inbox.Retry, leases[5:10]...)
+	settle(inbox.Deliver, leases[10:20]...)
+	c.advance(30 * time.Minute)
+	settle(inbox.Deliver, leases[20:30]...)
+	delivered := func() int64 {
+		stats, err := s.Stats(ctx)
+		require.NoError(t, err)
+		return stats.Events[inbox.Delivered]
+	}
+	require.EqualValues(t, 20, delivered())
+	c.advance(31 * time.Minute) // the first ten are too old
+	s.SetPolicy(inbox.Policy{Keep: time.Hour})
+	require.Eventually(t, func() bool { return delivered() == 10 }, 30*time.Second, time.Millisecond)
+	for i, l := range leases {
+		_, _, err := s.Get(ctx, l.Event.ID)
+		if i >= 10 && i < 20 {
+			require.ErrorIs(t, err, inbox.ErrNotFound)
+		} else {
+			require.NoError(t, err)
+		}
+	}
+	settle(inbox.Release, leases[30:]...)
+	stats, err := s.Stats(ctx)
+	require.NoError(t, err)
+	require.Equal(t, [...]int64{15, 10, 0, 5}, stats.Events)
+}
+
+// By itself the next pass comes when the first of those that stay is too old.
+func TestRetirementComesBack(t *testing.T) {
+	now := time.Now()
+	r := retirement{oldest: now.Add(-10 * time.Minute).UnixMicro()}
+	require.WithinDuration(t, now.Add(50*time.Minute), r.followUp(time.Hour, now), time.Millisecond)
+	r.oldest = now.Add(-2 * time.Hour).UnixMicro()
+	require.Equal(t, now.Add(36*time.Second), r.followUp(time.Hour, now), "a hundredth of the time to keep")
+	r.worked = time.Minute
+	require.Equal(t, now.Add(20*time.Minute), r.followUp(time.Hour, now), "a pass that took long comes seldom")
+	require.Equal(t, now.Add(retirePause), (&retirement{}).followUp(0, now))
+}
+
+// With small steps the index gets into its table while events arrive, and what
+// is in neither memory is found there, also after a restart.
+func TestIndexIsWrittenAndRead(t *testing.T) {
+	ctx := context.Background()
+	path := filepath.Join(t.TempDir(), "inbox.db")
+	s := with(t, path, smallLimits)
+	events := newEvents(200)
+	for _, e := range events {
+		_, err := s.Put(ctx, e)
+		require.NoError(t, err)
+	}
+	check := func() {
+		t.Helper()
+		require.Eventually(t, func() bool { frozen, _ := s.index.pending(); return !frozen }, 30*time.Second, time.Millisecond)
+		_, gathered := s.index.pending()
+		require.Less(t, gathered, smallLimits.indexEntries)
+		require.GreaterOrEqual(t, number(t, s, `SELECT count(*) FROM task_index`), int64(200-gathered))
+		for _, e := range events {
+			duplicate, err := s.Put(ctx, e)
+			require.NoError(t, err)
+			require.True(t, duplicate)
+			_, _, err = s.Get(ctx, e.ID)
+			require.NoError(t, err)
+			records, _, err := s.List(ctx, inbox.Filter{TaskID: e.TaskID}, inbox.Page{})
+			require.NoError(t, err)
+			require.Len(t, records, 1)
+		}
+	}
+	check()
+	require.NoError(t, s.Close())
+	s = with(t, path, smallLimits)
+	check()
+}
+
+// Rows of the index whose events are gone are swept out.
+func TestIndexIsSwept(t *testing.T) {
+	ctx := context.Background()
+	s := with(t, filepath.Join(t.TempDir(), "inbox.db"), smallLimits)
+	events := newEvents(100)
+	for _, e := range events {
+		_, err := s.Put(ctx, e)
+		require.NoError(t, err)
+	}
+	for _, e := range events[:90] {
+		require.NoError(t, s.Purge(ctx, e.ID))
+	}
+	gone := `SELECT count(*) FROM task_index WHERE seq NOT IN (SELECT seq FROM events)`
+	require.Eventually(t, func() bool {
+		return number(t, s, gone) <= smallLimits.sweepMin+3 && number(t, s, `SELECT stale FROM meta`) <= smallLimits.sweepMin+3
+	}, 30*time.Second, 5*time.Millisecond)
+	for i, e := range events {
+		duplicate, err := s.Put(ctx, e)
+		require.NoError(t, err)
+		require.Equal(t, i >= 90, duplicate)
+	}
+}
+
+// A chore that fails is tried again later, and harms nobody meanwhile.
+func TestChoreThatFailsWaits(t *testing.T) {
+	ctx := context.Background()
+	c := newClock()
+	l := smallLimits
+	l.indexEntries, l.flushStep = 20, 4
+	s := with(t, filepath.Join(t.TempDir(), "inbox.db"), l, func(o *options) { o.now = c.now })
+	load(t, s, 3, 1) // by the third the filter of the empty table is there
+	require.NoError(t, inWriter(s, func(t *tx) error {
+		return t.c.exec(`ALTER TABLE task_index RENAME TO hidden`)
+	}))
+	stored := 3
+	var err error
+	for ; stored < 200; stored++ {
+		if _, err = s.Put(ctx, newEvent()); err != nil {
+			break
+		}
+	}
+	require.Greater(t, stored, l.indexEntries)
+	require.ErrorContains(t, err, "the index of tasks cannot be written")
+	require.ErrorContains(t, err, "no such table: task_index")
+	require.Less(t, stored, (maxGathered+2)*l.indexEntries+l.batch, "what waits in memory is bounded")
+	deliver(t, s, stored)
+	require.NoError(t, inWriter(s, func(t *tx) error {
+		return t.c.exec(`ALTER TABLE hidden RENAME TO task_index`)
+	}))
+	c.advance(2 * choreRetryMax)
+	require.Eventually(t, func() bool {
+		_, err := s.Put(ctx, newEvent())
+		return err == nil
+	}, 30*time.Second, time.Millisecond)
+}
+
+func TestOnlyTheLastAttemptsAreKept(t *testing.T) {
+	ctx := context.Background()
+	l := smallLimits
+	l.keptAttempts = 3
+	s := with(t, filepath.Join(t.TempDir(), "inbox.db"), l)
+	e := newEvent()
+	_, err := s.Put(ctx, e)
+	require.NoError(t, err)
+	for range 5 {
+		leases, err := s.Lease(ctx, 1)
+		require.NoError(t, err)
+		o := inbox.Outcome{Lease: leases[0], Verdict: inbox.Retry, Attempt: inbox.Attempt{At: time.Unix(int64(leases[0].Attempt), 0).UTC()}}
+		require.NoError(t, s.Settle(ctx, o))
+	}
+	r, attempts, err := s.Get(ctx, e.ID)
+	require.NoError(t, err)
+	require.Equal(t, 5, r.Attempts)
+	require.Len(t, attempts, 3)
+	require.Equal(t, time.Unix(3, 0).UTC(), attempts[0].At)
+}
+
+func TestPageOfLargeBodiesIsShort(t *testing.T) {
+	ctx := context.Background()
+	s := openTest(t)
+	for range 5 {
+		e := newEvent()
+		e.Body = make([]byte, maxPageBytes/2)
+		_, err := s.Put(ctx, e)
+		require.NoError(t, err)
+		require.NoError(t, s.Quarantine(ctx, &inbox.Suspect{Body: e.Body, Status: 400}))
+	}
+	records, next, err := s.List(ctx, inbox.Filter{}, inbox.Page{})
+	require.NoError(t, err)
+	require.Len(t, records, 2)
+	require.NotEmpty(t, next)
+	suspects, next, err := s.Suspects(ctx, inbox.Page{})
+	require.NoError(t, err)
+	require.Len(t, suspects, 2)
+	require.NotEmpty(t, next)
+}

@@ -1,0 +1,114 @@
+package sqlite
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// Nothing that was acknowledged is lost when the process is killed, and what
+// was delivered is not leased again.
+func TestKill(t *testing.T) {
+	for range 3 {
+		path := t.TempDir() + "/inbox.db"
+		c := startChild(t, "put", path)
+		var lines []string
+		for len(lines) < 600 {
+			lines = append(lines, c.line(t))
+		}
+		lines = append(lines, c.kill(t)...)
+		s := with(t, path, smallLimits)
+		requireStored(t, s, lines)
+		require.NoError(t, s.Close())
+	}
+}
+
+// requireStored checks what a child has printed, by look-up and by leasing all
+// that is pending.
+func requireStored(t *testing.T, s *store, lines []string) {
+	t.Helper()
+	want := make(map[string]inbox.State)
+	for _, line := range lines {
+		switch what, id, ok := strings.Cut(line, " "); {
+		case !ok || len(id) != inbox.IDLength: // the kill cut it short
+		case what == "delivered":
+			want[id] = inbox.Delivered
+		case want[id] != inbox.Delivered:
+			want[id] = inbox.Pending
+		}
+	}
+	pending := make(map[string]bool)
+	stats, err := s.Stats(context.Background())
+	require.NoError(t, err)
+	for int64(len(pending)) < stats.Events[inbox.Pending] {
+		leases, err := s.Lease(context.Background(), 100)
+		require.NoError(t, err)
+		for _, l := range leases {
+			require.False(t, pending[l.Event.ID])
+			pending[l.Event.ID] = true
+		}
+	}
+	for id, state := range want {
+		r, _, err := s.Get(context.Background(), id)
+		require.NoError(t, err, "it was acknowledged")
+		if state == inbox.Delivered {
+			require.Equal(t, inbox.Delivered, r.State, id)
+		}
+		require.Equal(t, r.State == inbox.Pending, pending[id], id)
+	}
+}
+
+// Images of the file and its log are taken while events are put: each holds
+// all that had been acknowledged by then.
+func TestImageHoldsWhatWasAcknowledged(t *testing.T) {
+	path := t.TempDir() + "/inbox.db"
+	limits := defaultLimits
+	limits.reserve, limits.logFrames = 4096, 1<<40 // so that the file itself stays as it is
+	s := with(t, path, limits)
+	var mu sync.Mutex
+	var acknowledged []string
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	for range 4 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				e := newEvent()
+				if _, err := s.Put(context.Background(), e); err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				acknowledged = append(acknowledged, e.ID)
+				mu.Unlock()
+			}
+		})
+	}
+	for n := range 5 {
+		var ids []string
+		require.Eventually(t, func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			ids = acknowledged[:len(acknowledged):len(acknowledged)]
+			return len(ids) > 50*(n+1)
+		}, 30*time.Second, time.Millisecond)
+		crashed := with(t, image(t, path), limits)
+		for _, id := range ids {
+			_, _, err := crashed.Get(context.Background(), id)
+			require.NoError(t, err)
+		}
+		require.NoError(t, crashed.Close())
+	}
+	close(stop)
+	wg.Wait()
+}

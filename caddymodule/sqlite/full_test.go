@@ -1,0 +1,205 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// fill puts events until there is no room.
+func fill(t *testing.T, s *store) (n int) {
+	t.Helper()
+	for {
+		_, err := s.Put(context.Background(), newEvent())
+		if err != nil {
+			require.ErrorIs(t, err, inbox.ErrFull)
+			return n
+		}
+		n++
+		require.Less(t, n, 100_000)
+	}
+}
+
+// deliver delivers n events.
+func deliver(t *testing.T, s *store, n int) {
+	t.Helper()
+	for n > 0 {
+		leases, err := s.Lease(context.Background(), min(n, 100))
+		require.NoError(t, err)
+		outcomes := make([]inbox.Outcome, len(leases))
+		for i, l := range leases {
+			outcomes[i] = inbox.Outcome{Lease: l, Verdict: inbox.Deliver, Attempt: inbox.Attempt{At: time.Now(), Status: 200}}
+		}
+		require.NoError(t, s.Settle(context.Background(), outcomes...))
+		n -= len(leases)
+	}
+}
+
+func TestMaxSize(t *testing.T) {
+	ctx := context.Background()
+	s := openTest(t, func(o *options) { o.maxSize = 2 << 20 })
+	n := fill(t, s)
+	require.Greater(t, n, 500)
+	stats, err := s.Stats(ctx)
+	require.NoError(t, err)
+	require.InDelta(t, stats.MaxBytes, stats.Bytes, float64(stats.MaxBytes)/10)
+	require.ErrorIs(t, s.Quarantine(ctx, &inbox.Suspect{Status: 400, Body: make([]byte, 10_000)}), inbox.ErrFull)
+
+	// A repeat needs no room, and what is there goes out.
+	leases, err := s.Lease(ctx, 1)
+	require.NoError(t, err)
+	duplicate, err := s.Put(ctx, leases[0].Event)
+	require.NoError(t, err)
+	require.True(t, duplicate)
+	require.NoError(t, s.Settle(ctx, inbox.Outcome{Lease: leases[0], Verdict: inbox.Deliver}))
+	deliver(t, s, n-1)
+
+	// Retention makes room, without a restart.
+	s.SetPolicy(inbox.Policy{Keep: time.Microsecond})
+	require.Eventually(t, func() bool {
+		_, err := s.Put(ctx, newEvent())
+		return err == nil
+	}, 30*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool {
+		stats, err := s.Stats(ctx)
+		return err == nil && stats.Events[inbox.Delivered] == 0
+	}, 30*time.Second, time.Millisecond)
+	info, err := os.Stat(s.path)
+	require.NoError(t, err)
+	require.Greater(t, fill(t, s), n/2, "freed pages are used again")
+	after, err := os.Stat(s.path)
+	require.NoError(t, err)
+	require.LessOrEqual(t, after.Size(), info.Size()*3/2)
+}
+
+func TestMaxSizeCanBeRaised(t *testing.T) {
+	s := openTest(t, func(o *options) { o.maxSize = 1 << 20 })
+	fill(t, s)
+	(&Inbox{MaxSize: 2 << 20}).Apply(s, inbox.Policy{Keep: time.Hour})
+	_, err := s.Put(context.Background(), newEvent())
+	require.NoError(t, err)
+}
+
+// limitPages makes the file as good as its disk were full.
+func limitPages(t *testing.T, s *store, pages string) {
+	t.Helper()
+	require.NoError(t, inWriter(s, func(t *tx) error {
+		_, err := t.c.number(`PRAGMA max_page_count = ` + pages)
+		return err
+	}))
+}
+
+// On a full disk a put fails, in a batch with others or alone, deliveries are
+// recorded, and the inbox goes on by itself when there is room.
+func TestFullDisk(t *testing.T) {
+	ctx := context.Background()
+	s := openTest(t)
+	load(t, s, 30, 4)
+	leases, err := s.Lease(ctx, 10)
+	require.NoError(t, err)
+	limitPages(t, s, "1") // as many as there are
+	n := fill(t, s)       // the last page may have room
+	require.Less(t, n, 10)
+	_, err = s.Put(ctx, newEvent())
+	require.ErrorContains(t, err, "the disk of "+s.path+" is full")
+
+	release := busy(t, s, 4)
+	wait := putAll(s, newEvents(3))
+	done := make(chan error, 1)
+	go func() { done <- s.Settle(ctx, inbox.Outcome{Lease: leases[0], Verdict: inbox.Deliver}) }()
+	release()
+	require.NoError(t, <-done)
+	for _, err := range wait() {
+		require.ErrorIs(t, err, inbox.ErrFull)
+	}
+	stats, err := s.Stats(ctx)
+	require.NoError(t, err)
+	require.Equal(t, [...]int64{int64(30 + n - 1), 1, 0, 0}, stats.Events)
+
+	limitPages(t, s, "1000000")
+	_, err = s.Put(ctx, newEvent())
+	require.NoError(t, err)
+}
+
+// What cannot be recorded even so takes the room in reserve; events are taken
+// again once that is restored.
+func TestReserve(t *testing.T) {
+	ctx := context.Background()
+	now := time.Now()
+	s := openTest(t, func(o *options) { o.now = func() time.Time { return now } })
+	require.FileExists(t, s.path+".reserve")
+	e := newEvent()
+	_, err := s.Put(ctx, e)
+	require.NoError(t, err)
+	failures := 0
+	require.NoError(t, inWriter(s, func(t *tx) error {
+		if failures++; failures < 3 { // at first, and when it is tried without the others
+			_, err := t.c.number(`PRAGMA max_page_count = 1`)
+			if err != nil {
+				return err
+			}
+			return t.c.exec(`CREATE TABLE too_much AS SELECT zeroblob(100000)`)
+		}
+		_, err := t.c.number(`PRAGMA max_page_count = 1000000`)
+		return err
+	}))
+	require.Equal(t, 3, failures)
+	require.NoFileExists(t, s.path+".reserve")
+	_, err = s.Put(ctx, newEvent())
+	require.ErrorIs(t, err, inbox.ErrFull)
+	duplicate, err := s.Put(ctx, e)
+	require.NoError(t, err)
+	require.True(t, duplicate)
+	deliver(t, s, 1)
+	require.NoError(t, os.Mkdir(s.path+".reserve", 0o700)) // it cannot be restored
+	now = now.Add(time.Minute)
+	_, err = s.Put(ctx, newEvent())
+	require.ErrorIs(t, err, inbox.ErrFull)
+	require.NoError(t, os.Remove(s.path+".reserve"))
+	now = now.Add(time.Minute)
+	_, err = s.Put(ctx, newEvent())
+	require.NoError(t, err)
+	require.FileExists(t, s.path+".reserve")
+}
+
+func TestOpenRestoresTheReserve(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "inbox.db")
+	require.NoError(t, with(t, path, smallLimits).Close())
+	require.NoError(t, os.Truncate(path+".reserve", 5))
+	with(t, path, smallLimits)
+	info, err := os.Stat(path + ".reserve")
+	require.NoError(t, err)
+	require.Equal(t, smallLimits.reserve, info.Size())
+}
+
+// The log does not grow without end, though somebody always reads.
+func TestLogStaysShort(t *testing.T) {
+	s := with(t, filepath.Join(t.TempDir(), "inbox.db"), smallLimits)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			if _, _, err := s.List(ctx, inbox.Filter{}, inbox.Page{}); err != nil && ctx.Err() == nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	load(t, s, 1000, 8)
+	cancel()
+	<-done
+	info, err := os.Stat(s.path + "-wal")
+	require.NoError(t, err)
+	// A batch and a chore of the small limits write far fewer than 100 pages.
+	require.Less(t, info.Size(), int64((logOverrun*smallLimits.logFrames+100)*pageSize), fmt.Sprint(info.Size()/pageSize, " pages"))
+	require.NoError(t, s.Close())
+	require.NoFileExists(t, s.path+"-wal")
+}

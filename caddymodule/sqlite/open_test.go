@@ -1,0 +1,189 @@
+package sqlite
+
+import (
+	"bytes"
+	"context"
+	"database/sql/driver"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// openErr opens a file that cannot be opened.
+func openErr(t *testing.T, path string, change ...func(*options)) error {
+	t.Helper()
+	l := smallLimits
+	l.lockWait = 0
+	o := options{path: path, maxSize: defaultMaxSize, log: zap.NewNop(), now: time.Now, limits: l, schema: schema}
+	for _, f := range change {
+		f(&o)
+	}
+	s, err := open(context.Background(), o)
+	if err == nil {
+		require.NoError(t, s.Close())
+	}
+	require.Error(t, err)
+	return err
+}
+
+// sqliteFile makes a file with SQLite.
+func sqliteFile(t *testing.T, statements ...string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "made.db")
+	c, err := connect(context.Background(), path)
+	require.NoError(t, err)
+	for _, s := range statements {
+		require.NoError(t, c.exec(s), s)
+	}
+	require.NoError(t, c.close())
+	return path
+}
+
+func TestOpenRefusesWhatIsNotAnInbox(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name string, content []byte) string {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, content, 0o600))
+		return path
+	}
+	for name, c := range map[string]struct{ path, want string }{
+		"no SQLite file": {write("text", bytes.Repeat([]byte("no database "), 1000)), "is not an SQLite file"},
+		"a directory":    {dir, "unable to open"},
+		"another application's": {
+			sqliteFile(t, `PRAGMA application_id = 123`, `CREATE TABLE t (a)`),
+			"it is an SQLite file of another application (application_id 0x7b; an inbox has 0x46574849)",
+		},
+		"nobody's in particular": {sqliteFile(t, `CREATE TABLE t (a)`), "it is an SQLite file of another application (application_id 0x0;"},
+		"a newer version's": {
+			sqliteFile(t, fmt.Sprint(`PRAGMA application_id = `, applicationID), `PRAGMA user_version = 99`),
+			"its schema has version 99, made by a newer release of this module; this one knows versions up to 1",
+		},
+		"one without its row": {
+			sqliteFile(t, fmt.Sprint(`PRAGMA application_id = `, applicationID), `PRAGMA user_version = 1`,
+				`CREATE TABLE meta AS SELECT 1 AS id, 1 AS next_seq, 1 AS low_seq, 0 AS indexed_seq, 0 AS fresh, 0 AS ready, 0 AS retry, 0 AS blocked, `+
+					`0 AS delivered, 0 AS superseded, 0 AS dead, 0 AS stale, 0 AS quarantined, 0 AS next_suspect`, `DELETE FROM meta`),
+			"the table meta is empty; it must have one row",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before, _ := os.ReadFile(c.path)
+			err := openErr(t, c.path)
+			require.ErrorContains(t, err, c.want)
+			require.ErrorContains(t, err, c.path)
+			if name == "no SQLite file" || name == "another application's" {
+				after, err := os.ReadFile(c.path)
+				require.NoError(t, err)
+				require.Equal(t, before, after, "the file must stay as it is")
+			}
+		})
+	}
+}
+
+func TestOpenTellsADamagedFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "inbox.db")
+	s := with(t, path, smallLimits)
+	load(t, s, 50, 1)
+	require.NoError(t, s.Close())
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	for i := 4096; i < len(b); i++ {
+		b[i] ^= 0x5a
+	}
+	require.NoError(t, os.WriteFile(path, b, 0o600))
+	require.ErrorContains(t, openErr(t, path), "is damaged: restore it from a backup")
+}
+
+func TestSecondOpenIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "inbox.db")
+	s := with(t, path, smallLimits)
+	require.ErrorContains(t, openErr(t, path), path+" is in use by another inbox of this process")
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, err := open(ctx, options{path: path, maxSize: minMaxSize, log: zap.NewNop(), now: time.Now, limits: smallLimits, schema: schema})
+	require.ErrorIs(t, err, context.Canceled)
+	require.NoError(t, s.Close())
+	with(t, path, smallLimits)
+}
+
+func TestAnotherProcessIsNamed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "inbox.db")
+	c := startChild(t, "hold", path)
+	c.line(t)
+	require.ErrorContains(t, openErr(t, path), fmt.Sprintf("%s is in use by process %d; only one can use it at a time", path, c.cmd.Process.Pid))
+	c.kill(t)
+	with(t, path, smallLimits)
+}
+
+func TestOlderFileIsMigrated(t *testing.T) {
+	statements := append([]string{}, schema[0]...)
+	statements = append(statements,
+		fmt.Sprint(`PRAGMA application_id = `, applicationID),
+		`PRAGMA user_version = 1`,
+		fmt.Sprintf(`INSERT INTO events VALUES (1, x'%s', 'task', 'avatar', 1, 1763899200000000, x'7b7d')`, inbox.NewID("task", nil)),
+		`UPDATE meta SET next_seq = 2, fresh = 1`)
+	path := sqliteFile(t, statements...)
+	newer := append([]migration{}, schema...)
+	newer = append(newer, migration{`ALTER TABLE events ADD COLUMN note TEXT NOT NULL DEFAULT 'old'`}, migration{`CREATE TABLE more (a)`})
+	s := with(t, path, smallLimits, func(o *options) { o.schema = newer })
+	r, _, err := s.Get(context.Background(), inbox.NewID("task", nil))
+	require.NoError(t, err)
+	require.Equal(t, "task", r.Event.TaskID)
+	require.NoError(t, s.read(context.Background(), func(c *conn) error {
+		version, err := c.number(`PRAGMA user_version`)
+		require.EqualValues(t, 3, version)
+		require.NoError(t, err)
+		return c.query(`SELECT note FROM events`, func(row []driver.Value) error {
+			require.Equal(t, "old", row[0])
+			return nil
+		})
+	}))
+	require.NoError(t, s.Close())
+	require.ErrorContains(t, openErr(t, path), "its schema has version 3, made by a newer release of this module; this one knows versions up to 1")
+}
+
+func TestFailedMigrationLeavesTheOldVersion(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "inbox.db")
+	require.NoError(t, with(t, path, smallLimits).Close())
+	broken := append([]migration{}, schema...)
+	broken = append(broken, migration{`CREATE TABLE more (a)`, `CREATE TABLE more (a)`})
+	err := openErr(t, path, func(o *options) { o.schema = broken })
+	require.ErrorContains(t, err, "migrating its schema from version 1 to 2")
+	s := with(t, path, smallLimits)
+	require.NoError(t, s.read(context.Background(), func(c *conn) error {
+		n, err := c.number(`SELECT count(*) FROM sqlite_schema WHERE name = 'more'`)
+		require.Zero(t, n)
+		return err
+	}))
+}
+
+// A large file is ready at once: what is loaded is bounded.
+func TestOpenReadsLittleOfALargeFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "inbox.db")
+	limits := defaultLimits
+	limits.indexEntries, limits.reserve = 500, 4096
+	s := with(t, path, limits)
+	load(t, s, 5000, 128)
+	require.Eventually(t, func() bool { frozen, _ := s.index.pending(); return !frozen }, 30*time.Second, time.Millisecond)
+	require.NoError(t, s.Close())
+	s = with(t, path, limits)
+	_, gathered := s.index.pending()
+	require.Less(t, gathered, limits.indexEntries)
+	stats, err := s.Stats(context.Background())
+	require.NoError(t, err)
+	require.EqualValues(t, 5000, stats.Events[inbox.Pending])
+	leases, err := s.Lease(context.Background(), 1000)
+	require.NoError(t, err)
+	require.Len(t, leases, 1000)
+	for _, l := range leases[:10] {
+		duplicate, err := s.Put(context.Background(), l.Event)
+		require.NoError(t, err)
+		require.True(t, duplicate)
+	}
+}

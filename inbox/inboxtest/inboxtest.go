@@ -1,0 +1,285 @@
+// Package inboxtest is the suite that every inbox passes. It is written against
+// the interface alone, and holds each sentence of it that a test can see.
+package inboxtest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// Storage is one place where an inbox keeps its events.
+type Storage struct {
+	// Open opens the inbox. After a Close or a Crash it is called again, and
+	// gives what was stored.
+	Open func(t testing.TB, p inbox.Policy) inbox.Inbox
+
+	// Crash ends an inbox as the death of its process would: without Close,
+	// with nothing written that was not written before. Nil if the storage
+	// cannot do that.
+	Crash func(t testing.TB, in inbox.Inbox)
+}
+
+// Factory makes a storage that is empty. What it needs to clean up goes to
+// t.Cleanup.
+type Factory func(t testing.TB) Storage
+
+// Run runs the suite.
+func Run(t *testing.T, factory Factory) {
+	for _, group := range []struct {
+		name  string
+		tests []test
+	}{
+		{"Put", putTests},
+		{"Lease", leaseTests},
+		{"Order", orderTests},
+		{"Settle", settleTests},
+		{"LookUp", lookUpTests},
+		{"Edit", editTests},
+		{"Quarantine", quarantineTests},
+		{"Lifetime", lifetimeTests},
+	} {
+		t.Run(group.name, func(t *testing.T) {
+			for _, test := range group.tests {
+				t.Run(test.name, func(t *testing.T) {
+					t.Parallel()
+					s := &suite{TB: t, storage: factory(t)}
+					s.open(inbox.Policy{Keep: 24 * time.Hour, Quarantine: 10})
+					t.Cleanup(func() { require.NoError(t, s.in.Close()) })
+					test.run(s)
+				})
+			}
+		})
+	}
+}
+
+type test struct {
+	name string
+	run  func(s *suite)
+}
+
+// patience is how long the suite waits for what must happen.
+const patience = 30 * time.Second
+
+// suite is a test with its open inbox.
+type suite struct {
+	testing.TB
+	storage Storage
+	in      inbox.Inbox
+	content int // of the event made last
+}
+
+func (s *suite) open(p inbox.Policy) {
+	s.Helper()
+	s.in = s.storage.Open(s.TB, p)
+	require.NotNil(s, s.in)
+}
+
+// reopen closes the inbox and opens it again.
+func (s *suite) reopen() {
+	s.Helper()
+	require.NoError(s, s.in.Close())
+	s.open(inbox.Policy{Keep: 24 * time.Hour, Quarantine: 10})
+}
+
+// ctx ends when what must happen has not.
+func (s *suite) ctx() context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	s.Cleanup(cancel)
+	return ctx
+}
+
+// event makes one that no other equals.
+func (s *suite) event(task string, status inbox.Status) *inbox.Event {
+	s.content++
+	return &inbox.Event{
+		ID:         inbox.NewID(task, fmt.Appendf(nil, "%s %d", task, s.content)),
+		TaskID:     task,
+		Type:       "avatar",
+		Status:     status,
+		ReceivedAt: time.Date(2026, 11, 23, 12, 0, 0, 123456000, time.UTC).Add(time.Duration(s.content) * time.Second),
+		Body:       fmt.Appendf(nil, `{"taskId":%q,"n":%d}`, task, s.content),
+	}
+}
+
+// put stores a new event.
+func (s *suite) put(task string, status inbox.Status) *inbox.Event {
+	s.Helper()
+	e := s.event(task, status)
+	s.putEvent(e)
+	return e
+}
+
+func (s *suite) putEvent(e *inbox.Event) {
+	s.Helper()
+	duplicate, err := s.in.Put(s.ctx(), e)
+	require.NoError(s, err)
+	require.False(s, duplicate)
+}
+
+// lease takes what is due until it has n leases.
+func (s *suite) lease(n int) []*inbox.Lease {
+	s.Helper()
+	var leases []*inbox.Lease
+	for len(leases) < n {
+		more, err := s.in.Lease(s.ctx(), n-len(leases))
+		require.NoError(s, err)
+		require.NotEmpty(s, more)
+		require.LessOrEqual(s, len(more), n-len(leases))
+		leases = append(leases, more...)
+	}
+	return leases
+}
+
+// leaseOf takes the one event that is due.
+func (s *suite) leaseOf(e *inbox.Event) *inbox.Lease {
+	s.Helper()
+	leases := s.lease(1)
+	require.Equal(s, e, leases[0].Event)
+	s.nothingDue()
+	return leases[0]
+}
+
+// nothingDue checks that no event can be leased: not before one that was put
+// last, and not beside it.
+func (s *suite) nothingDue() {
+	s.Helper()
+	s.content++
+	last := s.put(fmt.Sprintf("sentinel %d", s.content), inbox.Completed)
+	leases, err := s.in.Lease(s.ctx(), 100)
+	require.NoError(s, err)
+	require.Equal(s, []string{last.ID}, ids(leases))
+	require.NoError(s, s.in.Settle(s.ctx(), outcome(leases[0], inbox.Deliver)))
+	require.NoError(s, s.in.Purge(s.ctx(), last.ID))
+	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+	defer cancel()
+	leases, err = s.in.Lease(ctx, 100)
+	require.ErrorIs(s, err, context.DeadlineExceeded)
+	require.Empty(s, leases)
+}
+
+// settle gives leases the verdict. A retry or a release is due at once.
+func (s *suite) settle(v inbox.Verdict, leases ...*inbox.Lease) {
+	s.Helper()
+	outcomes := make([]inbox.Outcome, len(leases))
+	for i, l := range leases {
+		outcomes[i] = outcome(l, v)
+	}
+	require.NoError(s, s.in.Settle(s.ctx(), outcomes...))
+}
+
+var attemptTime = time.Date(2026, 11, 24, 8, 0, 0, 654321000, time.UTC)
+
+func outcome(l *inbox.Lease, v inbox.Verdict) inbox.Outcome {
+	o := inbox.Outcome{Lease: l, Verdict: v}
+	if v != inbox.Release {
+		o.Attempt = inbox.Attempt{At: attemptTime.Add(time.Duration(l.Attempt) * time.Second), Duration: 250 * time.Millisecond, Status: 200}
+	}
+	if v == inbox.Retry || v == inbox.GiveUp {
+		o.Attempt.Status, o.Attempt.Reason = 503, "service unavailable"
+	}
+	if v == inbox.Retry {
+		o.Due = time.Now().Add(-time.Second)
+	}
+	return o
+}
+
+// get returns an event that is there.
+func (s *suite) get(e *inbox.Event) *inbox.Record {
+	s.Helper()
+	r, _, err := s.in.Get(s.ctx(), e.ID)
+	require.NoError(s, err)
+	require.Equal(s, e, r.Event)
+	return r
+}
+
+// requireState checks the state of an event.
+func (s *suite) requireState(want inbox.State, e *inbox.Event) {
+	s.Helper()
+	require.Equal(s, want.String(), s.get(e).State.String())
+}
+
+// list goes through all pages of a list.
+func (s *suite) list(f inbox.Filter, limit int) []*inbox.Record {
+	s.Helper()
+	var all []*inbox.Record
+	p := inbox.Page{Limit: limit}
+	for {
+		records, next, err := s.in.List(s.ctx(), f, p)
+		require.NoError(s, err)
+		require.LessOrEqual(s, len(records), limit)
+		all = append(all, records...)
+		if next == "" {
+			return all
+		}
+		require.NotEqual(s, p.Cursor, next)
+		p.Cursor = next
+	}
+}
+
+// stats returns the summary.
+func (s *suite) stats() inbox.Stats {
+	s.Helper()
+	stats, err := s.in.Stats(s.ctx())
+	require.NoError(s, err)
+	return stats
+}
+
+func ids(leases []*inbox.Lease) []string {
+	names := make([]string, len(leases))
+	for i, l := range leases {
+		names[i] = l.Event.ID
+	}
+	return names
+}
+
+func recordIDs(records []*inbox.Record) []string {
+	names := make([]string, len(records))
+	for i, r := range records {
+		names[i] = r.Event.ID
+	}
+	return names
+}
+
+// idsOf returns the ids of events, newest first.
+func idsOf(events ...*inbox.Event) []string {
+	names := make([]string, len(events))
+	for i, e := range events {
+		names[i] = e.ID
+	}
+	slices.Reverse(names)
+	return names
+}
+
+// eventually waits for what the inbox does by itself.
+func (s *suite) eventually(what string, ok func() bool) {
+	s.Helper()
+	require.Eventually(s, ok, patience, 5*time.Millisecond, what)
+}
+
+// background runs f beside the test and returns a channel that is closed when
+// it ends.
+func background(f func()) <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	return done
+}
+
+// await waits for the channel of background.
+func (s *suite) await(done <-chan struct{}) {
+	s.Helper()
+	select {
+	case <-done:
+	case <-time.After(patience):
+		require.Fail(s, "it goes on for too long")
+	}
+}

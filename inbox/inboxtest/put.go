@@ -1,0 +1,113 @@
+package inboxtest
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+var putTests = []test{
+	{"gives back what was put, byte for byte", func(s *suite) {
+		e := s.event("task", inbox.Failed)
+		e.Body = []byte("{\"text\":\"\\u0000 é \x7f 🎨\"}\n" + strings.Repeat(" ", 20_000))
+		s.putEvent(e)
+		require.Equal(s, e, s.get(e).Event)
+		l := s.lease(1)[0]
+		require.Equal(s, e, l.Event)
+		require.Equal(s, 1, l.Attempt)
+		require.Equal(s, time.UTC, l.Event.ReceivedAt.Location())
+	}},
+	{"keeps an empty body", func(s *suite) {
+		e := s.event("task", inbox.Completed)
+		e.Body = nil
+		s.putEvent(e)
+		require.Empty(s, s.lease(1)[0].Event.Body)
+	}},
+	{"reports a duplicate whatever became of the first", func(s *suite) {
+		again := func(e *inbox.Event) {
+			s.Helper()
+			repeat := *e
+			repeat.ReceivedAt = e.ReceivedAt.Add(time.Hour)
+			duplicate, err := s.in.Put(s.ctx(), &repeat)
+			require.NoError(s, err)
+			require.True(s, duplicate)
+		}
+		e := s.put("task", inbox.Completed)
+		again(e)
+		l := s.leaseOf(e)
+		again(e)
+		s.settle(inbox.Retry, l)
+		again(e)
+		s.settle(inbox.Deliver, s.leaseOf(e))
+		again(e)
+		s.requireState(inbox.Delivered, e)
+		other := s.put("other", inbox.Completed)
+		s.settle(inbox.GiveUp, s.leaseOf(other))
+		again(other)
+		s.requireState(inbox.Dead, other)
+		s.nothingDue()
+	}},
+	{"stores one of many that are put at once", func(s *suite) {
+		const callers = 8
+		for range 8 {
+			e := s.event("task", inbox.Completed)
+			var firsts atomic.Int64
+			var wg sync.WaitGroup
+			for range callers {
+				wg.Go(func() {
+					duplicate, err := s.in.Put(s.ctx(), e)
+					if err == nil && !duplicate {
+						firsts.Add(1)
+					}
+				})
+			}
+			wg.Wait()
+			require.EqualValues(s, 1, firsts.Load())
+			s.settle(inbox.Deliver, s.lease(1)[0])
+		}
+		s.nothingDue()
+	}},
+	{"tells events of one task apart", func(s *suite) {
+		a := s.put("task", inbox.Completed)
+		b := s.put("task", inbox.Completed)
+		require.NotEqual(s, a.ID, b.ID)
+		require.Len(s, s.list(inbox.Filter{TaskID: "task"}, 10), 2)
+	}},
+	{"refuses an event that could not be found again", func(s *suite) {
+		for name, spoil := range map[string]func(e *inbox.Event){
+			"no id":                 func(e *inbox.Event) { e.ID = "" },
+			"an id that is no id":   func(e *inbox.Event) { e.ID = strings.Repeat("g", inbox.IDLength) },
+			"another task's id":     func(e *inbox.Event) { e.ID = inbox.NewID("other", nil) },
+			"no task":               func(e *inbox.Event) { e.TaskID = "" },
+			"no type":               func(e *inbox.Event) { e.Type = "" },
+			"a status of no task's": func(e *inbox.Event) { e.Status = 3 },
+		} {
+			e := s.event("task", inbox.Completed)
+			spoil(e)
+			_, err := s.in.Put(s.ctx(), e)
+			require.Error(s, err, name)
+		}
+		s.nothingDue()
+	}},
+	{"returns the context's error", func(s *suite) {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_, err := s.in.Put(ctx, s.event("task", inbox.Completed))
+		require.ErrorIs(s, err, context.Canceled)
+	}},
+	{"remembers across a restart", func(s *suite) {
+		e := s.put("task", inbox.Completed)
+		s.settle(inbox.Deliver, s.leaseOf(e))
+		s.reopen()
+		duplicate, err := s.in.Put(s.ctx(), e)
+		require.NoError(s, err)
+		require.True(s, duplicate)
+		s.nothingDue()
+	}},
+}
