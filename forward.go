@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/dispatch"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
@@ -98,14 +99,17 @@ func (o observer) Attempted(lease *inbox.Lease, r dispatch.Result, verdict inbox
 	e := lease.Event
 	age := time.Since(e.ReceivedAt)
 	o.metrics.attempted(verdict, took, age)
-	level, text := zap.WarnLevel, "attempt failed"
+	var level zapcore.Level
+	var text string
 	switch verdict {
 	case inbox.Deliver:
 		level, text = zap.InfoLevel, "event delivered"
 	case inbox.GiveUp:
 		level, text = zap.ErrorLevel, "event is dead"
 	case inbox.Release:
-		text = "attempt failed, not counted"
+		level, text = zap.WarnLevel, "attempt failed, not counted"
+	case inbox.Retry:
+		level, text = zap.WarnLevel, "attempt failed"
 	}
 	line := o.logger.Check(level, text)
 	if line == nil {

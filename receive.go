@@ -60,7 +60,8 @@ func (h *Handler) receive(r *http.Request, now time.Time) answer {
 		return answerTooLarge(h.MaxBody)
 	}
 
-	st, err := h.awaitStation(r.Context())
+	// from here on the request keeps its inbox open: it may outlive the handler
+	st, err := h.hold(r.Context())
 	if err != nil {
 		h.logger.Error("callback not read", zap.Stringer("source_ip", source), zap.Error(err))
 		return answerUnavailable
@@ -90,14 +91,6 @@ func (h *Handler) receive(r *http.Request, now time.Time) answer {
 		st = successor
 	}
 	return h.take(ctx, st, r, callback{body: body.Bytes(), source: source, receivedAt: now})
-}
-
-// awaitStation returns the handler's station. From here on the request keeps
-// its inbox open, because it may outlive the handler.
-func (h *Handler) awaitStation(ctx context.Context) (*station, error) {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	return h.hold(ctx)
 }
 
 func (h *Handler) drop(st *station) {

@@ -40,7 +40,7 @@ func fromAddress(r *http.Request, clientIP string) *http.Request {
 
 func TestEarlyDataIsAnsweredTooEarly(t *testing.T) {
 	h, _ := receiver(t)
-	r := fromAddress(httptest.NewRequest(http.MethodPost, "/", strings.NewReader("{}")), "192.0.2.1")
+	r := fromAddress(httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader("{}")), "192.0.2.1")
 	r.TLS = &tls.ConnectionState{HandshakeComplete: false}
 	assert.Equal(t, http.StatusTooEarly, h.receive(r, time.Now()).status)
 
@@ -62,7 +62,7 @@ func (unreadable) Close() error { return nil }
 func TestStrangersBodyIsNotRead(t *testing.T) {
 	h, logs := receiver(t)
 	for range 5000 {
-		r := fromAddress(httptest.NewRequest(http.MethodPost, "/", unreadable{t}), "198.51.100.9")
+		r := fromAddress(httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", unreadable{t}), "198.51.100.9")
 		r.RemoteAddr = "203.0.113.5:4711"
 		require.Equal(t, http.StatusForbidden, h.receive(r, time.Now()).status)
 	}
@@ -77,7 +77,7 @@ func TestStrangersBodyIsNotRead(t *testing.T) {
 func TestHandlerThatIsGoneAnswersUnavailable(t *testing.T) {
 	h, _ := receiver(t)
 	h.link.close()
-	r := fromAddress(httptest.NewRequest(http.MethodPost, "/", strings.NewReader("{}")), "192.0.2.1")
+	r := fromAddress(httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader("{}")), "192.0.2.1")
 	got := h.receive(r, time.Now())
 	assert.Equal(t, http.StatusServiceUnavailable, got.status)
 	assert.Equal(t, "Retry-After", got.header)
@@ -89,7 +89,7 @@ func TestBodiesInMemoryAreBounded(t *testing.T) {
 	require.True(t, h.budget.TryAcquire(h.MaxBody), "all of it is taken")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // a caller who does not wait
-	r := fromAddress(httptest.NewRequest(http.MethodPost, "/", unreadable{t}), "192.0.2.1")
+	r := fromAddress(httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", unreadable{t}), "192.0.2.1")
 	r.ContentLength = -1
 	got := h.receive(r.WithContext(context.WithValue(ctx, caddyhttp.VarsCtxKey, r.Context().Value(caddyhttp.VarsCtxKey))), time.Now())
 	assert.Equal(t, outcomeUnavailable, got.outcome)
@@ -100,7 +100,7 @@ func TestLenientTrustedProxyIsWarnedAboutOnce(t *testing.T) {
 		h, logs := receiver(t)
 		h.proxies.lenient = lenient
 		for _, trusted := range []bool{false, true, true} {
-			r := fromAddress(httptest.NewRequest(http.MethodGet, "/", nil), "192.0.2.1")
+			r := fromAddress(httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil), "192.0.2.1")
 			caddyhttp.SetVar(r.Context(), caddyhttp.TrustedProxyVarKey, trusted)
 			require.Equal(t, http.StatusMethodNotAllowed, h.receive(r, time.Now()).status)
 		}

@@ -20,9 +20,7 @@ import (
 // the leases that the old config had.
 var stations = stationPool{open: make(map[string]*station)}
 
-// attached holds the attachments of each handler name, the newest last. A
-// request that an old config still serves stores its callback in the newest
-// one's station, where it will be delivered.
+// attached holds the attachments of each handler name.
 var attached = registry{byName: make(map[string][]*attachment)}
 
 const openTimeout = time.Minute
@@ -121,6 +119,7 @@ func (att *attachment) detach() {
 	defer cancel()
 	if err := dispatcher.Stop(ctx); err != nil {
 		st.logger.Error("stopping deliveries; what could not be settled will be delivered again", zap.Error(err))
+		stations.forget(st) // its leases last until it is closed: it cannot be used again
 	}
 }
 
@@ -227,40 +226,51 @@ func (l *stationLink) set(st *station) {
 	close(l.ready)
 }
 
-// hold returns the station of this handler, held for the caller, who must drop
-// it. If that is gone, or never was because the config failed to load, it is
-// the newest station of the handler's name.
+// hold returns the station that a callback for this handler is to be stored in,
+// held for the caller, who must drop it.
 func (h *Handler) hold(ctx context.Context) (*station, error) {
+	if st := attached.current(h.Name); st != nil && st.hold() {
+		return st, nil
+	}
 	st := h.link.station.Load()
 	if st == nil {
-		select {
-		case <-h.link.ready:
-			st = h.link.station.Load()
-		case <-h.link.gone:
-		case <-ctx.Done():
-			return nil, fmt.Errorf("waiting for the gateway to start: %w", ctx.Err())
+		var err error
+		if st, err = h.link.await(ctx); err != nil {
+			return nil, err
 		}
 	}
 	if st != nil && st.hold() {
 		return st, nil
 	}
-	if newest := attached.newest(h.Name); newest != nil && newest.hold() {
-		return newest, nil
-	}
 	return nil, errNotRunning
+}
+
+// await waits for the handler's station. It returns nil if there will be none,
+// because the config failed to load.
+func (l *stationLink) await(ctx context.Context) (*station, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	select {
+	case <-l.ready:
+		return l.station.Load(), nil
+	case <-l.gone:
+		return nil, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("waiting for the gateway to start: %w", ctx.Err())
+	}
 }
 
 // successor returns the station that has followed on st while a request was
 // under way, held for the caller; nil if none has. A callback is to be stored
 // where it will be delivered.
 func (h *Handler) successor(st *station) *station {
-	if newest := attached.newest(h.Name); newest != nil && newest != st && newest.hold() {
-		return newest
+	if current := attached.current(h.Name); current != nil && current != st && current.hold() {
+		return current
 	}
 	return nil
 }
 
-// registry keeps attachments by their handlers' names.
+// registry keeps attachments by their handlers' names, the oldest first.
 type registry struct {
 	mu     sync.RWMutex
 	byName map[string][]*attachment
@@ -285,13 +295,15 @@ func (r *registry) remove(att *attachment) {
 	r.byName[name] = left
 }
 
-// newest returns the station of the newest attachment of that name, nil if
-// there is none.
-func (r *registry) newest(name string) *station {
+// current returns the station that callbacks for that name are stored in, nil
+// if there is none. It is the oldest attachment's: until that makes way, the
+// config of a newer one may still fail to load, and then nobody would deliver
+// from another file what it has taken.
+func (r *registry) current(name string) *station {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	if atts := r.byName[name]; len(atts) > 0 {
-		return atts[len(atts)-1].station
+		return atts[0].station
 	}
 	return nil
 }

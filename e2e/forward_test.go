@@ -13,8 +13,6 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/h2c"
 )
 
 // delivered waits until the gateway has delivered n events.
@@ -134,13 +132,8 @@ func startUnix(t *testing.T, u *upstream) string {
 
 func startH2C(t *testing.T, u *upstream) string {
 	t.Helper()
-	u.Config.Handler = h2c.NewHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ProtoMajor != 2 {
-			http.Error(w, "expected HTTP/2", http.StatusHTTPVersionNotSupported)
-			return
-		}
-		u.serve(w, r)
-	}), new(http2.Server))
+	u.Config.Protocols = new(http.Protocols)
+	u.Config.Protocols.SetUnencryptedHTTP2(true) // and no HTTP/1
 	u.Start()
 	t.Cleanup(u.Close)
 	return "h2c://" + u.Listener.Addr().String()

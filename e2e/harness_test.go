@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -124,9 +126,19 @@ func newRequest(t *testing.T, url string, body io.Reader, headers ...string) *ht
 	return r
 }
 
+// client makes a connection for each request: one that it kept might be closed
+// by a reload at that moment, which is not what most tests are about.
+var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+
 func do(t *testing.T, r *http.Request) reply {
 	t.Helper()
-	response, err := http.DefaultClient.Do(r)
+	response, err := client.Do(r)
+	// For a moment after a reload stock Caddy closes new connections too.
+	for tries := 0; tries < 10 && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) && r.GetBody != nil; tries++ {
+		r.Body, err = r.GetBody()
+		require.NoError(t, err)
+		response, err = client.Do(r)
+	}
 	require.NoError(t, err)
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
@@ -158,7 +170,7 @@ func (g *gateway) get(path string) string {
 	g.t.Helper()
 	r, err := http.NewRequestWithContext(g.t.Context(), http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d%s", g.Admin, path), nil)
 	require.NoError(g.t, err)
-	response, err := http.DefaultClient.Do(r)
+	response, err := client.Do(r)
 	require.NoError(g.t, err)
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
@@ -207,6 +219,10 @@ type event struct {
 	TaskID string `json:"taskId"`
 	Type   string `json:"type"`
 	Status string `json:"status"`
+
+	// BusinessID is the number of a notice among those of its task, where a
+	// test wrote it there.
+	BusinessID string `json:"businessId"`
 }
 
 // upstream is the user's service: a real server that records what it gets and

@@ -2,9 +2,9 @@
 package main
 
 import (
-	caddycmd "github.com/caddyserver/caddy/v2/cmd"
-
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 
 	_ "github.com/fotor-webhook/caddy-fotor-webhook"
 )

@@ -1,0 +1,96 @@
+package e2e
+
+import (
+	"database/sql"
+	"flag"
+	"hash/fnv"
+	"math/rand/v2"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	_ "modernc.org/sqlite" // the driver to look at the file with
+)
+
+var (
+	crashRounds = flag.Int("crash.rounds", 20, "how often TestCrash kills Caddy")
+	crashSeed   = flag.Uint64("crash.seed", 0, "where the moments of TestCrash come from; 0 draws it")
+)
+
+// Whenever Caddy is killed, and however often, each callback that was answered
+// 200 reaches the upstream, in the order of its task.
+func TestCrash(t *testing.T) {
+	seed := *crashSeed
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	t.Logf("-crash.seed=%d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+
+	up := newUpstream(t, func(w http.ResponseWriter, d delivery) {
+		if takes(d) {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		w.WriteHeader(http.StatusInternalServerError)
+	})
+	g := newGateway(t)
+	config := g.Caddyfile("forward "+up.URL+quick, "", quiet)
+	c := call(t, g.URL(), 8)
+	for round := range *crashRounds {
+		p := g.Launch(config)
+		if round%4 != 0 { // most rounds end at work, the others anywhere in the start
+			c.AwaitAnswers(t, 1)
+		}
+		time.Sleep(time.Duration(random.Int64N(int64(600 * time.Millisecond)))) // the moment
+		require.True(t, p.Running(), "Caddy ended by itself: %s", p.Output)
+		p.Kill()
+	}
+
+	p := g.Run(config)
+	c.AwaitAnswers(t, 1)
+	c.Stop()
+	await(t, func() bool { return g.Events("pending") == 0 }, "the backlog to go out")
+	p.Terminate()
+	require.Zero(t, p.ExitCode(), "%s", p.Output)
+
+	deliveries := up.Deliveries()
+	repeats := c.Check(t, deliveries, takes)
+	t.Logf("%d crashes: %d events answered 200, %d requests without an answer, %d attempts at the upstream, %d repeats of events that it had taken",
+		*crashRounds, len(c.told), c.Broken(), len(deliveries), repeats)
+	checkFile(t, g.DB)
+}
+
+// takes says what an upstream with a fault in every tenth event takes: not the
+// first attempt of those.
+func takes(d delivery) bool {
+	sum := fnv.New32a()
+	_, _ = sum.Write([]byte(d.Event.ID))
+	return sum.Sum32()%10 != 0 || d.Header.Get("Fotor-Webhook-Attempt") != "1"
+}
+
+// age makes a closed inbox file believe that its events ended two hours ago.
+func age(t *testing.T, path string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", path)
+	require.NoError(t, err)
+	defer db.Close()
+	done, err := db.ExecContext(t.Context(), "UPDATE delivery SET settled_at = settled_at - 7200000000 WHERE settled_at > 0")
+	require.NoError(t, err)
+	n, err := done.RowsAffected()
+	require.NoError(t, err)
+	require.Positive(t, n)
+}
+
+// checkFile checks that a closed inbox file is sound.
+func checkFile(t *testing.T, path string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", path)
+	require.NoError(t, err)
+	defer db.Close()
+	var verdict string
+	require.NoError(t, db.QueryRowContext(t.Context(), "PRAGMA integrity_check").Scan(&verdict))
+	assert.Equal(t, "ok", verdict)
+}

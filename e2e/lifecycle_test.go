@@ -1,0 +1,165 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+// A config that is loaded and unloaded leaves nothing behind.
+func TestUnloadLeavesNoGoroutines(t *testing.T) {
+	forwards(t, func(t *testing.T, forward func(string) string) {
+		up := newUpstream(t, nil)
+		g := newGateway(t)
+		cycle := func(name string) {
+			require.NoError(t, g.Load(strings.Replace(g.Caddyfile(forward(up.URL)+quick, "", quiet), fmt.Sprintf("admin 127.0.0.1:%d", g.Admin), "admin off", 1)))
+			seen := len(up.Deliveries())
+			for i := range 10 {
+				g.Accept(avatar(fmt.Sprint(name, i)))
+			}
+			up.Await(t, seen+10)
+			g.Stop()
+			up.CloseClientConnections()
+		}
+		// Caddy itself keeps some for as long as the process lives
+		cycle("warm-up-")
+		known := goleak.IgnoreCurrent()
+		for i := range 3 {
+			cycle(fmt.Sprintf("cycle-%d-", i))
+		}
+		var leaked error
+		for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+			if leaked = goleak.Find(known); leaked == nil {
+				break
+			}
+		}
+		require.NoError(t, leaked)
+		assert.NoFileExists(t, g.DB+"-wal", "the file was closed in good order")
+		checkFile(t, g.DB)
+	})
+}
+
+const grace = "grace_period 2s\n" + quiet
+
+// On SIGTERM an attempt under way may end within the grace period, and counts.
+func TestStopWaitsForAttempts(t *testing.T) {
+	release := make(chan struct{})
+	up := newUpstream(t, func(http.ResponseWriter, delivery) { <-release })
+	defer func() { // also if the test fails before
+		select {
+		case <-release:
+		default:
+			close(release)
+		}
+	}()
+	g := newGateway(t)
+	config := g.Caddyfile("forward "+up.URL+"\ntimeout 10m", "", "grace_period 10m")
+	p := g.Run(config)
+	id := g.Accept(notice("task", 1))
+	up.Await(t, 1)
+	p.Terminate()
+	await(t, func() bool { return p.Output.Contains("exiting") }, "Caddy to begin to end")
+	require.True(t, p.Running(), "it waits for the attempt")
+	close(release)
+	assert.Zero(t, p.ExitCode(), "%s", p.Output)
+
+	p = g.Run(config)
+	answer := g.Post(notice("task", 1))
+	assert.True(t, answer.Duplicate)
+	assert.Equal(t, id, answer.ID)
+	g.Accept(notice("next", 1))
+	g.delivered(2)
+	assert.Len(t, up.Deliveries(), 2, "what was delivered is not delivered again")
+	p.Terminate()
+	assert.Zero(t, p.ExitCode(), "%s", p.Output)
+}
+
+// An attempt that the grace period is too short for is broken off; the event
+// comes back after the restart, and the attempt does not count.
+func TestStopBreaksSilentAttemptsOff(t *testing.T) {
+	forwards(t, func(t *testing.T, forward func(string) string) {
+		release := make(chan struct{})
+		up := newUpstream(t, func(http.ResponseWriter, delivery) { <-release })
+		defer close(release)
+		g := newGateway(t)
+		config := g.Caddyfile(forward(up.URL)+"\ntimeout 10m", "", grace)
+		p := g.Run(config)
+		ids := map[string]int{g.Accept(notice("a", 1)): 1, g.Accept(notice("b", 1)): 1}
+		up.Await(t, 2)
+		p.Terminate()
+		assert.Zero(t, p.ExitCode(), "%s", p.Output) // in much less than ten minutes
+
+		up.Answer(nil)
+		p = g.Run(config)
+		g.delivered(2)
+		again := make(map[string]int)
+		for _, d := range up.Deliveries()[2:] {
+			again[d.Event.ID]++
+			assert.Equal(t, "1", d.Header.Get("Fotor-Webhook-Attempt"))
+		}
+		assert.Equal(t, ids, again)
+		p.Terminate()
+		assert.Zero(t, p.ExitCode(), "%s", p.Output)
+	})
+}
+
+// A callback that is under way when Caddy is told to end is still taken.
+func TestStopFinishesCallbacksUnderWay(t *testing.T) {
+	up := newUpstream(t, nil)
+	g := newGateway(t)
+	config := g.Caddyfile("forward "+up.URL, "", "grace_period 10m\n"+quiet)
+	p := g.Run(config)
+	slow := g.begin(notice("slow", 1))
+	p.Terminate()
+	await(t, func() bool { return !listens(t, g.Port) }, "Caddy to listen no more")
+	assert.Equal(t, http.StatusOK, slow.finish(t))
+	assert.Zero(t, p.ExitCode(), "%s", p.Output)
+
+	p = g.Run(config)
+	g.delivered(1)
+	assert.Equal(t, "slow", up.Deliveries()[0].Event.TaskID)
+	p.Terminate()
+	assert.Zero(t, p.ExitCode(), "%s", p.Output)
+	checkFile(t, g.DB)
+}
+
+// The same when a reload takes the handler away, and when another brings it
+// back before the callback is through.
+func TestRemovalFinishesCallbacksUnderWay(t *testing.T) {
+	up := newUpstream(t, nil)
+	g := newGateway(t)
+	with := g.Caddyfile("forward "+up.URL, "", quiet)
+	without := fmt.Sprintf("{\nadmin 127.0.0.1:%d\nauto_https off\npersist_config off\n}\nhttp://127.0.0.1:%d {\nrespond 404\n}\n", g.Admin, g.Port)
+	t.Cleanup(g.Stop)
+	require.NoError(t, g.Load(with))
+	slow := g.begin(notice("slow", 1))
+	require.NoError(t, g.Load(without))
+	assert.Equal(t, http.StatusOK, slow.finish(t), "the inbox stays open for it")
+	await(t, func() bool { return !exists(g.DB + "-wal") }, "the file to be closed")
+	assert.Empty(t, up.Deliveries())
+
+	require.NoError(t, g.Load(with))
+	g.delivered(1)
+	slower := g.begin(notice("slower", 1))
+	require.NoError(t, g.Load(without))
+	require.NoError(t, g.Load(with), "the file is still open, and is used as it is")
+	g.Accept(notice("meanwhile", 1))
+	g.delivered(2)
+	assert.Equal(t, http.StatusOK, slower.finish(t))
+	g.delivered(3)
+	assert.Len(t, up.Deliveries(), 3)
+	g.Stop()
+	assert.False(t, exists(g.DB+"-wal"), "the file is closed")
+}
+
+func exists(path string) bool {
+	found, err := filepath.Glob(path)
+	return err == nil && len(found) > 0
+}
