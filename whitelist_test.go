@@ -21,7 +21,7 @@ func judged(t *testing.T, allow []string, clientIP string) (netip.Addr, error) {
 	defer cancel()
 	h := &Handler{Allow: allow}
 	require.NoError(t, h.provisionWhitelist(ctx))
-	r := httptest.NewRequest(http.MethodPost, "/", nil)
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil)
 	vars := map[string]any{caddyhttp.ClientIPVarKey: clientIP}
 	r = r.WithContext(context.WithValue(r.Context(), caddyhttp.VarsCtxKey, vars))
 	return h.whitelist.judge(r)
@@ -84,7 +84,7 @@ func TestWhitelistRefusesWhatIsNoRange(t *testing.T) {
 }
 
 func TestZeroWhitelistLetsNobodyIn(t *testing.T) {
-	r := httptest.NewRequest(http.MethodPost, "/", nil)
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil)
 	_, err := new(whitelist).judge(r)
 	require.ErrorIs(t, err, errNoAddress, "a request that Caddy has not prepared")
 	_, err = judged(t, nil, "127.0.0.1")

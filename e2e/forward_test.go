@@ -161,6 +161,17 @@ func startFastCGI(t *testing.T, u *upstream) string {
 	return u.Listener.Addr().String()
 }
 
+func TestForwardBlockRunsPHP(t *testing.T) {
+	root := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(root, "index.php"), []byte("<?php // the stand-in does not read it"), 0o600))
+	up := newStoppedUpstream(nil)
+	g := newGateway(t)
+	g.Start(fmt.Sprintf("forward {\nroot %s\nphp_fastcgi %s\n}", root, startFastCGI(t, up))+quick, "", "")
+	id := g.Accept(notice("task", 1))
+	g.delivered(1)
+	assert.Equal(t, id, up.Deliveries()[0].Event.ID)
+}
+
 func TestH2CURL(t *testing.T) {
 	up := newStoppedUpstream(nil)
 	url := startH2C(t, up)

@@ -15,6 +15,12 @@ func init() {
 		return panicHandler{}, nil
 	})
 	httpcaddyfile.RegisterDirectiveOrder("fotor_e2e_panic", httpcaddyfile.Before, "respond")
+
+	caddy.RegisterModule(countHandler{})
+	httpcaddyfile.RegisterHandlerDirective("fotor_e2e_count", func(httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+		return countHandler{}, nil
+	})
+	httpcaddyfile.RegisterDirectiveOrder("fotor_e2e_count", httpcaddyfile.Before, "header")
 }
 
 // panics is how often the handler is still to panic.
@@ -37,5 +43,25 @@ func (panicHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddy
 		panics.Add(-1)
 		panic("a fault in somebody else's handler")
 	}
+	return next.ServeHTTP(w, r)
+}
+
+// entered counts the requests that came to a countHandler.
+var entered atomic.Int64
+
+// countHandler counts the requests that the server hands to its handlers.
+type countHandler struct{}
+
+// CaddyModule implements caddy.Module.
+func (countHandler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.fotor_e2e_count",
+		New: func() caddy.Module { return new(countHandler) },
+	}
+}
+
+// ServeHTTP implements caddyhttp.MiddlewareHandler.
+func (countHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	entered.Add(1)
 	return next.ServeHTTP(w, r)
 }
