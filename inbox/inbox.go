@@ -283,19 +283,23 @@ type Inbox interface {
 	// are settled all the same.
 	Settle(ctx context.Context, outcomes ...Outcome) error
 
-	// Get returns the event and all of its recorded attempts, oldest first,
-	// or ErrNotFound.
+	// Get returns the event and its recorded attempts, oldest first: all of
+	// them, or at least the last hundred. It returns ErrNotFound also for what
+	// is no id at all.
 	Get(ctx context.Context, id string) (*Record, []Attempt, error)
 
-	// List returns the events that fit the filter, newest first, and the
+	// List returns the events that fit the filter, those put last first, and the
 	// cursor of the next page, "" at the end. A page may hold fewer rows than
 	// its limit, or none, though more follow. A cursor that List did not give
 	// is an error.
 	List(ctx context.Context, f Filter, p Page) (records []*Record, next string, err error)
 
 	// Replay makes a delivered, superseded or dead event pending and due at
-	// once, its attempts counted from 1 again. It returns ErrNotFound, or
-	// ErrState for an event that is pending.
+	// once, its attempts counted from 1 again and their records removed. It
+	// takes its place in its task: it waits for an event that is leased, and
+	// later ones wait for it; an in-progress one whose task's final event was
+	// accepted is superseded again. It returns ErrNotFound, or ErrState for an
+	// event that is pending.
 	Replay(ctx context.Context, id string) error
 
 	// Purge removes an event for good, pending or not. It returns ErrNotFound,

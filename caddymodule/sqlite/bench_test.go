@@ -1,14 +1,12 @@
+//go:build !windows
+
 package sqlite
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 	"path/filepath"
-	"strings"
-	"sync"
-	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -17,19 +15,6 @@ import (
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
-
-var benchBody = []byte(`{"pad":"` + strings.Repeat("x", 1100) + `"}`)
-
-// newEvent makes an event of a task of its own.
-func newEvent() *inbox.Event {
-	var task [16]byte
-	_, _ = rand.Read(task[:])
-	id := hex.EncodeToString(task[:])
-	return &inbox.Event{
-		ID: inbox.NewID(id, task[:]), TaskID: id, Type: "avatar", Status: inbox.Completed,
-		ReceivedAt: time.Now().UTC().Truncate(time.Microsecond), Body: benchBody,
-	}
-}
 
 // openBench opens a file, new if path is empty.
 func openBench(b testing.TB, path string) *store {
@@ -43,24 +28,6 @@ func openBench(b testing.TB, path string) *store {
 	})
 	require.NoError(b, err)
 	return s
-}
-
-// load puts n events from many goroutines.
-func load(b testing.TB, s inbox.Inbox, n, goroutines int) {
-	b.Helper()
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range goroutines {
-		wg.Go(func() {
-			for next.Add(1) <= int64(n) {
-				if _, err := s.Put(context.Background(), newEvent()); err != nil {
-					b.Error(err)
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
 }
 
 func BenchmarkPut(b *testing.B) {
@@ -109,4 +76,13 @@ func BenchmarkPutLeaseSettle(b *testing.B) {
 	b.ReportMetric(float64((cpuTime()-began).Nanoseconds())/float64(b.N), "cpu-ns/op")
 	b.StopTimer()
 	require.NoError(b, s.Close())
+}
+
+// cpuTime is what the process has used so far.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

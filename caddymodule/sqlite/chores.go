@@ -16,7 +16,7 @@ const (
 
 	// chorePause is how long chores that take time rest, as a multiple of what
 	// they took.
-	chorePause = 4
+	chorePause = 4.0
 
 	// choreRetry and choreRetryMax bound the time from a failure to the next
 	// attempt.
@@ -36,7 +36,7 @@ const (
 var errIndexFull = errors.New("too many events wait for it")
 
 // chores are what the writer does between the ops: each step is a transaction
-// of its own, short enough not to be felt, so that a chore that fails fails
+// of its own, short enough not to be felt, so that a failing chore harms
 // nothing else.
 type chores struct {
 	added      int // events since the index was last written
@@ -102,12 +102,12 @@ func (c *chores) run(w *writer, idle bool) {
 }
 
 // done notes how a step went that began at a time, and rests.
-func (c *chores) done(w *writer, began time.Time, err error, pause time.Duration) {
+func (c *chores) done(w *writer, began time.Time, err error, pause float64) {
 	now := w.now()
 	if err == nil {
 		c.err, c.backoff = nil, 0
 		if pause > 0 {
-			c.restUntil = now.Add(pause * now.Sub(began))
+			c.restUntil = now.Add(time.Duration(pause * float64(now.Sub(began))))
 		}
 		return
 	}

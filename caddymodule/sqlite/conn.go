@@ -166,8 +166,7 @@ func blob(v driver.Value) []byte {
 
 // code returns SQLite's extended result code of an error, 0 if it has none.
 func code(err error) int {
-	var e *sqlite.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
 		return e.Code()
 	}
 	return 0

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -99,7 +100,7 @@ func TestImageHoldsWhatWasAcknowledged(t *testing.T) {
 		require.Eventually(t, func() bool {
 			mu.Lock()
 			defer mu.Unlock()
-			ids = acknowledged[:len(acknowledged):len(acknowledged)]
+			ids = slices.Clip(acknowledged)
 			return len(ids) > 50*(n+1)
 		}, 30*time.Second, time.Millisecond)
 		crashed := with(t, image(t, path), limits)

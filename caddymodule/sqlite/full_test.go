@@ -132,8 +132,8 @@ func TestFullDisk(t *testing.T) {
 // again once that is restored.
 func TestReserve(t *testing.T) {
 	ctx := context.Background()
-	now := time.Now()
-	s := openTest(t, func(o *options) { o.now = func() time.Time { return now } })
+	c := newClock()
+	s := openTest(t, func(o *options) { o.now = c.now })
 	require.FileExists(t, s.path+".reserve")
 	e := newEvent()
 	_, err := s.Put(ctx, e)
@@ -159,11 +159,11 @@ func TestReserve(t *testing.T) {
 	require.True(t, duplicate)
 	deliver(t, s, 1)
 	require.NoError(t, os.Mkdir(s.path+".reserve", 0o700)) // it cannot be restored
-	now = now.Add(time.Minute)
+	c.advance(time.Minute)
 	_, err = s.Put(ctx, newEvent())
 	require.ErrorIs(t, err, inbox.ErrFull)
 	require.NoError(t, os.Remove(s.path+".reserve"))
-	now = now.Add(time.Minute)
+	c.advance(time.Minute)
 	_, err = s.Put(ctx, newEvent())
 	require.NoError(t, err)
 	require.FileExists(t, s.path+".reserve")
@@ -199,7 +199,7 @@ func TestLogStaysShort(t *testing.T) {
 	info, err := os.Stat(s.path + "-wal")
 	require.NoError(t, err)
 	// A batch and a chore of the small limits write far fewer than 100 pages.
-	require.Less(t, info.Size(), int64((logOverrun*smallLimits.logFrames+100)*pageSize), fmt.Sprint(info.Size()/pageSize, " pages"))
+	require.Less(t, info.Size(), (logOverrun*smallLimits.logFrames+100)*pageSize, fmt.Sprint(info.Size()/pageSize, " pages"))
 	require.NoError(t, s.Close())
 	require.NoFileExists(t, s.path+"-wal")
 }

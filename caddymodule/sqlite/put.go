@@ -79,7 +79,7 @@ func (p *put) apply(t *tx) error {
 			return nil
 		}
 	}
-	if p.err = t.roomForEvent(len(p.event.Body)); p.err != nil {
+	if !t.indexHasRoom(&p.request) || !t.room(&p.request, len(p.event.Body)+eventOverhead) {
 		return nil
 	}
 	seq := t.meta.nextSeq
@@ -100,13 +100,14 @@ func (p *put) apply(t *tx) error {
 
 func (p *put) grows() bool { return true }
 
-// roomForEvent reports whether an event fits in the file, and in the index
-// that gathers in memory until it can be written.
-func (t *tx) roomForEvent(body int) error {
+// indexHasRoom reports whether one more entry may gather in memory until the
+// index can be written, and refuses the request if not.
+func (t *tx) indexHasRoom(r *request) bool {
 	if _, gathered := t.w.index.pending(); gathered > maxGathered*t.w.limits.indexEntries {
-		return fmt.Errorf("the index of tasks cannot be written: %w", errors.Join(t.w.chores.err, errIndexFull))
+		r.err = fmt.Errorf("the index of tasks cannot be written: %w", errors.Join(t.w.chores.err, errIndexFull))
+		return false
 	}
-	return t.room(body + eventOverhead)
+	return true
 }
 
 // nonNil makes an empty slice of nil, which would be NULL.

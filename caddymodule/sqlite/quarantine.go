@@ -42,7 +42,7 @@ func (r *quarantine) apply(t *tx) error {
 		return nil
 	}
 	q := r.suspect
-	if r.err = t.room(len(q.Body) + len(q.Problems) + suspectOverhead); r.err != nil {
+	if !t.room(&r.request, len(q.Body)+len(q.Problems)+suspectOverhead) {
 		return nil
 	}
 	id := t.meta.nextSuspect

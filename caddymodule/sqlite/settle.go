@@ -86,6 +86,7 @@ func (t *tx) settle(h *holding, o *inbox.Outcome) error {
 		to = delivered
 	case inbox.GiveUp:
 		to = dead
+	default: // Retry and Release
 	}
 	if !o.Due.IsZero() {
 		due = max(1, o.Due.UnixMicro())

@@ -38,7 +38,7 @@ var defaultLimits = limits{
 	retireStep:   256,
 	sweepStep:    512,
 	sweepMin:     64 << 10,
-	logFrames:    4096,
+	logFrames:    2048,
 	scan:         10_000,
 	keptAttempts: 100,
 	reserve:      4 << 20,
@@ -170,14 +170,13 @@ func (s *store) Close() error {
 		close(s.closing)
 		<-s.stopped
 		s.checkpoint.stop()
-		errs := []error{s.leaser.close()}
+		err := s.leaser.close()
 		for range cap(s.readers) {
 			c := <-s.readers
-			errs = append(errs, c.close())
+			err = errors.Join(err, c.close())
 		}
-		_, err := s.writer.conn.number(`PRAGMA wal_checkpoint(TRUNCATE)`)
-		errs = append(errs, err, s.writer.conn.close(), s.lock.release())
-		s.closeErr = errors.Join(errs...)
+		_, cerr := s.writer.conn.number(`PRAGMA wal_checkpoint(TRUNCATE)`)
+		s.closeErr = errors.Join(err, cerr, s.writer.conn.close(), s.lock.release())
 	})
 	return s.closeErr
 }

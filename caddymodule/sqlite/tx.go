@@ -227,15 +227,17 @@ func (t *tx) readAhead(keys []int64) error {
 	return nil
 }
 
-// room reports whether n more bytes fit, as an inbox.ErrFull if not.
-func (t *tx) room(n int) error {
-	if t.w.reserve.spent {
-		return fmt.Errorf("%w: no room left on the disk of %s", inbox.ErrFull, t.w.path)
-	}
+// room reports whether n more bytes fit, and refuses the request if not.
+func (t *tx) room(r *request, n int) bool {
 	limit := t.w.maxSize.Load()
-	if size := t.w.size.used() + t.grown + int64(n); size > limit {
-		return fmt.Errorf("%w: %s has reached its limit of %d bytes", inbox.ErrFull, t.w.path, limit)
+	switch {
+	case t.w.reserve.spent:
+		r.err = fmt.Errorf("%w: no room left on the disk of %s", inbox.ErrFull, t.w.path)
+		return false
+	case t.w.size.used()+t.grown+int64(n) > limit:
+		r.err = fmt.Errorf("%w: %s has reached its limit of %d bytes", inbox.ErrFull, t.w.path, limit)
+		return false
 	}
 	t.grown += int64(n)
-	return nil
+	return true
 }
