@@ -82,7 +82,8 @@ type Handler struct {
 	InboxRaw json.RawMessage `json:"inbox,omitempty" caddy:"namespace=http.fotor_webhook.inbox inline_key=module"`
 
 	// How long delivered and superseded events stay, for dedupe and inspection,
-	// counted from their end; at least 1 minute. Default: 7 days
+	// counted from their end; at least 1 minute. The oldest go before their time
+	// if the inbox is nearly full. Default: 7 days
 	Keep caddy.Duration `json:"keep,omitempty"`
 
 	// How many callbacks that failed validation are kept, at most 1,000,000; the

@@ -336,7 +336,9 @@ type Inbox interface {
 // Policy is what an inbox is told about how long to keep things.
 type Policy struct {
 	// Keep is how long delivered and superseded events stay, counted from
-	// their end, for dedupe and inspection. Pending and dead ones stay.
+	// their end, for dedupe and inspection. Pending and dead ones stay. An
+	// inbox that is nearly full may remove the oldest of them before, rather
+	// than refuse new events.
 	Keep time.Duration
 
 	// Quarantine is the largest number of callbacks in quarantine; 0 keeps none.

@@ -79,6 +79,48 @@ func TestMaxSize(t *testing.T) {
 	require.LessOrEqual(t, after.Size(), info.Size()*3/2)
 }
 
+// What was delivered makes room before its time, the oldest first, rather than
+// that a new event is refused; what is pending or dead stays.
+func TestDeliveredEventsMakeRoom(t *testing.T) {
+	ctx := context.Background()
+	s := openTest(t, func(o *options) { o.maxSize = 2 << 20 })
+	dead, waiting := newEvent(), newEvent()
+	for _, e := range []*inbox.Event{dead, waiting} {
+		_, err := s.Put(ctx, e)
+		require.NoError(t, err)
+	}
+	leases, err := s.Lease(ctx, 2)
+	require.NoError(t, err)
+	require.NoError(t, s.Settle(ctx,
+		inbox.Outcome{Lease: leases[0], Verdict: inbox.GiveUp},
+		inbox.Outcome{Lease: leases[1], Verdict: inbox.Release, Due: time.Now().Add(time.Hour)}))
+
+	first := newEvent()
+	_, err = s.Put(ctx, first)
+	require.NoError(t, err)
+	deliver(t, s, 1)
+	var last *inbox.Event
+	for range 5000 { // several times what the file holds
+		last = newEvent()
+		require.Eventually(t, func() bool {
+			_, err := s.Put(ctx, last)
+			return err == nil
+		}, 30*time.Second, time.Millisecond)
+		deliver(t, s, 1)
+	}
+	_, _, err = s.Get(ctx, first.ID)
+	require.ErrorIs(t, err, inbox.ErrNotFound, "the oldest went first")
+	_, _, err = s.Get(ctx, last.ID)
+	require.NoError(t, err, "the newest is kept")
+	for _, e := range []*inbox.Event{dead, waiting} {
+		_, _, err = s.Get(ctx, e.ID)
+		require.NoError(t, err)
+	}
+	info, err := os.Stat(s.path)
+	require.NoError(t, err)
+	require.LessOrEqual(t, info.Size(), int64(2<<20))
+}
+
 func TestMaxSizeCanBeRaised(t *testing.T) {
 	s := openTest(t, func(o *options) { o.maxSize = 1 << 20 })
 	fill(t, s)

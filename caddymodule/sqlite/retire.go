@@ -14,10 +14,15 @@ const (
 	// multiple of what a pass took.
 	retirePause     = 100 * time.Millisecond
 	retirePauseWork = 20
+
+	// retireRoom is the part of the limit that is kept free by removing
+	// delivered events before their time.
+	retireRoom = 8
 )
 
 // retirement removes delivered and superseded events that are older than
-// Policy.Keep. It goes through the rows in order of arrival, a step at a time,
+// Policy.Keep, or the oldest ones of any age while the inbox is nearly full: to
+// take a repeat for a new event costs less than to refuse one. It goes through the rows in order of arrival, a step at a time,
 // past those that stay.
 type retirement struct {
 	nextPass time.Time
@@ -34,7 +39,16 @@ func (r *retirement) due(w *writer) (time.Time, bool) {
 	if w.meta.rows[delivered]+w.meta.rows[superseded] == 0 {
 		return time.Time{}, false
 	}
+	if w.nearlyFull() {
+		return time.Time{}, true
+	}
 	return r.nextPass, true
+}
+
+// nearlyFull reports whether events that have come to their end must make room.
+func (w *writer) nearlyFull() bool {
+	limit := w.maxSize.Load()
+	return w.size.used() > limit-limit/retireRoom
 }
 
 // soon makes the next pass begin at once, because the policy has changed.
@@ -51,6 +65,9 @@ func (r *retirement) step(w *writer) error {
 	}
 	keep := w.policy.Load().Keep
 	limit := began.Add(-keep).UnixMicro()
+	if w.nearlyFull() {
+		limit = began.UnixMicro()
+	}
 	seen := int64(0)
 	err := w.transact(func(t *tx) error {
 		var expired []taskEvent
