@@ -280,7 +280,8 @@ type Inbox interface {
 	// Settle ends leases and returns once that is on stable storage. On an
 	// error none of them is settled and it may be called again. The exception
 	// is ErrState: it names the outcomes whose leases are not held; the others
-	// are settled all the same.
+	// are settled all the same. When ctx ends first, Settle returns its error
+	// and they may or may not have been settled.
 	Settle(ctx context.Context, outcomes ...Outcome) error
 
 	// Get returns the event and its recorded attempts, oldest first: all of

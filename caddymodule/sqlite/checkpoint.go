@@ -97,7 +97,7 @@ func (w *writer) tidyLog() {
 	k := w.checkpoint
 	switch k.state.Load() {
 	case logGrows:
-		if !w.logMayBeLong() {
+		if !w.size.stuck && !w.logMayBeLong() {
 			return
 		}
 		frames, _, err := checkpoint(w.conn, `PRAGMA wal_checkpoint(NOOP)`)
@@ -105,7 +105,8 @@ func (w *writer) tidyLog() {
 			w.log.Error("reading the log's size failed", zap.String("path", w.path), zap.Error(err))
 			return
 		}
-		if frames >= w.logLimit() {
+		if frames >= w.logLimit() || w.size.stuck {
+			w.size.stuck = false
 			k.state.Store(logCopying)
 			k.kick <- struct{}{}
 		}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"syscall"
 	"testing"
 	"time"
 
@@ -119,15 +120,23 @@ type child struct {
 
 func startChild(t *testing.T, part, path string) *child {
 	t.Helper()
+	c, err := childWith(t, part, path, nil)
+	require.NoError(t, err)
+	return c
+}
+
+// childWith starts a child that may be set apart from the system around it.
+func childWith(t *testing.T, part, path string, attr *syscall.SysProcAttr) (*child, error) {
+	t.Helper()
 	exe, err := os.Executable()
 	require.NoError(t, err)
 	cmd := exec.CommandContext(t.Context(), exe) //nolint:gosec // it is this binary
 	cmd.Env = append(os.Environ(), childPart+"="+part, childPath+"="+path)
 	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = attr
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	return &child{cmd: cmd, out: bufio.NewScanner(out)}
+	return &child{cmd: cmd, out: bufio.NewScanner(out)}, cmd.Start()
 }
 
 // line returns what the child prints next.

@@ -112,6 +112,7 @@ func (c *chores) done(w *writer, began time.Time, err error, pause float64) {
 		return
 	}
 	c.err = err
+	w.size.stuck = w.size.stuck || isStorage(err)
 	c.backoff = min(choreRetryMax, max(choreRetry, 2*c.backoff))
 	c.restUntil = now.Add(c.backoff)
 	w.log.Error("tidying up failed", zap.String("path", w.path), zap.Duration("again_in", c.backoff), zap.Error(err))

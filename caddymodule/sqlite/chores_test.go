@@ -146,6 +146,37 @@ func TestIndexIsSwept(t *testing.T) {
 	}
 }
 
+// What was counted as stale and never got into the table is counted no more
+// once the whole table was looked at: otherwise it would be swept for ever.
+func TestSweepCorrectsTheCount(t *testing.T) {
+	s := with(t, filepath.Join(t.TempDir(), "inbox.db"), smallLimits)
+	load(t, s, 50, 2)
+	require.NoError(t, inWriter(s, func(t *tx) error {
+		t.meta.stale += 1000
+		return nil
+	}))
+	require.Eventually(t, func() bool { return number(t, s, `SELECT stale FROM meta`) == 0 }, 30*time.Second, time.Millisecond)
+	require.NoError(t, inWriter(s, func(tx *tx) error {
+		require.False(t, tx.w.chores.sweepDue(tx.w))
+		return nil
+	}))
+}
+
+// An inbox with nothing to do sleeps, also after a chore has failed.
+func TestIdleInboxSleeps(t *testing.T) {
+	s := openTest(t)
+	load(t, s, 3, 1)
+	require.NoError(t, inWriter(s, func(tx *tx) error {
+		c := tx.w.chores
+		require.Equal(t, never, c.wait(tx.w))
+		c.err, c.restUntil = errIndexFull, tx.w.now().Add(time.Minute)
+		require.InDelta(t, time.Minute, c.wait(tx.w), float64(time.Second))
+		c.restUntil = tx.w.now().Add(-time.Minute)
+		require.Equal(t, never, c.wait(tx.w))
+		return nil
+	}))
+}
+
 // A chore that fails is tried again later, and harms nobody meanwhile.
 func TestChoreThatFailsWaits(t *testing.T) {
 	ctx := context.Background()

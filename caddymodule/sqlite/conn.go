@@ -177,12 +177,18 @@ func isFull(err error) bool {
 	return code(err)&0xff == sqlite3.SQLITE_FULL
 }
 
+// mayBeFull reports that there may have been no room: a quota, and the file that
+// SQLite shares between connections, make it an I/O error.
+func mayBeFull(err error) bool {
+	return isFull(err) || code(err)&0xff == sqlite3.SQLITE_IOERR
+}
+
 // isStorage reports that the disk, not the statement, made it fail, so that
 // another statement would fail as well.
 func isStorage(err error) bool {
 	switch code(err) & 0xff {
 	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY,
-		sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_BUSY,
+		sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_BUSY,
 		sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PERM, sqlite3.SQLITE_PROTOCOL:
 		return true
 	default:

@@ -39,9 +39,9 @@ func init() {
 type Inbox struct {
 	// The path of the file. Beside it SQLite keeps files of the same name
 	// with -wal and -shm appended, and the inbox one with .lock, which tells
-	// other processes that the file is in use, and one with .reserve, 4 MiB
-	// that it gives up when the disk is full so that deliveries can still be
-	// recorded. Global placeholders are supported.
+	// other processes that the file is in use, and one with .reserve, room of
+	// up to 4 MiB that it gives up when the disk is full, so that deliveries
+	// can still be recorded. Global placeholders are supported.
 	// Default: fotor_webhook/<name>.db in Caddy's data directory.
 	Path string `json:"path,omitempty"`
 

@@ -205,7 +205,8 @@ func newStore(o options, lock *fileLock, conns []*conn) (*store, error) {
 	}
 	s.policy.Store(&o.policy)
 	s.maxSize.Store(o.maxSize)
-	w := &writer{store: s, conn: conns[0], reserve: reserve{path: o.path + reserveSuffix}}
+	w := &writer{store: s, conn: conns[0]}
+	w.reserve = reserve{path: o.path + reserveSuffix, size: min(o.limits.reserve, o.maxSize/reserveShare)}
 	if err := w.load(); err != nil {
 		return nil, err
 	}
@@ -213,7 +214,7 @@ func newStore(o options, lock *fileLock, conns []*conn) (*store, error) {
 	if err := w.transact(func(*tx) error { return nil }); err != nil {
 		return nil, err
 	}
-	if err := w.reserve.fill(s.limits.reserve); err != nil {
+	if err := w.reserve.fill(); err != nil {
 		return nil, fmt.Errorf("%w: setting room aside: %w", inbox.ErrFull, err)
 	}
 	s.writer = w

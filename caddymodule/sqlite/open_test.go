@@ -163,6 +163,22 @@ func TestFailedMigrationLeavesTheOldVersion(t *testing.T) {
 	}))
 }
 
+// What a power cut would show, settings have to.
+func TestCommitsAreSynced(t *testing.T) {
+	s := with(t, filepath.Join(t.TempDir(), "inbox.db"), smallLimits)
+	require.NoError(t, inWriter(s, func(tx *tx) error {
+		synchronous, err := tx.c.number(`PRAGMA synchronous`)
+		require.EqualValues(t, 2, synchronous, "FULL")
+		require.NoError(t, err)
+		mode, err := journalMode(tx.c)
+		require.Equal(t, "wal", mode)
+		return err
+	}))
+	synchronous, err := s.checkpoint.conn.number(`PRAGMA synchronous`)
+	require.NoError(t, err)
+	require.EqualValues(t, 2, synchronous, "FULL")
+}
+
 // A large file is ready at once: what is loaded is bounded.
 func TestOpenReadsLittleOfALargeFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "inbox.db")

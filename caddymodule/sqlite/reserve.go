@@ -9,28 +9,37 @@ import (
 	"go.uber.org/zap"
 )
 
-// reserveRetry is the least time between attempts to set the room aside again.
-const reserveRetry = time.Second
+const (
+	// reserveShare is the part of the limit of the whole file that is set
+	// aside at most: twice the log, which must find room in the file, and some
+	// 60 bytes for each delivery.
+	reserveShare = 8
+
+	// reserveRetry is the least time between attempts to set the room aside
+	// again.
+	reserveRetry = time.Second
+)
 
 // reserve is a file of the room that recording deliveries needs on a disk that
 // is full: it is removed then, and no more events are taken until it has been
 // made again.
 type reserve struct {
 	path  string
+	size  int64
 	spent bool
 	tried time.Time
 }
 
 // fill makes the file, unless it is there in full.
-func (r *reserve) fill(size int64) error {
-	if info, err := os.Stat(r.path); err == nil && info.Mode().IsRegular() && info.Size() == size {
+func (r *reserve) fill() error {
+	if info, err := os.Stat(r.path); err == nil && info.Mode().IsRegular() && info.Size() == r.size {
 		return nil
 	}
 	f, err := os.OpenFile(r.path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	err = writeZeros(f, size)
+	err = writeZeros(f, r.size)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -79,7 +88,7 @@ func (w *writer) restoreReserve(ops []op) {
 			continue
 		}
 		w.reserve.tried = now
-		if err := w.reserve.fill(w.limits.reserve); err != nil {
+		if err := w.reserve.fill(); err != nil {
 			w.log.Debug("the disk is still full", zap.String("path", w.path), zap.Error(err))
 			return
 		}

@@ -107,7 +107,6 @@ func (t *tx) settle(h *holding, o *inbox.Outcome) error {
 	t.settled[h.seq()] = struct{}{}
 	t.count(h.state, h.fresh, -1)
 	t.count(to, false, +1)
-	t.wake = t.wake || to == retry
 	return t.orderWaiting(h.key, o.Lease.Event.TaskID)
 }
 

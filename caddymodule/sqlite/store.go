@@ -26,7 +26,7 @@ type limits struct {
 	logFrames    int64         // pages in the write-ahead log before a checkpoint
 	scan         int64         // events looked at for one page of a list
 	keptAttempts int64         // records of failed attempts kept with an event
-	reserve      int64         // bytes set aside for when the disk is full
+	reserve      int64         // bytes set aside for when the disk is full, at most
 	lockWait     time.Duration // for a predecessor to close the file
 }
 
@@ -38,7 +38,7 @@ var defaultLimits = limits{
 	retireStep:   256,
 	sweepStep:    512,
 	sweepMin:     64 << 10,
-	logFrames:    2048,
+	logFrames:    512,
 	scan:         10_000,
 	keptAttempts: 100,
 	reserve:      4 << 20,

@@ -25,6 +25,7 @@ type tx struct {
 	table   map[int64][]int64  // rows of task_index that were read ahead, by key
 	grown   int64              // bytes that were added, about
 	pages   int64              // in use, once it is committed
+	free    int64              // and those that are not
 	wake    bool               // something may be leased that was not before
 }
 
@@ -231,7 +232,8 @@ func (t *tx) readAhead(keys []int64) error {
 func (t *tx) room(r *request, n int) bool {
 	limit := t.w.maxSize.Load()
 	switch {
-	case t.w.reserve.spent:
+	case t.w.reserve.spent && t.w.size.free-t.grown-int64(n) < t.w.reserve.size:
+		// Free pages in the file would stand in for the reserve.
 		r.err = fmt.Errorf("%w: no room left on the disk of %s", inbox.ErrFull, t.w.path)
 		return false
 	case t.w.size.used()+t.grown+int64(n) > limit:

@@ -57,7 +57,12 @@ type writer struct {
 	reserve reserve
 	chores  chores
 	batch   []op
+
+	complained time.Time // when a failure was logged last
 }
+
+// complainEvery is the least time between log lines about failures.
+const complainEvery = 10 * time.Second
 
 // do hands the op to the writer and waits for its answer. With an error the op
 // may still be in the writer's hands, and belongs to it.
@@ -166,14 +171,15 @@ func (w *writer) process(ops []op) {
 	case err == nil:
 		answer(ops)
 	case isStorage(err):
-		w.log.Error("storing failed", zap.String("path", w.path), zap.Int("operations", len(ops)), zap.Error(err))
+		w.complain(len(ops), err)
+		w.size.stuck = true
 		w.salvage(ops, err)
 	case len(ops) > 1:
 		for _, o := range ops {
 			w.process([]op{o})
 		}
 	default:
-		w.log.Error("storing failed", zap.String("path", w.path), zap.Error(err))
+		w.complain(1, err)
 		ops[0].base().fail(w.storeError(err))
 	}
 }
@@ -192,7 +198,7 @@ func (w *writer) salvage(ops []op, err error) {
 	if len(small) == 0 {
 		return
 	}
-	if err = w.commit(small); err != nil && w.spendReserve() {
+	if err = w.commit(small); mayBeFull(err) && w.spendReserve() {
 		err = w.commit(small)
 	}
 	if err == nil {
@@ -202,6 +208,17 @@ func (w *writer) salvage(ops []op, err error) {
 	for _, o := range small {
 		o.base().fail(w.storeError(err))
 	}
+}
+
+// complain logs that ops failed, seldom enough that a full disk does not fill
+// the log: every caller has the error as well.
+func (w *writer) complain(ops int, err error) {
+	now := w.now()
+	if now.Sub(w.complained).Abs() < complainEvery {
+		return
+	}
+	w.complained = now
+	w.log.Error("storing failed", zap.String("path", w.path), zap.Int("operations", ops), zap.Error(err))
 }
 
 func answer(ops []op) {
@@ -277,8 +294,8 @@ func (t *tx) end() error {
 	if err != nil {
 		return err
 	}
-	free, err := t.c.number(`PRAGMA freelist_count`)
-	t.pages = pages - free
+	t.free, err = t.c.number(`PRAGMA freelist_count`)
+	t.pages = pages - t.free
 	return err
 }
 
@@ -306,8 +323,10 @@ func (s *store) wake() {
 // fileSize is what the file takes on the disk, in bytes.
 type fileSize struct {
 	page  int64 // one page
-	pages int64 // those that are not free
+	pages int64 // those that are in use
+	free  int64 // those that are not
 	log   int64 // the write-ahead log
+	stuck bool  // the log had no room to grow
 	grown int64 // about what went into the log since its frames were counted
 	since int   // transactions since then
 }
@@ -316,7 +335,7 @@ func (z *fileSize) used() int64 { return z.pages + z.log }
 
 // measure notes the size after a transaction.
 func (w *writer) measure(t *tx) {
-	w.size.pages = t.pages * w.size.page
+	w.size.pages, w.size.free = t.pages*w.size.page, t.free*w.size.page
 	w.size.grown += t.grown
 	w.size.since++
 	switch info, err := os.Stat(w.path + "-wal"); {

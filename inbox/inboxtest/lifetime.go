@@ -57,6 +57,29 @@ var lifetimeTests = []test{
 		s.nothingDue()
 		require.Equal(s, o.Due, s.get(e).Due)
 	}},
+	{"one in progress that was leased at the crash gives way to the final one", func(s *suite) {
+		a := s.put("task", inbox.InProgress)
+		b := s.put("other", inbox.InProgress)
+		leases := s.lease(2)
+		s.settle(inbox.Retry, leases[1])
+		s.lease(1)
+		finals := []string{s.put("task", inbox.Completed).ID, s.put("other", inbox.Failed).ID}
+		s.crash()
+		require.ElementsMatch(s, finals, ids(s.lease(2)))
+		s.nothingDue()
+		s.requireState(inbox.Superseded, a)
+		s.requireState(inbox.Superseded, b)
+	}},
+	{"a replayed event goes before one that was leased at the crash", func(s *suite) {
+		first := s.put("task", inbox.Completed)
+		s.settle(inbox.Deliver, s.leaseOf(first))
+		second := s.put("task", inbox.Completed)
+		s.leaseOf(second)
+		require.NoError(s, s.in.Replay(s.ctx(), first.ID))
+		s.crash()
+		s.settle(inbox.Deliver, s.leaseOf(first))
+		s.leaseOf(second)
+	}},
 	{"a closed inbox says so", func(s *suite) {
 		e := s.put("task", inbox.Completed)
 		l := s.leaseOf(e)

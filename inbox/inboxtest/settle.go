@@ -104,11 +104,12 @@ var settleTests = []test{
 		leases := s.lease(2)
 		s.settle(inbox.Deliver, leases[0])
 		err := s.in.Settle(s.ctx(), outcome(leases[0], inbox.GiveUp), outcome(leases[1], inbox.Deliver))
+		require.ErrorIs(s, err, inbox.ErrState)
 		require.ErrorContains(s, err, a.ID)
 		require.NotContains(s, err.Error(), b.ID)
 		s.requireState(inbox.Delivered, a)
 		s.requireState(inbox.Delivered, b)
-		require.Error(s, s.in.Settle(s.ctx(), inbox.Outcome{Verdict: inbox.Deliver}))
+		require.ErrorIs(s, s.in.Settle(s.ctx(), inbox.Outcome{Verdict: inbox.Deliver}), inbox.ErrState)
 	}},
 	{"a lease counts once in a call", func(s *suite) {
 		e := s.put("task", inbox.Completed)

@@ -1,0 +1,217 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+func init() {
+	childParts["full disk"] = onFullDisk
+}
+
+// A file system of 24 MiB is really full: a child mounts it where only itself
+// sees it.
+func TestReallyFullDisk(t *testing.T) {
+	attr := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	if os.Geteuid() != 0 {
+		attr.Cloneflags |= syscall.CLONE_NEWUSER
+		attr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Geteuid(), Size: 1}}
+	}
+	c, err := childWith(t, "full disk", t.TempDir(), attr)
+	if errors.Is(err, os.ErrPermission) {
+		t.Log("this machine lets nobody mount a file system: TestFullDisk has to do")
+		return
+	}
+	require.NoError(t, err)
+	for c.out.Scan() {
+		t.Log(c.out.Text())
+	}
+	require.NoError(t, c.cmd.Wait())
+}
+
+func onFullDisk(dir string) error {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=24m"); err != nil {
+		if errors.Is(err, unix.EPERM) {
+			fmt.Println("this machine lets nobody mount a file system: TestFullDisk has to do")
+			return nil
+		}
+		return err
+	}
+	o := options{
+		path: filepath.Join(dir, "inbox.db"), maxSize: defaultMaxSize, policy: inbox.Policy{Keep: time.Hour},
+		log: zap.NewNop(), now: time.Now, limits: defaultLimits, schema: schema,
+	}
+	o.limits.reserve = 4 << 20
+	if err := withoutReserve(dir, o); err != nil {
+		return fmt.Errorf("without the reserve: %w", err)
+	}
+	return fillAndEmpty(dir, o)
+}
+
+// withoutReserve delivers on a disk of which others have taken even the
+// reserve, so that the log cannot grow: its room has to be used again.
+func withoutReserve(dir string, o options) error {
+	o.path = filepath.Join(dir, "other.db")
+	s, err := open(context.Background(), o)
+	if err != nil {
+		return err
+	}
+	const n = 50
+	for range n {
+		if err := putOne(s); err != nil {
+			return err
+		}
+	}
+	if err := s.Close(); err != nil {
+		return err
+	}
+	if s, err = open(context.Background(), o); err != nil {
+		return err
+	}
+	for range n / 5 { // so that the log has some room
+		if err := deliverAll(s, 1); err != nil {
+			return err
+		}
+	}
+	if err := os.Remove(o.path + reserveSuffix); err != nil {
+		return err
+	}
+	filler, err := os.Create(filepath.Join(dir, "filler"))
+	if err != nil {
+		return err
+	}
+	if err := fillRest(filler); err != nil {
+		return err
+	}
+	for range n - n/5 {
+		if err := deliverAll(s, 1); err != nil {
+			return err
+		}
+	}
+	return errors.Join(s.Close(), os.Remove(filler.Name()), os.Remove(o.path))
+}
+
+// fillAndEmpty fills the disk, delivers all the same, and puts again: at first
+// into the room that retention has made in the file, then on the disk.
+func fillAndEmpty(dir string, o options) error {
+	s, err := open(context.Background(), o)
+	if err != nil {
+		return err
+	}
+	stored, err := fillDisk(s, dir)
+	if err != nil {
+		return err
+	}
+	fmt.Println("events on the full disk:", stored)
+	if err := deliverAll(s, stored); err != nil {
+		return fmt.Errorf("on the full disk: %w", err)
+	}
+	if err := putOne(s); !errors.Is(err, inbox.ErrFull) {
+		return fmt.Errorf("put on a full disk: %w", err)
+	}
+	s.SetPolicy(inbox.Policy{Keep: time.Microsecond})
+	if err := again(func() error { return putOne(s) }); err != nil {
+		return fmt.Errorf("when retention had made room in the file: %w", err)
+	}
+	if err := os.Remove(filepath.Join(dir, "filler")); err != nil {
+		return err
+	}
+	if err := again(func() error { return putOne(s) }); err != nil {
+		return fmt.Errorf("when the disk had room: %w", err)
+	}
+	if err := s.Close(); err != nil {
+		return err
+	}
+	s, err = open(context.Background(), o)
+	if err != nil {
+		return err
+	}
+	stats, err := s.Stats(context.Background())
+	if err == nil && stats.Events[inbox.Pending] != 2 {
+		err = fmt.Errorf("two events were put again, but there are %v", stats.Events)
+	}
+	return errors.Join(err, s.Close())
+}
+
+// fillDisk takes some of the disk, puts events until it is full, and takes what
+// is left.
+func fillDisk(s *store, dir string) (stored int, err error) {
+	filler, err := os.Create(filepath.Join(dir, "filler"))
+	if err != nil {
+		return 0, err
+	}
+	if _, err := filler.Write(make([]byte, 8<<20)); err != nil {
+		return 0, err
+	}
+	for {
+		if _, err = s.Put(context.Background(), newEvent()); err != nil {
+			break
+		}
+		stored++
+	}
+	if !errors.Is(err, inbox.ErrFull) {
+		return 0, err
+	}
+	return stored, fillRest(filler)
+}
+
+// fillRest writes until the disk is full.
+func fillRest(filler *os.File) (err error) {
+	for _, size := range []int{1 << 20, 4096} {
+		for err = nil; err == nil; {
+			_, err = filler.Write(make([]byte, size))
+		}
+	}
+	if !errors.Is(err, unix.ENOSPC) {
+		return err
+	}
+	return filler.Close()
+}
+
+// deliverAll delivers n events, one by one and many at a time. As a dispatcher
+// does, it tries again what could not be recorded.
+func deliverAll(s *store, n int) error {
+	for n > 0 {
+		leases, err := s.Lease(context.Background(), min(n, 1+n%17))
+		if err != nil {
+			return err
+		}
+		outcomes := make([]inbox.Outcome, len(leases))
+		for i, l := range leases {
+			outcomes[i] = inbox.Outcome{Lease: l, Verdict: inbox.Deliver, Attempt: inbox.Attempt{At: time.Now(), Status: 200}}
+		}
+		if err := again(func() error { return s.Settle(context.Background(), outcomes...) }); err != nil {
+			return err
+		}
+		n -= len(leases)
+	}
+	return nil
+}
+
+func putOne(s *store) error {
+	_, err := s.Put(context.Background(), newEvent())
+	return err
+}
+
+// again calls f until it succeeds, or for 20 seconds.
+func again(f func() error) error {
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		err := f()
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
