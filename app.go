@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/caddyserver/caddy/v2"
-	"go.uber.org/zap"
 )
 
 func init() {
@@ -19,7 +18,6 @@ const appID = "fotor_webhook"
 // the whole config is known to be sound, and stops them in Stop. The handlers
 // bring it up; it has no configuration of its own.
 type App struct {
-	logger   *zap.Logger
 	handlers []*Handler
 	stations []*attachment
 }
@@ -30,12 +28,6 @@ func (App) CaddyModule() caddy.ModuleInfo {
 		ID:  appID,
 		New: func() caddy.Module { return new(App) },
 	}
-}
-
-// Provision sets up the app.
-func (a *App) Provision(ctx caddy.Context) error {
-	a.logger = ctx.Logger()
-	return nil
 }
 
 // register adds a handler that is being provisioned.
@@ -96,6 +88,5 @@ func (a *App) release() error {
 // Interface guards
 var (
 	_ caddy.App          = (*App)(nil)
-	_ caddy.Provisioner  = (*App)(nil)
 	_ caddy.CleanerUpper = (*App)(nil)
 )
