@@ -107,6 +107,10 @@ type Event struct {
 
 	// Body is the event as JSON: what the upstream gets, byte for byte.
 	Body []byte
+
+	// TraceParent and TraceState are the headers of W3C Trace Context with which
+	// the trace of the callback goes on in the delivery; empty if there is none.
+	TraceParent, TraceState string
 }
 
 // Lease is the right to make one delivery attempt. It lasts until it is
@@ -215,6 +219,10 @@ type Page struct {
 
 	// Limit is the largest number of rows wanted, 1 to 1000; 0 means 100.
 	Limit int
+
+	// OldestFirst turns the order round. A cursor belongs to the order of the
+	// page that gave it. Suspects are always listed newest first.
+	OldestFirst bool
 }
 
 // Stats is a summary that is cheap to ask for at any size of the inbox.
@@ -253,6 +261,35 @@ type Suspect struct {
 	Body []byte
 }
 
+// Hold is a stop of deliveries by hand. The zero value is none.
+type Hold struct {
+	// Since is when it began, to the microsecond.
+	Since time.Time
+
+	// Until is when it ends by itself; zero if it does not.
+	Until time.Time
+
+	// Ended is when it was ended by hand; zero if it was not.
+	Ended time.Time
+
+	// Reason says what it is for, in at most MaxReason bytes of UTF-8.
+	Reason string
+}
+
+// InForce reports whether deliveries are to be held.
+func (h Hold) InForce(now time.Time) bool {
+	return !h.Since.IsZero() && h.Ended.IsZero() && (h.Until.IsZero() || now.Before(h.Until))
+}
+
+// End returns when a hold that is no more in force ended: the earlier of Ended
+// and Until.
+func (h Hold) End() time.Time {
+	if h.Ended.IsZero() || (!h.Until.IsZero() && h.Until.Before(h.Ended)) {
+		return h.Until
+	}
+	return h.Ended
+}
+
 // Inbox is a durable store of events for one gateway handler. Its methods may
 // be called from any number of goroutines.
 type Inbox interface {
@@ -289,8 +326,8 @@ type Inbox interface {
 	// is no id at all.
 	Get(ctx context.Context, id string) (*Record, []Attempt, error)
 
-	// List returns the events that fit the filter, those put last first, and the
-	// cursor of the next page, "" at the end. A page may hold fewer rows than
+	// List returns the events that fit the filter, those put last first unless
+	// the page says otherwise, and the cursor of the next page, "" at the end. A page may hold fewer rows than
 	// its limit, or none, though more follow. A cursor that List did not give
 	// is an error.
 	List(ctx context.Context, f Filter, p Page) (records []*Record, next string, err error)
@@ -324,6 +361,14 @@ type Inbox interface {
 	// Putting the event that it became comes first, so that a crash between
 	// the two duplicates rather than loses.
 	Unquarantine(ctx context.Context, id int64) error
+
+	// SetHold remembers a hold by hand durably, in place of the one before. The
+	// inbox only keeps it: those who lease heed it.
+	SetHold(ctx context.Context, h Hold) error
+
+	// Hold returns what SetHold remembered last, also one that has ended; the
+	// zero Hold if there was none.
+	Hold(ctx context.Context) (Hold, error)
 
 	// SetPolicy replaces the policy; it holds from then on, also for what is
 	// stored already.
