@@ -327,9 +327,11 @@ type Inbox interface {
 	Get(ctx context.Context, id string) (*Record, []Attempt, error)
 
 	// List returns the events that fit the filter, those put last first unless
-	// the page says otherwise, and the cursor of the next page, "" at the end. A page may hold fewer rows than
-	// its limit, or none, though more follow. A cursor that List did not give
-	// is an error.
+	// the page says otherwise, and the cursor of the next page, "" at the end. A
+	// page may hold fewer rows than its limit, or none, though more follow. Of
+	// the events that are there all the while and fit, each comes once; those
+	// that are put meanwhile may come too if the oldest come first. A cursor that
+	// List did not give is an error.
 	List(ctx context.Context, f Filter, p Page) (records []*Record, next string, err error)
 
 	// Replay makes a delivered, superseded or dead event pending and due at

@@ -245,10 +245,9 @@ func (l *leaser) takeNew(f *finding, v *view, max, room int) error {
 }
 
 const (
-	leaseColumns = `SELECT e.seq, e.id, e.task_id, e.type, e.status, e.received_at, e.body, d.state, d.attempts
-		FROM events e LEFT JOIN delivery d ON d.seq = e.seq `
-	readFresh = leaseColumns + `WHERE e.seq >= ? AND e.seq < ? AND d.seq IS NULL ORDER BY e.seq LIMIT ?`
-	readLease = leaseColumns + `WHERE e.seq = ?`
+	leaseColumns = `SELECT e.seq, ` + eventColumns + `, d.state, d.attempts FROM ` + eventTables + ` `
+	readFresh    = leaseColumns + `WHERE e.seq >= ? AND e.seq < ? AND d.seq IS NULL ORDER BY e.seq LIMIT ?`
+	readLease    = leaseColumns + `WHERE e.seq = ?`
 )
 
 // fresh returns up to max fresh events that are not leased, from the cursor on,
@@ -311,7 +310,7 @@ func (l *leaser) take(f *finding, seqs []int64, want state) error {
 
 func scanHolding(row []driver.Value) *holding {
 	e := scanEvent(row[1:])
-	h := &holding{state: state(integer(row[7])), attempts: int(integer(row[8])), fresh: row[7] == nil}
+	h := &holding{state: state(integer(row[9])), attempts: int(integer(row[10])), fresh: row[9] == nil}
 	var id rawID
 	copy(id[:], blob(row[1]))
 	h.key = keyOf(id)
@@ -319,16 +318,17 @@ func scanHolding(row []driver.Value) *holding {
 	return h
 }
 
-// scanEvent reads an event from the columns id, task_id, type, status,
-// received_at and body.
+// scanEvent reads an event from its columns.
 func scanEvent(row []driver.Value) *inbox.Event {
 	return &inbox.Event{
-		ID:         hex.EncodeToString(blob(row[0])),
-		TaskID:     text(row[1]),
-		Type:       text(row[2]),
-		Status:     inbox.Status(integer(row[3])), //nolint:gosec // as it was stored
-		ReceivedAt: time.UnixMicro(integer(row[4])).UTC(),
-		Body:       blob(row[5]),
+		ID:          hex.EncodeToString(blob(row[0])),
+		TaskID:      text(row[1]),
+		Type:        text(row[2]),
+		Status:      inbox.Status(integer(row[3])), //nolint:gosec // as it was stored
+		ReceivedAt:  time.UnixMicro(integer(row[4])).UTC(),
+		Body:        blob(row[5]),
+		TraceParent: text(row[6]),
+		TraceState:  text(row[7]),
 	}
 }
 

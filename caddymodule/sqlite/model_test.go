@@ -106,6 +106,7 @@ func (m *model) put(t *rapid.T) {
 	e := &inbox.Event{
 		ID: inbox.NewID(task, fmt.Append(nil, content)), TaskID: task, Type: "avatar",
 		Status: inbox.Status(min(1, content/3)), ReceivedAt: time.Unix(1_800_000_000, 0).UTC(), Body: []byte("{}"),
+		TraceParent: rapid.SampledFrom([]string{"", "00-1", "00-2"}).Draw(t, "trace"),
 	}
 	duplicate, err := m.inbox.Put(context.Background(), e)
 	require.NoError(t, err)
@@ -275,14 +276,20 @@ func (m *model) check(t *rapid.T) {
 		want[e.state]++
 		listed = append(listed, e.event.ID)
 		require.Equal(t, e.state.String(), r.State.String(), e.event.ID)
+		require.Equal(t, e.event, r.Event)
 		require.Equal(t, e.attempts, r.Attempts)
 		require.Equal(t, e.state == inbox.Pending, r.SettledAt.IsZero())
 	}
 	require.Equal(t, want, stats.Events)
 	require.Equal(t, want[inbox.Pending] == 0, stats.OldestPending.IsZero())
+	require.Equal(t, listed, m.list(t, true))
 	slices.Reverse(listed)
-	var got []string
-	page := inbox.Page{Limit: 3}
+	require.Equal(t, listed, m.list(t, false))
+}
+
+// list goes through all pages of a list.
+func (m *model) list(t *rapid.T, oldestFirst bool) (got []string) {
+	page := inbox.Page{Limit: 3, OldestFirst: oldestFirst}
 	for {
 		records, next, err := m.inbox.List(context.Background(), inbox.Filter{}, page)
 		require.NoError(t, err)
@@ -290,10 +297,9 @@ func (m *model) check(t *rapid.T) {
 			got = append(got, r.Event.ID)
 		}
 		if page.Cursor = next; next == "" {
-			break
+			return got
 		}
 	}
-	require.Equal(t, listed, got)
 }
 
 // Whatever is done in whatever order, the inbox is as the interface says.

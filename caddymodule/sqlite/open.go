@@ -227,14 +227,17 @@ func newStore(o options, lock *fileLock, conns []*conn) (*store, error) {
 	return s, nil
 }
 
-// load reads what the memory holds: the counters, and the events that are not
-// in the table of the index yet.
+// load reads what the memory holds: the counters, the hold, and the events that
+// are not in the table of the index yet.
 func (w *writer) load() error {
 	var err error
 	if w.size.page, err = w.conn.number(`PRAGMA page_size`); err != nil {
 		return err
 	}
 	if err := w.meta.read(w.conn); err != nil {
+		return err
+	}
+	if w.hold, err = readHold(w.conn); err != nil {
 		return err
 	}
 	w.leases = newLeases(w.meta.lowSeq)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -63,7 +64,7 @@ func TestOpenRefusesWhatIsNotAnInbox(t *testing.T) {
 		"nobody's in particular": {sqliteFile(t, `CREATE TABLE t (a)`), "it is an SQLite file of another application (application_id 0x0;"},
 		"a newer version's": {
 			sqliteFile(t, fmt.Sprint(`PRAGMA application_id = `, applicationID), `PRAGMA user_version = 99`),
-			"its schema has version 99, made by a newer release of this module; this one knows versions up to 1",
+			"its schema has version 99, made by a newer release of this module; this one knows versions up to 2",
 		},
 		"one without its row": {
 			sqliteFile(t, fmt.Sprint(`PRAGMA application_id = `, applicationID), `PRAGMA user_version = 1`,
@@ -121,40 +122,107 @@ func TestAnotherProcessIsNamed(t *testing.T) {
 	with(t, path, smallLimits)
 }
 
-func TestOlderFileIsMigrated(t *testing.T) {
-	statements := append([]string{}, schema[0]...)
-	statements = append(statements,
+// fileOfVersion1 makes a file as the first release did, and adds rows to it.
+func fileOfVersion1(t *testing.T, rows ...string) string {
+	t.Helper()
+	return sqliteFile(t, slices.Concat(schema[0], []string{
 		fmt.Sprint(`PRAGMA application_id = `, applicationID),
 		`PRAGMA user_version = 1`,
+	}, rows)...)
+}
+
+func TestOlderFileIsMigrated(t *testing.T) {
+	path := fileOfVersion1(t,
 		fmt.Sprintf(`INSERT INTO events VALUES (1, x'%s', 'task', 'avatar', 1, 1763899200000000, x'7b7d')`, inbox.NewID("task", nil)),
 		`UPDATE meta SET next_seq = 2, fresh = 1`)
-	path := sqliteFile(t, statements...)
-	newer := append([]migration{}, schema...)
-	newer = append(newer, migration{`ALTER TABLE events ADD COLUMN note TEXT NOT NULL DEFAULT 'old'`}, migration{`CREATE TABLE more (a)`})
+	newer := append(slices.Clone(schema), migration{`ALTER TABLE meta ADD COLUMN note TEXT NOT NULL DEFAULT 'old'`}, migration{`CREATE TABLE more (a)`})
 	s := with(t, path, smallLimits, func(o *options) { o.schema = newer })
 	r, _, err := s.Get(context.Background(), inbox.NewID("task", nil))
 	require.NoError(t, err)
 	require.Equal(t, "task", r.Event.TaskID)
 	require.NoError(t, s.read(context.Background(), func(c *conn) error {
 		version, err := c.number(`PRAGMA user_version`)
-		require.EqualValues(t, 3, version)
+		require.EqualValues(t, len(schema)+2, version)
 		require.NoError(t, err)
-		return c.query(`SELECT note FROM events`, func(row []driver.Value) error {
+		return c.query(`SELECT note FROM meta`, func(row []driver.Value) error {
 			require.Equal(t, "old", row[0])
 			return nil
 		})
 	}))
 	require.NoError(t, s.Close())
-	require.ErrorContains(t, openErr(t, path), "its schema has version 3, made by a newer release of this module; this one knows versions up to 1")
+	require.ErrorContains(t, openErr(t, path), "its schema has version 4, made by a newer release of this module; this one knows versions up to 2")
+}
+
+// A file of the first release loses nothing, and can be used as a new one.
+func TestFileOfTheFirstReleaseIsMigrated(t *testing.T) {
+	ctx := context.Background()
+	received := time.Date(2025, 11, 23, 12, 0, 0, 123456000, time.UTC)
+	events := make([]*inbox.Event, 4) // fresh, dead, waiting for the fresh one, delivered
+	var rows []string
+	for i, task := range []string{"a", "b", "a", "c"} {
+		body := fmt.Appendf(nil, `{"n":%d}`, i)
+		events[i] = &inbox.Event{
+			ID: inbox.NewID(task, body), TaskID: task, Type: "avatar", Status: inbox.Completed,
+			ReceivedAt: received.Add(time.Duration(i) * time.Second), Body: body,
+		}
+		rows = append(rows, fmt.Sprintf(`INSERT INTO events VALUES (%d, x'%s', '%s', 'avatar', 1, %d, x'%x')`,
+			i+1, events[i].ID, task, events[i].ReceivedAt.UnixMicro(), body))
+	}
+	rows = append(rows,
+		`INSERT INTO delivery (seq, state, attempts, settled_at, last_at, last_status, last_reason) VALUES (2, 5, 1, 7, 6, 503, 'busy')`,
+		`INSERT INTO attempts VALUES (2, 1, 6, 0, 503, 'busy')`,
+		fmt.Sprintf(`INSERT INTO delivery (seq, state, task_key) VALUES (3, 2, %d)`, int64(inbox.TaskKey("a"))), //nolint:gosec // the same 64 bits
+		fmt.Sprintf(`INSERT INTO delivery (seq, state, settled_at) VALUES (4, 3, %d)`, time.Now().UnixMicro()),
+		`UPDATE meta SET next_seq = 5, fresh = 1, blocked = 1, delivered = 1, dead = 1`)
+	path := fileOfVersion1(t, rows...)
+
+	traced := newEvent()
+	traced.TraceParent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	hold := inbox.Hold{Since: received, Reason: "maintenance"}
+	for round := range 2 {
+		s := with(t, path, smallLimits)
+		if round == 0 {
+			h, err := s.Hold(ctx)
+			require.NoError(t, err)
+			require.Zero(t, h)
+			require.NoError(t, s.SetHold(ctx, hold))
+			_, err = s.Put(ctx, traced)
+			require.NoError(t, err)
+		}
+		h, err := s.Hold(ctx)
+		require.NoError(t, err)
+		require.Equal(t, hold, h)
+		records, next, err := s.List(ctx, inbox.Filter{}, inbox.Page{OldestFirst: true})
+		require.NoError(t, err)
+		require.Empty(t, next)
+		require.Len(t, records, len(events)+1)
+		for i, state := range []inbox.State{inbox.Pending, inbox.Dead, inbox.Pending, inbox.Delivered} {
+			require.Equal(t, events[i], records[i].Event)
+			require.Equal(t, state.String(), records[i].State.String())
+		}
+		require.Equal(t, traced, records[4].Event)
+		r, attempts, err := s.Get(ctx, events[1].ID)
+		require.NoError(t, err)
+		require.Equal(t, events[1], r.Event)
+		require.Len(t, attempts, 1)
+		if round == 0 {
+			require.NoError(t, s.Close())
+			continue
+		}
+		leases, err := s.Lease(ctx, 10)
+		require.NoError(t, err)
+		require.Len(t, leases, 2, "one of each task")
+		require.Equal(t, events[0], leases[0].Event)
+		require.Equal(t, traced, leases[1].Event)
+	}
 }
 
 func TestFailedMigrationLeavesTheOldVersion(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "inbox.db")
 	require.NoError(t, with(t, path, smallLimits).Close())
-	broken := append([]migration{}, schema...)
-	broken = append(broken, migration{`CREATE TABLE more (a)`, `CREATE TABLE more (a)`})
+	broken := append(slices.Clone(schema), migration{`CREATE TABLE more (a)`, `CREATE TABLE more (a)`})
 	err := openErr(t, path, func(o *options) { o.schema = broken })
-	require.ErrorContains(t, err, "migrating its schema from version 1 to 2")
+	require.ErrorContains(t, err, "migrating its schema from version 2 to 3")
 	s := with(t, path, smallLimits)
 	require.NoError(t, s.read(context.Background(), func(c *conn) error {
 		n, err := c.number(`SELECT count(*) FROM sqlite_schema WHERE name = 'more'`)

@@ -64,7 +64,13 @@ func keyOf(id rawID) int64 {
 	return int64(binary.BigEndian.Uint64(id[:8])) //nolint:gosec // the same 64 bits
 }
 
-const insertEvent = `INSERT INTO events (seq, id, task_id, type, status, received_at, body) VALUES (?, ?, ?, ?, ?, ?, ?)`
+// traceOverhead is about what a trace takes in the file beside its text.
+const traceOverhead = 20
+
+const (
+	insertEvent = `INSERT INTO events (seq, id, task_id, type, status, received_at, body) VALUES (?, ?, ?, ?, ?, ?, ?)`
+	insertTrace = `INSERT INTO traces (seq, trace_parent, trace_state) VALUES (?, ?, ?)`
+)
 
 func (p *put) apply(t *tx) error {
 	p.duplicate, p.err = false, nil
@@ -79,7 +85,7 @@ func (p *put) apply(t *tx) error {
 			return nil
 		}
 	}
-	if !t.indexHasRoom(&p.request) || !t.room(&p.request, len(p.event.Body)+eventOverhead) {
+	if !t.indexHasRoom(&p.request) || !t.room(&p.request, eventSize(p.event)) {
 		return nil
 	}
 	seq := t.meta.nextSeq
@@ -87,6 +93,11 @@ func (p *put) apply(t *tx) error {
 		int64(p.event.Status), p.event.ReceivedAt.UnixMicro(), nonNil(p.event.Body))
 	if err != nil {
 		return err
+	}
+	if hasTrace(p.event) {
+		if err := t.c.exec(insertTrace, seq, p.event.TraceParent, p.event.TraceState); err != nil {
+			return err
+		}
 	}
 	t.meta.nextSeq++
 	t.added = append(t.added, entry{key, seq})
@@ -99,6 +110,17 @@ func (p *put) apply(t *tx) error {
 }
 
 func (p *put) grows() bool { return true }
+
+func hasTrace(e *inbox.Event) bool { return e.TraceParent != "" || e.TraceState != "" }
+
+// eventSize is about what the event takes in the file, in bytes.
+func eventSize(e *inbox.Event) int {
+	size := len(e.Body) + eventOverhead
+	if hasTrace(e) {
+		size += len(e.TraceParent) + len(e.TraceState) + traceOverhead
+	}
+	return size
+}
 
 // indexHasRoom reports whether one more entry may gather in memory until the
 // index can be written, and refuses the request if not.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql/driver"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
@@ -129,9 +128,9 @@ func scanSuspect(row []driver.Value) *inbox.Suspect {
 	}
 }
 
-// Suspects lists quarantined callbacks, newest first.
+// Suspects lists quarantined callbacks, newest first whatever the page says.
 func (s *store) Suspects(ctx context.Context, p inbox.Page) (suspects []*inbox.Suspect, next string, err error) {
-	cursor, limit, err := parsePage(p)
+	past, limit, err := newestFirst.parsePage(p)
 	if err != nil {
 		return nil, "", err
 	}
@@ -144,7 +143,7 @@ func (s *store) Suspects(ctx context.Context, p inbox.Page) (suspects []*inbox.S
 				return errEnough
 			}
 			return ctx.Err()
-		}, cursor, int64(limit))
+		}, past, int64(limit))
 		if err != nil && err != errEnough { //nolint:errorlint // it comes as it is
 			return err
 		}
@@ -154,7 +153,7 @@ func (s *store) Suspects(ctx context.Context, p inbox.Page) (suspects []*inbox.S
 		last := suspects[len(suspects)-1].ID
 		more, err := c.number(`SELECT 1 FROM quarantine WHERE id < ? LIMIT 1`, last)
 		if more != 0 {
-			next = strconv.FormatInt(last, 10)
+			next = newestFirst.cursor(last)
 		}
 		return err
 	})

@@ -95,6 +95,25 @@ var schema = []migration{{
 		next_suspect INTEGER NOT NULL
 	) STRICT`,
 	`INSERT INTO meta VALUES (1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1)`,
+}, {
+	// The traces of the events that have one. They are no columns of events,
+	// because a column that is added to a strict table makes SQLite read the
+	// whole of it before a large file could be used.
+	`CREATE TABLE traces (
+		seq          INTEGER PRIMARY KEY,
+		trace_parent TEXT NOT NULL,
+		trace_state  TEXT NOT NULL
+	) STRICT`,
+
+	// One row at most, and never more than its first page: changing it needs
+	// no room in the file.
+	`CREATE TABLE hold (
+		id     INTEGER PRIMARY KEY CHECK (id = 1),
+		since  INTEGER NOT NULL,
+		until  INTEGER NOT NULL,
+		ended  INTEGER NOT NULL,
+		reason TEXT    NOT NULL
+	) STRICT`,
 }}
 
 // meta is the row of that name.

@@ -49,6 +49,7 @@ var defaultLimits = limits{
 // last committed.
 type view struct {
 	meta  meta
+	hold  inbox.Hold
 	bytes int64
 }
 

@@ -20,6 +20,7 @@ type tx struct {
 	now int64 // in µs
 
 	meta    meta
+	hold    inbox.Hold
 	added   []entry            // to the index of tasks
 	settled map[int64]struct{} // leases that end
 	table   map[int64][]int64  // rows of task_index that were read ahead, by key
@@ -189,6 +190,7 @@ func (t *tx) remove(seq int64, s state, fresh bool) error {
 		`DELETE FROM events WHERE seq = ?`,
 		`DELETE FROM delivery WHERE seq = ?`,
 		`DELETE FROM attempts WHERE seq = ?`,
+		`DELETE FROM traces WHERE seq = ?`,
 	} {
 		if err := t.c.exec(query, seq); err != nil {
 			return err

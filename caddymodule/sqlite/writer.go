@@ -53,6 +53,7 @@ type writer struct {
 	*store
 	conn    *conn
 	meta    meta // as committed
+	hold    inbox.Hold
 	size    fileSize
 	reserve reserve
 	chores  chores
@@ -263,7 +264,7 @@ func (w *writer) commit(ops []op) error {
 // transact runs f in a transaction. Only once that is committed does the memory
 // learn of what has changed.
 func (w *writer) transact(f func(*tx) error) error {
-	t := &tx{w: w, c: w.conn, now: w.now().UnixMicro(), meta: w.meta, settled: make(map[int64]struct{})}
+	t := &tx{w: w, c: w.conn, now: w.now().UnixMicro(), meta: w.meta, hold: w.hold, settled: make(map[int64]struct{})}
 	err := w.conn.exec(`BEGIN IMMEDIATE`)
 	if err == nil {
 		err = f(t)
@@ -301,12 +302,12 @@ func (t *tx) end() error {
 
 // publish tells the memory what was committed, and wakes the leaser.
 func (w *writer) publish(t *tx) {
-	w.meta = t.meta
+	w.meta, w.hold = t.meta, t.hold
 	w.index.add(t.added...)
 	w.chores.added += len(t.added)
 	moved := w.leases.endBatch(t.settled)
 	w.measure(t)
-	w.view.Store(&view{meta: w.meta, bytes: w.size.used()})
+	w.view.Store(&view{meta: w.meta, hold: w.hold, bytes: w.size.used()})
 	if t.wake || moved {
 		w.wake()
 	}

@@ -41,8 +41,11 @@ func Run(t *testing.T, factory Factory) {
 		{"Order", orderTests},
 		{"Settle", settleTests},
 		{"LookUp", lookUpTests},
+		{"List", listTests},
+		{"Trace", traceTests},
 		{"Edit", editTests},
 		{"Quarantine", quarantineTests},
+		{"Hold", holdTests},
 		{"Lifetime", lifetimeTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
@@ -98,7 +101,7 @@ func (s *suite) ctx() context.Context {
 // event makes one that no other equals.
 func (s *suite) event(task string, status inbox.Status) *inbox.Event {
 	s.content++
-	return &inbox.Event{
+	e := &inbox.Event{
 		ID:         inbox.NewID(task, fmt.Appendf(nil, "%s %d", task, s.content)),
 		TaskID:     task,
 		Type:       "avatar",
@@ -106,6 +109,8 @@ func (s *suite) event(task string, status inbox.Status) *inbox.Event {
 		ReceivedAt: time.Date(2026, 11, 23, 12, 0, 0, 123456000, time.UTC).Add(time.Duration(s.content) * time.Second),
 		Body:       fmt.Appendf(nil, `{"taskId":%q,"n":%d}`, task, s.content),
 	}
+	trace(e, s.content)
+	return e
 }
 
 // put stores a new event.
@@ -203,24 +208,6 @@ func (s *suite) get(e *inbox.Event) *inbox.Record {
 func (s *suite) requireState(want inbox.State, e *inbox.Event) {
 	s.Helper()
 	require.Equal(s, want.String(), s.get(e).State.String())
-}
-
-// list goes through all pages of a list.
-func (s *suite) list(f inbox.Filter, limit int) []*inbox.Record {
-	s.Helper()
-	var all []*inbox.Record
-	p := inbox.Page{Limit: limit}
-	for {
-		records, next, err := s.in.List(s.ctx(), f, p)
-		require.NoError(s, err)
-		require.LessOrEqual(s, len(records), limit)
-		all = append(all, records...)
-		if next == "" {
-			return all
-		}
-		require.NotEqual(s, p.Cursor, next)
-		p.Cursor = next
-	}
 }
 
 // stats returns the summary.

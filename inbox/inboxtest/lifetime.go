@@ -162,6 +162,8 @@ func (s *suite) requireClosed(e *inbox.Event, l *inbox.Lease) {
 		"Suspects":     func() error { _, _, err := s.in.Suspects(ctx, inbox.Page{}); return err },
 		"Suspect":      func() error { _, err := s.in.Suspect(ctx, 1); return err },
 		"Unquarantine": func() error { return s.in.Unquarantine(ctx, 1) },
+		"SetHold":      func() error { return s.in.SetHold(ctx, inbox.Hold{}) },
+		"Hold":         func() error { _, err := s.in.Hold(ctx); return err },
 	}
 	for name, call := range calls {
 		require.ErrorIs(s, call(), inbox.ErrClosed, name)

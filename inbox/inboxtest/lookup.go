@@ -2,6 +2,7 @@ package inboxtest
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -90,8 +91,11 @@ var lookUpTests = []test{
 			{"until", inbox.Filter{Until: e[1].ReceivedAt}, idsOf(e[0])},
 			{"since and until", inbox.Filter{Since: e[1].ReceivedAt.Add(time.Nanosecond), Until: e[3].ReceivedAt}, idsOf(e[2])},
 		} {
-			for _, limit := range []int{1, 2, 100} {
+			oldest := slices.Clone(c.want)
+			slices.Reverse(oldest)
+			for _, limit := range []int{1, 2, 3, 4, 5, 6, 7, 100} {
 				require.Equal(s, c.want, recordIDs(s.list(c.filter, limit)), "%s, %d a page", c.name, limit)
+				require.Equal(s, oldest, recordIDs(s.listOldest(c.filter, limit)), "%s, oldest first, %d a page", c.name, limit)
 			}
 		}
 	}},

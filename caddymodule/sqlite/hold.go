@@ -1,0 +1,60 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql/driver"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// setHold is the request to remember a hold by hand.
+type setHold struct {
+	request
+	hold inbox.Hold
+}
+
+// SetHold remembers a hold by hand.
+func (s *store) SetHold(ctx context.Context, h inbox.Hold) error {
+	r := &setHold{request: newRequest(), hold: h}
+	r.ctx = ctx
+	if err := s.do(ctx, r); err != nil {
+		return err
+	}
+	return r.err
+}
+
+const writeHold = `INSERT OR REPLACE INTO hold (id, since, until, ended, reason) VALUES (1, ?, ?, ?, ?)`
+
+func (r *setHold) apply(t *tx) error {
+	r.err = nil
+	since, until, ended, reason := micros(r.hold.Since), micros(r.hold.Until), micros(r.hold.Ended), cutReason(r.hold.Reason)
+	t.hold = holdOf(since, until, ended, reason)
+	return t.c.exec(writeHold, since, until, ended, reason)
+}
+
+func (r *setHold) grows() bool { return false }
+
+// holdOf is the hold that has been stored so: what is kept in memory does not
+// differ from what the file will say.
+func holdOf(since, until, ended int64, reason string) inbox.Hold {
+	return inbox.Hold{Since: fromMicros(since), Until: fromMicros(until), Ended: fromMicros(ended), Reason: reason}
+}
+
+// readHold returns the hold in the file.
+func readHold(c *conn) (h inbox.Hold, err error) {
+	err = c.query(`SELECT since, until, ended, reason FROM hold`, func(row []driver.Value) error {
+		h = holdOf(integer(row[0]), integer(row[1]), integer(row[2]), text(row[3]))
+		return nil
+	})
+	return h, err
+}
+
+// Hold returns the hold that was remembered last. It reads the memory only.
+func (s *store) Hold(context.Context) (inbox.Hold, error) {
+	select {
+	case <-s.closing:
+		return inbox.Hold{}, s.errClosed()
+	default:
+		return s.view.Load().hold, nil
+	}
+}

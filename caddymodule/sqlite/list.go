@@ -1,0 +1,290 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+const (
+	defaultPage = 100
+	maxPage     = 1000
+
+	// maxPageBytes is the size of bodies and traces at which a page of a list
+	// ends.
+	maxPageBytes = 8 << 20
+)
+
+// errEnough ends a query early.
+var errEnough = errors.New("enough rows")
+
+// listOrder is a way to go through the events. They keep their numbers, so
+// that pages go on in their places whatever comes and goes meanwhile.
+type listOrder struct {
+	ascending bool
+	start     int64  // the number past which the first page begins
+	prefix    string // of its cursors
+
+	next, window, task, dead string // queries
+}
+
+var (
+	newestFirst = newListOrder(false, math.MaxInt64, "", "<", "DESC")
+	oldestFirst = newListOrder(true, 0, "a", ">", "ASC")
+)
+
+// fits is the filter. It is in the queries too, so that bodies that do not fit
+// are not read.
+const fits = `(? >> ifnull(d.state, 0)) & 1 AND (? = '' OR e.type = ?) AND e.received_at >= ? AND e.received_at < ?`
+
+const listOne = recordColumns + `WHERE e.seq = ? AND ` + fits
+
+func newListOrder(ascending bool, start int64, prefix, past, order string) *listOrder {
+	return &listOrder{
+		ascending: ascending,
+		start:     start,
+		prefix:    prefix,
+
+		next:   `SELECT seq FROM events WHERE seq ` + past + ` ? ORDER BY seq ` + order + ` LIMIT 1`,
+		window: recordColumns + `WHERE e.seq >= ? AND e.seq <= ? AND ` + fits + ` ORDER BY e.seq ` + order,
+		task:   `SELECT seq FROM task_index WHERE task_key = ? AND seq ` + past + ` ? ORDER BY seq ` + order + ` LIMIT ?`,
+		dead:   `SELECT seq FROM delivery WHERE state = 5 AND seq ` + past + ` ? ORDER BY seq ` + order + ` LIMIT ?`,
+	}
+}
+
+// isPast reports whether seq comes after a number in the order.
+func (o *listOrder) isPast(seq, number int64) bool {
+	if o.ascending {
+		return seq > number
+	}
+	return seq < number
+}
+
+// cursor names the page that begins past a number.
+func (o *listOrder) cursor(past int64) string {
+	return o.prefix + strconv.FormatInt(past, 10)
+}
+
+// parsePage returns the number past which a page begins and its limit.
+func (o *listOrder) parsePage(p inbox.Page) (past int64, limit int, err error) {
+	past, limit = o.start, p.Limit
+	if limit == 0 {
+		limit = defaultPage
+	}
+	if limit < 1 || limit > maxPage {
+		return 0, 0, fmt.Errorf("page limit is %d; it must be 1 to %d", p.Limit, maxPage)
+	}
+	if p.Cursor == "" {
+		return past, limit, nil
+	}
+	past, err = strconv.ParseInt(strings.TrimPrefix(p.Cursor, o.prefix), 10, 64)
+	if err != nil || past < 1 || o.cursor(past) != p.Cursor {
+		return 0, 0, fmt.Errorf("page cursor %q is none that an earlier page gave", p.Cursor)
+	}
+	return past, limit, nil
+}
+
+// taskEvents returns the events past a number whose task has the key, in the
+// order of a list, about limit of them. Some may be gone.
+func (s *store) taskEvents(c *conn, o *listOrder, key, past, limit int64) ([]int64, error) {
+	// What leaves the memory is in the table before: so the memory comes first.
+	seqs := s.index.lookup(key, nil)
+	err := c.query(o.task, func(row []driver.Value) error {
+		seqs = append(seqs, integer(row[0]))
+		return nil
+	}, key, past, limit)
+	seqs = slices.DeleteFunc(seqs, func(seq int64) bool { return !o.isPast(seq, past) })
+	slices.Sort(seqs)
+	seqs = slices.Compact(seqs)
+	if !o.ascending {
+		slices.Reverse(seqs)
+	}
+	return seqs, err
+}
+
+// pager gathers one page of a list of events.
+type pager struct {
+	*store
+	ctx     context.Context //nolint:containedctx // it lives for one call
+	c       *conn
+	order   *listOrder
+	f       inbox.Filter
+	states  int64 // wanted, as bits
+	since   int64
+	until   int64
+	past    int64
+	limit   int
+	records []*inbox.Record
+	bytes   int
+	last    int64 // of records
+	full    bool
+}
+
+// List returns the events that fit the filter.
+func (s *store) List(ctx context.Context, f inbox.Filter, page inbox.Page) (records []*inbox.Record, next string, err error) {
+	order := newestFirst
+	if page.OldestFirst {
+		order = oldestFirst
+	}
+	past, limit, err := order.parsePage(page)
+	if err != nil {
+		return nil, "", err
+	}
+	p := &pager{store: s, ctx: ctx, order: order, f: f, since: math.MinInt64, until: math.MaxInt64, past: past, limit: limit}
+	if !f.Since.IsZero() {
+		p.since = ceilMicros(f.Since)
+	}
+	if !f.Until.IsZero() {
+		p.until = ceilMicros(f.Until)
+	}
+	for st := range states {
+		if len(f.States) == 0 || slices.Contains(f.States, st.public()) {
+			p.states |= 1 << st
+		}
+	}
+	var rest int64
+	err = s.read(ctx, func(c *conn) (err error) {
+		p.c = c
+		switch {
+		case f.TaskID != "":
+			rest, err = p.listTask()
+		case p.states == 1<<dead:
+			rest, err = p.listDead()
+		default:
+			rest, err = p.listAll()
+		}
+		return err
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	if rest > 0 {
+		next = order.cursor(rest)
+	}
+	return p.records, next, nil
+}
+
+// ceilMicros rounds up, so that a bound between two microseconds leaves out
+// the earlier one.
+func ceilMicros(t time.Time) int64 {
+	return t.Add(time.Microsecond - 1).UnixMicro()
+}
+
+// add takes a row into the page unless it does not fit the filter.
+func (p *pager) add(row []driver.Value) error {
+	received := integer(row[5])
+	fits := p.states>>integer(row[9])&1 == 1 &&
+		(p.f.TaskID == "" || p.f.TaskID == text(row[2])) &&
+		(p.f.Type == "" || p.f.Type == text(row[3])) &&
+		p.since <= received && received < p.until
+	if fits {
+		p.records = append(p.records, scanRecord(row, p.now().UnixMicro()))
+		p.last = integer(row[0])
+		p.bytes += len(blob(row[6])) + len(text(row[7])) + len(text(row[8]))
+		if p.full = len(p.records) == p.limit || p.bytes >= maxPageBytes; p.full {
+			return errEnough
+		}
+	}
+	return p.ctx.Err()
+}
+
+// query adds the rows of a query to the page.
+func (p *pager) query(query string, values ...driver.Value) error {
+	err := p.c.query(query, p.add, values...)
+	if err == errEnough { //nolint:errorlint // it comes as it is
+		return nil
+	}
+	return err
+}
+
+// filter returns the arguments of fits.
+func (p *pager) filter(values ...driver.Value) []driver.Value {
+	return append(values, p.states, p.f.Type, p.f.Type, p.since, p.until)
+}
+
+// listAll goes through the next events, of which it looks at so many. It
+// returns the number past which there may be more, 0 if there is none.
+func (p *pager) listAll() (rest int64, err error) {
+	known := p.view.Load().meta.nextSeq - 1 // no number up to it comes in any more
+	first, err := p.next(p.past)
+	if err != nil || first == 0 {
+		return 0, err
+	}
+	low, high := max(1, first+1-p.limits.scan), first
+	end := low
+	if p.order.ascending {
+		// Up to what is known to have come: an event that comes between the
+		// query for these and that for the rest is not left out.
+		low, high = first, max(first, min(first+p.limits.scan-1, known))
+		end = high
+	}
+	if err := p.query(p.order.window, p.filter(low, high)...); err != nil {
+		return 0, err
+	}
+	if p.full {
+		end = p.last
+	}
+	if more, err := p.next(end); err != nil || more == 0 {
+		return 0, err
+	}
+	return end, nil
+}
+
+// next returns the event that follows a number, 0 if there is none.
+func (p *pager) next(past int64) (seq int64, err error) {
+	return p.c.number(p.order.next, past)
+}
+
+// seqStep is the part of limits.scan that is looked at when events are read one
+// by one.
+const seqStep = 5
+
+// listTask goes through the events of a task.
+func (p *pager) listTask() (rest int64, err error) {
+	key := int64(inbox.TaskKey(p.f.TaskID)) //nolint:gosec // the same 64 bits
+	limit := p.limits.scan / seqStep
+	seqs, err := p.taskEvents(p.c, p.order, key, p.past, limit+1)
+	if err != nil {
+		return 0, err
+	}
+	return p.listSeqs(seqs, limit)
+}
+
+// listDead goes through the dead events by their index.
+func (p *pager) listDead() (rest int64, err error) {
+	var seqs []int64
+	limit := p.limits.scan / seqStep
+	err = p.c.query(p.order.dead, func(row []driver.Value) error {
+		seqs = append(seqs, integer(row[0]))
+		return nil
+	}, p.past, limit+1)
+	if err != nil {
+		return 0, err
+	}
+	return p.listSeqs(seqs, limit)
+}
+
+// listSeqs goes through the events with these numbers, of which it looks at so
+// many.
+func (p *pager) listSeqs(seqs []int64, limit int64) (rest int64, err error) {
+	for i, seq := range seqs {
+		if int64(i) == limit {
+			return seqs[i-1], nil
+		}
+		if err := p.query(listOne, p.filter(seq)...); err != nil {
+			return 0, err
+		}
+		if p.full && i < len(seqs)-1 {
+			return seq, nil
+		}
+	}
+	return 0, nil
+}

@@ -1,0 +1,196 @@
+package sqlite
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// bothOrders are the pages with which a list begins.
+var bothOrders = map[string]inbox.Page{"newest first": {}, "oldest first": {OldestFirst: true}}
+
+// pagesOf goes through a list; it returns the rows of each page.
+func pagesOf(t *testing.T, s *store, f inbox.Filter, p inbox.Page) (rows []int) {
+	t.Helper()
+	for {
+		records, next, err := s.List(context.Background(), f, p)
+		require.NoError(t, err)
+		rows = append(rows, len(records))
+		if p.Cursor = next; next == "" {
+			return rows
+		}
+	}
+}
+
+// A page looks at so many events and no more, whatever fits: there are as many
+// pages as that takes. What is dead is found by its index, without a look at
+// the others.
+func TestPageLooksAtFewEvents(t *testing.T) {
+	const n, scan = 1000, 50
+	ctx := context.Background()
+	l := defaultLimits
+	l.reserve, l.scan = 4096, scan
+	s := with(t, t.TempDir()+"/inbox.db", l)
+	load(t, s, n, 64)
+	var dead []string
+	for len(dead) < 3*scan/seqStep {
+		leases, err := s.Lease(ctx, 10)
+		require.NoError(t, err)
+		for _, lease := range leases {
+			v := inbox.Deliver
+			if lease.Ref%7 == 0 {
+				v = inbox.GiveUp
+				dead = append(dead, lease.Event.ID)
+			}
+			require.NoError(t, s.Settle(ctx, inbox.Outcome{Lease: lease, Verdict: v, Attempt: inbox.Attempt{At: time.Now()}}))
+		}
+	}
+	for name, p := range bothOrders {
+		t.Run(name, func(t *testing.T) {
+			p.Limit = maxPage
+			require.Len(t, pagesOf(t, s, inbox.Filter{Type: "none"}, p), n/scan)
+			require.Len(t, pagesOf(t, s, inbox.Filter{}, p), n/scan)
+
+			deadOnly := inbox.Filter{States: []inbox.State{inbox.Dead}}
+			rows := pagesOf(t, s, deadOnly, p)
+			require.Len(t, rows, (len(dead)+scan/seqStep-1)/(scan/seqStep))
+			require.Equal(t, scan/seqStep, rows[0], "found at once, however far they are apart")
+			deadOnly.Type = "none"
+			require.Len(t, pagesOf(t, s, deadOnly, p), len(rows))
+
+			require.Equal(t, []int{1}, pagesOf(t, s, inbox.Filter{TaskID: taskOf(t, s, dead[0])}, p))
+		})
+	}
+}
+
+func taskOf(t *testing.T, s *store, id string) string {
+	t.Helper()
+	r, _, err := s.Get(context.Background(), id)
+	require.NoError(t, err)
+	return r.Event.TaskID
+}
+
+// A task of many events is gone through in steps as well, those in memory and
+// those in the table alike.
+func TestPageOfALongTaskLooksAtFewEvents(t *testing.T) {
+	const n = 23
+	s := with(t, t.TempDir()+"/inbox.db", smallLimits)
+	first := newEvent()
+	var want []string
+	for i := range n {
+		e := newEvent()
+		e.TaskID, e.ID = first.TaskID, inbox.NewID(first.TaskID, []byte{byte(i)})
+		_, err := s.Put(context.Background(), e)
+		require.NoError(t, err)
+		want = append(want, e.ID)
+	}
+	step := int(smallLimits.scan / seqStep)
+	for name, p := range bothOrders {
+		t.Run(name, func(t *testing.T) {
+			require.Len(t, pagesOf(t, s, inbox.Filter{TaskID: first.TaskID}, p), (n+step-1)/step)
+			require.Len(t, pagesOf(t, s, inbox.Filter{TaskID: first.TaskID, Type: "none"}, p), (n+step-1)/step)
+		})
+	}
+	var got []string
+	p := inbox.Page{OldestFirst: true, Limit: 1}
+	for {
+		records, next, err := s.List(context.Background(), inbox.Filter{TaskID: first.TaskID}, p)
+		require.NoError(t, err)
+		got = append(got, records[0].Event.ID)
+		if p.Cursor = next; next == "" {
+			break
+		}
+	}
+	require.Equal(t, want, got)
+}
+
+func TestCursorOfTheOtherOrderIsAnError(t *testing.T) {
+	s := openTest(t)
+	load(t, s, 3, 1)
+	for name, p := range bothOrders {
+		t.Run(name, func(t *testing.T) {
+			_, next, err := s.List(context.Background(), inbox.Filter{}, inbox.Page{Limit: 1, OldestFirst: p.OldestFirst})
+			require.NoError(t, err)
+			_, _, err = s.List(context.Background(), inbox.Filter{}, inbox.Page{Cursor: next, OldestFirst: !p.OldestFirst})
+			require.ErrorContains(t, err, "is none that an earlier page gave")
+		})
+	}
+	for _, cursor := range []string{"a", "a0", "a-1", "a01", "aa1", "1a", "A1"} {
+		_, _, err := s.List(context.Background(), inbox.Filter{}, inbox.Page{Cursor: cursor, OldestFirst: true})
+		require.Error(t, err, cursor)
+	}
+}
+
+// arrivals is a context that puts events when it is asked whether it is done
+// for the first time, which is while the rows of a list are read.
+type arrivals struct {
+	context.Context //nolint:containedctx // it is one
+	put             func()
+}
+
+func (a *arrivals) Err() error {
+	if put := a.put; put != nil {
+		a.put = nil
+		put()
+	}
+	return nil
+}
+
+// Events that arrive while a page is read oldest first come too, all of them,
+// if any later one does.
+func TestOldestFirstLeavesNothingOut(t *testing.T) {
+	l := defaultLimits
+	l.reserve, l.scan = 4096, 10
+	s := with(t, t.TempDir()+"/inbox.db", l)
+	load(t, s, 2, 1)
+	ctx := &arrivals{Context: context.Background(), put: func() { load(t, s, 2*int(l.scan), 1) }}
+	var got []string
+	p := inbox.Page{OldestFirst: true}
+	for {
+		records, next, err := s.List(ctx, inbox.Filter{}, p)
+		require.NoError(t, err)
+		for _, r := range records {
+			got = append(got, r.Event.ID)
+		}
+		if p.Cursor = next; next == "" {
+			break
+		}
+	}
+	var want []string
+	leases, err := s.Lease(context.Background(), 100)
+	require.NoError(t, err)
+	for _, lease := range leases {
+		want = append(want, lease.Event.ID)
+	}
+	require.Len(t, want, 2+2*int(l.scan))
+	require.Equal(t, want, got)
+}
+
+func TestPageOfLargeBodiesOrTracesIsShort(t *testing.T) {
+	ctx := context.Background()
+	s := openTest(t)
+	for i := range 6 {
+		e := newEvent()
+		if i%2 == 0 {
+			e.Body = make([]byte, maxPageBytes/2)
+		} else {
+			e.TraceParent, e.TraceState = strings.Repeat("p", maxPageBytes/4), strings.Repeat("s", maxPageBytes/4)
+		}
+		_, err := s.Put(ctx, e)
+		require.NoError(t, err)
+		leases, err := s.Lease(ctx, 1)
+		require.NoError(t, err)
+		require.NoError(t, s.Settle(ctx, inbox.Outcome{Lease: leases[0], Verdict: inbox.GiveUp}))
+	}
+	for name, p := range bothOrders {
+		t.Run(name, func(t *testing.T) {
+			require.Equal(t, []int{2, 2, 2}, pagesOf(t, s, inbox.Filter{}, p))
+			require.Equal(t, []int{2, 2, 2}, pagesOf(t, s, inbox.Filter{States: []inbox.State{inbox.Dead}}, p))
+		})
+	}
+}
