@@ -196,7 +196,8 @@ func (l *leaser) find(max int, f *finding) error {
 
 const (
 	dueRetries = `SELECT seq FROM delivery WHERE state = 1 AND due <= ? ORDER BY due LIMIT ?`
-	readyRows  = `SELECT seq FROM delivery WHERE state = 0 AND seq > ? ORDER BY seq LIMIT ?`
+	// The second condition is that of the index, see oldestWithRow.
+	readyRows = `SELECT seq FROM delivery WHERE state = 0 AND state <= 2 AND seq > ? ORDER BY seq LIMIT ?`
 )
 
 // rows returns the events that the query finds and that are not leased, if

@@ -118,11 +118,14 @@ const (
 	// The events without a row in delivery begin at low_seq or soon after.
 	oldestFresh = `SELECT e.seq, e.received_at FROM events e LEFT JOIN delivery d ON d.seq = e.seq
 		WHERE e.seq >= ? AND d.seq IS NULL ORDER BY e.seq LIMIT 1`
+
+	// SQLite uses an index of some rows only if the query has its condition
+	// word for word; without one it would go through all that was delivered.
 	oldestWithRow = `SELECT e.seq, e.received_at FROM events e WHERE e.seq = (
 		SELECT min(seq) FROM (
-			SELECT min(seq) AS seq FROM delivery WHERE state = 0 UNION ALL
-			SELECT min(seq) FROM delivery WHERE state = 1 UNION ALL
-			SELECT min(seq) FROM delivery WHERE state = 2))`
+			SELECT min(seq) AS seq FROM delivery WHERE state = 0 AND state <= 2 UNION ALL
+			SELECT min(seq) FROM delivery WHERE state = 1 AND state <= 2 UNION ALL
+			SELECT min(seq) FROM delivery WHERE state = 2 AND state <= 2))`
 )
 
 // oldestPending returns when the first event that is pending was received.

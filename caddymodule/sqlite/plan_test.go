@@ -1,0 +1,38 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql/driver"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A query that SQLite answers without the index that it was made for goes
+// through all that was ever delivered.
+func TestQueriesUseTheirIndexes(t *testing.T) {
+	s := openTest(t)
+	for name, c := range map[string]struct{ query, index string }{
+		"ready":        {readyRows, "delivery_pending"},
+		"retries":      {dueRetries, "delivery_due"},
+		"oldest":       {oldestWithRow, "delivery_pending"},
+		"dead":         {newestFirst.dead, "delivery_dead"},
+		"dead, oldest": {oldestFirst.dead, "delivery_dead"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var plan []string
+			require.NoError(t, s.read(context.Background(), func(c2 *conn) error {
+				return c2.query("EXPLAIN QUERY PLAN "+c.query, func(row []driver.Value) error {
+					plan = append(plan, text(row[3]))
+					return nil
+				}, make([]driver.Value, strings.Count(c.query, "?"))...)
+			}))
+			all := strings.Join(plan, "\n")
+			require.Contains(t, all, "USING COVERING INDEX "+c.index)
+			require.NotContains(t, all, "SCAN delivery")
+			require.NotContains(t, all, "SEARCH delivery USING INTEGER PRIMARY KEY")
+			require.NotContains(t, all, "TEMP B-TREE")
+		})
+	}
+}
