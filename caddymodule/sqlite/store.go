@@ -39,7 +39,7 @@ var defaultLimits = limits{
 	sweepStep:    512,
 	sweepMin:     64 << 10,
 	logFrames:    512,
-	scan:         10_000,
+	scan:         5_000,
 	keptAttempts: 100,
 	reserve:      4 << 20,
 	lockWait:     5 * time.Second,
