@@ -41,7 +41,7 @@ type hold struct {
 	probing bool      // a probe of this era is under way
 	probes  int       // probes under way, of earlier eras too
 
-	past   []span
+	past   []span // times in which deliveries were held, in order and apart
 	askers []string
 }
 
@@ -67,9 +67,6 @@ func (r *run) condemns() bool {
 }
 
 func (r *run) reset() { *r = run{tasks: r.tasks[:0]} }
-
-// span is a time in which the destination was held.
-type span struct{ from, to time.Time }
 
 // ticket is the permission to make one attempt.
 type ticket struct {
@@ -261,44 +258,4 @@ func (h *hold) distrust(task string) {
 		h.askers = slices.Delete(h.askers, 0, 1)
 	}
 	h.askers = append(h.askers, task)
-}
-
-// span returns the present hold as far as it has come. One that began before
-// the destination ever answered has no beginning: it may be the rest of an
-// outage that the dispatcher before this one met.
-func (h *hold) span(now time.Time) span {
-	if !h.healthy {
-		return span{to: now}
-	}
-	return span{from: h.since, to: now}
-}
-
-// remember keeps a span. Beyond maxPast the two oldest become one, which is
-// generous to the events between them.
-func (h *hold) remember(s span) {
-	if len(h.past) == maxPast {
-		h.past[1].from = h.past[0].from
-		h.past = slices.Delete(h.past, 0, 1)
-	}
-	h.past = append(h.past, s)
-}
-
-// lived returns an event's age without the time in which the destination was held.
-func (h *hold) lived(received, now time.Time) time.Duration {
-	age := now.Sub(received)
-	for _, s := range h.past {
-		age -= s.overlap(received)
-	}
-	if h.held {
-		age -= h.span(now).overlap(received)
-	}
-	return age
-}
-
-// overlap returns how much of the span lies after t.
-func (s span) overlap(t time.Time) time.Duration {
-	if t.After(s.from) {
-		return max(s.to.Sub(t), 0)
-	}
-	return s.to.Sub(s.from)
 }
