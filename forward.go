@@ -130,13 +130,26 @@ func (o observer) Attempted(lease *inbox.Lease, r dispatch.Result, verdict inbox
 }
 
 // Held implements dispatch.Observer.
-func (o observer) Held(until time.Time, reason string) {
-	o.logger.Warn("upstream is in trouble; deliveries are held", zap.Time("until", until), zap.String("reason", cut(reason)))
+func (o observer) Held(h dispatch.Holding) {
+	reason := zap.String("reason", cut(h.Reason))
+	if !h.ByHand {
+		o.logger.Warn("upstream is in trouble; deliveries are held", zap.Time("until", h.Until), reason)
+		return
+	}
+	fields := []zap.Field{zap.Time("since", h.Since)}
+	if !h.Until.IsZero() {
+		fields = append(fields, zap.Time("until", h.Until))
+	}
+	o.logger.Info("deliveries are held by hand", append(fields, reason)...)
 }
 
 // Resumed implements dispatch.Observer.
-func (o observer) Resumed(after time.Duration) {
-	o.logger.Info("upstream is back; deliveries go on", zap.Duration("held", after))
+func (o observer) Resumed(h dispatch.Holding, after time.Duration) {
+	text := "upstream is back; deliveries go on"
+	if h.ByHand {
+		text = "hold by hand ended; deliveries go on"
+	}
+	o.logger.Info(text, zap.Duration("held", after))
 }
 
 // Trouble implements dispatch.Observer.

@@ -63,7 +63,7 @@ func newGatewayMetrics() *gatewayMetrics {
 			quarantined: desc("quarantined", "Callbacks in quarantine."),
 			bytes:       desc("inbox_bytes", "Room that the inbox takes on disk."),
 			limit:       desc("inbox_limit_bytes", "Size at which the inbox is full."),
-			held:        desc("held", "1 while deliveries are held because the upstream is in trouble, else 0."),
+			held:        desc("held", "1 while deliveries are held, by hand or because the upstream is in trouble, else 0."),
 			up:          desc("inbox_up", "1 if the inbox answers, else 0."),
 		},
 	}
@@ -168,7 +168,7 @@ func (c inboxCollector) collect(ch chan<- prometheus.Metric, name string, st *st
 	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, append([]string{name}, labels...)...)
 	}
-	gauge(c.held, oneIf(st.upstreamHeld()))
+	gauge(c.held, oneIf(st.held()))
 
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()

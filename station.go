@@ -157,12 +157,11 @@ func (st *station) drop() error {
 	return nil
 }
 
-// upstreamHeld reports whether deliveries are held.
-func (st *station) upstreamHeld() bool {
+// held reports whether deliveries are held, by hand or for an upstream in trouble.
+func (st *station) held() bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	_, _, held := st.dispatcher.Hold()
-	return held
+	return len(st.dispatcher.Holds()) > 0
 }
 
 // stationPool keeps the open stations by their keys. It is no caddy.UsagePool

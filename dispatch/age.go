@@ -43,10 +43,13 @@ func (h *hold) remember(s span) {
 // lived returns an event's age without the time in which deliveries were held,
 // each moment of which is left out once, however many holds it belongs to.
 func (h *hold) lived(received, now time.Time) time.Duration {
-	var room [maxPast + 1]span
+	var room [maxPast + 2]span
 	spans := append(room[:0], h.past...)
 	if h.held {
 		spans = append(spans, h.span(now))
+	}
+	if h.hand.set() {
+		spans = append(spans, h.hand.span(now))
 	}
 	sortSpans(spans)
 

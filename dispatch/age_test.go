@@ -5,11 +5,112 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 // at is so many minutes after the epoch of the tables.
 func at(minutes int) time.Time { return epoch.Add(time.Duration(minutes) * time.Minute) }
+
+func TestAgeWithHoldsThatOverlap(t *testing.T) {
+	type step struct {
+		at int // minutes
+		do func(s *stage)
+	}
+	var (
+		trouble = (*stage).fail
+		back    = func(s *stage) { s.try("a", ok) }
+		byHand  = func(s *stage) { s.pauseByHand(inbox.Hold{Since: s.now}, s.now) }
+		resume  = func(s *stage) { s.endByHand(s.now); s.renew(s.max, s.now) }
+		until   = func(end int) func(s *stage) {
+			return func(s *stage) { s.pauseByHand(inbox.Hold{Since: s.now, Until: at(end)}, s.now) }
+		}
+		over = func(from, to int) func(s *stage) {
+			return func(s *stage) {
+				s.pauseByHand(inbox.Hold{Since: at(from), Ended: at(to)}, s.now)
+			}
+		}
+	)
+	for _, c := range []struct {
+		name  string
+		first bool // the destination has answered before
+		steps []step
+		lived int // minutes at minute 100, of an event of minute 0
+	}{
+		{"by hand alone", true, []step{{10, byHand}, {30, resume}}, 80},
+		{"by hand, still in force", true, []step{{10, byHand}}, 10},
+		{"two by hand", true, []step{{10, byHand}, {30, resume}, {50, byHand}, {60, resume}}, 70},
+		{"by hand within trouble", true, []step{{10, trouble}, {20, byHand}, {30, resume}, {40, back}}, 70},
+		{"by hand within trouble that goes on", true, []step{{10, trouble}, {20, byHand}, {30, resume}}, 10},
+		{"by hand from trouble on", true, []step{{10, trouble}, {20, byHand}, {60, resume}, {60, back}}, 50},
+		{"by hand from trouble on, both in force", true, []step{{10, trouble}, {20, byHand}}, 10},
+		{"trouble after by hand, end to end", true, []step{{10, byHand}, {20, resume}, {20, trouble}, {30, back}}, 80},
+		{"replaced", true, []step{{10, byHand}, {20, byHand}, {40, resume}}, 70},
+		{"replaced by a shorter one", true, []step{{10, until(90)}, {20, until(30)}, {30, resume}}, 80},
+		{"over before it is noticed", true, []step{{10, until(30)}}, 80},
+		{"noticed late", true, []step{{10, until(30)}, {50, resume}}, 80},
+		{"given when over", true, []step{{90, over(10, 60)}}, 50},
+		{"given twice when over", true, []step{{90, over(10, 60)}, {95, over(10, 60)}}, 50},
+		{"given when over, across others", true, []step{
+			{10, byHand}, {20, resume}, {40, trouble}, {50, back}, {90, over(15, 45)},
+		}, 60},
+		{"given when over, from before the event", true, []step{{90, over(-500, 30)}}, 70},
+		{"given when over, of before the event", true, []step{{90, over(-500, -30)}}, 100},
+		{"said to end later, by a clock that was put back", true, []step{{90, over(80, 500)}}, 90},
+		{"said to begin later, by a clock that was put back", true, []step{{90, over(300, 500)}}, 100},
+		{"trouble without a beginning", false, []step{{80, trouble}}, 0},
+		{"trouble without a beginning, by hand within", false, []step{{20, trouble}, {30, byHand}, {40, resume}, {60, back}}, 40},
+		{"trouble without a beginning, by hand before", false, []step{{20, byHand}, {40, resume}, {60, trouble}, {70, back}}, 30},
+		{"trouble without a beginning, by hand in force", false, []step{{20, trouble}, {30, byHand}}, 0},
+		{"by hand has a beginning", false, []step{{20, byHand}, {40, resume}}, 80},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newStage(t)
+			if c.first {
+				s.try("a", ok)
+			}
+			for _, step := range c.steps {
+				s.now = at(step.at)
+				step.do(s)
+			}
+			assert.Equal(t, time.Duration(c.lived)*time.Minute, s.lived(epoch, at(100)))
+			assert.LessOrEqual(t, s.lived(at(50), at(100)), s.lived(epoch, at(100)))
+			assert.Equal(t, -time.Minute, s.lived(at(101), at(100)), "from a clock that was ahead")
+		})
+	}
+}
+
+func TestAHoldByHandAsAStateMachine(t *testing.T) {
+	s := newStage(t)
+	old := s.mustEnter()
+	require.True(t, s.pauseByHand(inbox.Hold{Since: s.now.Add(time.Hour)}, s.now), "by a clock that was ahead")
+	s.refused()
+	assert.Equal(t, effect{release: true, atOnce: true}, s.meets(old, "a", down))
+	assert.Zero(t, s.hand.left(s.now), "without an end")
+	assert.False(t, s.hand.over(s.now))
+	s.pass(time.Minute)
+	assert.Equal(t, time.Minute, s.endByHand(s.now))
+	s.mustEnter()
+
+	require.True(t, s.pauseByHand(inbox.Hold{Since: s.now, Until: s.now.Add(time.Hour)}, s.now))
+	assert.Equal(t, longestDoze, s.hand.left(s.now), "the clock may be put forward")
+	s.pass(time.Hour - time.Second)
+	assert.Equal(t, time.Second, s.hand.left(s.now))
+	assert.False(t, s.hand.over(s.now))
+	s.pass(time.Second)
+	assert.True(t, s.hand.over(s.now))
+	assert.Positive(t, s.hand.left(s.now), "0 would be for ever")
+	assert.Equal(t, -time.Hour, s.lived(s.now, s.now.Add(-time.Hour)))
+	assert.Zero(t, s.endByHand(s.now.Add(-2*time.Hour)), "by a clock that was put back")
+}
+
+func TestAHoldByHandsReasonIsBounded(t *testing.T) {
+	s := newStage(t)
+	s.pauseByHand(inbox.Hold{Since: s.now, Reason: string(make([]byte, 5000))}, s.now)
+	assert.Len(t, s.hand.Reason, inbox.MaxReason)
+}
 
 // Whatever is remembered in whatever order, past stays in order, apart and
 // bounded, and an age leaves out exactly the moments that are in a span.
@@ -32,6 +133,11 @@ func TestAgeIsWhatNoSpanCovers(t *testing.T) {
 		if h.held = rapid.Bool().Draw(t, "held"); h.held {
 			from := minute.Draw(t, "since")
 			h.since = at(from)
+			cover(from, last)
+		}
+		if rapid.Bool().Draw(t, "by hand") {
+			from := minute.Draw(t, "by hand since")
+			h.pauseByHand(inbox.Hold{Since: at(from)}, at(last))
 			cover(from, last)
 		}
 		received := minute.Draw(t, "received")

@@ -29,6 +29,7 @@ type Dispatcher struct {
 	outcomes []inbox.Outcome // attempted, not yet taken by the settler
 	settling int             // outcomes that the settler has taken
 	workers  int
+	underWay int // attempts
 	started  bool
 	stopping bool
 	notices  []notice           // for the Observer, in order
@@ -89,7 +90,7 @@ func (d *Dispatcher) Start() {
 
 // Use replaces the settings. Attempts that begin from now on use them; those
 // under way go on. If the destination is held, it is tried again at once, since
-// it may be another one now.
+// it may be another one now; a hold by hand stays.
 func (d *Dispatcher) Use(s Settings) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -103,12 +104,11 @@ func (d *Dispatcher) Use(s Settings) {
 	d.interrupt()
 }
 
-// Hold reports whether the destination is held, until when its present pause
-// lasts, and why.
-func (d *Dispatcher) Hold() (until time.Time, reason string, held bool) {
+// UnderWay counts the attempts being made.
+func (d *Dispatcher) UnderWay() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.hold.until, d.hold.reason, d.hold.held
+	return d.underWay
 }
 
 // Stop ends the dispatcher. It stops leasing at once, lets attempts under way

@@ -33,6 +33,7 @@ type fakeInbox struct {
 	leasing bool
 	closed  bool
 	broken  []string
+	hold    inbox.Hold
 
 	leaseErr, settleErr error
 	leases, settles     int // calls
@@ -223,6 +224,19 @@ func (f *fakeInbox) end(e *entry, s inbox.State) {
 	}
 }
 
+func (f *fakeInbox) SetHold(_ context.Context, h inbox.Hold) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.hold = h
+	return nil
+}
+
+func (f *fakeInbox) Hold(context.Context) (inbox.Hold, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.hold, nil
+}
+
 func (f *fakeInbox) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -263,6 +277,13 @@ func (f *fakeInbox) held() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.unsettled
+}
+
+// leaseCalls returns how often Lease was called.
+func (f *fakeInbox) leaseCalls() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.leases
 }
 
 // find returns a copy of the event's entry.

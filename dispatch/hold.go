@@ -19,15 +19,17 @@ const (
 	maxProbes    = 2           // one, and one of before a change of settings
 )
 
-// hold knows how the destination is, and says who may go there. It is a plain
-// state machine: every method is told the time, and none may be called by two
-// goroutines at once.
+// hold knows how the destination is and whether there is a hold by hand, and
+// says who may go there. It is a plain state machine: every method is told the
+// time, and none may be called by two goroutines at once. Its part for a hold by
+// hand is in pause.go, the age of events in age.go.
 type hold struct {
 	max    time.Duration  // longest pause that a destination may ask for
 	random func() float64 // in [0,1)
 
-	// era counts the ends of holds and the changes of settings. What an attempt
-	// of an earlier era brings says nothing of the destination as it is now.
+	// era counts the ends of holds, the beginnings of those by hand and the
+	// changes of settings. What an attempt of an earlier era brings says nothing
+	// of the destination as it is now.
 	era     uint64
 	healthy bool // it has answered, without trouble, since the dispatcher began
 	run     run
@@ -41,6 +43,7 @@ type hold struct {
 	probing bool      // a probe of this era is under way
 	probes  int       // probes under way, of earlier eras too
 
+	hand   byHand // may be beside the destination's own, and outranks it
 	past   []span // times in which deliveries were held, in order and apart
 	askers []string
 }
@@ -77,15 +80,20 @@ type ticket struct {
 // effect is what an attempt's result brings about.
 type effect struct {
 	release bool          // the event goes back unspent,
-	due     time.Time     // due then; zero means as the schedule says
+	due     time.Time     // due then; zero means as the schedule says,
+	atOnce  bool          // unless it is due at once
 	began   bool          // the hold began
 	ended   bool          // the hold ended,
 	lasted  time.Duration // after that time
 }
 
-// enter asks for permission to make an attempt. While the destination is held
-// there is none, but for one probe at a time after each pause.
+// enter asks for permission to make an attempt. During a hold by hand there is
+// none. While the destination is held there is none either, but for one probe
+// at a time after each pause.
 func (h *hold) enter(now time.Time) (ticket, bool) {
+	if h.hand.set() {
+		return ticket{}, false
+	}
 	if !h.held {
 		return ticket{era: h.era}, true
 	}
@@ -124,8 +132,13 @@ func (h *hold) leave(t ticket, task string, r *Result, now time.Time) effect {
 }
 
 // stale judges trouble met by an attempt that was under way through the end of
-// a hold or a change of settings: it costs nothing and counts for nothing.
+// a hold, the beginning of one by hand or a change of settings: it costs
+// nothing and counts for nothing. During a hold by hand its event waits for no
+// more than the end of that, whatever a destination under maintenance asks for.
 func (h *hold) stale(r *Result, now time.Time) effect {
+	if h.hand.set() {
+		return effect{release: true, atOnce: true}
+	}
 	var due time.Time // as the schedule says
 	if h.held {
 		due = h.until
@@ -207,20 +220,27 @@ func (h *hold) begin(now time.Time, reason string) {
 	h.probing = false
 }
 
+// end leaves reason, since and until as they are, for those who are told.
 func (h *hold) end(task string, now time.Time) {
 	if h.asked != "" && h.asked != task {
 		h.distrust(h.asked)
 	}
 	h.remember(h.span(now))
-	h.held, h.asked, h.reason, h.until = false, "", "", time.Time{}
+	h.held, h.asked = false, ""
 	h.probing = false
 	h.healthy = true
 	h.era++
 	h.run.reset()
 }
 
-// renew brings new settings, behind which may be another destination: it is
-// tried at once, and what is under way to the old one has no say any more.
+// holding describes the destination's hold, or the last one that it was in.
+func (h *hold) holding() Holding {
+	return Holding{Since: h.since, Until: h.until, Reason: h.reason}
+}
+
+// renew brings new settings, behind which may be another destination, or the
+// end of a hold by hand: the destination is tried at once, and what is under
+// way to the old one has no say any more.
 func (h *hold) renew(longest time.Duration, now time.Time) {
 	h.max = longest
 	h.era++

@@ -5,10 +5,13 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 // Whatever happens in whatever order, the destination is never visited during
-// a pause nor by two probes at once, and no pause is longer than allowed.
+// a pause or a hold by hand, nor by two probes at once, and no pause is longer
+// than allowed.
 func TestAHoldIsNeverBroken(t *testing.T) {
 	results := []Result{
 		ok, down, sick,
@@ -44,6 +47,9 @@ func TestAHoldIsNeverBroken(t *testing.T) {
 					out = append(out, tk)
 				}
 				switch {
+				case h.hand.set() && granted:
+					t.Fatal("granted during a hold by hand")
+				case h.hand.set():
 				case !held && !granted:
 					t.Fatal("refused though not held")
 				case held && granted && now.Before(until):
@@ -64,6 +70,12 @@ func TestAHoldIsNeverBroken(t *testing.T) {
 				if e.began != (!held && h.held) || e.ended != (held && !h.held) {
 					t.Fatalf("held before: %t, after: %t, but %+v", held, h.held, e)
 				}
+				if h.hand.set() && (e.began || e.ended) {
+					t.Fatal("the destination was judged during a hold by hand")
+				}
+				if h.hand.set() && r.kind() == trouble && !e.atOnce {
+					t.Fatal("trouble during a hold by hand was spent, or waits for longer")
+				}
 				if held && !e.ended && r.kind() == trouble && !e.release {
 					t.Fatal("trouble during a hold was spent")
 				}
@@ -73,6 +85,13 @@ func TestAHoldIsNeverBroken(t *testing.T) {
 			},
 			"pass": func(t *rapid.T) {
 				now = now.Add(time.Duration(rapid.Int64Range(0, int64(time.Minute)).Draw(t, "time")))
+			},
+			"by hand": func(*rapid.T) { h.pauseByHand(inbox.Hold{Since: now}, now) },
+			"resume": func(*rapid.T) {
+				if h.hand.set() {
+					h.endByHand(now)
+				}
+				h.renew(time.Minute, now)
 			},
 			"renew": func(*rapid.T) { h.renew(time.Minute, now) },
 			"": func(t *rapid.T) {

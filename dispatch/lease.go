@@ -55,6 +55,7 @@ func (d *Dispatcher) leaseLoop() {
 // context to do it in. It returns false when the dispatcher stops.
 func (d *Dispatcher) awaitRoom() (context.Context, int, bool) {
 	for {
+		d.expire()
 		d.mu.Lock()
 		if d.stopping {
 			d.mu.Unlock()
@@ -77,6 +78,8 @@ func (d *Dispatcher) awaitRoom() (context.Context, int, bool) {
 func (d *Dispatcher) room(now time.Time) (int, time.Duration) {
 	queued, most := d.queue.len(), d.settings.Concurrency
 	switch {
+	case d.hold.hand.set():
+		return 0, d.hold.hand.left(now)
 	case len(d.outcomes)+d.settling >= d.settings.backlog():
 		return 0, 0
 	case d.hold.held && (queued > 0 || !d.hold.probeFree()):
@@ -115,7 +118,7 @@ func (d *Dispatcher) push(leases []*inbox.Lease) {
 		d.queue.push(l)
 		d.work.Signal()
 	}
-	if d.stopping {
+	if d.stopping || d.hold.hand.set() {
 		d.handBack(0)
 	}
 }

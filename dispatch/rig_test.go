@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,13 +30,20 @@ func newRig(t *testing.T, answer func(*inbox.Lease) Result, adjust ...func(*Sett
 
 func restart(t *testing.T, box *fakeInbox, answer func(*inbox.Lease) Result, adjust ...func(*Settings)) *rig {
 	t.Helper()
+	r := assemble(t, box, answer, adjust...)
+	r.Start()
+	return r
+}
+
+// assemble makes a Dispatcher that the test is to start.
+func assemble(t *testing.T, box *fakeInbox, answer func(*inbox.Lease) Result, adjust ...func(*Settings)) *rig {
+	t.Helper()
 	r := &rig{t: t, box: box, up: newUpstream(answer), log: newDiary()}
 	r.set = Settings{Attempt: r.up.attempt, Concurrency: 4, Observer: r.log}
 	for _, a := range adjust {
 		a(&r.set)
 	}
 	r.Dispatcher = New(r.box, r.set)
-	r.Start()
 	t.Cleanup(func() {
 		r.stopNow()
 		assert.Empty(t, r.box.complaints())
@@ -49,6 +57,27 @@ func (r *rig) stopNow() {
 	ctx, cancel := context.WithCancel(r.t.Context())
 	cancel()
 	_ = r.Stop(ctx) // tests that mean the error call Stop themselves
+}
+
+// inTrouble reports whether the destination is held for its trouble.
+func (r *rig) inTrouble() bool {
+	return slices.ContainsFunc(r.Holds(), func(h Holding) bool { return !h.ByHand })
+}
+
+// byHand begins a hold by hand that lasts for so long, 0 for without an end.
+func (r *rig) byHand(reason string, lasts time.Duration) inbox.Hold {
+	h := inbox.Hold{Since: time.Now(), Reason: reason}
+	if lasts > 0 {
+		h.Until = h.Since.Add(lasts)
+	}
+	r.Pause(h)
+	return h
+}
+
+// told returns which holds the Observer was told.
+func (r *rig) told() (holds []string, lasted []time.Duration) {
+	r.log.read(func() { holds, lasted = slices.Clone(r.log.holds), slices.Clone(r.log.lasted) })
+	return holds, lasted
 }
 
 // pass lets that much time go by, and everything happen that then can.

@@ -1,6 +1,7 @@
 // Package dispatch delivers what an inbox holds: it leases events, makes
 // attempts with a bounded pool of workers, and settles what became of them. It
-// keeps the retry schedule and holds a destination that is in trouble.
+// keeps the retry schedule, holds a destination that is in trouble, and stops
+// for as long as an operator wants.
 //
 // It knows nothing of HTTP beyond status numbers; an Attempt does the work.
 package dispatch
@@ -41,19 +42,22 @@ type Result struct {
 }
 
 // Observer is told what happens. Its methods are called from the dispatcher's
-// goroutines, at the same time too, and must be quick. They may call Hold, but
-// neither Use nor Stop.
+// goroutines and from callers of Pause and Resume, at the same time too, and
+// must be quick. They may call Holds and UnderWay, but not Use, Pause, Resume
+// or Stop.
 type Observer interface {
 	// Attempted is called after each attempt, when its verdict is decided and
 	// before it is settled. due is when the event is due again: for a Retry or
 	// a Release; zero means at once.
 	Attempted(l *inbox.Lease, r Result, v inbox.Verdict, due time.Time, took time.Duration)
 
-	// Held is called once when a hold begins. until is the end of its first pause.
-	Held(until time.Time, reason string)
+	// Held is called once when a hold begins, of either kind, and again when
+	// Pause replaces one. h.Until is the end of its first pause.
+	Held(h Holding)
 
-	// Resumed is called once when a hold ends, after it lasted that long.
-	Resumed(after time.Duration)
+	// Resumed is called once when a hold ends, of either kind, after it lasted
+	// that long: all the time for one by hand that replaced others.
+	Resumed(h Holding, after time.Duration)
 
 	// Trouble is called when the inbox cannot be read or settled; at most once
 	// in ten seconds for each of the two.
@@ -80,7 +84,7 @@ type Settings struct {
 	Max time.Duration
 
 	// GiveUp is the age at which an event whose attempts fail is dead. Time in
-	// which the destination was held does not count. Default: 72h.
+	// which deliveries were held does not count. Default: 72h.
 	GiveUp time.Duration
 
 	// Observer is told what happens. Default: nobody.
@@ -118,8 +122,8 @@ func (s *Settings) backlog() int { return max(16, 2*s.Concurrency) }
 type nobody struct{}
 
 func (nobody) Attempted(*inbox.Lease, Result, inbox.Verdict, time.Time, time.Duration) {}
-func (nobody) Held(time.Time, string)                                                  {}
-func (nobody) Resumed(time.Duration)                                                   {}
+func (nobody) Held(Holding)                                                            {}
+func (nobody) Resumed(Holding, time.Duration)                                          {}
 func (nobody) Trouble(error)                                                           {}
 
 // Interface guard

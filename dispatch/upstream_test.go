@@ -86,7 +86,7 @@ type diary struct {
 	results  []Result
 	dues     []time.Time
 	took     []time.Duration
-	holds    []string // "held: reason" and "resumed", in order
+	holds    []string // "held: reason" and "resumed by hand: reason", in order
 	lasted   []time.Duration
 	until    time.Time
 	trouble  []error
@@ -104,21 +104,28 @@ func (d *diary) Attempted(_ *inbox.Lease, r Result, v inbox.Verdict, due time.Ti
 	d.took = append(d.took, took)
 }
 
-func (d *diary) Held(until time.Time, reason string) {
+func (d *diary) Held(h Holding) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.holds = append(d.holds, "held: "+reason)
-	d.until = until
+	d.holds = append(d.holds, "held"+hand(h)+": "+h.Reason)
+	d.until = h.Until
 	if d.ask != nil {
 		d.ask()
 	}
 }
 
-func (d *diary) Resumed(after time.Duration) {
+func (d *diary) Resumed(h Holding, after time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.holds = append(d.holds, "resumed")
+	d.holds = append(d.holds, "resumed"+hand(h)+": "+h.Reason)
 	d.lasted = append(d.lasted, after)
+}
+
+func hand(h Holding) string {
+	if h.ByHand {
+		return " by hand"
+	}
+	return ""
 }
 
 func (d *diary) Trouble(err error) {

@@ -51,7 +51,7 @@ func (d *Dispatcher) next(done inbox.Outcome) (job, bool) {
 	}
 }
 
-// begin makes a job of the lease, or hands it back if the destination is held.
+// begin makes a job of the lease, or hands it back if deliveries are held.
 func (d *Dispatcher) begin(l *inbox.Lease) (job, bool) {
 	if d.queue.len() <= d.settings.Concurrency/2 { // not sooner: fewer and larger batches
 		wake(d.lease)
@@ -62,6 +62,7 @@ func (d *Dispatcher) begin(l *inbox.Lease) (job, bool) {
 		d.settle(inbox.Outcome{Lease: l, Verdict: inbox.Release})
 		return job{}, false
 	}
+	d.underWay++
 	return job{lease: l, settings: d.settings, ticket: t, began: now}, true
 }
 
@@ -113,6 +114,7 @@ func (r *Result) complete(stopped bool) {
 // judge decides the verdict, and tells the Observer if a hold began or ended.
 func (d *Dispatcher) judge(j *job, r *Result, now time.Time) (inbox.Verdict, time.Time) {
 	d.mu.Lock()
+	d.underWay--
 	e := d.hold.leave(j.ticket, j.lease.Event.TaskID, r, now)
 	d.react(j, e)
 	verdict, due := d.verdict(j, r, e, now)
@@ -134,6 +136,8 @@ func (d *Dispatcher) verdict(j *job, r *Result, e effect, now time.Time) (inbox.
 	lived := d.hold.lived(j.lease.Event.ReceivedAt, now)
 	verdict, wait := j.settings.decide(j.lease.Attempt, r, lived, mortal, d.hold.random())
 	switch {
+	case e.atOnce:
+		return inbox.Release, time.Time{}
 	case e.release && e.due.IsZero():
 		return inbox.Release, now.Add(wait)
 	case e.release:
@@ -150,37 +154,12 @@ func (d *Dispatcher) react(j *job, e effect) {
 	switch {
 	case e.began: // what is queued, this worker will hand back next
 		d.interrupt()
-		d.notices = append(d.notices, notice{held: true, until: d.hold.until, reason: d.hold.reason})
+		d.notices = append(d.notices, notice{began: true, hold: d.hold.holding()})
 	case e.ended:
 		d.interrupt()
-		d.notices = append(d.notices, notice{after: e.lasted})
+		d.notices = append(d.notices, notice{hold: d.hold.holding(), after: e.lasted})
 	case j.ticket.probe:
 		wake(d.lease)
-	}
-}
-
-// notice is the beginning or end of a hold that the Observer is to be told.
-type notice struct {
-	held   bool
-	until  time.Time
-	reason string
-	after  time.Duration
-}
-
-// notify tells the Observer what has gathered, in order.
-func (d *Dispatcher) notify() {
-	d.noticing.Lock()
-	defer d.noticing.Unlock()
-	d.mu.Lock()
-	notices, o := d.notices, d.settings.Observer
-	d.notices = nil
-	d.mu.Unlock()
-	for _, n := range notices {
-		if n.held {
-			o.Held(n.until, n.reason)
-		} else {
-			o.Resumed(n.after)
-		}
 	}
 }
 

@@ -1,0 +1,57 @@
+package dispatch
+
+import "time"
+
+// Holding says why deliveries are held.
+type Holding struct {
+	// ByHand tells a hold by hand from one of a destination in trouble.
+	ByHand bool
+
+	// Since is when it began; of one by hand, what Pause was told.
+	Since time.Time
+
+	// Until is the end of the present pause; zero if it has no end. Where the
+	// destination is in trouble, a probe follows that may bring another pause.
+	Until time.Time
+
+	Reason string
+}
+
+// Holds returns why deliveries are held at the moment: at most one by hand and
+// one for a destination in trouble; the one by hand first.
+func (d *Dispatcher) Holds() []Holding {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var holds []Holding
+	if d.hold.hand.InForce(time.Now()) {
+		holds = append(holds, d.hold.hand.holding())
+	}
+	if d.hold.held {
+		holds = append(holds, d.hold.holding())
+	}
+	return holds
+}
+
+// notice is the beginning or end of a hold that the Observer is to be told.
+type notice struct {
+	hold  Holding
+	began bool
+	after time.Duration // for an end
+}
+
+// notify tells the Observer what has gathered, in order.
+func (d *Dispatcher) notify() {
+	d.noticing.Lock()
+	defer d.noticing.Unlock()
+	d.mu.Lock()
+	notices, o := d.notices, d.settings.Observer
+	d.notices = nil
+	d.mu.Unlock()
+	for _, n := range notices {
+		if n.began {
+			o.Held(n.hold)
+		} else {
+			o.Resumed(n.hold, n.after)
+		}
+	}
+}

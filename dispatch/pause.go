@@ -1,0 +1,126 @@
+package dispatch
+
+import (
+	"time"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// longestDoze bounds the wait for the end of a hold by hand, in case the clock
+// is put forward.
+const longestDoze = time.Minute
+
+// Pause puts a hold by hand in force, in place of the one before: nothing is
+// leased, what is queued goes back unspent, attempts under way go on. Trouble
+// that they meet then is not counted. A hold that is not in force any more only
+// makes its time not count for the age of events.
+//
+// It may be called before Start, which is how a hold survives a restart, and at
+// any time after.
+func (d *Dispatcher) Pause(h inbox.Hold) {
+	d.expire() // what it replaces has not ended by itself then
+	d.mu.Lock()
+	if d.hold.pauseByHand(h, time.Now()) {
+		d.handBack(0)
+		d.interrupt()
+		d.notices = append(d.notices, notice{began: true, hold: d.hold.hand.holding()})
+	}
+	d.mu.Unlock()
+	d.notify()
+}
+
+// Resume ends the hold by hand, and lets a destination in trouble be tried at
+// once, also when there is no hold by hand.
+func (d *Dispatcher) Resume() {
+	d.mu.Lock()
+	d.resume(time.Now())
+	d.mu.Unlock()
+	d.notify()
+}
+
+// expire ends the hold by hand if its time is over.
+func (d *Dispatcher) expire() {
+	d.mu.Lock()
+	now := time.Now()
+	over := d.hold.hand.over(now)
+	if over {
+		d.resume(now)
+	}
+	d.mu.Unlock()
+	if over {
+		d.notify()
+	}
+}
+
+func (d *Dispatcher) resume(now time.Time) {
+	if d.hold.hand.set() {
+		was := d.hold.hand.holding()
+		d.notices = append(d.notices, notice{hold: was, after: d.hold.endByHand(now)})
+	}
+	d.hold.renew(d.hold.max, now)
+	d.interrupt()
+}
+
+// byHand is a hold by hand. The zero value is none.
+type byHand struct {
+	inbox.Hold
+	from time.Time // when the first of those began which it follows without a gap
+}
+
+func (b *byHand) set() bool { return !b.Since.IsZero() }
+
+// over reports whether its time is over, so that it is to be ended.
+func (b *byHand) over(now time.Time) bool { return b.set() && !b.InForce(now) }
+
+// left returns how long to wait before asking whether it is over; 0 if it does
+// not end by itself.
+func (b *byHand) left(now time.Time) time.Duration {
+	if b.Until.IsZero() {
+		return 0
+	}
+	return max(1, min(b.Until.Sub(now), longestDoze))
+}
+
+// span returns the hold as far as it has come.
+func (b *byHand) span(now time.Time) span {
+	if !b.Until.IsZero() {
+		now = earlier(now, b.Until)
+	}
+	return span{from: b.from, to: now}
+}
+
+func (b *byHand) holding() Holding {
+	return Holding{ByHand: true, Since: b.Since, Until: b.Until, Reason: b.Reason}
+}
+
+// pauseByHand puts a hold by hand in force, and reports whether it did: of one
+// that is over it only remembers the time.
+//
+// Attempts under way may meet what the hold is for: their era is over. So is
+// that of a probe of a destination in trouble.
+func (h *hold) pauseByHand(m inbox.Hold, now time.Time) bool {
+	if m.Since.IsZero() {
+		return false
+	}
+	from := earlier(m.Since, now)
+	if !m.InForce(now) {
+		h.remember(span{from: from, to: earlier(m.End(), now)})
+		return false
+	}
+	if h.hand.set() {
+		from = earlier(from, h.hand.from)
+	}
+	m.Reason = cut(m.Reason, inbox.MaxReason)
+	h.hand = byHand{Hold: m, from: from}
+	h.era++
+	h.probing = false
+	return true
+}
+
+// endByHand ends the hold by hand and returns how long it lasted.
+func (h *hold) endByHand(now time.Time) time.Duration {
+	s := h.hand.span(now)
+	h.remember(s)
+	h.hand = byHand{}
+	return max(s.to.Sub(s.from), 0)
+}
