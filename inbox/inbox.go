@@ -25,6 +25,9 @@ var (
 	// ErrNotFound says that no event or quarantined callback has that id.
 	ErrNotFound = errors.New("not found in the inbox")
 
+	// ErrCursor says that a page's cursor is none that the inbox gave.
+	ErrCursor = errors.New("not a cursor of this list")
+
 	// ErrState says that an event is not in a state that allows the call,
 	// such as a replay of an event that is still pending.
 	ErrState = errors.New("event is not in a state that allows this")
@@ -331,7 +334,7 @@ type Inbox interface {
 	// page may hold fewer rows than its limit, or none, though more follow. Of
 	// the events that are there all the while and fit, each comes once; those
 	// that are put meanwhile may come too if the oldest come first. A cursor that
-	// List did not give is an error.
+	// List did not give is ErrCursor.
 	List(ctx context.Context, f Filter, p Page) (records []*Record, next string, err error)
 
 	// Replay makes a delivered, superseded or dead event pending and due at
@@ -353,7 +356,7 @@ type Inbox interface {
 	// the inbox's Policy the oldest goes out. With a limit of 0 it is dropped.
 	Quarantine(ctx context.Context, s *Suspect) error
 
-	// Suspects lists quarantined callbacks, newest first, like List.
+	// Suspects lists quarantined callbacks, newest first, with pages as List has.
 	Suspects(ctx context.Context, p Page) (suspects []*Suspect, next string, err error)
 
 	// Suspect returns one quarantined callback, or ErrNotFound.

@@ -87,7 +87,7 @@ func (o *listOrder) parsePage(p inbox.Page) (past int64, limit int, err error) {
 	}
 	past, err = strconv.ParseInt(strings.TrimPrefix(p.Cursor, o.prefix), 10, 64)
 	if err != nil || past < 1 || o.cursor(past) != p.Cursor {
-		return 0, 0, fmt.Errorf("page cursor %q is none that an earlier page gave", p.Cursor)
+		return 0, 0, fmt.Errorf("%w: %.64q", inbox.ErrCursor, p.Cursor)
 	}
 	return past, limit, nil
 }

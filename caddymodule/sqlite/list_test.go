@@ -117,12 +117,12 @@ func TestCursorOfTheOtherOrderIsAnError(t *testing.T) {
 			_, next, err := s.List(context.Background(), inbox.Filter{}, inbox.Page{Limit: 1, OldestFirst: p.OldestFirst})
 			require.NoError(t, err)
 			_, _, err = s.List(context.Background(), inbox.Filter{}, inbox.Page{Cursor: next, OldestFirst: !p.OldestFirst})
-			require.ErrorContains(t, err, "is none that an earlier page gave")
+			require.ErrorIs(t, err, inbox.ErrCursor)
 		})
 	}
 	for _, cursor := range []string{"a", "a0", "a-1", "a01", "aa1", "1a", "A1"} {
 		_, _, err := s.List(context.Background(), inbox.Filter{}, inbox.Page{Cursor: cursor, OldestFirst: true})
-		require.Error(t, err, cursor)
+		require.ErrorIs(t, err, inbox.ErrCursor, cursor)
 	}
 }
 
@@ -191,6 +191,53 @@ func TestPageOfLargeBodiesOrTracesIsShort(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			require.Equal(t, []int{2, 2, 2}, pagesOf(t, s, inbox.Filter{}, p))
 			require.Equal(t, []int{2, 2, 2}, pagesOf(t, s, inbox.Filter{States: []inbox.State{inbox.Dead}}, p))
+		})
+	}
+}
+
+// rows is a context that counts the rows of a list that are read, since it is
+// asked after each whether it is done.
+type rows struct {
+	context.Context //nolint:containedctx // it is one
+	n               int
+}
+
+func (r *rows) Err() error {
+	r.n++
+	return nil
+}
+
+// Events that do not fit are not read with their bodies, which may be large.
+func TestListReadsOnlyWhatFits(t *testing.T) {
+	s := openTest(t)
+	load(t, s, 3, 1)
+	leases, err := s.Lease(context.Background(), 2)
+	require.NoError(t, err)
+	for _, l := range leases {
+		require.NoError(t, s.Settle(context.Background(), inbox.Outcome{Lease: l, Verdict: inbox.GiveUp}))
+	}
+	task, dead := leases[0].Event.TaskID, []inbox.State{inbox.Dead}
+	for name, c := range map[string]struct {
+		filter inbox.Filter
+		want   int
+	}{
+		"all":                  {inbox.Filter{}, 3},
+		"another type":         {inbox.Filter{Type: "none"}, 0},
+		"dead":                 {inbox.Filter{States: dead}, 2},
+		"dead of another type": {inbox.Filter{States: dead, Type: "none"}, 0},
+		"dead before":          {inbox.Filter{States: dead, Until: time.Unix(1, 0)}, 0},
+		"task":                 {inbox.Filter{TaskID: task}, 1},
+		"task, another type":   {inbox.Filter{TaskID: task, Type: "none"}, 0},
+		"task, another state":  {inbox.Filter{TaskID: task, States: []inbox.State{inbox.Pending}}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, p := range bothOrders {
+				read := &rows{Context: context.Background()}
+				records, _, err := s.List(read, c.filter, p)
+				require.NoError(t, err)
+				require.Len(t, records, c.want)
+				require.Equal(t, c.want, read.n)
+			}
 		})
 	}
 }

@@ -22,17 +22,20 @@ func TestQueriesUseTheirIndexes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var plan []string
-			require.NoError(t, s.read(context.Background(), func(c2 *conn) error {
-				return c2.query("EXPLAIN QUERY PLAN "+c.query, func(row []driver.Value) error {
+			require.NoError(t, s.read(context.Background(), func(reader *conn) error {
+				return reader.query("EXPLAIN QUERY PLAN "+c.query, func(row []driver.Value) error {
 					plan = append(plan, text(row[3]))
 					return nil
 				}, make([]driver.Value, strings.Count(c.query, "?"))...)
 			}))
-			all := strings.Join(plan, "\n")
-			require.Contains(t, all, "USING COVERING INDEX "+c.index)
-			require.NotContains(t, all, "SCAN delivery")
-			require.NotContains(t, all, "SEARCH delivery USING INTEGER PRIMARY KEY")
-			require.NotContains(t, all, "TEMP B-TREE")
+			require.NotEmpty(t, plan)
+			for _, step := range plan {
+				require.NotContains(t, step, "TEMP B-TREE")
+				if strings.Contains(step, " delivery") {
+					require.Contains(t, step, "USING COVERING INDEX "+c.index)
+				}
+			}
+			require.Contains(t, strings.Join(plan, "\n"), c.index)
 		})
 	}
 }

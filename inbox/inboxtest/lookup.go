@@ -1,6 +1,7 @@
 package inboxtest
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -47,8 +48,10 @@ var lookUpTests = []test{
 		for _, p := range []inbox.Page{{Limit: -1}, {Limit: 1001}, {Cursor: "x"}, {Cursor: "-1"}, {Cursor: " 1"}, {Cursor: "99999999999999999999"}} {
 			_, _, err := s.in.List(s.ctx(), inbox.Filter{}, p)
 			require.Error(s, err, p)
+			require.Equal(s, p.Cursor != "", errors.Is(err, inbox.ErrCursor), p)
 			_, _, err = s.in.Suspects(s.ctx(), p)
 			require.Error(s, err, p)
+			require.Equal(s, p.Cursor != "", errors.Is(err, inbox.ErrCursor), p)
 		}
 	}},
 	{"what is put meanwhile does not shift the pages", func(s *suite) {
