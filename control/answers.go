@@ -1,0 +1,325 @@
+package control
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// The types in this file are the JSON of the admin API; docs/openapi.yaml has
+// the same. Times are RFC 3339 in UTC, durations are milliseconds. A time or
+// text that there is not is left out.
+
+// Handlers is the answer to GET /fotor_webhook/.
+type Handlers struct {
+	Handlers []Handler `json:"handlers"`
+}
+
+// Handler says how one handler is doing.
+type Handler struct {
+	Name   string `json:"name"`
+	Config Config `json:"config"`
+
+	// Events counts the events in the inbox by state.
+	Events Counts `json:"events"`
+
+	// OldestPending is when the oldest pending event arrived.
+	OldestPending *time.Time `json:"oldestPending,omitempty"`
+
+	// Quarantined counts the callbacks in quarantine.
+	Quarantined int64 `json:"quarantined"`
+
+	// InboxBytes is the room that the inbox takes, InboxLimit the size at which
+	// it is full; 0 if it has none.
+	InboxBytes int64 `json:"inboxBytes"`
+	InboxLimit int64 `json:"inboxLimit"`
+
+	// UnderWay counts the delivery attempts that are being made.
+	UnderWay int `json:"underWay"`
+
+	// Holds are the reasons why deliveries are held at the moment: at most one
+	// by hand and one for an upstream in trouble. Empty if they are not.
+	Holds []Hold `json:"holds"`
+
+	// Refusals are the last distinct addresses that were refused, the latest
+	// first; at most MaxRefusals.
+	Refusals []Refusal `json:"refusals"`
+
+	// Error says what could not be found out, such as when the inbox does not answer.
+	Error string `json:"error,omitempty"`
+}
+
+// MaxRefusals bounds Handler.Refusals.
+const MaxRefusals = 100
+
+// Counts are numbers of events by state.
+type Counts struct {
+	Pending    int64 `json:"pending"`
+	Delivered  int64 `json:"delivered"`
+	Superseded int64 `json:"superseded"`
+	Dead       int64 `json:"dead"`
+}
+
+// Config is the handler's configuration without its secrets, with the names of
+// the JSON config.
+type Config struct {
+	Allow       []string `json:"allow"`
+	AllowFrom   []string `json:"allow_from"`   // the modules' names
+	MaxBody     int64    `json:"max_body"`     // bytes
+	Inbox       string   `json:"inbox"`        // the module's name, such as "sqlite"
+	Storage     string   `json:"storage"`      // where the inbox is, such as "sqlite:/var/lib/…"
+	Keep        string   `json:"keep"`         // a Go duration, as the other durations here
+	Quarantine  int      `json:"quarantine"`   // callbacks
+	Forward     string   `json:"forward"`      // scheme and host of the URL, or "routes"
+	SignSecrets int      `json:"sign_secrets"` // how many secrets sign
+	Timeout     string   `json:"timeout"`
+	Concurrency int      `json:"concurrency"`
+	RetryFirst  string   `json:"retry_first"`
+	RetryMax    string   `json:"retry_max"`
+	GiveUp      string   `json:"retry_give_up"`
+}
+
+// Who holds deliveries.
+const (
+	ByOperator = "operator" // by hand
+	ByUpstream = "upstream" // the upstream is in trouble
+)
+
+// Hold is a stop of deliveries.
+type Hold struct {
+	By    string     `json:"by"`
+	Since time.Time  `json:"since"`
+	Until *time.Time `json:"until,omitempty"` // of the present pause; absent if it has no end
+	// Reason is empty if the operator gave none.
+	Reason string `json:"reason"`
+}
+
+// Refusal is an address that was refused.
+type Refusal struct {
+	Address string    `json:"address"` // the client IP; "" if it could not be determined
+	Peer    string    `json:"peer"`    // the other end of the connection, at the last refusal
+	Reason  string    `json:"reason"`
+	Count   int64     `json:"count"`
+	First   time.Time `json:"first"`
+	Last    time.Time `json:"last"`
+}
+
+// Event is an event in a list.
+type Event struct {
+	ID         string    `json:"id"`
+	TaskID     string    `json:"taskId"`
+	Type       string    `json:"type"`
+	Status     string    `json:"status"` // in_progress, completed, failed
+	State      string    `json:"state"`  // pending, delivered, superseded, dead
+	ReceivedAt time.Time `json:"receivedAt"`
+
+	// Attempts counts the attempts that were made and not handed back.
+	Attempts int `json:"attempts"`
+
+	// Due is when the next attempt may begin; absent if it may begin now, or waits for an
+	// earlier event of its task, or there will be none.
+	Due       *time.Time `json:"due,omitempty"`
+	SettledAt *time.Time `json:"settledAt,omitempty"`
+
+	// LastAttempt is the last attempt that counted.
+	LastAttempt *Attempt `json:"lastAttempt,omitempty"`
+}
+
+// Attempt is one delivery attempt.
+type Attempt struct {
+	At         time.Time `json:"at"`
+	DurationMS float64   `json:"durationMs"`
+	Status     int       `json:"status"` // the upstream's HTTP status, 0 if there was no answer
+	Reason     string    `json:"reason"` // why it failed; "" for a delivery
+}
+
+// Milliseconds returns a duration as it is in answers.
+func Milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// Events is a page of a list, the events put last first unless asked otherwise.
+type Events struct {
+	Events []Event `json:"events"`
+
+	// Next is the cursor of the next page; absent at the end.
+	Next string `json:"next,omitempty"`
+}
+
+// EventDetail is all that is known of an event.
+type EventDetail struct {
+	Event
+	TraceParent string `json:"traceparent,omitempty"` // W3C Trace Context
+
+	// AttemptRecords are the attempts that counted, oldest first; the last
+	// hundred at least.
+	AttemptRecords []Attempt `json:"attemptRecords"`
+
+	// Body is what the upstream gets.
+	Body json.RawMessage `json:"body"`
+}
+
+// Done is the answer to a replay of one event.
+type Done struct {
+	ID    string `json:"id"`
+	State string `json:"state"`
+}
+
+// Bulk is the answer to a replay or purge by filter, and a line of its progress.
+type Bulk struct {
+	// Matched counts the events that fit the filter so far.
+	Matched int64 `json:"matched"`
+
+	// Changed counts those that were replayed or purged; with a dry run, those that
+	// would be.
+	Changed int64 `json:"changed"`
+
+	// Skipped counts those that could not be: pending, being delivered just
+	// then, or gone.
+	Skipped int64 `json:"skipped"`
+
+	DryRun bool `json:"dryRun"`
+
+	// Done is true in the last line.
+	Done bool `json:"done"`
+
+	// Error says why it ended early.
+	Error string `json:"error,omitempty"`
+}
+
+// HoldRequest is the body of POST …/hold. Until and For exclude each other.
+type HoldRequest struct {
+	Reason string     `json:"reason,omitempty"`
+	Until  *time.Time `json:"until,omitempty"`
+	For    string     `json:"for,omitempty"` // a duration such as "30m"
+}
+
+// Holds is the answer to hold and resume.
+type Holds struct {
+	Holds    []Hold `json:"holds"`
+	UnderWay int    `json:"underWay"`
+}
+
+// Quarantined is a callback in quarantine, in a list.
+type Quarantined struct {
+	ID         int64     `json:"id"`
+	ReceivedAt time.Time `json:"receivedAt"`
+	SourceIP   string    `json:"sourceIp"`
+	Status     int       `json:"status"` // what the caller was answered
+	Size       int       `json:"size"`   // of the body, in bytes
+
+	// Problems are those that the caller was answered; in a list the first
+	// three. ProblemCount counts them all.
+	Problems     []Problem `json:"problems"`
+	ProblemCount int       `json:"problemCount"`
+}
+
+// Problem is one thing that is wrong with a callback.
+type Problem struct {
+	Pointer string `json:"pointer"` // a JSON Pointer; "" is the whole document
+	Detail  string `json:"detail"`
+}
+
+// Quarantine is a page of a list, the newest first.
+type Quarantine struct {
+	Callbacks []Quarantined `json:"callbacks"`
+	Next      string        `json:"next,omitempty"`
+}
+
+// The encodings of QuarantinedDetail.Body.
+const (
+	BodyText   = "utf-8"
+	BodyBase64 = "base64"
+)
+
+// QuarantinedDetail is all that is known of a callback in quarantine.
+type QuarantinedDetail struct {
+	Quarantined
+	Body         string `json:"body"`
+	BodyEncoding string `json:"bodyEncoding"` // base64 if the body is not UTF-8
+}
+
+// Released is the answer to a release from quarantine.
+type Released struct {
+	ID        string `json:"id"` // the event's
+	Duplicate bool   `json:"duplicate"`
+}
+
+// Refused is the answer when a release is refused.
+type Refused struct {
+	Error    string    `json:"error"`
+	Problems []Problem `json:"problems"`
+}
+
+// Explanation says whether a caller would be let in.
+type Explanation struct {
+	IP           string `json:"ip"`
+	ForwardedFor string `json:"forwardedFor,omitempty"`
+
+	// TrustedProxy says that ip is one of the server's trusted proxies.
+	TrustedProxy bool `json:"trustedProxy"`
+
+	// ClientIP is the address that the whitelist judges; "" if none was found.
+	ClientIP string `json:"clientIp"`
+
+	Allowed bool `json:"allowed"`
+
+	// Rule is what lets the caller in; absent if nothing does.
+	Rule *Rule `json:"rule,omitempty"`
+
+	// Steps tell how the client's address was found and judged, in order.
+	Steps []string `json:"steps"`
+
+	// Warnings tell what is dangerous about the config.
+	Warnings []string `json:"warnings"`
+}
+
+// Rule is the entry of the whitelist that decided.
+type Rule struct {
+	Option string `json:"option"` // allow or allow_from
+	Value  string `json:"value"`  // as configured, such as "fotor"
+	Range  string `json:"range"`  // the range that has the address
+}
+
+// Notice is something that happened: the data of a server-sent event.
+type Notice struct {
+	Kind    string    `json:"kind"`
+	Handler string    `json:"handler"`
+	At      time.Time `json:"at"`
+
+	// About an event; empty for other kinds. Long texts are cut.
+	ID     string `json:"id,omitempty"`
+	TaskID string `json:"taskId,omitempty"`
+	Type   string `json:"type,omitempty"`
+	Status string `json:"status,omitempty"`
+
+	// About an attempt.
+	Attempt        int        `json:"attempt,omitempty"`
+	UpstreamStatus int        `json:"upstreamStatus,omitempty"`
+	DurationMS     float64    `json:"durationMs,omitempty"`
+	Due            *time.Time `json:"due,omitempty"`
+	Reason         string     `json:"reason,omitempty"` // also of a hold
+
+	// About a callback in quarantine. QuarantineID is 0 if it was not kept.
+	QuarantineID int64  `json:"quarantineId,omitempty"`
+	SourceIP     string `json:"sourceIp,omitempty"`
+	Problems     int    `json:"problems,omitempty"`
+
+	// About a hold: who holds, and until when if that is known.
+	By    string     `json:"by,omitempty"`
+	Until *time.Time `json:"until,omitempty"`
+
+	// Missed counts the notices that are not in the memory any more; -1 if
+	// that is not known, because the gateway was restarted. For a gap only.
+	Missed int64 `json:"missed,omitempty"`
+}
+
+// The kinds of notices: the names of the server-sent events.
+const (
+	Accepted     = "accepted"    // a callback was stored; repeats are not told
+	Delivered    = "delivered"   // the upstream has taken an event
+	Retried      = "retried"     // an attempt failed; there will be another
+	GivenBack    = "released"    // an attempt failed and does not count: a hold, or a stop
+	Dead         = "dead"        // an event was given up
+	InQuarantine = "quarantined" // a callback was not valid
+	Held         = "held"        // deliveries are held from now on
+	Resumed      = "resumed"     // deliveries go on
+	Gap          = "gap"         // notices are missing here
+)

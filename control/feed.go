@@ -1,0 +1,221 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// FeedLength is how many notices a Feed remembers.
+	FeedLength = 8192
+
+	// MaxFollowers is how many may follow a Feed at once.
+	MaxFollowers = 64
+
+	// maxText is the length in bytes to which the texts of a notice are cut.
+	maxText = 256
+)
+
+// Errors of a Feed.
+var (
+	// ErrFeedClosed says that the handler is not running any more.
+	ErrFeedClosed = errors.New("the handler has stopped")
+
+	// ErrTooManyFollowers says that MaxFollowers follow the feed already.
+	ErrTooManyFollowers = fmt.Errorf("%d streams are open already, which is the limit for a handler", MaxFollowers)
+)
+
+// Feed remembers the last notices of a handler and hands them to those who
+// follow it. One who is too slow misses notices, and is told how many: nobody
+// holds up what is told.
+type Feed struct {
+	name  string
+	epoch string
+
+	mu        sync.Mutex
+	notices   []Notice // a ring once it has its full length
+	next      int64    // number of the next notice; the first is 1
+	followers map[*Follower]struct{}
+	closed    bool
+}
+
+// NewFeed makes an empty feed of the handler of that name.
+func NewFeed(name string) *Feed {
+	return &Feed{
+		name:      name,
+		epoch:     strconv.FormatUint(rand.Uint64(), 36), //nolint:gosec // it tells runs apart, no more
+		next:      1,
+		followers: make(map[*Follower]struct{}),
+	}
+}
+
+// Publish tells a notice to all who follow. It never waits. Handler and At are
+// set here.
+func (f *Feed) Publish(n Notice) {
+	for _, text := range []*string{&n.TaskID, &n.Type, &n.Reason} {
+		*text = CutText(*text)
+	}
+	n.Handler, n.At = f.name, time.Now().UTC()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return
+	}
+	if len(f.notices) < FeedLength {
+		f.notices = append(f.notices, n)
+	} else {
+		f.notices[(f.next-1)%FeedLength] = n
+	}
+	f.next++
+	for follower := range f.followers {
+		follower.signal()
+	}
+}
+
+// CutText returns a text as it is in a notice.
+func CutText(s string) string {
+	if len(s) <= maxText {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxText], "") + "…"
+}
+
+// Close ends the feed: who follows gets what is left, then ErrFeedClosed.
+func (f *Feed) Close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+	for follower := range f.followers {
+		follower.signal()
+	}
+}
+
+// Follow begins to follow after the notice with that id, which an earlier
+// Entry gave; with "" from now on. An id that no feed gave is an error.
+func (f *Feed) Follow(after string) (*Follower, error) {
+	epoch, number, err := parseNoticeID(after)
+	if err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.closed:
+		return nil, ErrFeedClosed
+	case len(f.followers) >= MaxFollowers:
+		return nil, ErrTooManyFollowers
+	}
+	fo := &Follower{feed: f, next: f.next, wake: make(chan struct{}, 1)}
+	switch {
+	case after == "":
+	case epoch != f.epoch || number >= f.next: // of another run, or made up
+		fo.restarted = true
+		fo.next = f.oldest()
+	default:
+		fo.next = number + 1
+	}
+	f.followers[fo] = struct{}{}
+	fo.signal()
+	return fo, nil
+}
+
+// oldest is the number of the oldest notice that is remembered.
+func (f *Feed) oldest() int64 { return f.next - int64(len(f.notices)) }
+
+// Followers is how many follow the feed.
+func (f *Feed) Followers() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.followers)
+}
+
+func parseNoticeID(id string) (epoch string, number int64, err error) {
+	if id == "" {
+		return "", 0, nil
+	}
+	epoch, digits, found := strings.Cut(id, "-")
+	if found && len(epoch) > 0 && len(epoch) <= 13 {
+		if number, err = strconv.ParseInt(digits, 10, 64); err == nil && number >= 0 {
+			return epoch, number, nil
+		}
+	}
+	return "", 0, fmt.Errorf("%.64q is no id of a notice: expected one that this stream gave", id)
+}
+
+// Follower is one who follows a Feed. It belongs to one goroutine.
+type Follower struct {
+	feed      *Feed
+	next      int64
+	restarted bool
+	wake      chan struct{}
+}
+
+// Entry is a notice with its id.
+type Entry struct {
+	ID string
+	Notice
+}
+
+func (fo *Follower) signal() {
+	select {
+	case fo.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Next waits for notices and appends at most so many to dst. If some are gone, the
+// first is a Gap. It returns ctx's error once ctx is done, and ErrFeedClosed
+// at the feed's end.
+func (fo *Follower) Next(ctx context.Context, dst []Entry, most int) ([]Entry, error) {
+	for {
+		entries, err := fo.take(dst, most)
+		if len(entries) > len(dst) || err != nil {
+			return entries, err
+		}
+		select {
+		case <-fo.wake:
+		case <-ctx.Done():
+			return dst, ctx.Err()
+		}
+	}
+}
+
+func (fo *Follower) take(dst []Entry, most int) ([]Entry, error) {
+	f := fo.feed
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	empty := len(dst)
+	if missed := f.oldest() - fo.next; fo.restarted || missed > 0 {
+		if fo.restarted {
+			missed = -1
+		}
+		fo.restarted = false
+		fo.next = max(fo.next, f.oldest())
+		dst = append(dst, f.entry(fo.next-1, Notice{Kind: Gap, Handler: f.name, At: time.Now().UTC(), Missed: missed}))
+	}
+	for len(dst)-empty < most && fo.next < f.next {
+		dst = append(dst, f.entry(fo.next, f.notices[(fo.next-1)%FeedLength]))
+		fo.next++
+	}
+	if len(dst) == empty && f.closed {
+		return dst, ErrFeedClosed
+	}
+	return dst, nil
+}
+
+func (f *Feed) entry(number int64, n Notice) Entry {
+	return Entry{ID: f.epoch + "-" + strconv.FormatInt(number, 10), Notice: n}
+}
+
+// Close ends following.
+func (fo *Follower) Close() {
+	fo.feed.mu.Lock()
+	defer fo.feed.mu.Unlock()
+	delete(fo.feed.followers, fo)
+}
