@@ -14,15 +14,19 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 	"golang.org/x/sync/semaphore"
 
-	// the default inbox comes with the handler, so that one --with is enough
+	// the default inbox and the admin API come with the handler, so that one
+	// --with is enough
+	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/admin"
 	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/sqlite"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
@@ -116,6 +120,7 @@ type Handler struct {
 	whitelist whitelist
 	proxies   *proxyCheck
 	module    inbox.Module
+	inboxName string
 	key       string
 	secrets   [][]byte
 	attempter attempter
@@ -123,6 +128,10 @@ type Handler struct {
 	budget    *semaphore.Weighted // bytes of bodies in memory
 	metrics   *handlerMetrics
 	link      *stationLink
+	server    *caddyhttp.Server // nil if there is none
+	desk      *desk
+	events    *caddyevents.App
+	tracers   *atomic.Pointer[tracerSource]
 }
 
 // Retry is the schedule of delivery attempts. The wait before attempt n+1 is
@@ -155,6 +164,7 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.ctx = ctx
 	h.link = newStationLink()
+	h.tracers = new(atomic.Pointer[tracerSource])
 	h.setDefaults()
 	h.logger = ctx.Logger().With(zap.String("handler", h.Name))
 	h.refusals = sampled(h.logger)
@@ -164,6 +174,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.metrics = metrics.forHandler(h.Name)
+	events, err := ctx.App("events")
+	if err != nil {
+		return fmt.Errorf("events app: %w", err)
+	}
+	h.events = events.(*caddyevents.App)
 
 	if err := h.provisionWhitelist(ctx); err != nil {
 		return err
@@ -179,7 +194,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	return app.(*App).register(h)
+	if err := app.(*App).register(h); err != nil {
+		return err
+	}
+	h.desk = desks.get(h.Name)
+	return nil
 }
 
 func (h *Handler) setDefaults() {
@@ -237,6 +256,9 @@ func (h *Handler) provisionInbox(ctx caddy.Context) error {
 		return fmt.Errorf("inbox: module %T is not an inbox", mod)
 	}
 	h.module = module
+	if m, ok := mod.(caddy.Module); ok {
+		h.inboxName = m.CaddyModule().ID.Name()
+	}
 	h.key = module.Key(h.Name)
 	return nil
 }
@@ -285,6 +307,9 @@ func (h *Handler) Cleanup() error {
 	h.link.close()
 	if closer, ok := h.attempter.(interface{ close() }); ok {
 		closer.close()
+	}
+	if h.desk != nil {
+		desks.put(h.desk)
 	}
 	return nil
 }

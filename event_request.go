@@ -51,6 +51,7 @@ func (h *Handler) eventRequest(ctx context.Context, target *url.URL, lease *inbo
 	set("Fotor-Task-Type", headerValue(e.Type))
 	set("Fotor-Task-Status", e.Status.String())
 	set("Fotor-Webhook-Attempt", strconv.Itoa(lease.Attempt))
+	passTrace(ctx, e, header)
 
 	r := &http.Request{
 		Method:        http.MethodPost,

@@ -12,8 +12,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/dispatch"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
@@ -78,83 +76,14 @@ func drainTime(app *caddyhttp.App) time.Duration {
 
 func (h *Handler) dispatchSettings() dispatch.Settings {
 	return dispatch.Settings{
-		Attempt:     h.attempter.attempt,
+		Attempt:     h.attempt,
 		Concurrency: h.Concurrency,
 		Timeout:     time.Duration(h.Timeout),
 		First:       time.Duration(h.Retry.First),
 		Max:         time.Duration(h.Retry.Max),
 		GiveUp:      time.Duration(h.Retry.GiveUp),
-		Observer:    observer{h.logger, h.metrics},
+		Observer:    observer{h.logger, h.metrics, h.desk},
 	}
-}
-
-// observer logs and counts what the dispatcher does: one line for each attempt.
-type observer struct {
-	logger  *zap.Logger
-	metrics *handlerMetrics
-}
-
-// Attempted implements dispatch.Observer.
-func (o observer) Attempted(lease *inbox.Lease, r dispatch.Result, verdict inbox.Verdict, due time.Time, took time.Duration) {
-	e := lease.Event
-	age := time.Since(e.ReceivedAt)
-	o.metrics.attempted(verdict, took, age)
-	var level zapcore.Level
-	var text string
-	switch verdict {
-	case inbox.Deliver:
-		level, text = zap.InfoLevel, "event delivered"
-	case inbox.GiveUp:
-		level, text = zap.ErrorLevel, "event is dead"
-	case inbox.Release:
-		level, text = zap.WarnLevel, "attempt failed, not counted"
-	case inbox.Retry:
-		level, text = zap.WarnLevel, "attempt failed"
-	}
-	line := o.logger.Check(level, text)
-	if line == nil {
-		return
-	}
-	fields := eventFields(e,
-		zap.Int("attempt", lease.Attempt),
-		zap.Int("upstream_status", r.Status),
-		zap.Duration("took", took),
-		zap.Duration("age", age))
-	if verdict != inbox.Deliver {
-		fields = append(fields, zap.String("reason", cut(r.Reason)))
-	}
-	if !due.IsZero() {
-		fields = append(fields, zap.Time("due", due))
-	}
-	line.Write(fields...)
-}
-
-// Held implements dispatch.Observer.
-func (o observer) Held(h dispatch.Holding) {
-	reason := zap.String("reason", cut(h.Reason))
-	if !h.ByHand {
-		o.logger.Warn("upstream is in trouble; deliveries are held", zap.Time("until", h.Until), reason)
-		return
-	}
-	fields := []zap.Field{zap.Time("since", h.Since)}
-	if !h.Until.IsZero() {
-		fields = append(fields, zap.Time("until", h.Until))
-	}
-	o.logger.Info("deliveries are held by hand", append(fields, reason)...)
-}
-
-// Resumed implements dispatch.Observer.
-func (o observer) Resumed(h dispatch.Holding, after time.Duration) {
-	text := "upstream is back; deliveries go on"
-	if h.ByHand {
-		text = "hold by hand ended; deliveries go on"
-	}
-	o.logger.Info(text, zap.Duration("held", after))
-}
-
-// Trouble implements dispatch.Observer.
-func (o observer) Trouble(err error) {
-	o.logger.Error("deliveries: inbox", zap.Error(err))
 }
 
 // result turns an upstream's complete answer into an attempt's result.

@@ -19,7 +19,8 @@ func TestHoldsAreLogged(t *testing.T) {
 	endless := dispatch.Holding{ByHand: true, Since: since}
 
 	core, log := zaplog.New(zap.DebugLevel)
-	o := observer{logger: zap.New(core)}
+	o := observer{logger: zap.New(core), desk: desks.get(t.Name())}
+	defer desks.put(o.desk)
 	o.Held(trouble)
 	o.Resumed(trouble, time.Minute)
 	o.Held(byHand)

@@ -23,6 +23,7 @@ type gatewayMetrics struct {
 	deliveries      *prometheus.CounterVec
 	attemptDuration *prometheus.HistogramVec
 	deliveryAge     *prometheus.HistogramVec
+	noticesDropped  *prometheus.CounterVec
 	inboxes         inboxCollector
 }
 
@@ -57,6 +58,10 @@ func newGatewayMetrics() *gatewayMetrics {
 			Help:    "Age of events when the upstream took them, from the arrival of the callback.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 5, 15, 60, 300, 1800, 3600, 21600, 86400, 259200},
 		}, handler),
+		noticesDropped: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: ns, Subsystem: sub, Name: "notices_dropped_total",
+			Help: "Notices that never became Caddy events because the handlers of those were too slow.",
+		}, handler),
 		inboxes: inboxCollector{
 			events:      desc("events", "Events in the inbox, by state.", "state"),
 			oldest:      desc("oldest_pending_age_seconds", "Age of the oldest pending event; 0 if none is pending."),
@@ -77,7 +82,7 @@ func registerMetrics(registry *prometheus.Registry) error {
 	}
 	for _, collector := range []prometheus.Collector{
 		metrics.callbacks, metrics.answerDuration, metrics.deliveries,
-		metrics.attemptDuration, metrics.deliveryAge, metrics.inboxes,
+		metrics.attemptDuration, metrics.deliveryAge, metrics.noticesDropped, metrics.inboxes,
 	} {
 		var registered prometheus.AlreadyRegisteredError
 		if err := registry.Register(collector); err != nil && !errors.As(err, &registered) {
@@ -94,6 +99,7 @@ type handlerMetrics struct {
 	deliveries      map[inbox.Verdict]prometheus.Counter
 	attemptDuration prometheus.Observer
 	deliveryAge     prometheus.Observer
+	noticesDropped  prometheus.Counter
 }
 
 var verdictLabels = map[inbox.Verdict]string{
@@ -110,6 +116,7 @@ func (m *gatewayMetrics) forHandler(name string) *handlerMetrics {
 		deliveries:      make(map[inbox.Verdict]prometheus.Counter),
 		attemptDuration: m.attemptDuration.WithLabelValues(name),
 		deliveryAge:     m.deliveryAge.WithLabelValues(name),
+		noticesDropped:  m.noticesDropped.WithLabelValues(name),
 	}
 	for _, outcome := range []string{
 		outcomeAccepted, outcomeDuplicate, outcomeRefused, outcomeEarlyData, outcomeMethod, outcomeMedia,
@@ -168,7 +175,7 @@ func (c inboxCollector) collect(ch chan<- prometheus.Metric, name string, st *st
 	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, append([]string{name}, labels...)...)
 	}
-	gauge(c.held, oneIf(st.held()))
+	gauge(c.held, oneIf(len(st.running().Holds()) > 0))
 
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()

@@ -51,6 +51,7 @@ func (h *Handler) receive(r *http.Request, now time.Time) answer {
 			zap.String("client_ip", clientAddress(r)),
 			zap.String("peer", r.RemoteAddr),
 			zap.Error(err))
+		h.desk.refusals.add(clientAddress(r), r.RemoteAddr, err.Error(), now.UTC())
 		return answerForbidden
 	}
 	if r.Method != http.MethodPost {
@@ -132,7 +133,8 @@ func (h *Handler) take(ctx context.Context, st *station, r *http.Request, c call
 	}
 
 	event := parsed.Event(c.receivedAt, c.source)
-	duplicate, err := st.inbox.Put(ctx, event)
+	h.noteTrace(r, event)
+	duplicate, err := h.put(ctx, st, event, c.source)
 	if err != nil {
 		h.logger.Error("callback not stored", eventFields(event, zap.Error(err))...)
 		return answerUnavailable
@@ -155,6 +157,7 @@ func (h *Handler) quarantine(ctx context.Context, st *station, c callback, refus
 		zap.Int("size", len(c.body)),
 		zap.Array("problems", logProblems(refusal.problems)),
 	}
+	var id int64
 	if *h.Quarantine > 0 {
 		suspect := &inbox.Suspect{
 			ReceivedAt: c.receivedAt,
@@ -167,8 +170,10 @@ func (h *Handler) quarantine(ctx context.Context, st *station, c callback, refus
 			h.logger.Error("invalid callback could not be kept in quarantine", append(fields, zap.Error(err))...)
 			return refusal
 		}
-		fields = append(fields, zap.Int64("quarantine_id", suspect.ID))
+		id = suspect.ID
+		fields = append(fields, zap.Int64("quarantine_id", id))
 	}
+	h.tellQuarantined(id, c.source, &refusal)
 	h.logger.Warn("invalid callback", fields...)
 	return refusal
 }

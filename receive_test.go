@@ -27,9 +27,11 @@ func receiver(t *testing.T) (*Handler, *zaplog.ObservedLogs) {
 	h.refusals = sampled(h.logger)
 	h.budget = semaphore.NewWeighted(bodyBudget)
 	h.metrics = metrics.forHandler(t.Name())
-	static, err := parseRanges([]string{"192.0.2.1"})
+	ranges, err := parseRanges([]string{"192.0.2.1"})
 	require.NoError(t, err)
-	h.whitelist.static = static
+	h.whitelist = whitelist{{ranges: ranges}}
+	h.desk = desks.get(t.Name())
+	t.Cleanup(func() { desks.put(h.desk) })
 	return h, logs
 }
 

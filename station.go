@@ -36,6 +36,9 @@ type station struct {
 	holders atomic.Int64
 	logger  *zap.Logger
 
+	// byHand is held while an operator's hold is being changed.
+	byHand sync.Mutex
+
 	mu          sync.Mutex
 	attachments []*attachment // oldest first; the last one's settings are in use
 	dispatcher  *dispatch.Dispatcher
@@ -57,10 +60,17 @@ func attach(h *Handler) (*attachment, error) {
 		return nil, err
 	}
 	att := &attachment{station: st, handler: h}
+	held, err := st.inbox.Hold(h.ctx)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("reading whether deliveries are held by hand: %w", err), st.drop())
+	}
+	h.findTracers()
+	h.desk.begin(h)
 
 	st.mu.Lock()
 	if len(st.attachments) == 0 { // it is new, or only requests have kept it open
 		st.dispatcher = dispatch.New(st.inbox, h.dispatchSettings())
+		st.dispatcher.Pause(held)
 		st.dispatcher.Start()
 	}
 	st.attachments = append(st.attachments, att)
@@ -110,7 +120,7 @@ func (att *attachment) detach() {
 		st.use(st.attachments[len(st.attachments)-1])
 	}
 	st.mu.Unlock()
-	attached.remove(att)
+	defer att.handler.desk.end(attached.remove(att))
 
 	if !last {
 		return
@@ -157,11 +167,11 @@ func (st *station) drop() error {
 	return nil
 }
 
-// held reports whether deliveries are held, by hand or for an upstream in trouble.
-func (st *station) held() bool {
+// running returns the dispatcher that delivers, or did last.
+func (st *station) running() *dispatch.Dispatcher {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	return len(st.dispatcher.Holds()) > 0
+	return st.dispatcher
 }
 
 // stationPool keeps the open stations by their keys. It is no caddy.UsagePool
@@ -282,16 +292,19 @@ func (r *registry) add(att *attachment) {
 	r.byName[name] = append(r.byName[name], att)
 }
 
-func (r *registry) remove(att *attachment) {
+// remove takes an attachment out, and returns the newest that is left of its
+// name, nil if none is.
+func (r *registry) remove(att *attachment) *attachment {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	name := att.handler.Name
 	left := slices.DeleteFunc(r.byName[name], func(other *attachment) bool { return other == att })
 	if len(left) == 0 {
 		delete(r.byName, name)
-		return
+		return nil
 	}
 	r.byName[name] = left
+	return left[len(left)-1]
 }
 
 // current returns the station that callbacks for that name are stored in, nil

@@ -25,37 +25,29 @@ var (
 	errNoAddress      = errors.New("address cannot be determined")
 )
 
-// whitelist decides who may call. Its zero value lets nobody in.
-type whitelist struct {
-	static  []netip.Prefix
-	sources []caddyhttp.IPRangeSource
+// whitelist decides who may call: whom one of its rules has. Without a rule it
+// lets nobody in.
+type whitelist []rule
+
+// rule is one entry of `allow` or `allow_from`.
+type rule struct {
+	option, value string
+	ranges        []netip.Prefix
+	source        caddyhttp.IPRangeSource // gives the ranges if it is there
 }
 
 func (h *Handler) provisionWhitelist(ctx caddy.Context) error {
 	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	h.server = server
 	h.proxies = &proxyCheck{lenient: ok && server.TrustedProxiesStrict == 0}
 
-	var ranges []string
 	for _, entry := range h.Allow {
-		switch entry {
-		case allowFotor:
-			source, err := ctx.LoadModuleByID("http.ip_sources.fotor", nil)
-			if err != nil {
-				return fmt.Errorf("allow fotor: %w", err)
-			}
-			h.whitelist.sources = append(h.whitelist.sources, source.(caddyhttp.IPRangeSource))
-		case allowPrivate:
-			ranges = append(ranges, caddyhttp.PrivateRangesCIDR()...)
-		default:
-			ranges = append(ranges, entry)
+		rule, err := allowRule(ctx, entry)
+		if err != nil {
+			return err
 		}
+		h.whitelist = append(h.whitelist, rule)
 	}
-	static, err := parseRanges(ranges)
-	if err != nil {
-		return fmt.Errorf("allow: %w; expected fotor, private_ranges, an IP address or a CIDR range", err)
-	}
-	h.whitelist.static = static
-
 	if len(h.AllowFromRaw) == 0 {
 		return nil
 	}
@@ -64,30 +56,80 @@ func (h *Handler) provisionWhitelist(ctx caddy.Context) error {
 		return fmt.Errorf("allow_from: %w", err)
 	}
 	for _, source := range sources.([]any) {
-		h.whitelist.sources = append(h.whitelist.sources, source.(caddyhttp.IPRangeSource))
+		name := "unknown"
+		if module, ok := source.(caddy.Module); ok {
+			name = module.CaddyModule().ID.Name()
+		}
+		h.whitelist = append(h.whitelist, rule{option: "allow_from", value: name, source: source.(caddyhttp.IPRangeSource)})
 	}
 	return nil
 }
 
+func allowRule(ctx caddy.Context, entry string) (rule, error) {
+	allow := rule{option: "allow", value: entry}
+	expressions := []string{entry}
+	switch entry {
+	case allowFotor:
+		source, err := ctx.LoadModuleByID("http.ip_sources.fotor", nil)
+		if err != nil {
+			return allow, fmt.Errorf("allow fotor: %w", err)
+		}
+		allow.source = source.(caddyhttp.IPRangeSource)
+		return allow, nil
+	case allowPrivate:
+		expressions = caddyhttp.PrivateRangesCIDR()
+	}
+	ranges, err := parseRanges(expressions)
+	if err != nil {
+		return allow, fmt.Errorf("allow: %w; expected fotor, private_ranges, an IP address or a CIDR range", err)
+	}
+	allow.ranges = ranges
+	return allow, nil
+}
+
 // judge returns the caller's address, and an error if it may not call. The
 // address is invalid if it cannot be determined.
-func (wl *whitelist) judge(r *http.Request) (netip.Addr, error) {
+func (wl whitelist) judge(r *http.Request) (netip.Addr, error) {
 	clientIP, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
 	addr, err := netip.ParseAddr(clientIP)
 	if err != nil {
 		return netip.Addr{}, errNoAddress
 	}
 	addr = plainAddr(addr)
-	if containsAddr(wl.static, addr) {
-		return addr, nil
+	if _, _, ok := wl.find(r, addr); !ok {
+		return addr, errNotWhitelisted
 	}
-	for _, source := range wl.sources {
-		if containsAddr(source.GetIPRanges(r), addr) {
-			return addr, nil
+	return addr, nil
+}
+
+// find returns the first rule that has a plain address, and its range that does.
+func (wl whitelist) find(r *http.Request, addr netip.Addr) (*rule, netip.Prefix, bool) {
+	for i := range wl {
+		ranges := wl[i].ranges
+		if wl[i].source != nil {
+			ranges = wl[i].source.GetIPRanges(r)
+		}
+		if prefix, ok := rangeOf(ranges, addr); ok {
+			return &wl[i], prefix, true
 		}
 	}
-	return addr, errNotWhitelisted
+	return nil, netip.Prefix{}, false
 }
+
+// moduleNames lists the modules of `allow_from`.
+func (wl whitelist) moduleNames() []string {
+	names := []string{}
+	for _, rule := range wl {
+		if rule.option == "allow_from" {
+			names = append(names, rule.value)
+		}
+	}
+	return names
+}
+
+// lenientProxies is the warning of a proxyCheck.
+const lenientProxies = "a trusted proxy's header is believed from its left end, where a caller can write any address;" +
+	" set trusted_proxies_strict unless the proxy replaces the header"
 
 // proxyCheck notices a setting with which a whitelist protects nothing: unless
 // trusted_proxies_strict is on, Caddy believes the leftmost address of a
@@ -103,8 +145,7 @@ func (c *proxyCheck) check(r *http.Request, logger *zap.Logger) {
 	}
 	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
 		c.once.Do(func() {
-			logger.Warn("a trusted proxy's header is believed from its left end, where a caller can write any address;"+
-				" set trusted_proxies_strict unless the proxy replaces the header", zap.String("peer", r.RemoteAddr))
+			logger.Warn(lenientProxies, zap.String("peer", r.RemoteAddr))
 		})
 	}
 }
@@ -115,15 +156,15 @@ func plainAddr(addr netip.Addr) netip.Addr {
 	return addr.Unmap().WithZone("")
 }
 
-// containsAddr reports whether a plain address is in one of the ranges, which
-// may be written in the IPv6 form of IPv4 (::ffff:192.0.2.0/120).
-func containsAddr(ranges []netip.Prefix, addr netip.Addr) bool {
+// rangeOf returns the range that has a plain address. Ranges may be written in
+// the IPv6 form of IPv4 (::ffff:192.0.2.0/120).
+func rangeOf(ranges []netip.Prefix, addr netip.Addr) (netip.Prefix, bool) {
 	for _, prefix := range ranges {
-		if plainPrefix(prefix).Contains(addr) {
-			return true
+		if plain := plainPrefix(prefix); plain.Contains(addr) {
+			return plain, true
 		}
 	}
-	return false
+	return netip.Prefix{}, false
 }
 
 // plainPrefix turns a range of IPv4-mapped IPv6 addresses into the IPv4 range

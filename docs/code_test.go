@@ -194,7 +194,7 @@ func TestEveryProblemIsExplained(t *testing.T) {
 // TestLogTable looks for every message of the table in the code that logs them.
 func TestLogTable(t *testing.T) {
 	texts := make(map[string]bool)
-	for _, path := range []string{"receive.go", "forward.go"} {
+	for _, path := range []string{"receive.go", "notices.go", "desk.go"} {
 		ast.Inspect(parse(t, path), func(n ast.Node) bool {
 			if e, ok := n.(ast.Expr); ok {
 				if s, ok := text(e); ok {

@@ -1,0 +1,213 @@
+// Package admin is the gateway's part of Caddy's admin API, below
+// /fotor_webhook/: what came in, what went out, what did not and why, and how
+// to send it again. docs/admin-api.md describes it, docs/openapi.yaml exactly.
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+func init() {
+	caddy.RegisterModule(new(API))
+}
+
+const root = "/fotor_webhook/"
+
+// API serves the gateway's routes on Caddy's admin endpoint. It is there
+// whenever the module is built in, needs no configuration, and looks a handler
+// up anew for each request, so that it is right across reloads.
+type API struct {
+	ctx    caddy.Context
+	logger *zap.Logger
+}
+
+// CaddyModule returns the Caddy module information.
+func (*API) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "admin.api.fotor_webhook",
+		New: func() caddy.Module { return new(API) },
+	}
+}
+
+// Provision sets up the API.
+func (a *API) Provision(ctx caddy.Context) error {
+	a.ctx = ctx
+	a.logger = ctx.Logger(a)
+	return nil
+}
+
+// Routes returns the admin routes.
+func (a *API) Routes() []caddy.AdminRoute {
+	return []caddy.AdminRoute{{Pattern: root, Handler: caddy.AdminHandlerFunc(a.serve)}}
+}
+
+// call is one request to a route.
+type call struct {
+	*API
+	w http.ResponseWriter
+	r *http.Request
+
+	// gateway is the handler that the path names; nil if it names none.
+	gateway control.Gateway
+	id      string
+}
+
+// route is one path of the API and what its methods do. A segment in braces
+// stands for any text. The first route that fits is taken.
+type route struct {
+	path    string
+	methods map[string]func(*call) error
+}
+
+type methods = map[string]func(*call) error
+
+var routes = []route{
+	{"", methods{http.MethodGet: (*call).listHandlers}},
+	{"{name}", methods{http.MethodGet: (*call).showHandler}},
+	{"{name}/explain", methods{http.MethodGet: (*call).explain}},
+	{"{name}/hold", methods{http.MethodPost: (*call).hold}},
+	{"{name}/resume", methods{http.MethodPost: (*call).resume}},
+	{"{name}/replay", methods{http.MethodPost: (*call).replayMany}},
+	{"{name}/purge", methods{http.MethodPost: (*call).purgeMany}},
+	{"{name}/events", methods{http.MethodGet: (*call).listEvents}},
+	{"{name}/events/stream", methods{http.MethodGet: (*call).follow}},
+	{"{name}/events/{id}", methods{http.MethodGet: (*call).showEvent, http.MethodDelete: (*call).purgeEvent}},
+	{"{name}/events/{id}/replay", methods{http.MethodPost: (*call).replayEvent}},
+	{"{name}/quarantine", methods{http.MethodGet: (*call).listQuarantine}},
+	{"{name}/quarantine/{id}", methods{http.MethodGet: (*call).showQuarantined, http.MethodDelete: (*call).deleteQuarantined}},
+	{"{name}/quarantine/{id}/release", methods{http.MethodPost: (*call).release}},
+}
+
+// match returns the texts that stand for the route's segments in braces.
+func (rt *route) match(path string) (vars map[string]string, ok bool) {
+	want, got := strings.Split(rt.path, "/"), strings.Split(path, "/")
+	if len(want) != len(got) {
+		return nil, false
+	}
+	vars = make(map[string]string)
+	for i, segment := range want {
+		switch {
+		case strings.HasPrefix(segment, "{") && got[i] != "":
+			vars[segment] = got[i]
+		case segment != got[i]:
+			return nil, false
+		}
+	}
+	return vars, true
+}
+
+// serve finds the route and the handler that it is about.
+func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
+	// Not decoded: no name and no id has a character that needs it.
+	path := strings.TrimPrefix(r.URL.EscapedPath(), root)
+	for i := range routes {
+		vars, ok := routes[i].match(path)
+		if !ok {
+			continue
+		}
+		do := routes[i].methods[r.Method]
+		if do == nil {
+			allowed := allowedMethods(routes[i].methods)
+			w.Header().Set("Allow", allowed)
+			return failure(http.StatusMethodNotAllowed, fmt.Errorf("method %.16q: expected %s", r.Method, allowed))
+		}
+		return a.run(&call{API: a, w: w, r: r, id: vars["{id}"]}, vars["{name}"], do)
+	}
+	return failure(http.StatusNotFound, errors.New("no such path; docs/admin-api.md lists those that there are"))
+}
+
+func allowedMethods(m methods) string {
+	allowed := make([]string, 0, len(m))
+	for method := range m {
+		allowed = append(allowed, method)
+	}
+	slices.Sort(allowed)
+	return strings.Join(allowed, ", ")
+}
+
+var nameRegexp = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+func (a *API) run(c *call, name string, do func(*call) error) (err error) {
+	c.w.Header().Set("Cache-Control", "no-store")
+	c.w.Header().Set("X-Content-Type-Options", "nosniff")
+	if name == "" {
+		return do(c)
+	}
+	if !nameRegexp.MatchString(name) {
+		return failure(http.StatusNotFound, errors.New("that is no handler's name: expected 1 to 64 letters, digits, '_' or '-'"))
+	}
+	c.gateway, err = control.Open(name)
+	if err != nil {
+		return failure(http.StatusNotFound, fmt.Errorf("handler %q: %w", name, err))
+	}
+	defer func() {
+		if err := c.gateway.Close(); err != nil {
+			a.logger.Error("after the last request", zap.String("handler", name), zap.Error(err))
+		}
+	}()
+	return do(c)
+}
+
+// failure is an error with its status, in the form of Caddy's own API.
+func failure(status int, err error) error {
+	return caddy.APIError{HTTPStatus: status, Err: err}
+}
+
+// inboxFailure gives an inbox's error its status.
+func inboxFailure(err error) error {
+	status := http.StatusServiceUnavailable
+	switch {
+	case errors.Is(err, inbox.ErrNotFound):
+		status = http.StatusNotFound
+	case errors.Is(err, inbox.ErrState):
+		status = http.StatusConflict
+	}
+	return failure(status, err)
+}
+
+// audit logs what was done by hand.
+func (c *call) audit(what string, fields ...zap.Field) {
+	c.logger.Info(what, append([]zap.Field{
+		zap.String("handler", handlerName(c.r)),
+		zap.String("remote", c.r.RemoteAddr),
+	}, fields...)...)
+}
+
+// handlerName is the name in the path, which has been checked.
+func handlerName(r *http.Request) string {
+	name, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, root), "/")
+	return name
+}
+
+// context ends with the request, or when Caddy exits: that must not wait for a
+// long replay. A reload does not end it.
+func (c *call) context() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(c.r.Context())
+	stop := context.AfterFunc(c.ctx, func() {
+		if caddy.Exiting() {
+			cancel()
+		}
+	})
+	return ctx, func() {
+		stop()
+		cancel()
+	}
+}
+
+// Interface guards
+var (
+	_ caddy.AdminRouter = (*API)(nil)
+	_ caddy.Provisioner = (*API)(nil)
+)

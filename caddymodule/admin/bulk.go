@@ -1,0 +1,217 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+const (
+	// lanes is how many events are changed at once. The inbox makes one write
+	// of those that come together; more would crowd out callbacks.
+	lanes = 8
+
+	// bulkPage is how many events are read at a time.
+	bulkPage = 256
+
+	// progressEvery is the time between two lines of progress.
+	progressEvery = 200 * time.Millisecond
+
+	mediaLines = "application/x-ndjson"
+)
+
+// bulk is a replay or purge of all events that fit a filter.
+type bulk struct {
+	*call
+	filter inbox.Filter
+	limit  int64 // of events to change
+	dryRun bool
+
+	change func(ctx context.Context, id string) error
+	fits   func(s inbox.State) bool // whether an event in that state may be changed
+
+	matched          int64
+	changed, skipped atomic.Int64
+	lines            bool
+	told             time.Time
+}
+
+func (c *call) replayMany() error {
+	b := &bulk{call: c, change: c.gateway.Inbox().Replay}
+	b.fits = func(s inbox.State) bool { return s != inbox.Pending }
+	return b.run("events replayed by hand")
+}
+
+func (c *call) purgeMany() error {
+	b := &bulk{call: c, change: c.gateway.Inbox().Purge}
+	b.fits = func(inbox.State) bool { return true }
+	return b.run("events purged by hand")
+}
+
+// maxBulk bounds the parameter limit, which has no default.
+const maxBulk = 1 << 30
+
+// read takes the request's parameters.
+func (b *bulk) read() error {
+	p := b.params(append([]string{"dry_run", "limit", "all"}, filterParams...)...)
+	b.filter, b.dryRun = p.filter(), p.truth("dry_run")
+	b.limit = int64(p.number("limit", 1, maxBulk, maxBulk))
+	all := p.truth("all")
+	if err := p.failure(); err != nil {
+		return err
+	}
+	if !all && !slices.ContainsFunc(filterParams, p.has) {
+		return failure(http.StatusBadRequest, fmt.Errorf("there is no filter: expected at least one of the parameters %s, or all=true",
+			strings.Join(filterParams, ", ")))
+	}
+	if len(b.filter.States) == 0 {
+		// what was not delivered yet is only touched by those who say so
+		b.filter.States = []inbox.State{inbox.Delivered, inbox.Superseded, inbox.Dead}
+	}
+	if b.filter.Until.IsZero() || b.filter.Until.After(p.now) {
+		// otherwise it would go on for as long as events arrive
+		b.filter.Until = p.now
+	}
+	b.lines = strings.Contains(b.r.Header.Get("Accept"), mediaLines)
+	return nil
+}
+
+func (b *bulk) run(what string) error {
+	if err := b.read(); err != nil {
+		return err
+	}
+	ctx, cancel := b.context()
+	defer cancel()
+	err := b.changeAll(ctx)
+	if !b.dryRun {
+		b.audit(what,
+			zap.Int64("matched", b.matched),
+			zap.Int64("changed", b.changed.Load()),
+			zap.Int64("skipped", b.skipped.Load()),
+			zap.String("filter", b.r.URL.RawQuery),
+			zap.Error(err))
+	}
+	last := b.progress()
+	switch {
+	case err == nil:
+		last.Done = true
+	case b.lines && !b.told.IsZero(), b.changed.Load() > 0:
+		last.Error = err.Error()
+	default:
+		return inboxFailure(err)
+	}
+	if b.lines {
+		return b.tell(last)
+	}
+	status := http.StatusOK
+	if err != nil {
+		status = http.StatusServiceUnavailable
+	}
+	return b.answer(status, last)
+}
+
+// changeAll goes through the events, oldest first: replayed the other way
+// round, the last of a task could be on its way before the first.
+func (b *bulk) changeAll(ctx context.Context) error {
+	page := inbox.Page{OldestFirst: true}
+	for {
+		page.Limit = int(min(bulkPage, b.limit-b.changed.Load()))
+		records, next, err := b.gateway.Inbox().List(ctx, b.filter, page)
+		if err != nil {
+			return err
+		}
+		b.matched += int64(len(records))
+		if err := b.changeSome(ctx, records); err != nil {
+			return err
+		}
+		if next == "" || b.changed.Load() >= b.limit {
+			return nil
+		}
+		page.Cursor = next
+		if b.lines && time.Since(b.told) > progressEvery {
+			if err := b.tell(b.progress()); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// changeSome changes a page of events: several at once, those of a task one
+// after the other.
+func (b *bulk) changeSome(ctx context.Context, records []*inbox.Record) error {
+	if b.dryRun {
+		for _, r := range records {
+			b.count(b.fits(r.State))
+		}
+		return nil
+	}
+	var byLane [lanes][]*inbox.Record
+	for _, r := range records {
+		lane := inbox.TaskKey(r.Event.TaskID) % lanes
+		byLane[lane] = append(byLane[lane], r)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, lane := range byLane {
+		group.Go(func() error {
+			for _, r := range lane {
+				if err := b.changeOne(ctx, r); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+func (b *bulk) changeOne(ctx context.Context, r *inbox.Record) error {
+	if !b.fits(r.State) {
+		b.count(false)
+		return nil
+	}
+	err := b.change(ctx, r.Event.ID)
+	switch {
+	case errors.Is(err, inbox.ErrState), errors.Is(err, inbox.ErrNotFound): // it has moved since it was listed
+		b.count(false)
+	case err != nil:
+		return err
+	default:
+		b.count(true)
+	}
+	return nil
+}
+
+func (b *bulk) count(changed bool) {
+	if changed {
+		b.changed.Add(1)
+	} else {
+		b.skipped.Add(1)
+	}
+}
+
+func (b *bulk) progress() control.Bulk {
+	return control.Bulk{Matched: b.matched, Changed: b.changed.Load(), Skipped: b.skipped.Load(), DryRun: b.dryRun}
+}
+
+// tell writes a line of progress.
+func (b *bulk) tell(line control.Bulk) error {
+	if b.told.IsZero() {
+		b.w.Header().Set("Content-Type", mediaLines)
+	}
+	b.told = time.Now()
+	if err := encode(b.w, line); err != nil {
+		return err
+	}
+	return http.NewResponseController(b.w).Flush()
+}

@@ -1,0 +1,148 @@
+package admin
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// listTime is how long the inbox is searched for one page. A page may end
+// before it is full, so that a rare kind of event costs many short requests
+// rather than a long one.
+const listTime = 25 * time.Millisecond
+
+func (c *call) listEvents() error {
+	p := c.params(append([]string{"limit", "cursor", "order"}, filterParams...)...)
+	filter, page := p.filter(), p.page()
+	if err := p.failure(); err != nil {
+		return err
+	}
+	answer := control.Events{Events: make([]control.Event, 0, page.Limit)}
+	for began := time.Now(); ; {
+		records, next, err := c.gateway.Inbox().List(c.r.Context(), filter, page)
+		if err != nil {
+			return pageFailure(p, err)
+		}
+		for _, record := range records {
+			answer.Events = append(answer.Events, eventOf(record))
+		}
+		answer.Next = next
+		page.Cursor, page.Limit = next, page.Limit-len(records)
+		if next == "" || page.Limit <= 0 || time.Since(began) > listTime {
+			return c.answer(http.StatusOK, answer)
+		}
+	}
+}
+
+// pageFailure is the failure of a list.
+func pageFailure(p *params, err error) error {
+	if errors.Is(err, inbox.ErrCursor) {
+		p.fail("cursor", "%w", err)
+		return p.failure()
+	}
+	return inboxFailure(err)
+}
+
+func (c *call) showEvent() error {
+	if err := c.params().failure(); err != nil {
+		return err
+	}
+	record, attempts, err := c.gateway.Inbox().Get(c.r.Context(), c.id)
+	if err != nil {
+		return inboxFailure(err)
+	}
+	detail := control.EventDetail{
+		Event:          eventOf(record),
+		TraceParent:    record.Event.TraceParent,
+		AttemptRecords: make([]control.Attempt, 0, len(attempts)),
+		Body:           record.Event.Body,
+	}
+	for i := range attempts {
+		detail.AttemptRecords = append(detail.AttemptRecords, *attemptOf(&attempts[i]))
+	}
+	return c.answer(http.StatusOK, detail)
+}
+
+func (c *call) purgeEvent() error {
+	if err := c.params().failure(); err != nil {
+		return err
+	}
+	if err := c.gateway.Inbox().Purge(c.r.Context(), c.id); err != nil {
+		return inboxFailure(err)
+	}
+	c.audit("event purged by hand", zap.String("event_id", c.id))
+	c.w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (c *call) replayEvent() error {
+	if err := c.params().failure(); err != nil {
+		return err
+	}
+	if err := c.gateway.Inbox().Replay(c.r.Context(), c.id); err != nil {
+		return inboxFailure(err)
+	}
+	c.audit("event replayed by hand", zap.String("event_id", c.id))
+	return c.answer(http.StatusOK, control.Done{ID: c.id, State: inbox.Pending.String()})
+}
+
+func eventOf(r *inbox.Record) control.Event {
+	e := control.Event{
+		ID:         r.Event.ID,
+		TaskID:     r.Event.TaskID,
+		Type:       r.Event.Type,
+		Status:     r.Event.Status.String(),
+		State:      r.State.String(),
+		ReceivedAt: r.Event.ReceivedAt.UTC(),
+		Attempts:   r.Attempts,
+		Due:        moment(r.Due),
+		SettledAt:  moment(r.SettledAt),
+	}
+	if !r.Last.At.IsZero() {
+		e.LastAttempt = attemptOf(&r.Last)
+	}
+	return e
+}
+
+func attemptOf(a *inbox.Attempt) *control.Attempt {
+	return &control.Attempt{
+		At:         a.At.UTC(),
+		DurationMS: control.Milliseconds(a.Duration),
+		Status:     a.Status,
+		Reason:     a.Reason,
+	}
+}
+
+// moment returns nil for the zero time.
+func moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
+// answer writes JSON.
+func (c *call) answer(status int, v any) error {
+	c.w.Header().Set("Content-Type", "application/json")
+	c.w.WriteHeader(status)
+	if err := encode(c.w, v); err != nil {
+		// the client has gone: it is too late for another answer
+		c.logger.Debug("answer not sent", zap.Error(err))
+	}
+	return nil
+}
+
+// encode writes v as one line of JSON.
+func encode(w io.Writer, v any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false) // it is never part of a page
+	return encoder.Encode(v)
+}

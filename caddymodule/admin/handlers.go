@@ -1,0 +1,133 @@
+package admin
+
+import (
+	"errors"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+)
+
+func (c *call) listHandlers() error {
+	if err := c.params().failure(); err != nil {
+		return err
+	}
+	answer := control.Handlers{Handlers: []control.Handler{}}
+	for _, name := range control.Names() {
+		gateway, err := control.Open(name)
+		if err != nil {
+			continue // it has stopped since
+		}
+		answer.Handlers = append(answer.Handlers, gateway.Summary(c.r.Context()))
+		if err := gateway.Close(); err != nil {
+			c.logger.Error("after the last request", zap.String("handler", name), zap.Error(err))
+		}
+	}
+	return c.answer(http.StatusOK, answer)
+}
+
+func (c *call) showHandler() error {
+	if err := c.params().failure(); err != nil {
+		return err
+	}
+	return c.answer(http.StatusOK, c.gateway.Summary(c.r.Context()))
+}
+
+func (c *call) explain() error {
+	p := c.params("ip", "forwarded_for")
+	ip, err := netip.ParseAddr(p.values.Get("ip"))
+	if err != nil {
+		p.fail("ip", "it is %.64q: expected an IPv4 or IPv6 address", p.values.Get("ip"))
+	}
+	forwardedFor := p.text("forwarded_for")
+	if !headerText(forwardedFor) {
+		p.fail("forwarded_for", "it has control characters: expected the value of a header, such as 203.0.113.7, 10.0.0.1")
+	}
+	if err := p.failure(); err != nil {
+		return err
+	}
+	return c.answer(http.StatusOK, c.gateway.Explain(ip, forwardedFor))
+}
+
+// headerText reports whether a header may have the value.
+func headerText(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// The limits of a hold's request.
+const (
+	maxHoldReason = 256                  // bytes
+	maxHold       = 365 * 24 * time.Hour // from now
+)
+
+func (c *call) hold() error {
+	if err := c.params().failure(); err != nil {
+		return err
+	}
+	var request control.HoldRequest
+	if err := c.body(&request); err != nil {
+		return err
+	}
+	until, err := holdUntil(&request, time.Now())
+	if err != nil {
+		return failure(http.StatusBadRequest, err)
+	}
+	ctx, cancel := c.context()
+	defer cancel()
+	if err := c.gateway.Hold(ctx, request.Reason, until); err != nil {
+		return inboxFailure(err)
+	}
+	c.audit("deliveries held by hand", zap.String("reason", request.Reason), zap.Time("until", until))
+	return c.answerHolds()
+}
+
+// holdUntil returns when the hold is to end; zero if it has no end.
+func holdUntil(request *control.HoldRequest, now time.Time) (until time.Time, err error) {
+	switch {
+	case len(request.Reason) > maxHoldReason:
+		return until, errors.New("the body: reason is longer than 256 bytes")
+	case request.Until != nil && request.For != "":
+		return until, errors.New("the body has both until and for: expected one of them")
+	case request.Until != nil:
+		until = *request.Until
+	case request.For != "":
+		length, err := caddy.ParseDuration(request.For)
+		if err != nil {
+			return until, errors.New("the body: for is no duration: expected one such as 30m")
+		}
+		until = now.Add(length)
+	default:
+		return until, nil
+	}
+	if !until.After(now) || until.After(now.Add(maxHold)) {
+		return until, errors.New("the body: the hold would end in the past, or later than in a year: expected a time between")
+	}
+	return until, nil
+}
+
+func (c *call) resume() error {
+	if err := c.params().failure(); err != nil {
+		return err
+	}
+	ctx, cancel := c.context()
+	defer cancel()
+	if err := c.gateway.Resume(ctx); err != nil {
+		return inboxFailure(err)
+	}
+	c.audit("deliveries resumed by hand")
+	return c.answerHolds()
+}
+
+func (c *call) answerHolds() error {
+	summary := c.gateway.Summary(c.r.Context())
+	return c.answer(http.StatusOK, control.Holds{Holds: summary.Holds, UnderWay: summary.UnderWay})
+}

@@ -1,0 +1,186 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+)
+
+const (
+	// streamBatch is how many notices are written at a time, and streamPause how
+	// long a stream then rests: one flush for many notices.
+	streamBatch = 512
+	streamPause = 20 * time.Millisecond
+
+	// streamPing is the time after which a silent stream shows that it lives.
+	streamPing = 15 * time.Second
+
+	// streamWrite is how long a client may keep a write waiting.
+	streamWrite = 30 * time.Second
+
+	// streamRetry is how long a client is asked to wait before it comes again.
+	streamRetry = "retry: 1000\n\n"
+)
+
+var streamKinds = []string{
+	control.Accepted, control.Delivered, control.Retried, control.GivenBack, control.Dead,
+	control.InQuarantine, control.Held, control.Resumed,
+}
+
+// follow answers with a stream of server-sent events (WHATWG HTML, 9.2).
+func (c *call) follow() error {
+	p := c.params("kind", "task", "type", "last_event_id")
+	wanted := selection{kinds: p.words("kind", streamKinds), task: control.CutText(p.text("task")), taskType: control.CutText(p.text("type"))}
+	after := c.r.Header.Get("Last-Event-ID")
+	if after == "" {
+		after = p.text("last_event_id")
+	}
+	if err := p.failure(); err != nil {
+		return err
+	}
+	follower, err := c.gateway.Feed().Follow(after)
+	switch {
+	case errors.Is(err, control.ErrTooManyFollowers), errors.Is(err, control.ErrFeedClosed):
+		return failure(http.StatusServiceUnavailable, err)
+	case err != nil:
+		p.fail("Last-Event-ID", "%w", err)
+		return p.failure()
+	}
+	defer follower.Close()
+
+	// A stream ends when its config is unloaded, so that the admin endpoint can
+	// be. The client comes again, to the next one, and goes on where it was.
+	ctx, cancel := context.WithCancel(c.r.Context())
+	defer cancel()
+	defer context.AfterFunc(c.ctx, cancel)()
+
+	s := &stream{w: c.w, out: http.NewResponseController(c.w), wanted: wanted}
+	if err := s.begin(); err != nil {
+		c.logger.Debug("stream not begun", zap.Error(err))
+		return nil
+	}
+	if err := s.run(ctx, follower); err != nil {
+		c.logger.Debug("stream ended", zap.Error(err))
+	}
+	return nil
+}
+
+// selection is what a client wants to be told.
+type selection struct {
+	kinds          []string // empty means all
+	task, taskType string
+}
+
+func (s *selection) has(n *control.Notice) bool {
+	switch {
+	case n.Kind == control.Gap:
+		return true
+	case len(s.kinds) > 0 && !slices.Contains(s.kinds, n.Kind):
+		return false
+	case s.task != "" && n.TaskID != s.task:
+		return false
+	default:
+		return s.taskType == "" || n.Type == s.taskType
+	}
+}
+
+type stream struct {
+	w      http.ResponseWriter
+	out    *http.ResponseController
+	wanted selection
+	buf    []byte
+}
+
+func (s *stream) begin() error {
+	// Caddy's admin endpoint has a limit for reading a request, which would
+	// end the stream as well.
+	if err := s.out.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	s.w.Header().Set("Content-Type", "text/event-stream")
+	s.w.WriteHeader(http.StatusOK)
+	s.buf = append(s.buf, streamRetry...)
+	return s.flush()
+}
+
+// run writes notices until the client has gone or the feed ends.
+func (s *stream) run(ctx context.Context, follower *control.Follower) error {
+	entries := make([]control.Entry, 0, streamBatch)
+	for {
+		waiting, cancel := context.WithTimeout(ctx, streamPing)
+		var err error
+		entries, err = follower.Next(waiting, entries[:0], streamBatch)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, context.DeadlineExceeded):
+			s.buf = append(s.buf, ": ping\n\n"...)
+		case err != nil:
+			return err
+		}
+		for i := range entries {
+			if err := s.add(&entries[i]); err != nil {
+				return err
+			}
+		}
+		if err := s.flush(); err != nil {
+			return err
+		}
+		if len(entries) < streamBatch && !rest(ctx, streamPause) {
+			return ctx.Err()
+		}
+	}
+}
+
+func rest(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (s *stream) add(e *control.Entry) error {
+	if !s.wanted.has(&e.Notice) {
+		return nil
+	}
+	data, err := json.Marshal(&e.Notice)
+	if err != nil {
+		return err
+	}
+	s.buf = append(s.buf, "event: "...)
+	s.buf = append(s.buf, e.Kind...)
+	s.buf = append(s.buf, "\nid: "...)
+	s.buf = append(s.buf, e.ID...)
+	s.buf = append(s.buf, "\ndata: "...)
+	s.buf = append(s.buf, data...)
+	s.buf = append(s.buf, "\n\n"...)
+	return nil
+}
+
+// flush sends what has gathered.
+func (s *stream) flush() error {
+	if len(s.buf) == 0 {
+		return nil
+	}
+	if err := s.out.SetWriteDeadline(time.Now().Add(streamWrite)); err != nil {
+		return err
+	}
+	_, err := s.w.Write(s.buf)
+	s.buf = s.buf[:0]
+	if err != nil {
+		return err
+	}
+	return s.out.Flush()
+}

@@ -1,0 +1,172 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+)
+
+// A hold by hand stops deliveries and nothing else, over a reload, a restart
+// and a kill -9, until it is ended.
+func TestHoldByHand(t *testing.T) {
+	forwards(t, func(t *testing.T, forward func(string) string) {
+		up := newUpstream(t, nil)
+		g := newGateway(t)
+		config := g.Caddyfile(forward(up.URL)+quick, "", "")
+		p := g.Run(config)
+		g.Accept(notice("before", 1))
+		up.Await(t, 1)
+
+		began := time.Now().Add(-time.Second)
+		held := ask[control.Holds](g, http.MethodPost, "default/hold", `{"reason":"new database"}`)
+		require.Len(t, held.Holds, 1)
+		assert.Equal(t, control.ByOperator, held.Holds[0].By)
+		assert.Equal(t, "new database", held.Holds[0].Reason)
+		assert.Nil(t, held.Holds[0].Until)
+		assert.WithinRange(t, held.Holds[0].Since, began, time.Now())
+
+		var want []string
+		accept := func(phase string) {
+			for i := range 10 {
+				want = append(want, g.Accept(notice(fmt.Sprint(phase, i), 1)))
+			}
+			now := ask[control.Handler](g, http.MethodGet, "default", "")
+			assert.Equal(t, held.Holds, now.Holds, phase)
+			assert.EqualValues(t, len(want), now.Events.Pending, phase)
+			assert.InDelta(t, 1, g.Metric(`caddy_fotor_webhook_held{handler="default"}`), 0)
+		}
+		accept("held")
+		reload(t, g, config+"# another config\n")
+		accept("reloaded")
+		p.Terminate()
+		assert.Zero(t, p.ExitCode())
+		p = g.Run(config)
+		accept("restarted")
+		p.Kill()
+		g.Run(config)
+		accept("killed")
+		require.Len(t, up.Deliveries(), 1, "nothing was forwarded")
+
+		resumed := ask[control.Holds](g, http.MethodPost, "default/resume", "")
+		assert.Empty(t, resumed.Holds)
+		g.delivered(1 + len(want))
+		for _, d := range up.Deliveries() {
+			assert.Equal(t, "1", d.Header.Get("Fotor-Webhook-Attempt"), "no attempt was spent")
+		}
+		for _, id := range want {
+			assert.Equal(t, 1, up.Counts()[id])
+		}
+		assert.InDelta(t, 0, g.Metric(`caddy_fotor_webhook_held{handler="default"}`), 0)
+	})
+}
+
+// reload loads another config into the built Caddy, through its admin endpoint.
+func reload(t *testing.T, g *gateway, caddyfile string) {
+	t.Helper()
+	out, err := command(t, "reload", "--force", "--adapter", "caddyfile", "--config", configFile(t, caddyfile),
+		"--address", fmt.Sprintf("127.0.0.1:%d", g.Admin)).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+}
+
+// A hold may end by itself, and be given another end.
+func TestHoldByHandEndsByItself(t *testing.T) {
+	up := newUpstream(t, nil)
+	g := newGateway(t)
+	g.Start("forward "+up.URL, "", quiet)
+	first := ask[control.Holds](g, http.MethodPost, "default/hold", `{"for":"1h","reason":"one"}`)
+	g.Accept(notice("task", 1))
+	second := ask[control.Holds](g, http.MethodPost, "default/hold", `{"for":"1s","reason":"two"}`)
+	assert.Equal(t, first.Holds[0].Since, second.Holds[0].Since, "it goes on")
+	assert.Equal(t, "two", second.Holds[0].Reason)
+	up.Await(t, 1)
+	assert.False(t, time.Now().Before(*second.Holds[0].Until), "not before its end")
+	assert.Empty(t, ask[control.Handler](g, http.MethodGet, "default", "").Holds)
+}
+
+// A hold that began and ended in vain changes nothing.
+func TestResumeWithoutHold(t *testing.T) {
+	up := newUpstream(t, nil)
+	g := newGateway(t)
+	g.Start("forward "+up.URL, "", quiet)
+	for range 2 {
+		assert.Empty(t, ask[control.Holds](g, http.MethodPost, "default/resume", "").Holds)
+	}
+	g.Accept(notice("task", 1))
+	g.delivered(1)
+}
+
+// An upstream in trouble whose repair the operator knows of is tried at once.
+func TestResumeTriesAnUpstreamInTroubleAtOnce(t *testing.T) {
+	up := newUpstream(t, func(w http.ResponseWriter, _ delivery) {
+		w.Header().Set("Retry-After", "3600")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
+	g := newGateway(t)
+	g.Start("forward "+up.URL, "", quiet)
+	g.Accept(notice("task", 1))
+	holds := func() []control.Hold { return ask[control.Handler](g, http.MethodGet, "default", "").Holds }
+	await(t, func() bool { return len(holds()) == 1 }, "deliveries to be held")
+	assert.Equal(t, control.ByUpstream, holds()[0].By)
+	assert.WithinDuration(t, time.Now().Add(time.Hour), *holds()[0].Until, time.Minute)
+	up.Answer(nil)
+	ask[control.Holds](g, http.MethodPost, "default/resume", "")
+	g.Accept(notice("probe", 1))
+	await(t, func() bool { return len(holds()) == 0 }, "deliveries to go on")
+}
+
+func TestReleaseFromQuarantine(t *testing.T) {
+	up := newUpstream(t, nil)
+	g := newGateway(t)
+	g.Start("forward "+up.URL, "", quiet)
+	require.Equal(t, http.StatusUnsupportedMediaType, g.Post(notice("media", 1), "Content-Type", "text/plain").Status)
+	require.Equal(t, http.StatusUnprocessableEntity, g.Post(`{"taskId":"","status":7}`).Status)
+	require.Equal(t, http.StatusBadRequest, g.Post("\xff\xfe").Status)
+
+	list := ask[control.Quarantine](g, http.MethodGet, "default/quarantine", "")
+	require.Len(t, list.Callbacks, 3)
+	binary, invalid, media := list.Callbacks[0], list.Callbacks[1], list.Callbacks[2]
+	assert.Equal(t, http.StatusUnsupportedMediaType, media.Status)
+	assert.Equal(t, len(notice("media", 1)), media.Size)
+	assert.Equal(t, 3, invalid.ProblemCount)
+	assert.Len(t, invalid.Problems, 3)
+	assert.Equal(t, "127.0.0.1", invalid.SourceIP)
+
+	path := func(c control.Quarantined) string { return fmt.Sprint("default/quarantine/", c.ID) }
+	shown := ask[control.QuarantinedDetail](g, http.MethodGet, path(media), "")
+	assert.Equal(t, control.BodyText, shown.BodyEncoding)
+	assert.Equal(t, notice("media", 1), shown.Body)
+	shown = ask[control.QuarantinedDetail](g, http.MethodGet, path(binary), "")
+	assert.Equal(t, control.BodyBase64, shown.BodyEncoding)
+	assert.Equal(t, "//4=", shown.Body)
+
+	page := ask[control.Quarantine](g, http.MethodGet, "default/quarantine?limit=2", "")
+	assert.Len(t, page.Callbacks, 2)
+	page = ask[control.Quarantine](g, http.MethodGet, "default/quarantine?limit=2&cursor="+page.Next, "")
+	assert.Len(t, page.Callbacks, 1)
+	assert.Empty(t, page.Next)
+
+	released := ask[control.Released](g, http.MethodPost, path(media)+"/release", "")
+	assert.False(t, released.Duplicate)
+	d := up.Await(t, 1)[0]
+	assert.Equal(t, released.ID, d.Event.ID)
+	assert.Contains(t, string(d.Body), `"receivedAt":"`+media.ReceivedAt.Format("2006-01-02T15:04:05.000000Z"), "when it came, not when it was released")
+	assert.True(t, g.Post(notice("media", 1)).Duplicate, "it is as if it had been accepted")
+	assert.Equal(t, http.StatusNotFound, g.API(http.MethodPost, path(media)+"/release", "").Status)
+
+	reply := g.API(http.MethodPost, path(invalid)+"/release", "")
+	assert.Equal(t, http.StatusUnprocessableEntity, reply.Status)
+	for _, pointer := range []string{"/status", "/taskId", "/type"} {
+		assert.Contains(t, string(reply.Body), fmt.Sprintf(`"pointer":%q`, pointer))
+	}
+	assert.Equal(t, http.StatusOK, g.API(http.MethodGet, path(invalid), "").Status, "it stays")
+
+	assert.Equal(t, http.StatusNoContent, g.API(http.MethodDelete, path(invalid), "").Status)
+	assert.Equal(t, http.StatusNotFound, g.API(http.MethodDelete, path(invalid), "").Status)
+	assert.EqualValues(t, 1, ask[control.Handler](g, http.MethodGet, "default", "").Quarantined)
+}

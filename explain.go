@@ -1,0 +1,168 @@
+package fotorwebhook
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+)
+
+// maxHops bounds how many addresses of a header are explained one by one.
+const maxHops = 32
+
+// explain says whether a caller would be let in. Caddy itself finds the client's address,
+// from a request made for the question; what is said about the way there is
+// found by asking it about each address alone.
+func (h *Handler) explain(peer netip.Addr, forwardedFor string) control.Explanation {
+	q := &question{Handler: h, peer: peer, forwardedFor: forwardedFor}
+	r := q.request(peer, forwardedFor)
+	e := control.Explanation{
+		IP:           peer.String(),
+		ForwardedFor: forwardedFor,
+		TrustedProxy: isTrustedProxy(r),
+		ClientIP:     clientAddress(r),
+		Warnings:     []string{},
+	}
+	q.step("the connection comes from %s", peer)
+	if e.TrustedProxy {
+		q.explainProxy(e.ClientIP)
+		if h.proxies.lenient {
+			e.Warnings = append(e.Warnings, lenientProxies)
+		}
+	} else {
+		q.explainDirect()
+	}
+	e.Allowed, e.Rule = q.explainVerdict(r)
+	e.Steps = q.steps
+	return e
+}
+
+// question is an explanation in the making.
+type question struct {
+	*Handler
+	peer         netip.Addr
+	forwardedFor string
+	steps        []string
+}
+
+func (q *question) step(format string, args ...any) {
+	q.steps = append(q.steps, fmt.Sprintf(format, args...))
+}
+
+// httpServer is the server whose settings count. One that the handler does not
+// know of trusts no proxy.
+func (q *question) httpServer() *caddyhttp.Server {
+	if q.server != nil {
+		return q.server
+	}
+	return new(caddyhttp.Server)
+}
+
+// header is the name of the header in which proxies note whom they forward for.
+func (q *question) header() string {
+	if headers := q.httpServer().ClientIPHeaders; len(headers) > 0 {
+		return headers[0]
+	}
+	return "X-Forwarded-For"
+}
+
+// request makes the request that a caller would send, as Caddy's server
+// prepares it.
+func (q *question) request(peer netip.Addr, forwardedFor string) *http.Request {
+	r := &http.Request{
+		Method:     http.MethodPost,
+		URL:        &url.URL{Path: "/"},
+		Proto:      "HTTP/1.1",
+		ProtoMajor: 1,
+		ProtoMinor: 1,
+		Header:     make(http.Header),
+		RemoteAddr: net.JoinHostPort(peer.String(), "1"),
+	}
+	if forwardedFor != "" {
+		r.Header.Set(q.header(), forwardedFor)
+	}
+	ctx := context.WithValue(context.Background(), http.LocalAddrContextKey, internalLocal)
+	return caddyhttp.PrepareRequest(r.WithContext(ctx), caddy.NewReplacer(), new(answerWriter), q.httpServer())
+}
+
+func isTrustedProxy(r *http.Request) bool {
+	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
+	return trusted
+}
+
+func (q *question) explainDirect() {
+	q.step("%s is none of the server's trusted_proxies, so the client is %s itself", q.peer, q.peer)
+	if q.forwardedFor != "" {
+		q.step("what it says in %s is not believed", q.header())
+	}
+}
+
+// explainProxy tells how the client was found behind a trusted proxy.
+func (q *question) explainProxy(clientIP string) {
+	q.step("%s is one of the server's trusted_proxies, so its %s is believed", q.peer, q.header())
+	if q.forwardedFor == "" {
+		q.step("there is no such header, so the client is %s itself", q.peer)
+		return
+	}
+	hops := strings.Split(q.forwardedFor, ",")
+	if q.proxies.lenient {
+		q.step("it is read from the left end, where the first address is the client (trusted_proxies_strict is off)")
+	} else {
+		q.step("it is read from the right end, where the first address that is no trusted proxy is the client (trusted_proxies_strict is on)")
+		slices.Reverse(hops)
+	}
+	for _, hop := range hops[:min(len(hops), maxHops)] {
+		if q.explainHop(strings.TrimSpace(hop)) {
+			return
+		}
+	}
+	if len(hops) <= maxHops {
+		q.step("no other address is left, so the client is %s", clientIP)
+	}
+}
+
+// explainHop tells of one entry of the header, and reports whether it is the client.
+func (q *question) explainHop(hop string) bool {
+	text := hop
+	if host, _, err := net.SplitHostPort(hop); err == nil {
+		text = host
+	}
+	text, _, _ = strings.Cut(text, "%")
+	addr, err := netip.ParseAddr(text)
+	switch {
+	case err != nil:
+		q.step("%.64q is no address: passed over", hop)
+		return false
+	case !q.proxies.lenient && isTrustedProxy(q.request(addr, "")):
+		q.step("%s is a trusted proxy: passed over", addr)
+		return false
+	default:
+		q.step("%s is the client", addr)
+		return true
+	}
+}
+
+// explainVerdict judges the caller as a callback would be.
+func (q *question) explainVerdict(r *http.Request) (allowed bool, rule *control.Rule) {
+	addr, err := q.whitelist.judge(r)
+	if err != nil {
+		q.step("refused: the %v", err)
+		return false, nil
+	}
+	found, prefix, ok := q.whitelist.find(r, addr)
+	if !ok { // an IP source has changed in between
+		q.step("refused: the %v", errNotWhitelisted)
+		return false, nil
+	}
+	q.step("let in: %s has it (%s %s)", prefix, found.option, found.value)
+	return true, &control.Rule{Option: found.option, Value: found.value, Range: prefix.String()}
+}
