@@ -21,6 +21,9 @@ type contender struct {
 
 	// stores says that it has an inbox, delivers that it must empty it.
 	stores, delivers bool
+
+	// operated says that somebody lists, tails and replays all the while.
+	operated bool
 }
 
 // places are the addresses and files that a contender's Caddyfile names.
@@ -45,6 +48,10 @@ var contenders = []contender{
 	},
 	{
 		key: "d", name: "gateway, accept and deliver, `forward <url>`", stores: true, delivers: true,
+		site: func(p places) string { return p.gateway("forward http://" + p.upstream + "/") },
+	},
+	{
+		key: "do", name: "as (d), while someone lists, tails and replays", stores: true, delivers: true, operated: true,
 		site: func(p places) string { return p.gateway("forward http://" + p.upstream + "/") },
 	},
 	{

@@ -45,7 +45,14 @@ func (b *bench) round(ctx context.Context, c *contender) (sample, error) {
 	if err != nil {
 		return got, err
 	}
+	var operated *operator
+	if c.operated {
+		operated = s.operate(ctx)
+	}
 	result, generatorCPU, err := b.load(ctx, s, b.opts.time)
+	if operated != nil {
+		got.faults.merge(operated.stop())
+	}
 	if err != nil {
 		return got, err
 	}
@@ -54,6 +61,9 @@ func (b *bench) round(ctx context.Context, c *contender) (sample, error) {
 	if err != nil {
 		return got, err
 	}
+	if operated != nil {
+		after.taken -= operated.replayed.Load()
+	}
 	total := after.at.Sub(result.Started)
 	cpuAfter, err := cpuTime(s.cmd.Process.Pid)
 	if err != nil {
@@ -61,6 +71,12 @@ func (b *bench) round(ctx context.Context, c *contender) (sample, error) {
 	}
 	if got.rss, err = peakRSS(s.cmd.Process.Pid); err != nil {
 		return got, err
+	}
+
+	if c.backlog {
+		if got.slowest, err = s.slowest(ctx); err != nil {
+			return got, err
+		}
 	}
 
 	answers := max(result.Answers, 1)

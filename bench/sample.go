@@ -17,6 +17,7 @@ type sample struct {
 	generator time.Duration // CPU of the load generator for each request
 	rss       int64         // the server's peak, in bytes
 	ready     time.Duration // from the start of the process to the first 200
+	slowest   time.Duration // of the operator's questions; only with a backlog
 	faults    faults
 }
 
@@ -52,6 +53,7 @@ func medians(samples []sample) sample {
 		generator: median(samples, func(s sample) time.Duration { return s.generator }),
 		rss:       median(samples, func(s sample) int64 { return s.rss }),
 		ready:     median(samples, func(s sample) time.Duration { return s.ready }),
+		slowest:   median(samples, func(s sample) time.Duration { return s.slowest }),
 		faults:    make(faults),
 	}
 	for _, s := range samples {

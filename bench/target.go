@@ -41,6 +41,14 @@ var targets = []target{
 		value: func(by map[string]sample) float64 { return float64(by["c1m"].rss-by["a"].rss) / (1 << 20) },
 	},
 	{
+		what: "(do) ÷ (d), accepted/s", needs: []string{"do", "d"}, limit: 0.95,
+		value: func(by map[string]sample) float64 { return by["do"].accepted / by["d"].accepted },
+	},
+	{
+		what: "(c1m), slowest list or count", needs: []string{"c1m"}, limit: 50, atMost: true, unit: " ms",
+		value: func(by map[string]sample) float64 { return float64(by["c1m"].slowest) / float64(time.Millisecond) },
+	},
+	{
 		what: "(c1m), ready after a restart", needs: []string{"c1m"}, limit: 2, atMost: true, unit: " s",
 		value: func(by map[string]sample) float64 { return float64(by["c1m"].ready) / float64(time.Second) },
 	},
