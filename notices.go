@@ -73,13 +73,13 @@ func (h *Handler) put(ctx context.Context, st *station, e *inbox.Event, source n
 
 // tellQuarantined tells that a callback was not valid. Its id is 0 if it was
 // not kept.
-func (h *Handler) tellQuarantined(id int64, source netip.Addr, refusal *answer) {
+func (h *Handler) tellQuarantined(id int64, source netip.Addr, reason string, problems int) {
 	h.desk.feed.Publish(control.Notice{
 		Kind:         control.InQuarantine,
 		QuarantineID: id,
 		SourceIP:     source.String(),
-		Problems:     len(refusal.problems),
-		Reason:       refusal.title,
+		Problems:     problems,
+		Reason:       reason,
 	})
 }
 

@@ -151,11 +151,15 @@ func (h *Handler) take(ctx context.Context, st *station, r *http.Request, c call
 // quarantine keeps what cannot be taken as a callback, so that a change on
 // Fotor's side loses nothing, and gives the refusal back.
 func (h *Handler) quarantine(ctx context.Context, st *station, c callback, refusal answer) answer {
+	problems := refusal.problems
+	if len(problems) == 0 { // it was not looked into: what is wrong is about the whole
+		problems = []Problem{{Detail: refusal.detail}}
+	}
 	fields := []zap.Field{
 		zap.Int("status", refusal.status),
 		zap.Stringer("source_ip", c.source),
 		zap.Int("size", len(c.body)),
-		zap.Array("problems", logProblems(refusal.problems)),
+		zap.Array("problems", logProblems(problems)),
 	}
 	var id int64
 	if *h.Quarantine > 0 {
@@ -163,7 +167,7 @@ func (h *Handler) quarantine(ctx context.Context, st *station, c callback, refus
 			ReceivedAt: c.receivedAt,
 			SourceIP:   c.source.String(),
 			Status:     refusal.status,
-			Problems:   appendProblems(nil, refusal.problems),
+			Problems:   appendProblems(nil, problems),
 			Body:       bytes.Clone(c.body),
 		}
 		if err := st.inbox.Quarantine(ctx, suspect); err != nil {
@@ -173,7 +177,7 @@ func (h *Handler) quarantine(ctx context.Context, st *station, c callback, refus
 		id = suspect.ID
 		fields = append(fields, zap.Int64("quarantine_id", id))
 	}
-	h.tellQuarantined(id, c.source, &refusal)
+	h.tellQuarantined(id, c.source, refusal.title, len(problems))
 	h.logger.Warn("invalid callback", fields...)
 	return refusal
 }
