@@ -1,0 +1,407 @@
+package openapi
+
+import (
+	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+)
+
+var (
+	sampleTime = time.Date(2026, 11, 23, 12, 0, 0, 123456000, time.UTC)
+	sampleID   = strings.Repeat("0a", 24)
+)
+
+// answers has, for every type of package control that is JSON of the admin API,
+// a value with all there can be, and one with no more than there must be.
+var answers = map[string]struct{ full, least any }{
+	"Handlers": {control.Handlers{Handlers: []control.Handler{handler}}, control.Handlers{Handlers: []control.Handler{}}},
+	"Handler": {handler, control.Handler{
+		Name: "a", Config: control.Config{Allow: []string{}, AllowFrom: []string{}}, Holds: []control.Hold{}, Refusals: []control.Refusal{},
+	}},
+	"Counts":      {counts, control.Counts{}},
+	"Config":      {config, control.Config{Allow: []string{}, AllowFrom: []string{}}},
+	"Hold":        {hold, control.Hold{By: control.ByUpstream}},
+	"Refusal":     {refusal, control.Refusal{Count: 1}},
+	"Event":       {event, leastEvent},
+	"Attempt":     {attempt, control.Attempt{}},
+	"Events":      {control.Events{Events: []control.Event{event}, Next: "n"}, control.Events{Events: []control.Event{}}},
+	"Done":        {control.Done{ID: sampleID, State: "pending"}, control.Done{ID: sampleID, State: "superseded"}},
+	"Bulk":        {control.Bulk{Matched: 1, Changed: 2, Skipped: 3, DryRun: true, Done: true, Error: "x"}, control.Bulk{}},
+	"HoldRequest": {nil, control.HoldRequest{}}, // its full value has what excludes itself, see below
+	"Holds":       {control.Holds{Holds: []control.Hold{hold}, UnderWay: 1}, control.Holds{Holds: []control.Hold{}}},
+	"Quarantined": {quarantined, leastQuarantined},
+	"Problem":     {problem, control.Problem{}},
+	"Quarantine":  {control.Quarantine{Callbacks: []control.Quarantined{quarantined}, Next: "n"}, control.Quarantine{Callbacks: []control.Quarantined{}}},
+	"Released":    {control.Released{ID: sampleID, Duplicate: true}, control.Released{ID: sampleID}},
+	"Refused":     {control.Refused{Error: "x", Problems: []control.Problem{problem}}, control.Refused{Error: "x", Problems: []control.Problem{}}},
+	"Rule":        {rule, control.Rule{Option: "allow_from"}},
+	"EventDetail": {
+		control.EventDetail{Event: event, TraceParent: "00-x", AttemptRecords: []control.Attempt{attempt}, Body: json.RawMessage(`{"id":"x"}`)},
+		control.EventDetail{Event: leastEvent, AttemptRecords: []control.Attempt{}, Body: json.RawMessage(`{}`)},
+	},
+	"QuarantinedDetail": {
+		control.QuarantinedDetail{Quarantined: quarantined, Body: "x", BodyEncoding: control.BodyBase64},
+		control.QuarantinedDetail{Quarantined: leastQuarantined, BodyEncoding: control.BodyText},
+	},
+	"Explanation": {
+		control.Explanation{
+			IP: "::1", ForwardedFor: "x", TrustedProxy: true, ClientIP: "::2", Allowed: true, Rule: &rule,
+			Steps: []string{"x"}, Warnings: []string{"x"},
+		},
+		control.Explanation{Steps: []string{}, Warnings: []string{}},
+	},
+	"Notice": {
+		control.Notice{
+			Kind: control.Gap, Handler: "a", At: sampleTime, ID: sampleID, TaskID: "t", Type: "x", Status: "failed",
+			Attempt: 1, UpstreamStatus: 200, DurationMS: 1.5, Due: &sampleTime, Reason: "x",
+			QuarantineID: 1, SourceIP: "::1", Problems: 1, By: control.ByOperator, Until: &sampleTime, Missed: -1,
+		},
+		control.Notice{Kind: control.Resumed, Handler: "a"},
+	},
+}
+
+var (
+	counts = control.Counts{Pending: 1, Delivered: 2, Superseded: 3, Dead: 4}
+	config = control.Config{
+		Allow: []string{"fotor"}, AllowFrom: []string{"static"}, MaxBody: 1, Inbox: "sqlite", Storage: "sqlite:/x", Keep: "1h",
+		Quarantine: 1, Forward: "routes", SignSecrets: 1, Timeout: "1s", Concurrency: 1, RetryFirst: "1s", RetryMax: "1s", GiveUp: "1h",
+	}
+	hold    = control.Hold{By: control.ByOperator, Since: sampleTime, Until: &sampleTime, Reason: "x"}
+	refusal = control.Refusal{Address: "::1", Peer: "[::1]:1", Reason: "x", Count: 1, First: sampleTime, Last: sampleTime}
+	handler = control.Handler{
+		Name: "a", Config: config, Events: counts, OldestPending: &sampleTime, Quarantined: 1, InboxBytes: 1, InboxLimit: 1,
+		UnderWay: 1, Holds: []control.Hold{hold}, Refusals: []control.Refusal{refusal}, Error: "x",
+	}
+	attempt = control.Attempt{At: sampleTime, DurationMS: 1.5, Status: 200, Reason: "x"}
+	event   = control.Event{
+		ID: sampleID, TaskID: "t", Type: "x", Status: "completed", State: "dead", ReceivedAt: sampleTime, Attempts: 1,
+		Due: &sampleTime, SettledAt: &sampleTime, LastAttempt: &attempt,
+	}
+	leastEvent  = control.Event{ID: sampleID, Status: "in_progress", State: "delivered"}
+	problem     = control.Problem{Pointer: "/x", Detail: "x"}
+	quarantined = control.Quarantined{
+		ID: 1, ReceivedAt: sampleTime, SourceIP: "::1", Status: 422, Size: 1, Problems: []control.Problem{problem}, ProblemCount: 1,
+	}
+	leastQuarantined = control.Quarantined{ID: 1, Status: 400, Problems: []control.Problem{}}
+	rule             = control.Rule{Option: "allow", Value: "fotor", Range: "::/0"}
+)
+
+// declared returns the syntax tree of the file that declares the answers.
+func declared(t *testing.T) *ast.File {
+	t.Helper()
+	tree, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", "..", "control", "answers.go"), nil, 0)
+	require.NoError(t, err)
+	return tree
+}
+
+func TestEveryTypeIsHeldAgainstItsSchema(t *testing.T) {
+	var types []string
+	ast.Inspect(declared(t), func(n ast.Node) bool {
+		if spec, ok := n.(*ast.TypeSpec); ok {
+			types = append(types, spec.Name.Name)
+		}
+		return true
+	})
+	assert.ElementsMatch(t, types, slices.Collect(maps.Keys(answers)))
+	for name, values := range answers {
+		assert.Equal(t, name, reflect.TypeOf(values.least).Name())
+	}
+}
+
+func TestTypesAgreeWithSchemas(t *testing.T) {
+	doc := Load(t)
+	for name, values := range answers {
+		t.Run(name, func(t *testing.T) {
+			place := []string{"components", "schemas", name}
+			schema := doc.object(place...)
+			require.NotNil(t, schema)
+			all, required := properties(reflect.TypeOf(values.least))
+			assert.ElementsMatch(t, all, slices.Collect(maps.Keys(doc.object(append(place, "properties")...))))
+			assert.ElementsMatch(t, required, texts(schema["required"]))
+
+			least := marshal(t, values.least)
+			assert.ElementsMatch(t, required, keys(t, least))
+			require.NoError(t, doc.validate(place, least), "%s", least)
+			if values.full != nil {
+				full := marshal(t, values.full)
+				assert.ElementsMatch(t, all, keys(t, full))
+				assert.NoError(t, doc.validate(place, full), "%s", full)
+			}
+		})
+	}
+}
+
+// properties returns the names of a struct's JSON members, and of those that
+// are there in any case.
+func properties(typ reflect.Type) (all, required []string) {
+	for field := range typ.Fields() {
+		if field.Anonymous {
+			embeddedAll, embeddedRequired := properties(field.Type)
+			all, required = append(all, embeddedAll...), append(required, embeddedRequired...)
+			continue
+		}
+		name, options, _ := strings.Cut(field.Tag.Get("json"), ",")
+		all = append(all, name)
+		if options != "omitempty" {
+			required = append(required, name)
+		}
+	}
+	return all, required
+}
+
+func marshal(t *testing.T, value any) []byte {
+	t.Helper()
+	content, err := json.Marshal(value)
+	require.NoError(t, err)
+	return content
+}
+
+func keys(t *testing.T, object []byte) []string {
+	t.Helper()
+	members := make(map[string]json.RawMessage)
+	require.NoError(t, json.Unmarshal(object, &members))
+	return slices.Collect(maps.Keys(members))
+}
+
+func texts(list any) []string {
+	var found []string
+	values, _ := list.([]any)
+	for _, value := range values {
+		found = append(found, value.(string))
+	}
+	return found
+}
+
+func TestHoldRequest(t *testing.T) {
+	doc := Load(t)
+	place := []string{"components", "schemas", "HoldRequest"}
+	assert.NoError(t, doc.validate(place, marshal(t, control.HoldRequest{Reason: "x", Until: &sampleTime})))
+	assert.NoError(t, doc.validate(place, marshal(t, control.HoldRequest{Reason: "x", For: "30m"})))
+	assert.NoError(t, doc.validate(place, []byte(`{"until":"2026-11-23T12:00:00+02:00"}`)))
+	assert.Error(t, doc.validate(place, marshal(t, control.HoldRequest{Until: &sampleTime, For: "30m"})))
+}
+
+// TestSchemasRefuse shows that the schemas are not so wide that anything fits.
+func TestSchemasRefuse(t *testing.T) {
+	doc := Load(t)
+	for name, change := range map[string]struct{ schema, old, new string }{
+		"a member more":       {"Bulk", `"done"`, `"more":1,"done"`},
+		"a member less":       {"Bulk", `"done":true,`, ``},
+		"null for a list":     {"Holds", `"holds":[`, `"holds":null,"x":[`},
+		"a count below zero":  {"Counts", `"dead":4`, `"dead":-4`},
+		"a local time":        {"Hold", `.123456Z","until"`, `.123456+02:00","until"`},
+		"no time":             {"Hold", `"since":"2026-11-23`, `"since":"2026-11-33`},
+		"an unknown state":    {"Event", `"dead"`, `"lost"`},
+		"an unknown kind":     {"Notice", `"gap"`, `"ping"`},
+		"an id of capitals":   {"Released", `0a"`, `0A"`},
+		"a short id":          {"Released", `0a"`, `"`},
+		"an empty error":      {"Refused", `"error":"x"`, `"error":""`},
+		"a name with a slash": {"Handler", `"name":"a"`, `"name":"a/b"`},
+		"quarantined at 403":  {"Quarantined", `422`, `403`},
+		"a body of a number":  {"EventDetail", `"body":{"id":"x"}`, `"body":1`},
+		"missed too few":      {"Notice", `"missed":-1`, `"missed":-2`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			right := string(marshal(t, answers[change.schema].full))
+			wrong := strings.Replace(right, change.old, change.new, 1)
+			require.NotEqual(t, right, wrong)
+			assert.Error(t, doc.validate([]string{"components", "schemas", change.schema}, []byte(wrong)), wrong)
+		})
+	}
+}
+
+// TestConstantsAreEnums compares the words that the types may hold with those
+// that the schemas allow.
+func TestConstantsAreEnums(t *testing.T) {
+	words := make(map[string][]string) // by the first constant of the block
+	for _, decl := range declared(t).Decls {
+		block, ok := decl.(*ast.GenDecl)
+		if !ok || block.Tok != token.CONST {
+			continue
+		}
+		first := block.Specs[0].(*ast.ValueSpec).Names[0].Name
+		for _, spec := range block.Specs {
+			lit, ok := spec.(*ast.ValueSpec).Values[0].(*ast.BasicLit)
+			require.True(t, ok)
+			if lit.Kind == token.STRING {
+				word, err := strconv.Unquote(lit.Value)
+				require.NoError(t, err)
+				words[first] = append(words[first], word)
+			}
+		}
+	}
+	doc := Load(t)
+	enum := func(place ...string) []string {
+		return texts(doc.object(append([]string{"components", "schemas"}, place...)...)["enum"])
+	}
+	assert.Equal(t, map[string][]string{
+		"ByOperator": enum("By"),
+		"BodyText":   enum("QuarantinedDetail", "properties", "bodyEncoding"),
+		"Accepted":   enum("NoticeKind"),
+	}, words)
+	refusals := doc.object("components", "schemas", "Handler", "properties", "refusals")
+	assert.Equal(t, json.Number(strconv.Itoa(control.MaxRefusals)), refusals["maxItems"])
+}
+
+// TestExamples holds every example against the schema beside it.
+func TestExamples(t *testing.T) {
+	doc := Load(t)
+	checked, shared := 0, 0
+	referred := make(map[string]bool)
+	var walk func(place []string)
+	walk = func(place []string) {
+		here := doc.object(place...)
+		examples := doc.object(append(place, "examples")...)
+		if len(place) == 1 { // those of the components are checked where they are referred to
+			shared += len(examples)
+			examples = nil
+		}
+		for _, name := range slices.Sorted(maps.Keys(examples)) {
+			if ref, ok := examples[name].(map[string]any)["$ref"].(string); ok {
+				referred[ref] = true
+			}
+			example := doc.object(append(place, "examples", name)...)
+			require.Contains(t, example, "value", "%q %s", place, name)
+			value := example["value"]
+			media := place[len(place)-1]
+			var err error
+			switch media {
+			case mediaNDJSON:
+				err = doc.lines(append(place, "x-itemSchema"), []byte(value.(string)))
+			case mediaSSE:
+				require.Contains(t, value, "event: ")
+				err = doc.events(append(place, "x-itemSchema"), []byte(value.(string)))
+			default:
+				err = doc.validateValue(append(place, "schema"), value)
+			}
+			require.NoError(t, err, "%q %s", place, name)
+			checked++
+		}
+		for name, child := range here {
+			if _, ok := child.(map[string]any); ok && name != "examples" {
+				walk(append(slices.Clone(place), name))
+			}
+			list, _ := child.([]any)
+			for _, item := range list {
+				assertParameterExamples(t, doc, item, &checked)
+			}
+		}
+	}
+	walk([]string{"paths"})
+	walk([]string{"components"})
+	assert.Greater(t, checked, 60)
+	assert.Positive(t, shared)
+	assert.Len(t, referred, shared)
+}
+
+// assertParameterExamples checks the examples of a parameter that is in a list.
+func assertParameterExamples(t *testing.T, doc *Doc, item any, checked *int) {
+	t.Helper()
+	parameter, _ := item.(map[string]any)
+	examples, _ := parameter["examples"].(map[string]any)
+	for name, example := range examples {
+		alone, err := parse(marshal(t, map[string]any{"schema": parameter["schema"], "components": doc.root["components"]}))
+		require.NoError(t, err)
+		assert.NoError(t, alone.validateValue([]string{"schema"}, example.(map[string]any)["value"]), "%s %s", parameter["name"], name)
+		*checked++
+	}
+}
+
+var inPath = regexp.MustCompile(`\{([^}]+)\}`)
+
+// TestDocumentIsSound checks what the schemas of the answers do not: operation
+// ids, parameters, references, and the answers that every route may give.
+func TestDocumentIsSound(t *testing.T) {
+	doc := Load(t)
+	assert.Regexp(t, `^3\.1\.`, doc.root["openapi"])
+	ids := make(map[string]bool)
+	tags := make(map[string]bool)
+	for _, tag := range doc.root["tags"].([]any) {
+		tags[tag.(map[string]any)["name"].(string)] = true
+	}
+	for _, route := range doc.Routes() {
+		operation := doc.object("paths", route.Path, strings.ToLower(route.Method))
+		id, _ := operation["operationId"].(string)
+		assert.NotEmpty(t, id, route)
+		assert.False(t, ids[id], id)
+		ids[id] = true
+		assert.NotEmpty(t, operation["summary"], route)
+		for _, tag := range texts(operation["tags"]) {
+			assert.True(t, tags[tag], tag)
+		}
+
+		var names, declared []string
+		for _, match := range inPath.FindAllStringSubmatch(route.Path, -1) {
+			names = append(names, match[1])
+		}
+		common, _ := doc.object("paths", route.Path)["parameters"].([]any)
+		own, _ := operation["parameters"].([]any)
+		seen := make(map[string]bool)
+		for _, item := range slices.Concat(common, own) {
+			parameter := item.(map[string]any)
+			if ref, ok := parameter["$ref"].(string); ok {
+				parameter = doc.object(strings.Split(strings.TrimPrefix(ref, "#/"), "/")...)
+				require.NotNil(t, parameter, ref)
+			}
+			require.NotNil(t, parameter["schema"], "%v %v", route, parameter)
+			require.NotEmpty(t, parameter["description"], "%v %v", route, parameter)
+			key := parameter["in"].(string) + " " + parameter["name"].(string)
+			require.False(t, seen[key], key)
+			seen[key] = true
+			if parameter["in"] == "path" {
+				declared = append(declared, parameter["name"].(string))
+				assert.Equal(t, true, parameter["required"])
+			}
+		}
+		assert.ElementsMatch(t, names, declared, route)
+
+		statuses := slices.Collect(maps.Keys(doc.object("paths", route.Path, strings.ToLower(route.Method), "responses")))
+		for _, status := range []string{"400", "403", "500"} {
+			assert.Contains(t, statuses, status, route)
+		}
+		if len(names) > 0 {
+			assert.Contains(t, statuses, "404", route)
+		}
+	}
+	for name := range doc.object("components", "schemas") {
+		_, err := doc.compiler.Compile(file + "#/components/schemas/" + name)
+		require.NoError(t, err, name)
+		if schema := doc.object("components", "schemas", name); schema["properties"] != nil {
+			assert.Equal(t, false, schema["additionalProperties"], name)
+		}
+	}
+	assertReferences(t, doc, doc.root)
+}
+
+// assertReferences looks for what every reference means.
+func assertReferences(t *testing.T, doc *Doc, node any) {
+	t.Helper()
+	switch node := node.(type) {
+	case map[string]any:
+		if ref, ok := node["$ref"].(string); ok {
+			assert.NotNil(t, doc.object(strings.Split(strings.TrimPrefix(ref, "#/"), "/")...), ref)
+		}
+		for _, child := range node {
+			assertReferences(t, doc, child)
+		}
+	case []any:
+		for _, child := range node {
+			assertReferences(t, doc, child)
+		}
+	}
+}
