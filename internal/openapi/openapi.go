@@ -106,6 +106,29 @@ func (d *Doc) Routes() []Route {
 	return routes
 }
 
+// Parameters returns the names of the query parameters that a request to that
+// path may have, and false if the document does not describe the request. The
+// path may have a query.
+func (d *Doc) Parameters(method, path string) (names []string, found bool) {
+	path, _, _ = strings.Cut(path, "?")
+	template, found := d.match(path)
+	operation := d.object("paths", template, strings.ToLower(method))
+	if !found || operation == nil {
+		return nil, false
+	}
+	list, _ := operation["parameters"].([]any)
+	for _, item := range list {
+		parameter, _ := item.(map[string]any)
+		if ref, ok := parameter["$ref"].(string); ok {
+			parameter, _ = d.follow(strings.Split(strings.TrimPrefix(ref, "#/"), "/"))
+		}
+		if parameter["in"] == "query" {
+			names = append(names, parameter["name"].(string))
+		}
+	}
+	return names, true
+}
+
 // Check holds an answer against the document. The path may have a query. An
 // answer 405 to a method that the path does not list, and an answer 404 at a
 // path that is not described, are held against the responses of the components.

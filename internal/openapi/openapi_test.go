@@ -171,6 +171,23 @@ func TestRoutes(t *testing.T) {
 	}, Load(t).Routes())
 }
 
+func TestParameters(t *testing.T) {
+	doc := Load(t)
+	names, found := doc.Parameters("GET", "/fotor_webhook/default/events?state=dead")
+	assert.True(t, found)
+	assert.Equal(t, []string{"state", "task", "type", "since", "until", "limit", "cursor", "order"}, names)
+	names, found = doc.Parameters("GET", "/fotor_webhook/default/events/stream")
+	assert.True(t, found)
+	assert.Equal(t, []string{"last_event_id", "kind", "task", "type"}, names)
+	names, found = doc.Parameters("POST", "/fotor_webhook/default/resume")
+	assert.True(t, found)
+	assert.Empty(t, names)
+	for _, request := range []Route{{"PUT", "/fotor_webhook/default/events"}, {"GET", "/fotor_webhook"}} {
+		_, found = doc.Parameters(request.Method, request.Path)
+		assert.False(t, found, request)
+	}
+}
+
 // The literal segment wins: a stream is no event whose id is "stream".
 func TestStreamIsNoEvent(t *testing.T) {
 	template, found := Load(t).match("/fotor_webhook/default/events/stream")
