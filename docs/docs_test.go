@@ -57,16 +57,18 @@ func split(t *testing.T, page string) (fences []fence, prose string) {
 	t.Helper()
 	var b strings.Builder
 	var open *fence
+	var indent string // of a fence in a list
 	for i, line := range strings.SplitAfter(page, "\n") {
-		info, marks := strings.CutPrefix(strings.TrimRight(line, "\n"), "```")
+		info, marks := strings.CutPrefix(strings.Trim(line, " \n"), "```")
 		switch {
 		case marks && open == nil:
 			open = &fence{info: info, line: i + 1}
+			indent = line[:strings.Index(line, "`")]
 		case marks:
 			fences = append(fences, *open)
 			open = nil
 		case open != nil:
-			open.text += line
+			open.text += strings.TrimPrefix(line, indent)
 		default:
 			b.WriteString(line)
 			continue
