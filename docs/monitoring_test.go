@@ -3,6 +3,7 @@ package docs
 import (
 	"encoding/json"
 	"maps"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -309,6 +310,39 @@ func TestRunbook(t *testing.T) {
 		}
 	}
 	require.ElementsMatch(t, names, sections)
+}
+
+// inGrep finds what the runbook looks for in the log.
+var inGrep = regexp.MustCompile(`grep(?: -E)? '([^']+)'`)
+
+// TestRunbookLogLines looks for every text that the runbook greps for, and for
+// the lines that it quotes, in the code that logs them.
+func TestRunbookLogLines(t *testing.T) {
+	var code strings.Builder
+	for _, pattern := range []string{"*.go", "caddymodule/sqlite/*.go", "inbox/*.go"} {
+		files, err := filepath.Glob(filepath.Join(root, filepath.FromSlash(pattern)))
+		require.NoError(t, err)
+		for _, file := range files {
+			if !strings.HasSuffix(file, "_test.go") {
+				content, err := os.ReadFile(file)
+				require.NoError(t, err)
+				code.Write(content)
+			}
+		}
+	}
+	page := read(t, runbook)
+	looked := 0
+	for _, match := range inGrep.FindAllStringSubmatch(page, -1) {
+		for text := range strings.SplitSeq(match[1], "|") {
+			require.Contains(t, code.String(), text)
+			looked++
+		}
+	}
+	for _, row := range table(t, runbook, "line") {
+		require.Contains(t, code.String(), `"`+named(row[0])[0]+`"`)
+		looked++
+	}
+	require.Greater(t, looked, 10)
 }
 
 type panel struct {
