@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/openapi"
 )
 
 // apiReply is an answer of the admin API.
@@ -41,7 +42,21 @@ func (g *gateway) API(method, path, body string, headers ...string) apiReply {
 	answer := apiReply{Status: response.StatusCode, Header: response.Header}
 	answer.Body, err = io.ReadAll(response.Body)
 	require.NoError(g.t, err)
+	if method != http.MethodHead && answer.Header.Get("Location") == "" { // Caddy cleans paths by itself
+		described(g.t).Check(g.t, method, "/fotor_webhook/"+path, answer.Status, answer.Header.Get("Content-Type"), answer.Body)
+	}
 	return answer
+}
+
+var document *openapi.Doc
+
+// described is the description that every answer is held against.
+func described(t *testing.T) *openapi.Doc {
+	t.Helper()
+	if document == nil {
+		document = openapi.Load(t)
+	}
+	return document
 }
 
 func (g *gateway) apiURL(path string) string {
@@ -321,7 +336,7 @@ func TestAdminAPIRefusesBadInput(t *testing.T) {
 		{"POST", "default/hold", `{"until":"2090-01-01T00:00:00Z"}`, 400, "later than in a year"},
 		{"POST", "default/hold", `{"for":"1m","until":"2090-01-01T00:00:00Z"}`, 400, "both until and for"},
 		{"POST", "default/hold", `{"reason":"` + long + `"}`, 400, "reason"},
-		{"POST", "default/hold", strings.Repeat(" ", 20_000), 413, "larger than"},
+		{"POST", "default/hold", strings.Repeat(" ", 20_000), 400, "larger than"},
 		{"GET", "default/quarantine?limit=1001", "", 400, `parameter "limit"`},
 		{"GET", "default/quarantine?cursor=x", "", 400, `parameter "cursor"`},
 		{"GET", "default/quarantine?order=asc", "", 400, `parameter "order": it is unknown here`},

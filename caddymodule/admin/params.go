@@ -192,7 +192,7 @@ func (c *call) body(v any) error {
 	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, maxBody))
 	if err != nil {
 		if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return failure(http.StatusRequestEntityTooLarge, fmt.Errorf("the body is larger than %d bytes", tooLarge.Limit))
+			return failure(http.StatusBadRequest, fmt.Errorf("the body is larger than %d bytes", tooLarge.Limit))
 		}
 		return failure(http.StatusBadRequest, fmt.Errorf("reading the body: %w", err))
 	}
