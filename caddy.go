@@ -24,9 +24,10 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/semaphore"
 
-	// the default inbox and the admin API come with the handler, so that one
-	// --with is enough
+	// the default inbox, the admin API and the command line come with the
+	// handler, so that one --with is enough
 	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/admin"
+	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/command"
 	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/sqlite"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )

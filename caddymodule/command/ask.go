@@ -1,0 +1,86 @@
+package command
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/progress"
+)
+
+// confirm asks on stderr and reads the answer from stdin. Anything but a yes is a no.
+func (s *session) confirm(ctx context.Context, question string) (bool, error) {
+	fmt.Fprint(s.stderr, escapeText(question)+" [y/N] ")
+	type reply struct {
+		text string
+		err  error
+	}
+	// a read of a terminal does not end with the context
+	replies := make(chan reply, 1)
+	go func() {
+		text, err := bufio.NewReader(s.stdin).ReadString('\n')
+		replies <- reply{text, err}
+	}()
+	select {
+	case <-ctx.Done():
+		fmt.Fprintln(s.stderr)
+		return false, ctx.Err()
+	case r := <-replies:
+		if r.err != nil && !errors.Is(r.err, io.EOF) {
+			return false, fmt.Errorf("reading the answer: %w", r.err)
+		}
+		switch strings.ToLower(strings.TrimSpace(r.text)) {
+		case "y", "yes":
+			return true, nil
+		}
+		s.note("Nothing was changed.")
+		return false, nil
+	}
+}
+
+// bar is a progress bar on stderr. It appears with the first progress, so that what is done
+// at once shows none.
+type bar struct {
+	session *session
+	tracker *progress.Tracker
+	done    chan struct{} // closed once it is drawn for the last time; nil before it appears
+}
+
+func (s *session) newBar(message string, total int64) *bar {
+	return &bar{session: s, tracker: &progress.Tracker{Message: message, Total: total}}
+}
+
+func (b *bar) set(value int64) {
+	if b.done == nil {
+		b.appear()
+	}
+	b.tracker.SetValue(min(value, b.tracker.Total-1)) // it ends when told to, not before
+}
+
+func (b *bar) appear() {
+	w := progress.NewWriter()
+	w.SetOutputWriter(b.session.stderr)
+	w.SetAutoStop(true)
+	w.SetUpdateFrequency(100 * time.Millisecond)
+	w.Style().Options.TimeInProgressPrecision = time.Second
+	w.Style().Visibility.ETA = true
+	w.AppendTracker(b.tracker)
+	b.done = make(chan struct{})
+	go func() {
+		defer close(b.done)
+		w.Render()
+	}()
+}
+
+// end draws the bar for the last time.
+func (b *bar) end() {
+	if b.done == nil {
+		return
+	}
+	b.tracker.MarkAsDone()
+	<-b.done
+}

@@ -1,0 +1,272 @@
+package command
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+)
+
+// bulk is a command that changes one event, or many by filter.
+type bulk struct {
+	verb    string // of the command, the API's path and the question
+	past    string
+	skipped string // why events are skipped
+	one     func(*session, context.Context, string) error
+}
+
+func replayCommand(env *environment) *cobra.Command {
+	return env.bulkCommand(bulk{
+		verb: "replay", past: "replayed", one: (*session).replayOne,
+		skipped: "pending, being delivered just then, or gone",
+	}, "Delivers events again", `
+Makes events pending again, so that they are delivered once more: one, or all
+that fit a filter, the oldest first. Pending events are left alone.
+
+  caddy fotor-webhook replay d43f7d0975a061bf49b7ffab7d5cb30720da6a1949559304
+  caddy fotor-webhook replay --state dead --dry-run
+  caddy fotor-webhook replay --state dead --since 24h --yes
+`+bulkLong+exitHelpNo("the event is pending"))
+}
+
+func purgeCommand(env *environment) *cobra.Command {
+	return env.bulkCommand(bulk{
+		verb: "purge", past: "purged", one: (*session).purgeOne,
+		skipped: "being delivered just then, or gone",
+	}, "Deletes events", `
+Deletes events for good: one, or all that fit a filter, the oldest first.
+Pending events go only if --state names them.
+
+  caddy fotor-webhook purge d43f7d0975a061bf49b7ffab7d5cb30720da6a1949559304
+  caddy fotor-webhook purge --state delivered --until 3d --dry-run
+  caddy fotor-webhook purge --state dead --yes
+`+bulkLong+exitHelpNo("the event is being delivered"))
+}
+
+const bulkLong = `
+With a filter it asks before it changes anything. Where there is no terminal to
+ask, it needs --yes or --dry-run.
+
+--json prints one document, the counts; of a purge of one event nothing.
+`
+
+func (env *environment) bulkCommand(b bulk, short, long string) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:               b.verb + " [<id>]",
+		Short:             short,
+		Long:              long,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: env.run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
+			s, err := env.begin(cmd)
+			if err != nil {
+				return err
+			}
+			if len(args) == 1 {
+				return s.bulkOne(ctx, cmd, b, args[0])
+			}
+			return s.bulkMany(ctx, cmd, b)
+		}),
+	}
+	addFilterFlags(cmd)
+	flags := cmd.Flags()
+	flags.Int64("limit", 0, "The most events to "+b.verb+"; all if not given")
+	flags.Bool("all", false, "All events, in place of a filter")
+	flags.Bool("dry-run", false, "Only count")
+	flags.BoolP("yes", "y", false, "Do not ask")
+	completeNothing(cmd, "limit")
+	env.addAdminFlags(cmd, "n")
+	return cmd
+}
+
+func (s *session) bulkOne(ctx context.Context, cmd *cobra.Command, b bulk, id string) error {
+	for _, flag := range []string{"state", "task", "type", "since", "until", "limit", "all", "dry-run"} {
+		if cmd.Flags().Changed(flag) {
+			return fmt.Errorf("--%s does not go with an id: expected an id or a filter", flag)
+		}
+	}
+	if err := checkEventID(id); err != nil {
+		return err
+	}
+	return b.one(s, ctx, id)
+}
+
+func (s *session) replayOne(ctx context.Context, id string) error {
+	handler, err := s.chosen(ctx)
+	if err != nil {
+		return err
+	}
+	done, raw, err := get[control.Done](ctx, s.client, call{
+		method: http.MethodPost, path: []string{handler, "events", id, "replay"},
+	})
+	switch {
+	case err != nil:
+		return err
+	case s.json:
+		s.printJSON(raw)
+	default:
+		s.printf("%s is %s.\n", quoted(done.ID), s.state(done.State))
+	}
+	return nil
+}
+
+func (s *session) purgeOne(ctx context.Context, id string) error {
+	handler, err := s.chosen(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = s.client.ask(ctx, call{method: http.MethodDelete, path: []string{handler, "events", id}})
+	if err == nil && !s.json {
+		s.printf("%s is deleted.\n", id)
+	}
+	return err
+}
+
+func (s *session) bulkMany(ctx context.Context, cmd *cobra.Command, b bulk) error {
+	query, err := s.bulkQuery(cmd)
+	if err != nil {
+		return err
+	}
+	dry, _ := cmd.Flags().GetBool("dry-run")
+	yes, _ := cmd.Flags().GetBool("yes")
+	if ask := s.stdinTerminal && s.stderrTerminal; !dry && !yes && !ask {
+		return fmt.Errorf("there is no terminal to ask before a %s by filter: expected --yes or --dry-run", b.verb)
+	}
+	handler, err := s.chosen(ctx)
+	if err != nil {
+		return err
+	}
+	path := []string{handler, b.verb}
+	if dry {
+		return s.bulkRun(ctx, b, call{path: path, query: dryRun(query)}, 0)
+	}
+	total := int64(0)
+	if !yes || s.stderrTerminal { // for the question, or for the bar
+		counted, _, err := get[control.Bulk](ctx, s.client, call{method: http.MethodPost, path: path, query: dryRun(query)})
+		switch {
+		case err != nil:
+			return err
+		case counted.Error != "":
+			return fmt.Errorf("counting the events: %s", quoted(counted.Error))
+		}
+		total = counted.Changed
+	}
+	if !yes && total > 0 {
+		question := fmt.Sprintf("%s %s of handler %s?", b.verb, plural(total, "event"), handler)
+		if ok, err := s.confirm(ctx, question); err != nil {
+			return err
+		} else if !ok {
+			return said(exitFailed)
+		}
+	}
+	return s.bulkRun(ctx, b, call{path: path, query: query}, total)
+}
+
+func (s *session) bulkQuery(cmd *cobra.Command) (url.Values, error) {
+	query, err := s.filter(cmd)
+	if err != nil {
+		return nil, err
+	}
+	all, _ := cmd.Flags().GetBool("all")
+	switch {
+	case all && filtered(cmd):
+		return nil, errors.New("--all means every event, so it does not go with a filter: expected one of them")
+	case all:
+		query.Set("all", "true")
+	case !filtered(cmd):
+		return nil, errors.New("nothing says which events: expected an id, a filter such as --state dead, or --all")
+	}
+	if cmd.Flags().Changed("limit") {
+		limit, _ := cmd.Flags().GetInt64("limit")
+		if limit < 1 {
+			return nil, fmt.Errorf("--limit %d: expected 1 or more", limit)
+		}
+		query.Set("limit", strconv.FormatInt(limit, 10))
+	}
+	return query, nil
+}
+
+func dryRun(query url.Values) url.Values {
+	dry := maps.Clone(query)
+	dry.Set("dry_run", "true")
+	return dry
+}
+
+// bulkRun makes the change and says what came of it. On a terminal it shows how far it is.
+func (s *session) bulkRun(ctx context.Context, b bulk, c call, total int64) error {
+	c.method = http.MethodPost
+	var last control.Bulk
+	var raw json.RawMessage
+	var err error
+	if total > 0 && s.stderrTerminal {
+		last, raw, err = s.bulkProgress(ctx, b, c, total)
+	} else {
+		last, raw, err = get[control.Bulk](ctx, s.client, c)
+	}
+	if raw == nil {
+		return err
+	}
+	if s.json {
+		s.printJSON(raw)
+	} else {
+		s.print(b.result(last))
+	}
+	if err == nil && last.Error != "" {
+		err = errors.New(quoted(last.Error))
+	}
+	return err
+}
+
+func (b bulk) result(r control.Bulk) string {
+	did, were := b.past, ""
+	if r.DryRun {
+		did, were = "would be "+b.past, "would be "
+	}
+	line := fmt.Sprintf("%s %s.", plural(r.Changed, "event"), did)
+	if r.Skipped > 0 {
+		line += fmt.Sprintf(" %s %sskipped (%s).", count(r.Skipped), were, b.skipped)
+	}
+	return line + "\n"
+}
+
+// bulkProgress reads a line of counts after the other. If it breaks off, it
+// returns the last line with the error.
+func (s *session) bulkProgress(ctx context.Context, b bulk, c call, total int64) (last control.Bulk, raw json.RawMessage, err error) {
+	c.header = http.Header{"Accept": {"application/x-ndjson"}}
+	resp, err := s.client.open(ctx, c)
+	if err != nil {
+		return last, nil, err
+	}
+	defer resp.Body.Close()
+	bar := s.newBar(b.past, total)
+	defer bar.end()
+	lines := json.NewDecoder(resp.Body)
+	for {
+		var line json.RawMessage
+		err := lines.Decode(&line)
+		var now control.Bulk
+		if err == nil {
+			err = json.Unmarshal(line, &now)
+		}
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return last, raw, fmt.Errorf("the answer of %s broke off: %w", s.client.address, err)
+		}
+		last, raw = now, line
+		if last.Done || last.Error != "" {
+			return last, raw, nil
+		}
+		bar.set(last.Changed)
+	}
+}

@@ -1,0 +1,202 @@
+package command
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+)
+
+const (
+	// maxAnswer bounds an answer that is read whole: a page of a thousand
+	// events of the largest size is far smaller.
+	maxAnswer = 512 << 20
+
+	// maxError bounds an error's text.
+	maxError = 1 << 20
+
+	dialTimeout = 10 * time.Second
+)
+
+// client talks to Caddy's admin endpoint. It does as caddycmd.AdminAPIRequest
+// does, which has no context and loses the status.
+type client struct {
+	address string // as given
+	origin  string // scheme and host of the requests
+	tcp     bool
+	http    *http.Client
+}
+
+func newClient(address string, transport http.RoundTripper) (*client, error) {
+	parsed, err := caddy.ParseNetworkAddress(address)
+	if err != nil || parsed.PortRangeSize() > 1 {
+		return nil, fmt.Errorf("%q is no address of an admin endpoint: expected host:port or unix//path", address)
+	}
+	c := &client{address: address, tcp: true, origin: "http://" + parsed.JoinHostPort(0)}
+	if parsed.IsUnixNetwork() || parsed.IsFdNetwork() {
+		// net/http wants some host; nothing goes there
+		c.tcp, c.origin = false, "http://127.0.0.1"
+		// the permission bits of unix//path|0220 are for who listens
+		parsed.Host, _, _ = strings.Cut(parsed.Host, "|")
+	}
+	if transport == nil {
+		dialer := &net.Dialer{Timeout: dialTimeout}
+		transport = &http.Transport{
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return dialer.DialContext(ctx, parsed.Network, parsed.JoinHostPort(0))
+			},
+		}
+	}
+	c.http = &http.Client{Transport: transport}
+	return c, nil
+}
+
+// statusError is an answer of the admin endpoint that is no success.
+type statusError struct {
+	status  int
+	address string
+	message string
+	body    []byte
+}
+
+func (e *statusError) Error() string {
+	text := quoted(e.message)
+	if text == "" {
+		text = "no reason given"
+	}
+	hint := ""
+	if e.status == http.StatusNotFound && e.message == "" {
+		hint = "; does this Caddy have the fotor_webhook module?"
+	}
+	return fmt.Sprintf("%s (HTTP %d from the admin endpoint at %s)%s", text, e.status, e.address, hint)
+}
+
+// unreachableError says that the admin endpoint gave no answer.
+type unreachableError struct {
+	address string
+	cause   error
+}
+
+func (e *unreachableError) Error() string {
+	return fmt.Sprintf("no answer from %s: %v: is Caddy running, and is its admin endpoint at %[1]s? "+
+		"--address or --config tell another", e.address, e.cause)
+}
+
+func (e *unreachableError) Unwrap() error { return e.cause }
+
+// call is a request to the API.
+type call struct {
+	method string // GET if empty
+	path   []string
+	query  url.Values
+	header http.Header
+	body   any // as JSON, unless nil
+}
+
+// open makes a request. An answer other than 2xx is a *statusError.
+func (c *client) open(ctx context.Context, r call) (*http.Response, error) {
+	req, err := c.request(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(req) //nolint:gosec // whoever calls says where the admin endpoint is
+	if err != nil {
+		if wrapped, ok := errors.AsType[*url.Error](err); ok {
+			err = wrapped.Err // its URL is not what was asked for with a socket file
+		}
+		return nil, &unreachableError{c.address, err}
+	}
+	if resp.StatusCode/100 == 2 {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxError))
+	if err != nil {
+		return nil, fmt.Errorf("HTTP %d from %s, and reading the error: %w", resp.StatusCode, c.address, err)
+	}
+	return nil, &statusError{resp.StatusCode, c.address, errorText(body), body}
+}
+
+func (c *client) request(ctx context.Context, r call) (*http.Request, error) {
+	var body io.Reader
+	if r.body != nil {
+		encoded, err := json.Marshal(r.body)
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.NewReader(encoded)
+	}
+	parts := make([]string, 0, len(r.path))
+	for _, part := range r.path {
+		parts = append(parts, url.PathEscape(part))
+	}
+	target := c.origin + "/fotor_webhook/" + strings.Join(parts, "/")
+	if len(r.query) > 0 {
+		target += "?" + r.query.Encode()
+	}
+	method := r.method
+	if method == "" {
+		method = http.MethodGet
+	}
+	req, err := http.NewRequestWithContext(ctx, method, target, body)
+	if err != nil {
+		return nil, err
+	}
+	if c.tcp {
+		req.Header.Set("Origin", c.origin)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	maps.Copy(req.Header, r.header)
+	return req, nil
+}
+
+// errorText is the text of an error in Caddy's form, or the body itself.
+func errorText(body []byte) string {
+	var refused control.Refused
+	if json.Unmarshal(body, &refused) == nil && refused.Error != "" {
+		return refused.Error
+	}
+	return strings.TrimSpace(string(body))
+}
+
+// ask makes a request and returns the answer whole.
+func (c *client) ask(ctx context.Context, r call) (json.RawMessage, error) {
+	resp, err := c.open(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("the answer of %s broke off: %w", c.address, err)
+	case len(body) > maxAnswer:
+		return nil, fmt.Errorf("the answer of %s is longer than %s", c.address, size(maxAnswer))
+	}
+	return body, nil
+}
+
+// get makes a request and decodes the answer, which it returns as it came too.
+func get[T any](ctx context.Context, c *client, r call) (answer T, raw json.RawMessage, err error) {
+	if raw, err = c.ask(ctx, r); err != nil {
+		return answer, nil, err
+	}
+	if err := json.Unmarshal(raw, &answer); err != nil {
+		return answer, nil, fmt.Errorf("the answer of %s is not what this version expects: %w", c.address, err)
+	}
+	return answer, raw, nil
+}

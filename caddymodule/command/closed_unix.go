@@ -1,0 +1,11 @@
+//go:build !windows
+
+package command
+
+import (
+	"errors"
+	"syscall"
+)
+
+// closedPipe reports whether a write failed because nobody reads any more.
+func closedPipe(err error) bool { return errors.Is(err, syscall.EPIPE) }

@@ -1,0 +1,80 @@
+package command
+
+import (
+	"context"
+	"crypto/rand"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"golang.org/x/term"
+)
+
+// environment is what a command sees of the world. Tests have their own.
+type environment struct {
+	stdin  io.Reader
+	stdout *output
+	stderr io.Writer
+
+	// whether these are terminals
+	stdinTerminal, stdoutTerminal, stderrTerminal bool
+
+	getenv        func(string) string
+	now           func() time.Time
+	zone          *time.Location
+	random        io.Reader
+	ignoreSIGPIPE bool
+
+	// transport makes all requests in place of the network, unless it is nil.
+	transport http.RoundTripper
+
+	// pause waits, or returns the context's error.
+	pause func(context.Context, time.Duration) error
+}
+
+func systemEnvironment() *environment {
+	return &environment{
+		stdin:          os.Stdin,
+		stdout:         &output{w: os.Stdout},
+		stderr:         os.Stderr,
+		stdinTerminal:  isTerminal(os.Stdin),
+		stdoutTerminal: isTerminal(os.Stdout),
+		stderrTerminal: isTerminal(os.Stderr),
+		getenv:         os.Getenv,
+		now:            time.Now,
+		zone:           time.Local,
+		random:         rand.Reader,
+		ignoreSIGPIPE:  true,
+		pause:          pause,
+	}
+}
+
+func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// output is standard output. It remembers the first error, so that not every
+// print has to be checked: loops look at err, and so does the end of the command.
+type output struct {
+	w   io.Writer
+	err error
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	if o.err != nil {
+		return 0, o.err
+	}
+	n, err := o.w.Write(p)
+	o.err = err
+	return n, err
+}

@@ -1,0 +1,96 @@
+package command
+
+import (
+	"fmt"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/spf13/cobra"
+)
+
+// addFilterFlags adds the flags that choose events.
+func addFilterFlags(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringSlice("state", nil, "Only events in these states: "+strings.Join(stateNames(), ", "))
+	flags.String("task", "", "Only events of the Fotor task with this id")
+	flags.String("type", "", "Only events of tasks of this type, such as avatar")
+	flags.String("since", "", "Only events that arrived then or later: a time, or a duration such as 2h for so long ago")
+	flags.String("until", "", "Only events that arrived before: a time, or a duration such as 15m for so long ago")
+	completeList(cmd, "state", stateNames()...)
+	completeFixed(cmd, "type", knownTypes...)
+	completeNothing(cmd, "task", "since", "until")
+}
+
+// filter returns the API's filter parameters.
+func (env *environment) filter(cmd *cobra.Command) (url.Values, error) {
+	query := make(url.Values)
+	states, _ := cmd.Flags().GetStringSlice("state")
+	for _, state := range states {
+		if !slices.Contains(stateNames(), state) {
+			return nil, fmt.Errorf("--state %q: expected %s", state, strings.Join(stateNames(), ", "))
+		}
+	}
+	if len(states) > 0 {
+		query.Set("state", strings.Join(states, ","))
+	}
+	if err := textFilters(cmd, query); err != nil {
+		return nil, err
+	}
+	return query, env.filterTimes(cmd, query)
+}
+
+// textFilters adds the parameters task and type.
+func textFilters(cmd *cobra.Command, query url.Values) error {
+	for _, name := range []string{"task", "type"} {
+		if !cmd.Flags().Changed(name) {
+			continue
+		}
+		value, _ := cmd.Flags().GetString(name)
+		if value == "" {
+			return fmt.Errorf("--%s is empty: expected the exact %[1]s", name)
+		}
+		query.Set(name, value)
+	}
+	return nil
+}
+
+// filterTimes makes times of durations, so that they mean the same for every
+// page, and for a dry run and what follows it.
+func (env *environment) filterTimes(cmd *cobra.Command, query url.Values) error {
+	now := env.now()
+	for _, name := range []string{"since", "until"} {
+		if !cmd.Flags().Changed(name) {
+			continue
+		}
+		value, _ := cmd.Flags().GetString(name)
+		t, ok := env.parseTime(value)
+		if !ok {
+			ago, err := caddy.ParseDuration(value)
+			if err != nil || ago < 0 {
+				return fmt.Errorf("--%s %q: expected a time such as %s or %q, or a duration such as 15m, 2h or 3d",
+					name, value, now.In(env.zone).Format(time.RFC3339), now.In(env.zone).Format(time.DateTime))
+			}
+			t = now.Add(-ago)
+		}
+		query.Set(name, t.UTC().Format(time.RFC3339Nano))
+	}
+	return nil
+}
+
+// filtered reports whether any flag of addFilterFlags was given.
+func filtered(cmd *cobra.Command) bool {
+	return slices.ContainsFunc([]string{"state", "task", "type", "since", "until"}, cmd.Flags().Changed)
+}
+
+var eventIDRegexp = regexp.MustCompile(`^[0-9a-f]{48}$`)
+
+func checkEventID(id string) error {
+	if !eventIDRegexp.MatchString(id) {
+		return fmt.Errorf("%q is no id of an event: expected 48 lower-case hexadecimal digits", id)
+	}
+	return nil
+}

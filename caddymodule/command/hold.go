@@ -1,0 +1,130 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+)
+
+func holdCommand(env *environment) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "hold",
+		Short: "Holds deliveries",
+		Long: `
+Stops deliveries until "resume", or until the given time. Callbacks are still
+accepted. The hold survives a restart of Caddy; a second one replaces the first.
+
+  caddy fotor-webhook hold --reason "database migration" --for 30m
+  caddy fotor-webhook hold --until "2026-11-23 18:00"
+
+--json prints one document with the holds that are in force.
+` + exitHelp,
+		Args: cobra.NoArgs,
+		RunE: env.run(func(ctx context.Context, cmd *cobra.Command, _ []string) error {
+			s, err := env.begin(cmd)
+			if err != nil {
+				return err
+			}
+			request, err := env.holdRequest(cmd)
+			if err != nil {
+				return err
+			}
+			return s.holds(ctx, "hold", request)
+		}),
+	}
+	flags := cmd.Flags()
+	flags.String("reason", "", "What the hold is for")
+	flags.String("for", "", "How long, such as 30m")
+	flags.String("until", "", "Until when: RFC 3339, or local such as \"2026-11-23 18:00\"")
+	completeNothing(cmd, "reason", "for", "until")
+	env.addAdminFlags(cmd, "n")
+	return cmd
+}
+
+func resumeCommand(env *environment) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "resume",
+		Short: "Lets deliveries go on",
+		Long: `
+Ends a hold by hand. An upstream in trouble is tried at once.
+
+  caddy fotor-webhook resume
+
+--json prints one document with the holds that are still in force.
+` + exitHelp,
+		Args: cobra.NoArgs,
+		RunE: env.run(func(ctx context.Context, cmd *cobra.Command, _ []string) error {
+			s, err := env.begin(cmd)
+			if err != nil {
+				return err
+			}
+			return s.holds(ctx, "resume", nil)
+		}),
+	}
+	env.addAdminFlags(cmd, "n")
+	return cmd
+}
+
+func (env *environment) holdRequest(cmd *cobra.Command) (*control.HoldRequest, error) {
+	flags := cmd.Flags()
+	if flags.Changed("for") && flags.Changed("until") {
+		return nil, errors.New("--for and --until exclude each other: expected one of them")
+	}
+	request := &control.HoldRequest{}
+	request.Reason, _ = flags.GetString("reason")
+	if flags.Changed("for") {
+		value, _ := flags.GetString("for")
+		d, err := parseDuration("for", value)
+		if err != nil {
+			return nil, err
+		}
+		request.For = d.String()
+	}
+	if flags.Changed("until") {
+		value, _ := flags.GetString("until")
+		until, ok := env.parseTime(value)
+		if !ok || !until.After(env.now()) {
+			return nil, fmt.Errorf("--until %q: expected a time to come, such as %q",
+				value, env.now().In(env.zone).Add(time.Hour).Format(time.DateTime))
+		}
+		until = until.UTC()
+		request.Until = &until
+	}
+	return request, nil
+}
+
+// holds asks for a hold or its end and says what is held now.
+func (s *session) holds(ctx context.Context, verb string, body *control.HoldRequest) error {
+	handler, err := s.chosen(ctx)
+	if err != nil {
+		return err
+	}
+	c := call{method: http.MethodPost, path: []string{handler, verb}}
+	if body != nil {
+		c.body = body
+	}
+	answer, raw, err := get[control.Holds](ctx, s.client, c)
+	if err != nil {
+		return err
+	}
+	if s.json {
+		s.printJSON(raw)
+		return nil
+	}
+	if len(answer.Holds) == 0 {
+		s.printf("Deliveries of %s go on.\n", handler)
+	}
+	for _, hold := range answer.Holds {
+		s.printf("Deliveries of %s are held %s\n", handler, s.holdText(hold))
+	}
+	if answer.UnderWay > 0 {
+		s.printf("Attempts under way: %d\n", answer.UnderWay)
+	}
+	return nil
+}

@@ -1,0 +1,232 @@
+package command
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+)
+
+// maxPage is the largest page that the API gives.
+const maxPage = 1000
+
+func listCommand(env *environment) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "Lists events",
+		Long: `
+Lists the events in the inbox, the newest first.
+
+  caddy fotor-webhook list
+  caddy fotor-webhook list --state dead --since 24h --limit 0
+  caddy fotor-webhook list --task 39371b3800cc4a7e9e24867b0dfdf25b --oldest-first
+  caddy fotor-webhook list --state dead --limit 0 --json | jq -r .lastAttempt.reason | sort | uniq -c
+
+--json prints a line of JSON for each event.
+` + exitHelp,
+		Args: cobra.NoArgs,
+		RunE: env.run(func(ctx context.Context, cmd *cobra.Command, _ []string) error {
+			s, err := env.begin(cmd)
+			if err != nil {
+				return err
+			}
+			query, err := env.filter(cmd)
+			if err != nil {
+				return err
+			}
+			if oldest, _ := cmd.Flags().GetBool("oldest-first"); oldest {
+				query.Set("order", "asc")
+			}
+			limit, err := limitFlag(cmd)
+			if err != nil {
+				return err
+			}
+			return s.list(ctx, query, limit)
+		}),
+	}
+	addFilterFlags(cmd)
+	addLimitFlag(cmd)
+	cmd.Flags().Bool("oldest-first", false, "The oldest first")
+	env.addAdminFlags(cmd, "n")
+	return cmd
+}
+
+func addLimitFlag(cmd *cobra.Command) {
+	cmd.Flags().Int("limit", 50, "The most rows to print; 0 prints all")
+	completeNothing(cmd, "limit")
+}
+
+func limitFlag(cmd *cobra.Command) (int, error) {
+	limit, _ := cmd.Flags().GetInt("limit")
+	if limit < 0 {
+		return 0, fmt.Errorf("--limit %d: expected a number of rows, or 0 for all", limit)
+	}
+	return limit, nil
+}
+
+func (s *session) list(ctx context.Context, query url.Values, limit int) error {
+	handler, err := s.chosen(ctx)
+	if err != nil {
+		return err
+	}
+	return listPages(ctx, s, lister{
+		path:    []string{handler, "events"},
+		query:   query,
+		member:  "events",
+		columns: eventColumns,
+		row: func(raw json.RawMessage) ([]string, error) {
+			var e control.Event
+			err := json.Unmarshal(raw, &e)
+			return s.eventRow(&e), err
+		},
+		none: "No event fits.",
+	}, limit)
+}
+
+// lister says what to list.
+type lister struct {
+	path    []string
+	query   url.Values
+	member  string // of the answer that has the rows
+	columns []column
+	row     func(json.RawMessage) ([]string, error)
+	none    string // what to say if there is nothing
+}
+
+// listPages prints rows as their pages arrive, so that any number of them
+// takes the memory of a page.
+func listPages(ctx context.Context, s *session, l lister, limit int) error {
+	printed := 0
+	more, err := s.eachPage(ctx, l, limit, func(rows []json.RawMessage) error {
+		page, err := s.page(l, rows, printed == 0)
+		if err != nil {
+			return err
+		}
+		printed += len(rows)
+		_, err = s.stdout.Write(page)
+		return err
+	})
+	switch {
+	case err != nil || s.json:
+	case printed == 0:
+		s.note("%s", l.none)
+	case more:
+		s.note("There are more; --limit 0 lists all.")
+	}
+	return err
+}
+
+// eachPage gets page after page, and reports whether there may be more than
+// the limit.
+func (s *session) eachPage(ctx context.Context, l lister, limit int, f func([]json.RawMessage) error) (more bool, err error) {
+	if l.query == nil {
+		l.query = make(url.Values)
+	}
+	for got := 0; ; {
+		want := maxPage
+		if limit > 0 {
+			want = min(want, limit-got)
+		}
+		l.query.Set("limit", strconv.Itoa(want))
+		answer, _, err := get[map[string]json.RawMessage](ctx, s.client, call{path: l.path, query: l.query})
+		if err != nil {
+			return false, err
+		}
+		var rows []json.RawMessage
+		var next string
+		if err := unmarshalPage(answer, l.member, &rows, &next); err != nil {
+			return false, fmt.Errorf("the answer of %s is not what this version expects: %w", s.client.address, err)
+		}
+		got += len(rows)
+		if len(rows) > 0 {
+			if err := f(rows); err != nil {
+				return false, err
+			}
+		}
+		if next == "" || (limit > 0 && got >= limit) {
+			return next != "", nil
+		}
+		l.query.Set("cursor", next)
+	}
+}
+
+func unmarshalPage(answer map[string]json.RawMessage, member string, rows *[]json.RawMessage, next *string) error {
+	if raw, ok := answer["next"]; ok {
+		if err := json.Unmarshal(raw, next); err != nil {
+			return err
+		}
+	}
+	raw, ok := answer[member]
+	if !ok {
+		return fmt.Errorf("it has no %q", member)
+	}
+	return json.Unmarshal(raw, rows)
+}
+
+// page lays one page out.
+func (s *session) page(l lister, rows []json.RawMessage, first bool) ([]byte, error) {
+	if s.json {
+		var b bytes.Buffer
+		for _, raw := range rows {
+			line, err := jsonLine(raw)
+			if err != nil {
+				return nil, err
+			}
+			b.Write(line)
+		}
+		return b.Bytes(), nil
+	}
+	cells := make([][]string, 0, len(rows))
+	for _, raw := range rows {
+		row, err := l.row(raw)
+		if err != nil {
+			return nil, fmt.Errorf("a row is not what this version expects: %w", err)
+		}
+		cells = append(cells, row)
+	}
+	return []byte(s.table(l.columns, cells, first)), nil
+}
+
+// eventColumns have widths, because pages are laid out one by one.
+var eventColumns = []column{
+	{title: "ID", width: 48},
+	{title: "RECEIVED", width: len("2006-01-02 15:04:05")},
+	{title: "STATE", width: len("superseded")},
+	{title: "STATUS", width: len("in_progress")},
+	{title: "TYPE", width: len("ecommercelistingset")},
+	{title: "TASK", width: 32},
+	{title: "ATTEMPTS", right: true},
+	{title: "NOTE"},
+}
+
+func (s *session) eventRow(e *control.Event) []string {
+	return []string{
+		quoted(e.ID), s.localTime(e.ReceivedAt), s.state(e.State), quoted(e.Status),
+		cut(e.Type, 32), cut(e.TaskID, 48), strconv.Itoa(e.Attempts), s.eventNote(e),
+	}
+}
+
+// eventNote says what comes next for an event, or why there is nothing.
+func (s *session) eventNote(e *control.Event) string {
+	note := ""
+	if last := e.LastAttempt; last != nil {
+		note = cut(last.Reason, 80)
+	}
+	if e.Due == nil {
+		return note
+	}
+	due := "due"
+	if ahead := e.Due.Sub(s.now()); ahead > 0 {
+		due = "next in " + span(ahead)
+	}
+	if note != "" {
+		due += ": "
+	}
+	return due + note
+}

@@ -1,0 +1,208 @@
+package command
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strconv"
+
+	"github.com/jedib0t/go-pretty/v6/text"
+	"github.com/spf13/cobra"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+)
+
+// maxDump is how much of a body that is no text is shown.
+const maxDump = 4 << 10
+
+func quarantineCommand(env *environment) *cobra.Command {
+	return group("quarantine", "Looks into and empties the quarantine", `
+The quarantine keeps callbacks that came from an address that is let in, but
+were not valid.
+
+  caddy fotor-webhook quarantine list
+  caddy fotor-webhook quarantine show 7
+  caddy fotor-webhook quarantine release --all
+`+exitHelp,
+		quarantineListCommand(env),
+		quarantineShowCommand(env),
+		quarantineReleaseCommand(env),
+		quarantineDeleteCommand(env),
+	)
+}
+
+func quarantineListCommand(env *environment) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "Lists callbacks in quarantine",
+		Long: `
+Lists the callbacks in quarantine, the newest first.
+
+  caddy fotor-webhook quarantine list
+  caddy fotor-webhook quarantine list --limit 0 --json | jq .id
+
+--json prints a line of JSON for each callback.
+` + exitHelp,
+		Args: cobra.NoArgs,
+		RunE: env.run(func(ctx context.Context, cmd *cobra.Command, _ []string) error {
+			s, err := env.begin(cmd)
+			if err != nil {
+				return err
+			}
+			limit, err := limitFlag(cmd)
+			if err != nil {
+				return err
+			}
+			handler, err := s.chosen(ctx)
+			if err != nil {
+				return err
+			}
+			return listPages(ctx, s, s.quarantineLister(handler), limit)
+		}),
+	}
+	addLimitFlag(cmd)
+	env.addAdminFlags(cmd, "n")
+	return cmd
+}
+
+func quarantineShowCommand(env *environment) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "show <id>",
+		Short: "Shows a callback in quarantine",
+		Long: `
+Shows a callback in quarantine: what was wrong with it, and its body.
+
+  caddy fotor-webhook quarantine show 7
+  caddy fotor-webhook quarantine show 7 --json | jq -r .body
+
+--json prints one document. Its "body" is in base64 if "bodyEncoding" says so.
+` + exitHelp,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: env.run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
+			s, err := env.begin(cmd)
+			if err != nil {
+				return err
+			}
+			id, err := quarantineID(args[0])
+			if err != nil {
+				return err
+			}
+			return s.quarantineShow(ctx, id)
+		}),
+	}
+	env.addAdminFlags(cmd, "n")
+	return cmd
+}
+
+func quarantineID(arg string) (string, error) {
+	if id, err := strconv.ParseInt(arg, 10, 64); err == nil && id > 0 {
+		return strconv.FormatInt(id, 10), nil
+	}
+	return "", fmt.Errorf("%q is no id of a callback in quarantine: expected a positive integer", arg)
+}
+
+// quarantineLister has widths, because pages are laid out one by one.
+func (s *session) quarantineLister(handler string) lister {
+	return lister{
+		path:   []string{handler, "quarantine"},
+		member: "callbacks",
+		columns: []column{
+			{title: "ID", width: 6, right: true},
+			{title: "RECEIVED", width: len("2006-01-02 15:04:05")},
+			{title: "FROM", width: len("255.255.255.255")},
+			{title: "ANSWER", right: true},
+			{title: "SIZE", width: len("1023 KiB"), right: true},
+			{title: "PROBLEMS"},
+		},
+		row: func(raw json.RawMessage) ([]string, error) {
+			var q control.Quarantined
+			err := json.Unmarshal(raw, &q)
+			return []string{
+				strconv.FormatInt(q.ID, 10), s.localTime(q.ReceivedAt), quoted(q.SourceIP),
+				strconv.Itoa(q.Status), size(int64(q.Size)), problems(q.Problems, q.ProblemCount),
+			}, err
+		},
+		none: "The quarantine is empty.",
+	}
+}
+
+// problems is the first problem and how many more there are.
+func problems(some []control.Problem, all int) string {
+	if len(some) == 0 {
+		return ""
+	}
+	first := cut(problem(some[0]), 80)
+	if all > 1 {
+		first += fmt.Sprintf(" and %d more", all-1)
+	}
+	return first
+}
+
+func problem(p control.Problem) string {
+	if p.Pointer == "" {
+		return p.Detail
+	}
+	return p.Pointer + ": " + p.Detail
+}
+
+func (s *session) quarantineShow(ctx context.Context, id string) error {
+	handler, err := s.chosen(ctx)
+	if err != nil {
+		return err
+	}
+	q, raw, err := get[control.QuarantinedDetail](ctx, s.client, call{path: []string{handler, "quarantine", id}})
+	if err != nil {
+		return err
+	}
+	if s.json {
+		s.printJSON(raw)
+		return nil
+	}
+	f := &fields{printer: s.printer}
+	f.add("Callback", strconv.FormatInt(q.ID, 10))
+	f.add("Received", s.localTimeWithAge(q.ReceivedAt))
+	f.add("From", quoted(q.SourceIP))
+	f.add("Answer", strconv.Itoa(q.Status))
+	f.add("Size", size(int64(q.Size)))
+	s.print(f.String())
+	if len(q.Problems) > 0 {
+		s.print("\n" + s.problemTable(q.Problems))
+	}
+	body, err := suspectBody(&q)
+	if err != nil {
+		return err
+	}
+	s.print("\n" + s.paint("Body", text.Bold) + "\n" + body + "\n")
+	return nil
+}
+
+func (s *session) problemTable(problems []control.Problem) string {
+	rows := make([][]string, 0, len(problems))
+	for _, p := range problems {
+		at := quoted(p.Pointer)
+		if at == "" {
+			at = "(whole)"
+		}
+		rows = append(rows, []string{at, quoted(p.Detail)})
+	}
+	return s.table([]column{{title: "AT"}, {title: "PROBLEM"}}, rows, true)
+}
+
+// suspectBody is a body for reading: JSON, text, or a dump of the bytes.
+func suspectBody(q *control.QuarantinedDetail) (string, error) {
+	if q.BodyEncoding != control.BodyBase64 {
+		return indent([]byte(q.Body)), nil
+	}
+	body, err := base64.StdEncoding.DecodeString(q.Body)
+	if err != nil {
+		return "", fmt.Errorf("the body of callback %d is no base64: %w", q.ID, err)
+	}
+	shown := hex.Dump(body[:min(len(body), maxDump)])
+	if more := len(body) - maxDump; more > 0 {
+		shown += plural(int64(more), "byte") + " more; --json has them all"
+	}
+	return shown, nil
+}

@@ -1,0 +1,170 @@
+package command
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+)
+
+// session is one run of a command.
+type session struct {
+	*environment
+	printer
+	client  *client
+	handler string // as given; see chosen
+	json    bool
+}
+
+// flags of commands that ask the admin API.
+const (
+	flagAddress = "address"
+	flagConfig  = "config"
+	flagAdapter = "adapter"
+	flagHandler = "handler"
+	flagJSON    = "json"
+	flagColor   = "color"
+)
+
+// addAdminFlags adds the flags of a command that asks the admin API. tail
+// keeps -n for itself.
+func (env *environment) addAdminFlags(cmd *cobra.Command, handlerShort string) {
+	flags := cmd.Flags()
+	flags.String(flagAddress, "", "The address to use to reach the admin API endpoint, if not the default")
+	flags.StringP(flagConfig, "c", "", "Configuration file to use to parse the admin address, if --address is not used")
+	flags.StringP(flagAdapter, "a", "", "Name of config adapter to apply (when --config is used)")
+	flags.StringP(flagHandler, handlerShort, "", "Name of the handler; not needed if only one runs")
+	complete(cmd, flagHandler, env.handlerNames)
+	addOutputFlags(cmd)
+}
+
+func addOutputFlags(cmd *cobra.Command) {
+	cmd.Flags().Bool(flagJSON, false, "Print JSON for scripts")
+	cmd.Flags().String(flagColor, "auto", "When to use colours: auto, always or never")
+	completeFixed(cmd, flagColor, "auto", "always", "never")
+}
+
+// begin reads the flags that addAdminFlags added.
+func (env *environment) begin(cmd *cobra.Command) (*session, error) {
+	s, err := env.beginLocal(cmd)
+	if err != nil {
+		return nil, err
+	}
+	s.handler, _ = cmd.Flags().GetString(flagHandler)
+	if err := checkName(s.handler); err != nil {
+		return nil, fmt.Errorf("--handler: %w", err)
+	}
+	s.client, err = env.adminClient(cmd)
+	return s, err
+}
+
+// beginLocal reads the flags that addOutputFlags added.
+func (env *environment) beginLocal(cmd *cobra.Command) (*session, error) {
+	s := &session{environment: env}
+	s.json, _ = cmd.Flags().GetBool(flagJSON)
+	when, _ := cmd.Flags().GetString(flagColor)
+	switch when {
+	case "always":
+		s.color = true
+	case "auto":
+		s.color = env.stdoutTerminal && env.getenv("NO_COLOR") == "" && env.getenv("TERM") != "dumb"
+	case "never":
+	default:
+		return nil, fmt.Errorf("--color %q: expected auto, always or never", when)
+	}
+	return s, nil
+}
+
+func (env *environment) adminClient(cmd *cobra.Command) (*client, error) {
+	address, _ := cmd.Flags().GetString(flagAddress)
+	config, _ := cmd.Flags().GetString(flagConfig)
+	adapter, _ := cmd.Flags().GetString(flagAdapter)
+	address, err := caddycmd.DetermineAdminAPIAddress(address, nil, config, adapter)
+	if err != nil {
+		return nil, err
+	}
+	return newClient(address, env.transport)
+}
+
+var nameRegexp = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+func checkName(name string) error {
+	if name != "" && !nameRegexp.MatchString(name) {
+		return fmt.Errorf("%q is no handler's name: expected 1 to 64 letters, digits, _ and -", name)
+	}
+	return nil
+}
+
+// chosen returns the name of the handler to ask: the one that was given, or
+// the only one that runs.
+func (s *session) chosen(ctx context.Context) (string, error) {
+	if s.handler != "" {
+		return s.handler, nil
+	}
+	names, err := s.client.handlers(ctx)
+	switch {
+	case err != nil:
+		return "", err
+	case len(names) == 0:
+		return "", s.noHandler()
+	case len(names) > 1:
+		return "", fmt.Errorf("several handlers run, choose one with --handler: %s", strings.Join(names, ", "))
+	}
+	return names[0], nil
+}
+
+func (s *session) noHandler() error {
+	return &exitError{exitNotFound, fmt.Errorf("no fotor_webhook handler runs in the Caddy at %s", s.client.address)}
+}
+
+// handlers returns the names of the running handlers.
+func (c *client) handlers(ctx context.Context) ([]string, error) {
+	answer, _, err := get[control.Handlers](ctx, c, call{})
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, 0, len(answer.Handlers))
+	for i := range answer.Handlers {
+		names = append(names, quoted(answer.Handlers[i].Name))
+	}
+	return names, nil
+}
+
+// print writes text that is safe for a terminal.
+func (s *session) print(text string) { fmt.Fprint(s.stdout, text) }
+
+func (s *session) printf(format string, args ...any) { fmt.Fprintf(s.stdout, format, args...) }
+
+// note writes a line for people to stderr, beside the output.
+func (s *session) note(format string, args ...any) {
+	fmt.Fprintln(s.stderr, escapeText(fmt.Sprintf(format, args...)))
+}
+
+// printJSON writes one document.
+func (s *session) printJSON(document []byte) { s.print(indent(document) + "\n") }
+
+// printLine writes a document on one line.
+func (s *session) printLine(document []byte) error {
+	line, err := jsonLine(document)
+	if err == nil {
+		_, err = s.stdout.Write(line)
+	}
+	return err
+}
+
+func jsonLine(document []byte) ([]byte, error) {
+	var b bytes.Buffer
+	if err := json.Compact(&b, document); err != nil {
+		return nil, fmt.Errorf("the answer is no JSON: %w", err)
+	}
+	b.WriteByte('\n')
+	return escapeJSON(b.Bytes()), nil
+}

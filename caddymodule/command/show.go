@@ -1,0 +1,111 @@
+package command
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/jedib0t/go-pretty/v6/text"
+	"github.com/spf13/cobra"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+)
+
+func showCommand(env *environment) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "show <id>",
+		Short: "Shows all that is known of an event",
+		Long: `
+Shows an event: what became of it, its body, and its delivery attempts.
+
+  caddy fotor-webhook show d43f7d0975a061bf49b7ffab7d5cb30720da6a1949559304
+  caddy fotor-webhook show d43f7d0975a061bf49b7ffab7d5cb30720da6a1949559304 --json | jq .body
+
+--json prints one document. Its "body" is what the upstream gets.
+` + exitHelp,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: env.run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
+			s, err := env.begin(cmd)
+			if err != nil {
+				return err
+			}
+			if err := checkEventID(args[0]); err != nil {
+				return err
+			}
+			return s.show(ctx, args[0])
+		}),
+	}
+	env.addAdminFlags(cmd, "n")
+	return cmd
+}
+
+func (s *session) show(ctx context.Context, id string) error {
+	handler, err := s.chosen(ctx)
+	if err != nil {
+		return err
+	}
+	e, raw, err := get[control.EventDetail](ctx, s.client, call{path: []string{handler, "events", id}})
+	if err != nil {
+		return err
+	}
+	if s.json {
+		s.printJSON(raw)
+		return nil
+	}
+	s.printEvent(&e)
+	return nil
+}
+
+func (s *session) printEvent(e *control.EventDetail) {
+	f := &fields{printer: s.printer}
+	f.add("Event", quoted(e.ID))
+	f.add("Task", quoted(e.TaskID))
+	f.add("Type", quoted(e.Type))
+	f.add("Status", quoted(e.Status))
+	f.add("State", s.state(e.State))
+	f.add("Received", s.localTimeWithAge(e.ReceivedAt))
+	if e.SettledAt != nil {
+		f.add("Settled", s.localTimeWithAge(*e.SettledAt))
+	}
+	if e.Due != nil {
+		f.add("Next attempt", s.localTimeWithAge(*e.Due))
+	}
+	f.add("Attempts", strconv.Itoa(e.Attempts))
+	f.add("Trace", quoted(e.TraceParent))
+	s.print(f.String())
+	s.print("\n" + s.paint("Body", text.Bold) + "\n" + indent(e.Body) + "\n")
+	if len(e.AttemptRecords) > 0 {
+		s.print("\n" + s.attempts(e))
+	}
+}
+
+func (s *session) attempts(e *control.EventDetail) string {
+	columns := []column{
+		{title: "ATTEMPT", right: true},
+		{title: "AT"},
+		{title: "TOOK", right: true},
+		{title: "STATUS", right: true},
+		{title: "RESULT"},
+	}
+	// the oldest records may be gone
+	first := max(e.Attempts-len(e.AttemptRecords), 0) + 1
+	rows := make([][]string, 0, len(e.AttemptRecords))
+	for i, a := range e.AttemptRecords {
+		result := s.paint("delivered", text.FgGreen)
+		if a.Reason != "" {
+			result = s.paint(quoted(a.Reason), text.FgRed)
+		}
+		rows = append(rows, []string{
+			strconv.Itoa(first + i), s.localTime(a.At), latency(milliseconds(a.DurationMS)), httpStatus(a.Status), result,
+		})
+	}
+	return s.table(columns, rows, true)
+}
+
+// httpStatus is an answer's status, or a dash if there was no answer.
+func httpStatus(status int) string {
+	if status == 0 {
+		return "-"
+	}
+	return strconv.Itoa(status)
+}
