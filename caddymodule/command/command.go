@@ -51,6 +51,7 @@ func addCommands(parent *cobra.Command, env *environment) {
 		resumeCommand(env),
 		quarantineCommand(env),
 		explainCommand(env),
+		sendCommand(env),
 	)
 	setOutput(parent, env)
 }

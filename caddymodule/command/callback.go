@@ -1,0 +1,135 @@
+package command
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+)
+
+// callbackKind is what all callbacks of a run have in common.
+type callbackKind struct {
+	name      string // the task's type
+	sensitive bool
+}
+
+// The types below are a callback as Fotor sends it, fields in its order. hasHsfw
+// is Fotor's spelling.
+type callback struct {
+	TaskID     string  `json:"taskId"`
+	CreateTime int64   `json:"createTime,omitempty"`
+	UpdateTime int64   `json:"updateTime,omitempty"`
+	Status     int     `json:"status"`
+	BusinessID string  `json:"businessId"`
+	Type       string  `json:"type"`
+	ResultURL  *string `json:"resultUrl,omitempty"`
+	HasHsfw    *bool   `json:"hasHsfw,omitempty"`
+
+	CreditsIncrement int              `json:"creditsIncrement,omitempty"`
+	Result           []callbackPart   `json:"result,omitempty"`
+	AvatarResult     []avatarTemplate `json:"avatarResult,omitempty"`
+}
+
+type callbackPart struct {
+	Name    string `json:"name"`
+	Success bool   `json:"success"`
+	URL     string `json:"url,omitempty"`
+	Error   string `json:"error,omitempty"`
+}
+
+type avatarTemplate struct {
+	TemplateID string        `json:"templateId"`
+	Images     []avatarImage `json:"images"`
+}
+
+type avatarImage struct {
+	ID      string `json:"id"`
+	URL     string `json:"url"`
+	HasHsfw bool   `json:"hasHsfw"`
+}
+
+const (
+	resultHost    = "https://static.fotor.com.cn"
+	pubResultHost = "https://pub-static.fotor.com"
+)
+
+// avatarTemplates are templates of a sample of Fotor's.
+var avatarTemplates = []string{
+	"d691196a-6daa-4bf9-a011-5422d95ce03f",
+	"74d8ef37-4864-480b-927a-dde52e429609",
+	"7292c5b5-ecb0-4868-b4a4-849c73cc302c",
+}
+
+// newTask returns the identifiers of a task.
+func newTask(random io.Reader) (task, business string, err error) {
+	if task, err = newID(random); err != nil {
+		return "", "", err
+	}
+	business, err = newID(random)
+	return task, business, err
+}
+
+// newID returns an identifier as Fotor's are: 32 hexadecimal digits.
+func newID(random io.Reader) (string, error) {
+	var id [16]byte
+	if _, err := io.ReadFull(random, id[:]); err != nil {
+		return "", fmt.Errorf("making an id: %w", err)
+	}
+	return hex.EncodeToString(id[:]), nil
+}
+
+// make returns a callback that tells a status of a task.
+func (k callbackKind) make(random io.Reader, now time.Time, task, business string, status int) ([]byte, error) {
+	c := callback{TaskID: task, Status: status, BusinessID: business, Type: k.name}
+	if k.sensitive {
+		c.HasHsfw = new(true)
+	}
+	if status == 1 {
+		if err := k.complete(&c, random, now); err != nil {
+			return nil, err
+		}
+	}
+	return json.Marshal(c)
+}
+
+// complete adds what a completed task of that type has.
+func (k callbackKind) complete(c *callback, random io.Reader, now time.Time) error {
+	switch k.name {
+	case "avatar":
+		c.ResultURL, c.HasHsfw = new(""), nil // Fotor says it of each image
+		return k.addAvatars(c, random, now)
+	case "ecommercelistingset":
+		url := fmt.Sprintf("%s/aigc/business/%s/%s_0.jpg", pubResultHost, c.BusinessID, c.TaskID)
+		c.UpdateTime = now.UnixMilli()
+		c.CreateTime = now.Add(-5 * time.Minute).UnixMilli()
+		c.ResultURL, c.CreditsIncrement, c.HasHsfw = &url, 32, &k.sensitive
+		c.Result = []callbackPart{
+			{Name: "主图", Success: true, URL: url},
+			{Name: "场景图", Error: "生图失败 401"},
+		}
+	case "videoEnhancer":
+		c.ResultURL = new(resultURL(now, c.BusinessID, "video", c.TaskID+".mp4") +
+			fmt.Sprintf("?Expires=%d&Signature=a%%2Fb%%3D", now.Add(7*24*time.Hour).Unix()))
+	default:
+		c.ResultURL = new(resultURL(now, c.BusinessID, "image", c.TaskID+".jpg"))
+	}
+	return nil
+}
+
+func (k callbackKind) addAvatars(c *callback, random io.Reader, now time.Time) error {
+	for i, template := range avatarTemplates {
+		id, err := newID(random)
+		if err != nil {
+			return err
+		}
+		c.AvatarResult = append(c.AvatarResult, avatarTemplate{template, []avatarImage{{
+			ID: id, URL: resultURL(now, c.BusinessID, "avatar", id+".jpg"), HasHsfw: k.sensitive && i == 0,
+		}}})
+	}
+	return nil
+}
+
+func resultURL(now time.Time, business, kind, file string) string {
+	return fmt.Sprintf("%s/aigc/business/%s/%s/%s/%s", resultHost, business, kind, now.UTC().Format("20060102"), file)
+}

@@ -1,0 +1,202 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/time/rate"
+)
+
+const (
+	maxConcurrency = 1024
+
+	// maxFile bounds the file to send: the largest max_body that a handler can have, and
+	// then some, to try what is too large.
+	maxFile = 128 << 20
+)
+
+func sendCommand(env *environment) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "send <url>",
+		Short: "Posts callbacks to a URL as Fotor does",
+		Long: `
+Posts callbacks to any http or https URL, as Fotor does, each of a new task, and
+prints the answers. It needs no admin endpoint. The gateway must let this machine's
+address in.
+
+  caddy fotor-webhook send http://localhost:8080/fotor/callback
+  caddy fotor-webhook send http://localhost:8080/fotor/callback --status in_progress,completed
+  caddy fotor-webhook send http://localhost:8080/fotor/callback --count 1000 --concurrency 8 --rate 50/s --quiet
+  echo '{"status":3}' | caddy fotor-webhook send http://localhost:8080/fotor/callback --file -
+
+With several of --status, each task has a callback for each, in that order. With
+--file the body is sent as it is, --count times. A callback is accepted if the
+answer is 200, which is what Fotor wants. Ctrl-C ends it with the summary.
+
+--json prints a line of JSON for each answer, then one with the member "summary".
+` + exitHelpNo("a callback was not accepted") + severalSent,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: env.run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
+			s, err := env.beginLocal(cmd)
+			if err != nil {
+				return err
+			}
+			plan, err := env.sendPlan(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			return newSender(s, plan).send(ctx)
+		}),
+	}
+	addSendFlags(cmd)
+	addOutputFlags(cmd)
+	return cmd
+}
+
+const severalSent = `1 goes before 5: no answer to a callback is a failure.
+`
+
+func addSendFlags(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.String("type", "avatar", "The task's type: "+strings.Join(knownTypes, ", ")+", or any other")
+	flags.StringSlice("status", []string{"completed"}, "The task's status: in_progress, completed, failed, or Fotor's number; several are sent in that order")
+	flags.Int("count", 1, "How many tasks")
+	flags.String("rate", "", "The most callbacks in a time, such as 50/s or 600/m; without, as fast as they are answered")
+	flags.Int("concurrency", 1, "How many tasks at once")
+	flags.Bool("sensitive", false, "Say that the result is harmful or sensitive")
+	flags.String("file", "", "Send this file as it is; - is standard input")
+	flags.String("task", "", "The task's id, in place of a new one")
+	flags.Duration("timeout", 30*time.Second, "How long to wait for an answer")
+	flags.BoolP("quiet", "q", false, "Print the summary only")
+	completeFixed(cmd, "type", knownTypes...)
+	completeList(cmd, "status", "in_progress", "completed", "failed")
+	completeNothing(cmd, "count", "rate", "concurrency", "task", "timeout")
+}
+
+// sendPlan is what to send.
+type sendPlan struct {
+	url         string
+	kind        callbackKind
+	statuses    []int
+	count       int
+	limit       rate.Limit
+	concurrency int
+	task        string
+	file        []byte // nil: callbacks are made
+	timeout     time.Duration
+	quiet       bool
+}
+
+func (env *environment) sendPlan(cmd *cobra.Command, target string) (*sendPlan, error) {
+	u, err := url.Parse(target)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return nil, fmt.Errorf("%q is no URL to send to: expected one that begins with http:// or https:// and has a host", target)
+	}
+	flags := cmd.Flags()
+	p := &sendPlan{url: target}
+	p.kind.name, _ = flags.GetString("type")
+	p.kind.sensitive, _ = flags.GetBool("sensitive")
+	p.count, _ = flags.GetInt("count")
+	p.concurrency, _ = flags.GetInt("concurrency")
+	p.task, _ = flags.GetString("task")
+	p.timeout, _ = flags.GetDuration("timeout")
+	p.quiet, _ = flags.GetBool("quiet")
+	switch {
+	case p.kind.name == "":
+		return nil, errors.New("--type is empty: expected a task's type, such as avatar")
+	case flags.Changed("task") && p.task == "":
+		return nil, errors.New("--task is empty: expected a task's id")
+	case p.count < 1:
+		return nil, fmt.Errorf("--count %d: expected 1 or more", p.count)
+	case p.concurrency < 1 || p.concurrency > maxConcurrency:
+		return nil, fmt.Errorf("--concurrency %d: expected 1 to %d", p.concurrency, maxConcurrency)
+	case p.timeout <= 0:
+		return nil, fmt.Errorf("--timeout %s: expected more than 0", p.timeout)
+	}
+	values, _ := flags.GetStringSlice("status")
+	if p.statuses, err = parseStatuses(values); err != nil {
+		return nil, err
+	}
+	value, _ := flags.GetString("rate")
+	if p.limit, err = parseRate(value, flags.Changed("rate")); err != nil {
+		return nil, err
+	}
+	return p, env.sendFile(cmd, p)
+}
+
+// statusNumbers are the names of a task's status, in the order of Fotor's numbers.
+var statusNames = []string{"in_progress", "completed", "failed"}
+
+func parseStatuses(values []string) ([]int, error) {
+	statuses := make([]int, 0, len(values))
+	for _, value := range values {
+		status := -1
+		for number, name := range statusNames {
+			if value == name || value == strconv.Itoa(number) {
+				status = number
+			}
+		}
+		if status < 0 {
+			return nil, fmt.Errorf("--status %q: expected in_progress, completed, failed, 0, 1 or 2", value)
+		}
+		statuses = append(statuses, status)
+	}
+	if len(statuses) == 0 {
+		return nil, errors.New("--status is empty: expected in_progress, completed or failed")
+	}
+	return statuses, nil
+}
+
+// parseRate reads a rate such as 50/s. Without a unit it is for a second.
+func parseRate(value string, given bool) (rate.Limit, error) {
+	if !given {
+		return rate.Inf, nil
+	}
+	number, unit, _ := strings.Cut(value, "/")
+	n, err := strconv.ParseFloat(number, 64)
+	seconds := map[string]float64{"": 1, "s": 1, "m": 60, "h": 3600}[unit]
+	if err != nil || !(n > 0 && n <= 1e6) || seconds == 0 || strings.HasSuffix(value, "/") {
+		return 0, fmt.Errorf("--rate %q: expected a number in a time, such as 50/s, 600/m or 100/h", value)
+	}
+	return rate.Limit(n / seconds), nil
+}
+
+func (env *environment) sendFile(cmd *cobra.Command, p *sendPlan) error {
+	if !cmd.Flags().Changed("file") {
+		return nil
+	}
+	for _, flag := range []string{"type", "status", "sensitive", "task"} {
+		if cmd.Flags().Changed(flag) {
+			return fmt.Errorf("--%s does not go with --file, which is sent as it is", flag)
+		}
+	}
+	name, _ := cmd.Flags().GetString("file")
+	in := env.stdin
+	if name != "-" {
+		file, err := os.Open(name) //nolint:gosec // the user says which file
+		if err != nil {
+			return fmt.Errorf("--file: %w", err)
+		}
+		defer file.Close()
+		in = file
+	}
+	body, err := io.ReadAll(io.LimitReader(in, maxFile+1))
+	switch {
+	case err != nil:
+		return fmt.Errorf("--file %s: %w", name, err)
+	case len(body) > maxFile:
+		return fmt.Errorf("--file %s: expected at most %s", name, size(maxFile))
+	}
+	p.file = body
+	p.statuses = p.statuses[:1]
+	return nil
+}

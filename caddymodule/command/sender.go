@@ -1,0 +1,278 @@
+package command
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/text"
+	"golang.org/x/time/rate"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+)
+
+// maxReply bounds what is read of an answer.
+const maxReply = 1 << 20
+
+// sender sends what a plan says. What it remembers does not grow with the count.
+type sender struct {
+	*session
+	plan    *sendPlan
+	http    *http.Client
+	limiter *rate.Limiter
+
+	mu      sync.Mutex
+	started int   // tasks
+	err     error // that ended a worker
+	summary summary
+}
+
+func newSender(s *session, plan *sendPlan) *sender {
+	transport := s.transport
+	if transport == nil {
+		transport = &http.Transport{
+			Proxy:               http.ProxyFromEnvironment,
+			MaxIdleConnsPerHost: plan.concurrency,
+			ForceAttemptHTTP2:   true,
+		}
+	}
+	return &sender{
+		session: s, plan: plan, limiter: rate.NewLimiter(plan.limit, 1),
+		http: &http.Client{
+			Transport: transport,
+			Timeout:   plan.timeout,
+			// what the URL itself answers is what counts
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		summary: newSummary(),
+	}
+}
+
+func (s *sender) send(ctx context.Context) error {
+	begun := s.now()
+	var workers sync.WaitGroup
+	for range min(s.plan.concurrency, s.plan.count) {
+		workers.Go(func() { s.work(ctx) })
+	}
+	workers.Wait()
+	s.http.CloseIdleConnections()
+	if s.err != nil {
+		return s.err
+	}
+	s.summary.elapsed = s.now().Sub(begun)
+	if s.json {
+		line, err := json.Marshal(s.summary.document())
+		if err != nil {
+			return err
+		}
+		if err := s.printLine(line); err != nil {
+			return err
+		}
+	} else {
+		s.print(s.summary.text(s.printer, s.plan.quiet))
+	}
+	return said(s.summary.code())
+}
+
+// work sends one task after the other.
+func (s *sender) work(ctx context.Context) {
+	for ctx.Err() == nil && s.take() {
+		if err := s.task(ctx); err != nil {
+			if ctx.Err() == nil {
+				s.fail(err)
+			}
+			return
+		}
+	}
+}
+
+// take counts a task as begun, and reports whether there is one left.
+func (s *sender) take() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil || s.started == s.plan.count {
+		return false
+	}
+	s.started++
+	return true
+}
+
+func (s *sender) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+}
+
+// task sends all callbacks of a task, one when the one before was answered.
+func (s *sender) task(ctx context.Context) error {
+	task, business, err := s.newTask()
+	if err != nil {
+		return err
+	}
+	for _, status := range s.plan.statuses {
+		body := s.plan.file
+		if body == nil {
+			if body, err = s.callback(task, business, status); err != nil {
+				return err
+			}
+		}
+		if err := s.limiter.Wait(ctx); err != nil {
+			return err
+		}
+		reply, err := s.post(ctx, body)
+		if err != nil {
+			return err
+		}
+		reply.TaskID = task
+		if err := s.record(reply); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *sender) newTask() (task, business string, err error) {
+	if s.plan.file != nil {
+		return "", "", nil
+	}
+	s.mu.Lock() // the source of randomness may be a test's
+	defer s.mu.Unlock()
+	task, business, err = newTask(s.random)
+	if s.plan.task != "" {
+		task = s.plan.task
+	}
+	return task, business, err
+}
+
+func (s *sender) callback(task, business string, status int) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.plan.kind.make(s.random, s.now(), task, business, status)
+}
+
+// reply is what came of a callback: a line of --json.
+type reply struct {
+	Number     int64         `json:"number"`
+	TaskID     string        `json:"taskId,omitempty"`
+	HTTPStatus int           `json:"httpStatus"`      // 0 if there was no answer
+	Error      string        `json:"error,omitempty"` // why there was no answer
+	Answer     gatewayAnswer `json:"answer"`
+	DurationMS float64       `json:"durationMs"`
+
+	took time.Duration
+}
+
+// gatewayAnswer is an answer of the gateway: one that it accepted, or a problem.
+type gatewayAnswer struct {
+	ID        string            `json:"id,omitempty"`
+	Duplicate bool              `json:"duplicate,omitempty"`
+	Title     string            `json:"title,omitempty"`
+	Errors    []control.Problem `json:"errors,omitempty"`
+}
+
+// post sends one callback. Only the context's end is an error.
+func (s *sender) post(ctx context.Context, body []byte) (*reply, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.plan.url, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("User-Agent", "caddy-fotor-webhook-send")
+	begun := s.now()
+	answer, status, err := s.do(req)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	r := &reply{HTTPStatus: status, took: s.now().Sub(begun)}
+	if err != nil {
+		r.HTTPStatus, r.Error = 0, err.Error()
+	} else if json.Unmarshal(answer, &r.Answer) != nil {
+		r.Answer = gatewayAnswer{} // of another kind of server
+	}
+	r.DurationMS = float64(r.took.Microseconds()) / 1000
+	return r, nil
+}
+
+func (s *sender) do(req *http.Request) ([]byte, int, error) {
+	resp, err := s.http.Do(req) //nolint:gosec // the user says where to send
+	if err != nil {
+		return nil, 0, err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxReply))
+	if err != nil {
+		return nil, 0, errors.New("the answer broke off: " + err.Error())
+	}
+	return answer, resp.StatusCode, nil
+}
+
+// record counts a reply and prints it.
+func (s *sender) record(r *reply) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r.Number = s.summary.add(r)
+	switch {
+	case s.plan.quiet:
+		return s.stdout.err
+	case s.json:
+		line, err := json.Marshal(r)
+		if err != nil {
+			return err
+		}
+		return s.printLine(line)
+	}
+	_, err := s.stdout.Write([]byte(s.line(r)))
+	return err
+}
+
+func (s *sender) line(r *reply) string {
+	status := s.paint("-  ", text.FgRed)
+	if r.HTTPStatus != 0 {
+		status = s.paint(httpStatus(r.HTTPStatus), statusColor(r.HTTPStatus))
+	}
+	parts := []string{fmt.Sprintf("%6d", r.Number), status, fmt.Sprintf("%8s", latency(r.took))}
+	switch {
+	case r.Error != "":
+		parts = append(parts, quoted(r.Error))
+	case r.Answer.Duplicate:
+		parts = append(parts, quoted(r.Answer.ID), "duplicate")
+	case r.Answer.ID != "":
+		parts = append(parts, quoted(r.Answer.ID))
+	case r.Answer.Title != "":
+		parts = append(parts, quoted(r.Answer.Title)+pointers(r.Answer.Errors))
+	}
+	return strings.TrimRight(strings.Join(parts, "  "), " ") + "\n"
+}
+
+// maxPointers is how many problems of an answer are printed.
+const maxPointers = 10
+
+// pointers lists the problems of an answer.
+func pointers(problems []control.Problem) string {
+	if len(problems) == 0 {
+		return ""
+	}
+	shown := problems[:min(len(problems), maxPointers)]
+	texts := make([]string, 0, len(shown)+1)
+	for _, p := range shown {
+		texts = append(texts, cut(problem(p), 160))
+	}
+	if more := len(problems) - len(shown); more > 0 {
+		texts = append(texts, fmt.Sprintf("%d more", more))
+	}
+	return ": " + strings.Join(texts, "; ")
+}
+
+func statusColor(status int) text.Color {
+	if status == http.StatusOK {
+		return text.FgGreen
+	}
+	return text.FgRed
+}
