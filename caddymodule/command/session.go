@@ -149,7 +149,7 @@ func (s *session) note(format string, args ...any) {
 }
 
 // printJSON writes one document.
-func (s *session) printJSON(document []byte) { s.print(indent(document) + "\n") }
+func (s *session) printJSON(document []byte) { s.print(indent(bytes.TrimSpace(document)) + "\n") }
 
 // printLine writes a document on one line.
 func (s *session) printLine(document []byte) error {

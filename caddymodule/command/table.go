@@ -30,7 +30,7 @@ func (p printer) table(columns []column, rows [][]string, header bool) string {
 	configs := make([]table.ColumnConfig, len(columns))
 	for i, c := range columns {
 		titles[i] = p.paint(c.title, text.Bold)
-		configs[i] = table.ColumnConfig{Number: i + 1, WidthMin: c.width}
+		configs[i] = table.ColumnConfig{Number: i + 1, WidthMin: max(c.width, len(c.title))}
 		if c.right {
 			configs[i].Align, configs[i].AlignHeader = text.AlignRight, text.AlignRight
 		}

@@ -105,10 +105,15 @@ func (env *environment) localTime(t time.Time) string {
 
 // localTimeWithAge is a time with how long ago that was, or how far ahead it is.
 func (env *environment) localTimeWithAge(t time.Time) string {
-	if ahead := t.Sub(env.now()); ahead > 0 {
-		return fmt.Sprintf("%s (in %s)", env.localTime(t), span(ahead))
+	shown := env.localTime(t)
+	switch ahead := t.Sub(env.now()); {
+	case ahead.Abs() < time.Second:
+		return shown + " (now)"
+	case ahead > 0:
+		return fmt.Sprintf("%s (in %s)", shown, span(ahead))
+	default:
+		return fmt.Sprintf("%s (%s ago)", shown, span(-ahead))
 	}
-	return fmt.Sprintf("%s (%s ago)", env.localTime(t), span(env.now().Sub(t)))
 }
 
 // span is a duration for people, with its two largest units.

@@ -1,0 +1,181 @@
+package command
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// onTerminal gives an environment a terminal on which somebody types.
+func onTerminal(env *environment, typed string) {
+	env.stdin = strings.NewReader(typed)
+	env.stdinTerminal, env.stdoutTerminal, env.stderrTerminal = true, true, true
+	env.getenv = func(string) string { return "1" } // NO_COLOR
+}
+
+// TestConfirm asks before a change by filter.
+func TestConfirm(t *testing.T) {
+	for _, c := range []struct {
+		name, typed string
+		args        string
+		code        int
+		stdout      string
+		stderr      string // its beginning
+		requests    []string
+	}{
+		{
+			name: "yes", typed: "y\n", args: "replay --state dead,delivered", code: exitDone,
+			stdout: "2 events replayed.\n", stderr: "replay 2 events of handler default? [y/N] ",
+			requests: []string{"POST /fotor_webhook/default/replay?dry_run=true&state=dead%2Cdelivered", "POST /fotor_webhook/default/replay?state=dead%2Cdelivered"},
+		},
+		{
+			name: "long yes", typed: " YES \n", args: "purge --state dead", code: exitDone,
+			stdout: "1 event purged.\n", stderr: "purge 1 event of handler default? [y/N] ",
+			requests: []string{"POST /fotor_webhook/default/purge?dry_run=true&state=dead", "POST /fotor_webhook/default/purge?state=dead"},
+		},
+		{
+			name: "no", typed: "n\n", args: "purge --all --limit 2", code: exitFailed,
+			stderr:   "purge 2 events of handler default? [y/N] Nothing was changed.\n",
+			requests: []string{"POST /fotor_webhook/default/purge?all=true&dry_run=true&limit=2"},
+		},
+		{
+			name: "end of input", args: "purge --all", code: exitFailed,
+			stderr:   "purge 3 events of handler default? [y/N] Nothing was changed.\n",
+			requests: []string{"POST /fotor_webhook/default/purge?all=true&dry_run=true"},
+		},
+		{
+			name: "nothing fits", args: "purge --type img2img", code: exitDone, stdout: "0 events purged.\n",
+			requests: []string{"POST /fotor_webhook/default/purge?dry_run=true&type=img2img", "POST /fotor_webhook/default/purge?type=img2img"},
+		},
+		{
+			name: "dry run", args: "replay --state dead --dry-run", code: exitDone, stdout: "1 event would be replayed.\n",
+			requests: []string{"POST /fotor_webhook/default/replay?dry_run=true&state=dead"},
+		},
+		{
+			name: "not asked", args: "replay --state dead --yes", code: exitDone, stdout: "1 event replayed.\n",
+			requests: []string{"POST /fotor_webhook/default/replay?dry_run=true&state=dead", "POST /fotor_webhook/default/replay?state=dead"},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f, env := startFake(t, sampleHandler("default")), testEnvironment()
+			onTerminal(env, c.typed)
+			r := run(t, env, append(strings.Fields(c.args), "--address", f.addr)...)
+			require.Equal(t, c.code, r.code, r.stderr)
+			require.Equal(t, c.stdout, r.stdout)
+			require.True(t, strings.HasPrefix(r.stderr, c.stderr), r.stderr)
+			require.Equal(t, c.requests, f.asked()[1:])
+		})
+	}
+}
+
+// TestConfirmNeedsTerminals asks only where somebody sees the question and can answer.
+func TestConfirmNeedsTerminals(t *testing.T) {
+	for _, hide := range []func(*environment){
+		func(env *environment) { env.stdinTerminal = false },
+		func(env *environment) { env.stderrTerminal = false },
+	} {
+		f, env := startFake(t, sampleHandler("default")), testEnvironment()
+		onTerminal(env, "y\n")
+		hide(env)
+		r := run(t, env, "purge", "--all", "--address", f.addr)
+		require.Equal(t, exitFailed, r.code)
+		require.Contains(t, r.stderr, "expected --yes or --dry-run")
+		require.Empty(t, f.asked())
+	}
+}
+
+// TestConfirmUnreadable does not take an answer that could not be read for one.
+func TestConfirmUnreadable(t *testing.T) {
+	f, env := startFake(t, sampleHandler("default")), testEnvironment()
+	onTerminal(env, "")
+	env.stdin = io.MultiReader(strings.NewReader("y"), brokenReader{})
+	r := run(t, env, "purge", "--all", "--address", f.addr)
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.stderr, "Error: reading the answer: the terminal is gone")
+}
+
+type brokenReader struct{}
+
+func (brokenReader) Read([]byte) (int, error) { return 0, errors.New("the terminal is gone") }
+
+// TestProgress shows the counts while they come, on stderr only.
+func TestProgress(t *testing.T) {
+	drawn := make(chan struct{})
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /fotor_webhook/h/replay", func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("dry_run") == "true" {
+			require.Empty(t, r.Header.Get("Accept"))
+			io.WriteString(w, `{"changed":2000,"dryRun":true,"done":true}`) //nolint:errcheck // the test would fail
+			return
+		}
+		require.Equal(t, "application/x-ndjson", r.Header.Get("Accept"))
+		io.WriteString(w, `{"matched":500,"changed":500}`+"\n") //nolint:errcheck // the test would fail
+		require.NoError(t, http.NewResponseController(w).Flush())
+		<-drawn
+		io.WriteString(w, `{"matched":2000,"changed":1999,"skipped":1,"done":true}`+"\n") //nolint:errcheck // the test would fail
+	})
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	env := testEnvironment()
+	onTerminal(env, "")
+	var stdout, stderr bytes.Buffer
+	env.stdout = &output{w: &stdout}
+	env.stderr = &watch{w: &stderr, text: "25.00%", seen: drawn}
+	code := runTo(t, env, "replay", "--all", "--yes", "-n", "h", "--address", server.Listener.Addr().String())
+	require.Zero(t, code, stderr.String())
+	require.Equal(t, "1,999 events replayed. 1 skipped (pending, being delivered just then, or gone).\n", stdout.String())
+	require.Contains(t, stderr.String(), "replayed ... ")
+	require.Regexp(t, regexp.MustCompile(`25\.00%.*500`), stderr.String())
+	require.Contains(t, stderr.String(), "done!")
+	require.NotContains(t, stderr.String(), "\x1b[3", "colours though NO_COLOR is set")
+}
+
+// watch closes a channel once a text was written.
+type watch struct {
+	w    io.Writer
+	text string
+	seen chan struct{}
+}
+
+func (w *watch) Write(p []byte) (int, error) {
+	if w.seen != nil && strings.Contains(string(p), w.text) {
+		close(w.seen)
+		w.seen = nil
+	}
+	return w.w.Write(p)
+}
+
+// TestProgressBreaksOff has lines that end without the one that says done, and
+// one with an error.
+func TestProgressBreaksOff(t *testing.T) {
+	for name, c := range map[string]struct{ lines, stdout, stderr string }{
+		"cut off":   {`{"changed":5}` + "\n", "5 events purged.\n", "broke off: unexpected EOF"},
+		"no line":   {"", "", "broke off: unexpected EOF"},
+		"half line": {`{"changed":5}` + "\n" + `{"chan`, "5 events purged.\n", "broke off: unexpected EOF"},
+		"error":     {`{"changed":7,"error":"the inbox is closed"}` + "\n", "7 events purged.\n", "Error: the inbox is closed\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.FormValue("dry_run") == "true" {
+					io.WriteString(w, `{"changed":9,"done":true}`) //nolint:errcheck // the test would fail
+					return
+				}
+				io.WriteString(w, c.lines) //nolint:errcheck // the test would fail
+			}))
+			t.Cleanup(server.Close)
+			env := testEnvironment()
+			onTerminal(env, "")
+			r := run(t, env, "purge", "--all", "--yes", "-n", "h", "--address", server.Listener.Addr().String())
+			require.Equal(t, exitFailed, r.code)
+			require.Equal(t, c.stdout, r.stdout)
+			require.Contains(t, r.stderr, c.stderr)
+		})
+	}
+}

@@ -1,0 +1,176 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestAddresses asks over every form of address.
+func TestAddresses(t *testing.T) {
+	f := startFake(t, sampleHandler("default"))
+	_, port, err := net.SplitHostPort(f.addr)
+	require.NoError(t, err)
+
+	socket := filepath.Join(t.TempDir(), "admin.sock")
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "unix", socket)
+	require.NoError(t, err)
+	overSocket := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		require.Empty(t, r.Header.Get("Origin"))
+		require.Equal(t, "127.0.0.1", r.Host)
+		io.WriteString(w, `{"handlers":[]}`) //nolint:errcheck // the test would fail
+	})}
+	go overSocket.Serve(listener) //nolint:errcheck // ends with the test
+	t.Cleanup(func() { overSocket.Close() })
+
+	for _, address := range []string{
+		"127.0.0.1:" + port, "tcp/127.0.0.1:" + port, "tcp4/127.0.0.1:" + port,
+		"unix/" + socket, "unix/" + socket + "|0220",
+	} {
+		t.Run(address, func(t *testing.T) {
+			c, err := newClient(address, nil)
+			require.NoError(t, err)
+			_, err = c.handlers(t.Context())
+			require.NoError(t, err)
+		})
+	}
+	for _, address := range []string{"localhost:2019-2025", "localhost:port"} {
+		_, err := newClient(address, nil)
+		require.EqualError(t, err, fmt.Sprintf("%q is no address of an admin endpoint: expected host:port or unix//path", address))
+	}
+}
+
+// TestUnreachable names the address and what to do, whatever is wrong there.
+func TestUnreachable(t *testing.T) {
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	addr := listener.Addr().String()
+	require.NoError(t, listener.Close())
+	for _, address := range []string{addr, "unix/" + filepath.Join(t.TempDir(), "none.sock")} {
+		r := run(t, testEnvironment(), "list", "--address", address)
+		require.Equal(t, exitFailed, r.code)
+		require.Contains(t, r.stderr, "Error: no answer from "+address+": dial ")
+		require.Contains(t, r.stderr, "is Caddy running, and is its admin endpoint at "+address+"? --address or --config tell another\n")
+		require.NotContains(t, r.stderr, "fotor_webhook/") // the URL is none that the user knows
+	}
+}
+
+// TestAnswers has answers that are none of the API's.
+func TestAnswers(t *testing.T) {
+	for name, c := range map[string]struct {
+		status int
+		body   string
+		code   int
+		want   string
+	}{
+		"not found without a word": {404, "", exitNotFound, "no reason given (HTTP 404 from the admin endpoint at ADDRESS); does this Caddy have the fotor_webhook module?"},
+		"Caddy's error":            {400, `{"error":"limit \"x\": expected 1 to 1000"}`, exitFailed, `limit "x": expected 1 to 1000 (HTTP 400 from`},
+		"text":                     {502, "bad gateway\n", exitFailed, "bad gateway (HTTP 502 from"},
+		"no JSON":                  {200, "<html>", exitFailed, "the answer of ADDRESS is not what this version expects: invalid character '<'"},
+		"other JSON":               {200, `{"handlers":7}`, exitFailed, "the answer of ADDRESS is not what this version expects: json: cannot unmarshal number"},
+		"no rows":                  {200, `{"handlers":[{"name":"h"}]}`, exitFailed, `the answer of ADDRESS is not what this version expects: it has no "events"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(c.status)
+				io.WriteString(w, c.body) //nolint:errcheck // the test would fail
+			}))
+			t.Cleanup(server.Close)
+			addr := server.Listener.Addr().String()
+			r := run(t, testEnvironment(), "list", "--address", addr)
+			require.Equal(t, c.code, r.code)
+			require.Contains(t, strings.ReplaceAll(r.stderr, addr, "ADDRESS"), c.want)
+		})
+	}
+}
+
+// TestCanceled lets the context end while the server keeps silent.
+func TestCanceled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	released := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		cancel()
+		<-released
+	}))
+	t.Cleanup(server.Close)
+	t.Cleanup(func() { close(released) })
+	c, err := newClient(server.Listener.Addr().String(), nil)
+	require.NoError(t, err)
+	_, err = c.handlers(ctx)
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+func TestDurations(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0s", 340 * time.Microsecond: "340µs", 12345678: "12.35ms", 999 * time.Millisecond: "999ms",
+		59 * time.Second: "59s", 61 * time.Second: "1m 1s", time.Hour: "1h", 90 * time.Minute: "1h 30m",
+		25 * time.Hour: "1d 1h", 168 * time.Hour: "7d", -time.Minute: "-1m",
+	} {
+		require.Equal(t, want, span(d))
+	}
+	require.Equal(t, "1.23s", latency(1234*time.Millisecond))
+	require.Equal(t, `"\x1b"`, configDuration("\x1b"))
+}
+
+// TestColor decides by the flag, the terminal and the environment.
+func TestColor(t *testing.T) {
+	f := startFake(t, sampleHandler("default"))
+	for _, c := range []struct {
+		flag     string
+		terminal bool
+		variable string
+		want     bool
+	}{
+		{"auto", true, "", true},
+		{"auto", false, "", false},
+		{"auto", true, "NO_COLOR=1", false},
+		{"auto", true, "TERM=dumb", false},
+		{"always", false, "NO_COLOR=1", true},
+		{"never", true, "", false},
+	} {
+		env := testEnvironment()
+		env.stdoutTerminal = c.terminal
+		env.getenv = func(name string) string {
+			value, _ := strings.CutPrefix(c.variable, name+"=")
+			if value == c.variable {
+				return ""
+			}
+			return value
+		}
+		r := run(t, env, "list", "--address", f.addr, "--color", c.flag)
+		require.Equal(t, c.want, strings.Contains(r.stdout, "\x1b["), "%+v", c)
+	}
+}
+
+// TestOutputFails tells a full disk from a reader that has gone.
+func TestOutputFails(t *testing.T) {
+	f := startFake(t, sampleHandler("default"))
+	for _, command := range []string{"list --limit 0", "list --json --limit 0", "status", "show " + id(1)} {
+		for _, c := range []struct {
+			err    error
+			code   int
+			stderr string
+		}{
+			{errBrokenPipe, exitDone, ""},
+			{errDiskFull, exitFailed, "Error: writing the output: no space left on device\n"},
+		} {
+			env := testEnvironment()
+			var stderr strings.Builder
+			env.stdout, env.stderr = &output{w: &failingWriter{left: 100, err: c.err}}, &stderr
+			before := len(f.asked())
+			code := runTo(t, env, append(strings.Fields(command), "--address", f.addr)...)
+			require.Equal(t, c.code, code, command)
+			require.Equal(t, c.stderr, stderr.String())
+			require.LessOrEqual(t, len(f.asked())-before, 2, "it goes on to ask though nobody reads")
+		}
+	}
+}

@@ -1,0 +1,368 @@
+package command
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+)
+
+// fakeAPI is the admin API over handlers in memory. It refuses whatever the
+// API's specification does not allow.
+type fakeAPI struct {
+	t    *testing.T
+	addr string // of the listener; empty: no Origin is expected
+
+	mu       sync.Mutex
+	handlers []*fakeHandler
+	requests []string
+
+	// fail answers in place of the handler of a path.
+	fail map[string]apiError
+}
+
+type fakeHandler struct {
+	control.Handler
+	events     []*control.EventDetail // oldest first
+	leased     map[string]bool
+	quarantine []*control.QuarantinedDetail // oldest first
+	valid      map[int64]control.Released   // those that are valid by now
+	allowed    map[string]control.Explanation
+	streams    []func(http.ResponseWriter, *http.Request) // the next is the next request's
+}
+
+type apiError struct {
+	status int
+	text   string
+}
+
+func (e apiError) Error() string { return e.text }
+
+func badParameter(name, value, expected string) error {
+	return apiError{http.StatusBadRequest, fmt.Sprintf("%s %q: expected %s", name, value, expected)}
+}
+
+func startFake(t *testing.T, handlers ...*fakeHandler) *fakeAPI {
+	t.Helper()
+	f := &fakeAPI{t: t, handlers: handlers}
+	server := httptest.NewServer(f)
+	t.Cleanup(server.Close)
+	f.addr = server.Listener.Addr().String()
+	return f
+}
+
+// asked returns the requests so far, without their first so many.
+func (f *fakeAPI) asked() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.requests)
+}
+
+// route is one of the API. Its path has a segment for each part, where {name}
+// and {id} stand for any.
+type route struct {
+	method string
+	path   string
+	params []string
+	answer func(f *fakeAPI, h *fakeHandler, id string, w http.ResponseWriter, r *http.Request) (any, error)
+}
+
+var filterParams = []string{"state", "task", "type", "since", "until"}
+
+func fakeRoutes() []route {
+	list := append([]string{"limit", "cursor", "order"}, filterParams...)
+	bulk := append([]string{"dry_run", "limit", "all"}, filterParams...)
+	return []route{
+		{"GET", "/fotor_webhook/", nil, (*fakeAPI).all},
+		{"GET", "/fotor_webhook/{name}", nil, (*fakeAPI).one},
+		{"GET", "/fotor_webhook/{name}/events", list, (*fakeAPI).list},
+		{"GET", "/fotor_webhook/{name}/events/stream", []string{"kind", "task", "type", "last_event_id"}, (*fakeAPI).stream},
+		{"GET", "/fotor_webhook/{name}/events/{id}", nil, (*fakeAPI).event},
+		{"DELETE", "/fotor_webhook/{name}/events/{id}", nil, (*fakeAPI).deleteEvent},
+		{"POST", "/fotor_webhook/{name}/events/{id}/replay", nil, (*fakeAPI).replayEvent},
+		{"POST", "/fotor_webhook/{name}/replay", bulk, (*fakeAPI).replayMany},
+		{"POST", "/fotor_webhook/{name}/purge", bulk, (*fakeAPI).purgeMany},
+		{"POST", "/fotor_webhook/{name}/hold", nil, (*fakeAPI).hold},
+		{"POST", "/fotor_webhook/{name}/resume", nil, (*fakeAPI).resume},
+		{"GET", "/fotor_webhook/{name}/quarantine", []string{"limit", "cursor"}, (*fakeAPI).listQuarantine},
+		{"GET", "/fotor_webhook/{name}/quarantine/{id}", nil, (*fakeAPI).suspect},
+		{"DELETE", "/fotor_webhook/{name}/quarantine/{id}", nil, (*fakeAPI).deleteSuspect},
+		{"POST", "/fotor_webhook/{name}/quarantine/{id}/release", nil, (*fakeAPI).release},
+		{"GET", "/fotor_webhook/{name}/explain", []string{"ip", "forwarded_for"}, (*fakeAPI).explain},
+	}
+}
+
+func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	f.requests = append(f.requests, r.Method+" "+r.URL.RequestURI())
+	failure, failing := f.fail[r.URL.Path]
+	f.mu.Unlock()
+	answer, err := any(nil), error(failure)
+	if !failing {
+		answer, err = f.route(w, r)
+	}
+	switch e := err.(type) { //nolint:errorlint // they are made here
+	case nil:
+	case apiError:
+		answer = map[string]string{"error": e.text}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(e.status)
+	default:
+		f.t.Errorf("%s %s: %v", r.Method, r.URL, err)
+	}
+	if answer != nil {
+		if err := json.NewEncoder(w).Encode(answer); err != nil {
+			f.t.Error(err)
+		}
+	}
+}
+
+func (f *fakeAPI) route(w http.ResponseWriter, r *http.Request) (any, error) {
+	if want := "http://" + f.addr; f.addr != "" && (r.Header.Get("Origin") != want || r.Host != f.addr) {
+		return nil, apiError{http.StatusForbidden, fmt.Sprintf("origin %q is not allowed", r.Header.Get("Origin"))}
+	}
+	var methods []string
+	for _, candidate := range fakeRoutes() {
+		name, id, ok := match(candidate.path, r.URL.Path)
+		if !ok {
+			continue
+		}
+		if candidate.method != r.Method {
+			methods = append(methods, candidate.method)
+			continue
+		}
+		if err := checkParams(r.URL.RawQuery, candidate.params); err != nil {
+			return nil, err
+		}
+		h := f.handler(name)
+		if name != "" && h == nil {
+			return nil, apiError{http.StatusNotFound, fmt.Sprintf("no running fotor_webhook handler has the name %q", name)}
+		}
+		return candidate.answer(f, h, id, w, r)
+	}
+	if methods != nil {
+		w.Header().Set("Allow", strings.Join(methods, ", "))
+		return nil, apiError{http.StatusMethodNotAllowed, "method " + r.Method + " is not allowed"}
+	}
+	return nil, apiError{http.StatusNotFound, "there is nothing at " + r.URL.Path}
+}
+
+func match(pattern, path string) (name, id string, ok bool) {
+	want, got := strings.Split(pattern, "/"), strings.Split(path, "/")
+	if len(want) != len(got) {
+		return "", "", false
+	}
+	for i := range want {
+		switch want[i] {
+		case "{name}":
+			name = got[i]
+			ok = got[i] != ""
+		case "{id}":
+			id = got[i]
+			ok = got[i] != "" && got[i] != "stream"
+		default:
+			ok = want[i] == got[i]
+		}
+		if !ok {
+			return "", "", false
+		}
+	}
+	return name, id, true
+}
+
+func checkParams(raw string, known []string) error {
+	query, err := url.ParseQuery(raw)
+	if err != nil {
+		return apiError{http.StatusBadRequest, err.Error()}
+	}
+	for name, values := range query {
+		if !slices.Contains(known, name) {
+			return badParameter("parameter", name, "one of "+strings.Join(known, ", "))
+		}
+		if len(values) > 1 {
+			return badParameter("parameter", name, "it once")
+		}
+		if values[0] == "" {
+			return badParameter(name, "", "a value")
+		}
+	}
+	return nil
+}
+
+func (f *fakeAPI) handler(name string) *fakeHandler {
+	for _, h := range f.handlers {
+		if h.Name == name {
+			return h
+		}
+	}
+	return nil
+}
+
+func (f *fakeAPI) all(*fakeHandler, string, http.ResponseWriter, *http.Request) (any, error) {
+	answer := control.Handlers{Handlers: []control.Handler{}}
+	for _, h := range f.handlers {
+		answer.Handlers = append(answer.Handlers, h.Handler)
+	}
+	return answer, nil
+}
+
+func (*fakeAPI) one(h *fakeHandler, _ string, _ http.ResponseWriter, _ *http.Request) (any, error) {
+	return h.Handler, nil
+}
+
+// choose returns whether an event fits the filter.
+func choose(query url.Values) (func(*control.EventDetail) bool, error) {
+	var states []string
+	if query.Has("state") {
+		states = strings.Split(query.Get("state"), ",")
+	}
+	for _, state := range states {
+		if !slices.Contains([]string{"pending", "delivered", "superseded", "dead"}, state) {
+			return nil, badParameter("state", query.Get("state"), "pending, delivered, superseded, dead")
+		}
+	}
+	bounds := make(map[string]time.Time)
+	for _, name := range []string{"since", "until"} {
+		if !query.Has(name) {
+			continue
+		}
+		at, err := time.Parse(time.RFC3339, query.Get(name))
+		if ago, durationErr := caddy.ParseDuration(query.Get(name)); err != nil && durationErr == nil {
+			at, err = testNow.Add(-ago), nil
+		}
+		if err != nil {
+			return nil, badParameter(name, query.Get(name), "a time or a duration")
+		}
+		bounds[name] = at
+	}
+	return func(e *control.EventDetail) bool {
+		since, hasSince := bounds["since"]
+		until, hasUntil := bounds["until"]
+		return (states == nil || slices.Contains(states, e.State)) &&
+			(!query.Has("task") || query.Get("task") == e.TaskID) &&
+			(!query.Has("type") || query.Get("type") == e.Type) &&
+			(!hasSince || !e.ReceivedAt.Before(since)) && (!hasUntil || e.ReceivedAt.Before(until))
+	}, nil
+}
+
+func pageLimit(query url.Values) (int, error) {
+	if !query.Has("limit") {
+		return 100, nil
+	}
+	limit, err := strconv.Atoi(query.Get("limit"))
+	if err != nil || limit < 1 || limit > 1000 {
+		return 0, badParameter("limit", query.Get("limit"), "1 to 1000")
+	}
+	return limit, nil
+}
+
+// page cuts a page out of rows. It makes pages shorter than their limit, as the
+// API may. A cursor holds the order that it belongs to.
+func page[T any](rows []T, query url.Values, order string) ([]T, string, error) {
+	limit, err := pageLimit(query)
+	if err != nil {
+		return nil, "", err
+	}
+	start := 0
+	if query.Has("cursor") {
+		if n, err := fmt.Sscanf(query.Get("cursor"), order+"-%d", &start); n != 1 || err != nil {
+			return nil, "", badParameter("cursor", query.Get("cursor"), "one that a page gave")
+		}
+	}
+	end := min(start+min(limit, 2), len(rows))
+	next := ""
+	if end < len(rows) {
+		next = fmt.Sprintf("%s-%d", order, end)
+	}
+	return rows[start:end], next, nil
+}
+
+func (f *fakeAPI) list(h *fakeHandler, _ string, _ http.ResponseWriter, r *http.Request) (any, error) {
+	query := r.URL.Query()
+	fits, err := choose(query)
+	if err != nil {
+		return nil, err
+	}
+	order := "desc"
+	if query.Has("order") {
+		order = query.Get("order")
+	}
+	var rows []control.Event
+	for _, e := range h.events {
+		if fits(e) {
+			rows = append(rows, e.Event)
+		}
+	}
+	switch order {
+	case "asc":
+	case "desc":
+		slices.Reverse(rows)
+	default:
+		return nil, badParameter("order", order, "desc or asc")
+	}
+	answer := control.Events{Events: []control.Event{}}
+	rows, answer.Next, err = page(rows, query, order)
+	answer.Events = append(answer.Events, rows...)
+	return answer, err
+}
+
+var fakeEventID = regexp.MustCompile(`^[0-9a-f]{48}$`)
+
+// find returns an event's place.
+func (h *fakeHandler) find(id string) (int, error) {
+	if !fakeEventID.MatchString(id) {
+		return 0, apiError{http.StatusBadRequest, fmt.Sprintf("id %q: expected 48 lower-case hexadecimal digits", id)}
+	}
+	for i, e := range h.events {
+		if e.ID == id {
+			return i, nil
+		}
+	}
+	return 0, apiError{http.StatusNotFound, "no event " + id}
+}
+
+func (*fakeAPI) event(h *fakeHandler, id string, _ http.ResponseWriter, _ *http.Request) (any, error) {
+	i, err := h.find(id)
+	if err != nil {
+		return nil, err
+	}
+	return h.events[i], nil
+}
+
+func (*fakeAPI) explain(h *fakeHandler, _ string, _ http.ResponseWriter, r *http.Request) (any, error) {
+	query := r.URL.Query()
+	if _, err := netip.ParseAddr(query.Get("ip")); err != nil {
+		return nil, badParameter("ip", query.Get("ip"), "an IP address")
+	}
+	answer, ok := h.allowed[query.Get("ip")]
+	answer.IP, answer.ForwardedFor = query.Get("ip"), query.Get("forwarded_for")
+	if !ok {
+		answer.ClientIP, answer.Steps = answer.IP, []string{"the peer " + answer.IP + " is no trusted proxy", "no range has it"}
+		answer.Warnings = []string{}
+	}
+	return answer, nil
+}
+
+func (*fakeAPI) stream(h *fakeHandler, _ string, w http.ResponseWriter, r *http.Request) (any, error) {
+	if len(h.streams) == 0 {
+		return nil, apiError{http.StatusServiceUnavailable, "64 streams are open already"}
+	}
+	next := h.streams[0]
+	h.streams = h.streams[1:]
+	w.Header().Set("Content-Type", "text/event-stream")
+	next(w, r)
+	return nil, nil
+}

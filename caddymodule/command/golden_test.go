@@ -1,0 +1,214 @@
+package command
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+)
+
+// goldenCases are commands that ask the API, with what they print in
+// testdata.
+var goldenCases = []struct {
+	name  string
+	args  string // separated by spaces
+	setup func(f *fakeAPI, env *environment)
+}{
+	{name: "status", args: "status"},
+	{name: "status_color", args: "status --color always"},
+	{name: "status_json", args: "status --json"},
+	{name: "status_name_json", args: "status default --json"},
+	{name: "status_name_unknown", args: "status nobody"},
+	{name: "status_name_bad", args: "status a/b"},
+	{name: "status_two_names", args: "status a -n b"},
+	{name: "status_check", args: "status --check", setup: held},
+	{name: "status_check_json", args: "status default --check --json", setup: held},
+	{name: "status_check_well", args: "status --check", setup: well},
+	{name: "status_none", args: "status", setup: none},
+	{name: "status_several", args: "status", setup: several},
+	{name: "status_several_check", args: "status --check", setup: several},
+	{name: "handler_several", args: "list", setup: several},
+	{name: "handler_chosen", args: "list -n avatars --limit 1", setup: several},
+	{name: "handler_none", args: "list", setup: none},
+
+	{name: "list", args: "list"},
+	{name: "list_color", args: "list --color=always"},
+	{name: "list_limit", args: "list --limit 3"},
+	{name: "list_json", args: "list --json --limit 0"},
+	{name: "list_filter", args: "list --state dead,delivered --since 3h --until 2026-11-23T11:30:00Z --oldest-first"},
+	{name: "list_task", args: "list --task 任务-1 --type ecommercelistingset"},
+	{name: "list_none", args: "list --type img2img"},
+	{name: "list_state_bad", args: "list --state done"},
+	{name: "list_since_bad", args: "list --since yesterday"},
+	{name: "list_limit_bad", args: "list --limit -1"},
+	{name: "list_task_empty", args: "list --task="},
+	{name: "show", args: "show " + id(2)},
+	{name: "show_json", args: "show --json " + id(2)},
+	{name: "show_pending", args: "show " + id(4)},
+	{name: "show_missing", args: "show " + id(99)},
+	{name: "show_bad", args: "show 12"},
+
+	{name: "replay_one", args: "replay " + id(2)},
+	{name: "replay_one_json", args: "replay --json " + id(2)},
+	{name: "replay_one_pending", args: "replay " + id(4)},
+	{name: "replay_one_missing", args: "replay " + id(99)},
+	{name: "replay_one_filter", args: "replay --state dead " + id(2)},
+	{name: "replay_dry", args: "replay --all --dry-run"},
+	{name: "replay_many", args: "replay --state pending,dead,superseded --yes"},
+	{name: "replay_many_json", args: "replay --all --limit 2 --yes --json"},
+	{name: "replay_unasked", args: "replay --state dead"},
+	{name: "replay_no_filter", args: "replay --yes"},
+	{name: "replay_all_and_filter", args: "replay --all --state dead --yes"},
+	{name: "replay_error", args: "replay --all --yes", setup: bulkFails},
+	{name: "purge_one", args: "purge " + id(1)},
+	{name: "purge_one_leased", args: "purge " + id(4)},
+	{name: "purge_many", args: "purge --state pending,delivered --yes"},
+	{name: "purge_dry_json", args: "purge --state dead --dry-run --json"},
+
+	{name: "hold", args: "hold --reason migration --for 30m"},
+	{name: "hold_until", args: "hold --until 2026-11-23T14:00:00+01:00"},
+	{name: "hold_json", args: "hold --json"},
+	{name: "hold_both", args: "hold --for 1h --until 2026-11-23T14:00:00Z"},
+	{name: "hold_past", args: "hold --until 2026-11-23T11:00:00Z"},
+	{name: "hold_for_bad", args: "hold --for soon"},
+	{name: "resume", args: "resume", setup: held},
+	{name: "resume_json", args: "resume --json", setup: held},
+	{name: "resume_nothing", args: "resume"},
+
+	{name: "quarantine_list", args: "quarantine list"},
+	{name: "quarantine_list_json", args: "quarantine list --json --limit 2"},
+	{name: "quarantine_show", args: "quarantine show 7"},
+	{name: "quarantine_show_text", args: "quarantine show 8"},
+	{name: "quarantine_show_binary", args: "quarantine show 9"},
+	{name: "quarantine_show_json", args: "quarantine show 9 --json"},
+	{name: "quarantine_show_missing", args: "quarantine show 6"},
+	{name: "quarantine_show_bad", args: "quarantine show -- -6"},
+	{name: "quarantine_release", args: "quarantine release 7 9"},
+	{name: "quarantine_release_some", args: "quarantine release 6 7 8"},
+	{name: "quarantine_release_all", args: "quarantine release --all"},
+	{name: "quarantine_release_all_json", args: "quarantine release --all --json"},
+	{name: "quarantine_release_nothing", args: "quarantine release"},
+	{name: "quarantine_delete", args: "quarantine delete 7 8 6"},
+	{name: "quarantine_delete_json", args: "quarantine delete 7 6 --json"},
+	{name: "quarantine_unknown", args: "quarantine empty"},
+
+	{name: "explain", args: "explain 54.212.95.175"},
+	{name: "explain_color", args: "explain 54.212.95.175 --color=always"},
+	{name: "explain_refused", args: "explain 10.0.0.5 --forwarded-for 203.0.113.9"},
+	{name: "explain_json", args: "explain 10.0.0.5 --json"},
+	{name: "explain_bad", args: "explain example.com"},
+
+	{name: "tail", args: "tail", setup: happenings},
+	{name: "tail_color", args: "tail -n 3 --color=always", setup: happenings},
+	{name: "tail_json", args: "tail --lines 2 --json", setup: happenings},
+	{name: "tail_kind_bad", args: "tail --kind lost"},
+	{name: "tail_lines_bad", args: "tail -n 0"},
+	{name: "tail_refused", args: "tail"},
+
+	{name: "server_error", args: "list", setup: listFails},
+	{name: "color_bad", args: "list --color=sometimes"},
+	{name: "flag_unknown", args: "list --nope"},
+	{name: "command_unknown", args: "bogus"},
+}
+
+func TestGolden(t *testing.T) {
+	for _, c := range goldenCases {
+		t.Run(c.name, func(t *testing.T) {
+			f, env := startFake(t, sampleHandler("default")), testEnvironment()
+			if c.setup != nil {
+				c.setup(f, env)
+			}
+			args := strings.Fields(c.args)
+			given := args
+			if c.name != "command_unknown" && c.name != "quarantine_unknown" {
+				given = append([]string{args[0], "--address", f.addr}, args[1:]...)
+			}
+			if args[0] == "quarantine" {
+				given = append([]string{args[0], args[1], "--address", f.addr}, args[2:]...)
+			}
+			golden(t, c.name, args, run(t, env, given...), f.addr, "ADDRESS")
+		})
+	}
+}
+
+func held(f *fakeAPI, _ *environment) {
+	f.handlers[0].Holds = []control.Hold{
+		{By: control.ByOperator, Since: ago(10 * time.Minute), Until: pointer(testNow.Add(20 * time.Minute)), Reason: "migration"},
+		{By: control.ByUpstream, Since: ago(time.Minute), Reason: "upstream answered 503"},
+	}
+	f.handlers[0].Error = "the inbox does not answer"
+}
+
+func well(f *fakeAPI, _ *environment) {
+	f.handlers[0].Events.Dead, f.handlers[0].Quarantined = 0, 0
+}
+
+func none(f *fakeAPI, _ *environment) { f.handlers = nil }
+
+func several(f *fakeAPI, env *environment) {
+	f.handlers = append(f.handlers, sampleHandler("avatars"))
+	held(f, env)
+	second := f.handlers[1]
+	second.Events, second.OldestPending, second.Quarantined = control.Counts{Delivered: 1}, nil, 0
+}
+
+func bulkFails(f *fakeAPI, _ *environment) {
+	f.fail = map[string]apiError{"end of bulk": {text: "the inbox is closed"}}
+}
+
+func listFails(f *fakeAPI, _ *environment) {
+	f.fail = map[string]apiError{"/fotor_webhook/default/events": {http.StatusServiceUnavailable, "the inbox cannot be read"}}
+}
+
+// happenings is a stream with a notice of every kind, which ends, and after
+// that a handler that is gone.
+func happenings(f *fakeAPI, env *environment) {
+	env.pause = noPause
+	about := control.Notice{
+		Handler: "default", At: testNow.Add(123 * time.Millisecond),
+		ID: id(1), TaskID: "39371b3800cc4a7e9e24867b0dfdf25b", Type: "avatar", Status: "completed",
+	}
+	notices := make([]control.Notice, len(kinds))
+	for i, kind := range kinds {
+		notices[i] = about
+		if i > 4 { // about no event
+			notices[i] = control.Notice{Handler: "default", At: about.At}
+		}
+		notices[i].Kind = kind
+	}
+	delivered, retried, given, dead := &notices[1], &notices[2], &notices[3], &notices[4]
+	delivered.Attempt, delivered.UpstreamStatus, delivered.DurationMS = 1, 204, 12.345
+	retried.Attempt, retried.UpstreamStatus, retried.Due, retried.Reason = 2, 503, pointer(testNow.Add(time.Minute)), "upstream answered 503"
+	given.Reason, dead.Attempt, dead.UpstreamStatus, dead.Reason = "held", 9, 410, "upstream answered 410"
+	suspect, hold, gap := &notices[5], &notices[6], &notices[8]
+	suspect.QuarantineID, suspect.SourceIP, suspect.Problems = 7, "54.212.95.175", 2
+	hold.By, hold.Until, hold.Reason = control.ByOperator, pointer(testNow.Add(time.Hour)), "migration"
+	gap.Missed = 12
+	restarted := *gap
+	restarted.Missed = -1
+	f.handlers[0].streams = []func(http.ResponseWriter, *http.Request){
+		func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, ": ping\n\n")
+			writeNotices(w, 1, append(notices, restarted)...)
+			f.handlers = nil
+		},
+	}
+}
+
+// TestFilterOfPages looks at what list asks for.
+func TestFilterOfPages(t *testing.T) {
+	f, env := startFake(t, sampleHandler("default")), testEnvironment()
+	r := run(t, env, "list", "--address", f.addr, "--state", "delivered,dead,superseded", "--since", "3d", "--until", "2026-11-23 12:59", "--limit", "3")
+	require.Zero(t, r.code, r.stderr)
+	query := "since=2026-11-20T12%3A00%3A00Z&state=delivered%2Cdead%2Csuperseded&until=2026-11-23T11%3A59%3A00Z"
+	require.Equal(t, []string{
+		"GET /fotor_webhook/",
+		"GET /fotor_webhook/default/events?limit=3&" + query,
+		"GET /fotor_webhook/default/events?cursor=desc-2&limit=1&" + query,
+	}, f.asked())
+}

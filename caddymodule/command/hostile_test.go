@@ -1,0 +1,261 @@
+package command
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+)
+
+// hostile colours, retitles and clears a terminal, turns text round, and rings
+// the bell, in both forms that control characters have.
+const hostile = "\x1b[31m\x1b]0;title\x07\u009b2J\u202etxt.exe\u2066\u200b\x00\x7f\r\n\t\U000e0001"
+
+// fill sets every text of a value to hostile, and gives every list an element.
+func fill(v reflect.Value) {
+	switch v.Kind() { //nolint:exhaustive // of the kinds that the API's types have
+	case reflect.String:
+		v.SetString(hostile)
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int, reflect.Int64:
+		v.SetInt(1)
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem())
+	case reflect.Slice:
+		if v.Type() == reflect.TypeFor[json.RawMessage]() {
+			v.SetBytes([]byte(`{"` + "\u202e\u009b\x7f" + `":"` + "\u202e\u009b\x7f\U000e0001" + `\u001b"}`))
+			return
+		}
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		fill(v.Index(0))
+	case reflect.Struct:
+		if v.Type() == reflect.TypeFor[time.Time]() {
+			v.Set(reflect.ValueOf(testNow))
+			return
+		}
+		for i := range v.NumField() {
+			fill(v.Field(i))
+		}
+	}
+}
+
+// rawJSON encodes without the escapes that encoding/json makes of its own
+// accord, so that JSON holds as much of hostile as it may.
+func rawJSON(t *testing.T, v any) string {
+	t.Helper()
+	fill(reflect.ValueOf(v).Elem())
+	encoded, err := json.Marshal(v)
+	require.NoError(t, err)
+	raw := strings.ReplaceAll(string(encoded), `\u007f`, "\x7f")
+	require.Contains(t, raw, "\u202e")
+	return raw
+}
+
+// hostileServer answers whatever it is asked with hostile texts.
+func hostileServer(t *testing.T) string {
+	t.Helper()
+	event := rawJSON(t, &control.Event{})
+	suspect := rawJSON(t, &control.Quarantined{})
+	answers := map[string]string{
+		"/fotor_webhook/":                           rawJSON(t, &control.Handlers{}),
+		"/fotor_webhook/h":                          rawJSON(t, &control.Handler{}),
+		"/fotor_webhook/h/events":                   `{"events":[` + event + `,` + event + `]}`,
+		"/fotor_webhook/h/events/" + id(1):          rawJSON(t, &control.EventDetail{}),
+		"/fotor_webhook/h/events/" + id(1)+"/replay": rawJSON(t, &control.Done{}),
+		"/fotor_webhook/h/replay":                   rawJSON(t, &control.Bulk{}),
+		"/fotor_webhook/h/purge":                    rawJSON(t, &control.Bulk{}),
+		"/fotor_webhook/h/hold":                     rawJSON(t, &control.Holds{}),
+		"/fotor_webhook/h/resume":                   rawJSON(t, &control.Holds{}),
+		"/fotor_webhook/h/quarantine":               `{"callbacks":[` + suspect + `]}`,
+		"/fotor_webhook/h/quarantine/1":             rawJSON(t, &control.QuarantinedDetail{}),
+		"/fotor_webhook/h/quarantine/1/release":     rawJSON(t, &control.Released{}),
+		"/fotor_webhook/h/explain":                  rawJSON(t, &control.Explanation{}),
+		"/callback":                                 rawJSON(t, &gatewayAnswer{}),
+	}
+	refused := rawJSON(t, &control.Refused{})
+	notice := rawJSON(t, &control.Notice{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/stream"):
+			fmt.Fprintf(w, "event: %s\nid: 1\ndata: %s\n\n", "\x1b[31m", notice)
+		case strings.HasSuffix(r.URL.Path, "/quarantine/2/release"):
+			w.WriteHeader(http.StatusUnprocessableEntity)
+			io.WriteString(w, refused) //nolint:errcheck // the test would fail
+		case answers[r.URL.Path] != "":
+			io.WriteString(w, answers[r.URL.Path]) //nolint:errcheck // the test would fail
+		case strings.HasSuffix(r.URL.Path, "/"+id(2)):
+			w.WriteHeader(http.StatusInternalServerError)
+			io.WriteString(w, "\x1b[2J\xff\xfe "+hostile) //nolint:errcheck // the test would fail
+		default:
+			w.WriteHeader(http.StatusTeapot)
+			io.WriteString(w, refused) //nolint:errcheck // the test would fail
+		}
+	}))
+	t.Cleanup(server.Close)
+	return server.Listener.Addr().String()
+}
+
+// TestHostileTexts runs every command against a server whose every text is
+// hostile. Nothing of it may reach the terminal as it is.
+func TestHostileTexts(t *testing.T) {
+	addr := hostileServer(t)
+	for _, command := range []string{
+		"status", "status h", "status h --check", "list -n h", "show -n h " + id(1), "show -n h " + id(2),
+		"replay -n h " + id(1), "replay -n h --all --yes", "purge -n h --all --dry-run", "hold -n h", "resume -n h",
+		"quarantine list -n h", "quarantine show -n h 1", "quarantine release -n h 1", "quarantine release -n h 2",
+		"quarantine release -n h 3", "quarantine delete -n h 3", "explain -n h 192.0.2.1", "tail --handler h -n 1",
+		"list -n other", "list", "send",
+	} {
+		for _, form := range []string{"", " --json"} {
+			t.Run(command+form, func(t *testing.T) {
+				args := append(strings.Fields(command+form), "--address", addr)
+				if command == "send" {
+					args = append(strings.Fields(command+form), "http://"+addr+"/callback")
+				}
+				r := run(t, testEnvironment(), args...)
+				safe(t, r.stdout)
+				safe(t, r.stderr)
+				shown := r.stdout + r.stderr
+				require.NotEmpty(t, shown)
+				require.Contains(t, shown, `\u202e`)
+				if form != "" && r.stdout != "" && command != "send" {
+					requireSameJSON(t, r.stdout)
+				}
+			})
+		}
+	}
+}
+
+// requireSameJSON wants the texts as they were: escapes are only a spelling.
+func requireSameJSON(t *testing.T, document string) {
+	t.Helper()
+	texts := 0
+	var walk func(v any)
+	walk = func(v any) {
+		switch v := v.(type) {
+		case string:
+			if strings.Contains(v, "title") && v != "" {
+				require.Equal(t, hostile, v)
+				texts++
+			}
+		case []any:
+			for _, e := range v {
+				walk(e)
+			}
+		case map[string]any:
+			for _, e := range v {
+				walk(e)
+			}
+		}
+	}
+	for documents := json.NewDecoder(strings.NewReader(document)); documents.More(); {
+		var v any
+		require.NoError(t, documents.Decode(&v))
+		walk(v)
+	}
+	require.Positive(t, texts)
+}
+
+// TestHostileSend has a server whose problems and status line are hostile.
+func TestHostileSend(t *testing.T) {
+	problem, err := json.Marshal(map[string]any{"title": hostile, "errors": []control.Problem{{Pointer: hostile, Detail: hostile}}})
+	require.NoError(t, err)
+	for name, body := range map[string]string{"problem": string(problem), "text": hostile + "\xff", "array": `[1]`} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(http.StatusUnprocessableEntity)
+				io.WriteString(w, body) //nolint:errcheck // the test would fail
+			}))
+			t.Cleanup(server.Close)
+			for _, form := range []string{"--json", "--json=false"} {
+				r := run(t, testEnvironment(), "send", server.URL, form)
+				safe(t, r.stdout)
+				safe(t, r.stderr)
+				require.Equal(t, exitNo, r.code)
+			}
+		})
+	}
+}
+
+func TestQuoted(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                     "",
+		"avatar 任务 é مرحبا":    "avatar 任务 é مرحبا",
+		`say "hi"`:             `say "hi"`,
+		"a\nb":                 `"a\nb"`,
+		"\x1b[31mred":          `"\x1b[31mred"`,
+		"c1 \u009b":            `"c1 \u009b"`,
+		"evil\u202etxt":        `"evil\u202etxt"`,
+		"isolate\u2066":        `"isolate\u2066"`,
+		"zero\u200bwidth":      `"zero\u200bwidth"`,
+		"line\u2028separator":  `"line\u2028separator"`,
+		"tag\U000e0001":        `"tag\U000e0001"`,
+		"private\ue000":        `"private\ue000"`,
+		"bad \xff\xc3":         `"bad \xff\xc3"`,
+		"no-break\u00a0space":  `"no-break\u00a0space"`,
+		"replacement \ufffd":   "replacement \ufffd",
+		"quote \" and \x1b":    `"quote \" and \x1b"`,
+	} {
+		require.Equal(t, want, quoted(text))
+		require.True(t, printable(quoted(text)))
+		require.True(t, printable(strings.ReplaceAll(escapeText(text), "\n", "")))
+	}
+	require.Equal(t, "two\nlines\\x1b\\xff\\u202e\\t", escapeText("two\nlines\x1b\xff\u202e\t"))
+	require.Equal(t, "abc…", cut("abcdef", 4))
+	require.Equal(t, "任务…", cut("任务任务", 3))
+	require.Equal(t, `"\x1…`, cut("\x1b\x1b", 5))
+}
+
+func TestEscapeJSON(t *testing.T) {
+	for raw, want := range map[string]string{
+		`{"a":"任务"}`:             `{"a":"任务"}`,
+		"[\"\u202e\"]":           `["\u202e"]`,
+		"[\"\U000e0001\"]":       `["\udb40\udc01"]`,
+		"[\"\x7f\u0085\"]":       `["\u007f\u0085"]`,
+		"[\n\"\xff\"]":           "[\n\"\\ufffd\"]",
+		`["\u001b` + "\u009b\"]": `["\u001b\u009b"]`,
+	} {
+		got := escapeJSON([]byte(raw))
+		require.Equal(t, want, string(got))
+		var before, after any
+		require.NoError(t, json.Unmarshal([]byte(raw), &before))
+		require.NoError(t, json.Unmarshal(got, &after))
+		require.Equal(t, before, after)
+	}
+}
+
+// FuzzTexts looks for a text that gets through to a terminal, and for JSON that
+// changes its meaning.
+func FuzzTexts(f *testing.F) {
+	f.Add(hostile)
+	f.Add("\xff\u202e")
+	f.Fuzz(func(t *testing.T, text string) {
+		safe(t, quoted(text))
+		safe(t, cut(text, 8))
+		safe(t, escapeText(text))
+		encoded := []byte(`"` + strings.Map(func(r rune) rune {
+			if r < ' ' || r == '"' || r == '\\' {
+				return -1
+			}
+			return r
+		}, text) + `"`)
+		var before, after string
+		require.NoError(t, json.Unmarshal(encoded, &before), strconv.Quote(text))
+		escaped := escapeJSON(encoded)
+		safe(t, string(escaped))
+		require.NoError(t, json.Unmarshal(escaped, &after))
+		require.Equal(t, before, after)
+	})
+}
