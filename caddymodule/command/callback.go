@@ -1,6 +1,7 @@
 package command
 
 import (
+	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -90,7 +91,13 @@ func (k callbackKind) make(random io.Reader, now time.Time, task, business strin
 			return nil, err
 		}
 	}
-	return json.Marshal(c)
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false) // Fotor does not escape the & of a URL
+	if err := encoder.Encode(c); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
 // complete adds what a completed task of that type has.

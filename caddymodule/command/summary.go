@@ -70,7 +70,11 @@ var quantiles = []struct {
 
 func (s *summary) text(p printer, alone bool) string {
 	f := &fields{printer: p}
-	f.add("Sent", fmt.Sprintf("%s in %s (%.1f/s)", plural(s.sent(), "callback"), span(s.elapsed), s.rate()))
+	elapsed := span(s.elapsed)
+	if s.elapsed < time.Minute {
+		elapsed = latency(s.elapsed)
+	}
+	f.add("Sent", fmt.Sprintf("%s in %s (%.1f/s)", plural(s.sent(), "callback"), elapsed, s.rate()))
 	for _, status := range slices.Sorted(maps.Keys(s.statuses)) {
 		name, color := "HTTP "+strconv.Itoa(status), statusColor(status)
 		if status == 0 {

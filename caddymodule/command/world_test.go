@@ -2,6 +2,7 @@ package command
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -33,13 +34,11 @@ func pointer[T any](v T) *T { return &v }
 func id(n int) string { return fmt.Sprintf("%048x", n) }
 
 // counting is a source of random bytes that counts.
-type counting byte
+type counting uint64
 
 func (c *counting) Read(p []byte) (int, error) {
-	for i := range p {
-		p[i] = byte(*c)
-	}
 	*c++
+	binary.BigEndian.PutUint64(p[len(p)-8:], uint64(*c))
 	return len(p), nil
 }
 
