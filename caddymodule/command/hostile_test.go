@@ -69,20 +69,20 @@ func hostileServer(t *testing.T) string {
 	event := rawJSON(t, &control.Event{})
 	suspect := rawJSON(t, &control.Quarantined{})
 	answers := map[string]string{
-		"/fotor_webhook/":                           rawJSON(t, &control.Handlers{}),
-		"/fotor_webhook/h":                          rawJSON(t, &control.Handler{}),
-		"/fotor_webhook/h/events":                   `{"events":[` + event + `,` + event + `]}`,
-		"/fotor_webhook/h/events/" + id(1):          rawJSON(t, &control.EventDetail{}),
-		"/fotor_webhook/h/events/" + id(1)+"/replay": rawJSON(t, &control.Done{}),
-		"/fotor_webhook/h/replay":                   rawJSON(t, &control.Bulk{}),
-		"/fotor_webhook/h/purge":                    rawJSON(t, &control.Bulk{}),
-		"/fotor_webhook/h/hold":                     rawJSON(t, &control.Holds{}),
-		"/fotor_webhook/h/resume":                   rawJSON(t, &control.Holds{}),
-		"/fotor_webhook/h/quarantine":               `{"callbacks":[` + suspect + `]}`,
-		"/fotor_webhook/h/quarantine/1":             rawJSON(t, &control.QuarantinedDetail{}),
-		"/fotor_webhook/h/quarantine/1/release":     rawJSON(t, &control.Released{}),
-		"/fotor_webhook/h/explain":                  rawJSON(t, &control.Explanation{}),
-		"/callback":                                 rawJSON(t, &gatewayAnswer{}),
+		"/fotor_webhook/":                              rawJSON(t, &control.Handlers{}),
+		"/fotor_webhook/h":                             rawJSON(t, &control.Handler{}),
+		"/fotor_webhook/h/events":                      `{"events":[` + event + `,` + event + `]}`,
+		"/fotor_webhook/h/events/" + id(1):             rawJSON(t, &control.EventDetail{}),
+		"/fotor_webhook/h/events/" + id(1) + "/replay": rawJSON(t, &control.Done{}),
+		"/fotor_webhook/h/replay":                      rawJSON(t, &control.Bulk{}),
+		"/fotor_webhook/h/purge":                       rawJSON(t, &control.Bulk{}),
+		"/fotor_webhook/h/hold":                        rawJSON(t, &control.Holds{}),
+		"/fotor_webhook/h/resume":                      rawJSON(t, &control.Holds{}),
+		"/fotor_webhook/h/quarantine":                  `{"callbacks":[` + suspect + `]}`,
+		"/fotor_webhook/h/quarantine/1":                rawJSON(t, &control.QuarantinedDetail{}),
+		"/fotor_webhook/h/quarantine/1/release":        rawJSON(t, &control.Released{}),
+		"/fotor_webhook/h/explain":                     rawJSON(t, &control.Explanation{}),
+		"/callback":                                    rawJSON(t, &gatewayAnswer{}),
 	}
 	refused := rawJSON(t, &control.Refused{})
 	notice := rawJSON(t, &control.Notice{})
@@ -191,22 +191,22 @@ func TestHostileSend(t *testing.T) {
 
 func TestQuoted(t *testing.T) {
 	for text, want := range map[string]string{
-		"":                     "",
-		"avatar 任务 é مرحبا":    "avatar 任务 é مرحبا",
-		`say "hi"`:             `say "hi"`,
-		"a\nb":                 `"a\nb"`,
-		"\x1b[31mred":          `"\x1b[31mred"`,
-		"c1 \u009b":            `"c1 \u009b"`,
-		"evil\u202etxt":        `"evil\u202etxt"`,
-		"isolate\u2066":        `"isolate\u2066"`,
-		"zero\u200bwidth":      `"zero\u200bwidth"`,
-		"line\u2028separator":  `"line\u2028separator"`,
-		"tag\U000e0001":        `"tag\U000e0001"`,
-		"private\ue000":        `"private\ue000"`,
-		"bad \xff\xc3":         `"bad \xff\xc3"`,
-		"no-break\u00a0space":  `"no-break\u00a0space"`,
-		"replacement \ufffd":   "replacement \ufffd",
-		"quote \" and \x1b":    `"quote \" and \x1b"`,
+		"":                    "",
+		"avatar 任务 é مرحبا":   "avatar 任务 é مرحبا",
+		`say "hi"`:            `say "hi"`,
+		"a\nb":                `"a\nb"`,
+		"\x1b[31mred":         `"\x1b[31mred"`,
+		"c1 \u009b":           `"c1 \u009b"`,
+		"evil\u202etxt":       `"evil\u202etxt"`,
+		"isolate\u2066":       `"isolate\u2066"`,
+		"zero\u200bwidth":     `"zero\u200bwidth"`,
+		"line\u2028separator": `"line\u2028separator"`,
+		"tag\U000e0001":       `"tag\U000e0001"`,
+		"private\ue000":       `"private\ue000"`,
+		"bad \xff\xc3":        `"bad \xff\xc3"`,
+		"no-break\u00a0space": `"no-break\u00a0space"`,
+		"replacement \ufffd":  "replacement \ufffd",
+		"quote \" and \x1b":   `"quote \" and \x1b"`,
 	} {
 		require.Equal(t, want, quoted(text))
 		require.True(t, printable(quoted(text)))

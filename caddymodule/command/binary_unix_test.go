@@ -1,0 +1,72 @@
+//go:build !windows
+
+package command
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+)
+
+// testSignals ends commands with Ctrl-C once they are in the middle of it.
+func (b *builtBinary) testSignals(t *testing.T) {
+	t.Run("tail", func(t *testing.T) {
+		f := startFake(t, sampleHandler("default"))
+		f.handlers[0].streams = []func(http.ResponseWriter, *http.Request){
+			func(w http.ResponseWriter, r *http.Request) {
+				writeNotices(w, 1, control.Notice{Kind: control.Resumed, At: testNow})
+				require.NoError(t, http.NewResponseController(w).Flush())
+				<-r.Context().Done()
+			},
+		}
+		r := b.interrupt(t, "tail", "--address", f.addr)
+		require.Equal(t, ran{stdout: "12:00:00.000  resumed\n"}, r)
+	})
+	t.Run("send", func(t *testing.T) {
+		_, url := startGateway(t)
+		r := b.interrupt(t, "send", url, "--count", "1000000000", "--concurrency", "4")
+		require.Zero(t, r.code, r.stderr)
+		require.Contains(t, r.stdout, "\nLatency   min ")
+		require.NotContains(t, r.stdout, "No answer")
+		require.Empty(t, r.stderr)
+	})
+	t.Run("list", func(t *testing.T) {
+		pages := 0
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if pages++; pages > 1 {
+				<-r.Context().Done()
+				return
+			}
+			io.WriteString(w, `{"events":[{"id":"1"}],"next":"2"}`) //nolint:errcheck // the test would fail
+		}))
+		t.Cleanup(server.Close)
+		r := b.interrupt(t, "list", "-n", "default", "--json", "--limit", "0", "--address", server.Listener.Addr().String())
+		require.Equal(t, ran{stdout: "{\"id\":\"1\"}\n", stderr: "Error: interrupted\n", code: exitFailed}, r)
+	})
+}
+
+// interrupt runs a command, and sends it Ctrl-C once it has printed a line.
+func (b *builtBinary) interrupt(t *testing.T, args ...string) ran {
+	t.Helper()
+	cmd := b.command(t.Context(), nil, append([]string{"fotor-webhook"}, args...)...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	lines := bufio.NewReader(out)
+	first, err := lines.ReadString('\n')
+	require.NoError(t, err, stderr.String())
+	require.NoError(t, cmd.Process.Signal(os.Interrupt))
+	rest, err := io.ReadAll(lines)
+	require.NoError(t, err)
+	return ran{code: codeOf(t, cmd.Wait()), stdout: first + string(rest), stderr: stderr.String()}
+}
