@@ -13,7 +13,7 @@ import (
 
 // The habits of an operator who looks closely.
 const (
-	listEvery   = 200 * time.Millisecond
+	listEvery   = time.Second
 	replayEvery = time.Second
 	replayCount = 50
 

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
@@ -127,9 +126,7 @@ func (s *stream) run(ctx context.Context, follower *control.Follower) error {
 			return err
 		}
 		for i := range entries {
-			if err := s.add(&entries[i]); err != nil {
-				return err
-			}
+			s.add(&entries[i])
 		}
 		if err := s.flush(); err != nil {
 			return err
@@ -151,22 +148,17 @@ func rest(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-func (s *stream) add(e *control.Entry) error {
+func (s *stream) add(e *control.Entry) {
 	if !s.wanted.has(&e.Notice) {
-		return nil
-	}
-	data, err := json.Marshal(&e.Notice)
-	if err != nil {
-		return err
+		return
 	}
 	s.buf = append(s.buf, "event: "...)
 	s.buf = append(s.buf, e.Kind...)
 	s.buf = append(s.buf, "\nid: "...)
 	s.buf = append(s.buf, e.ID...)
 	s.buf = append(s.buf, "\ndata: "...)
-	s.buf = append(s.buf, data...)
+	s.buf = e.AppendJSON(s.buf)
 	s.buf = append(s.buf, "\n\n"...)
-	return nil
 }
 
 // flush sends what has gathered.
