@@ -48,7 +48,7 @@ func TestCommandsAndFlags(t *testing.T) {
 			_, args, _ := strings.Cut(cmd.Use, " ")
 			commands = append(commands, strings.TrimSpace(path+" "+args))
 			require.Contains(t, cmd.Long, "\n  caddy fotor-webhook ", "no example: "+path)
-			require.True(t, strings.Contains(cmd.Long, "--json"), path)
+			require.Contains(t, cmd.Long, "--json", path)
 		}
 		for _, match := range flagUsage.FindAllStringSubmatch(cmd.Flags().FlagUsages(), -1) {
 			require.NotEmpty(t, match[3], cmd.CommandPath()+" "+match[2])
@@ -111,7 +111,7 @@ func words(command string) []string {
 			found = append(found, part)
 			continue
 		}
-		for _, word := range strings.Fields(part) {
+		for word := range strings.FieldsSeq(part) {
 			if strings.HasPrefix(word, "|") || strings.HasPrefix(word, ">") {
 				return found
 			}

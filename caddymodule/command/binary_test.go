@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
 // builtBinary is Caddy with the module, as users run it.
@@ -74,8 +72,7 @@ func codeOf(t *testing.T, err error) int {
 
 func (b *builtBinary) testExitCodes(t *testing.T) {
 	f := startFake(t, sampleHandler("default"))
-	g, url := startGateway(t)
-	g.answer = refusal
+	_, url := startGateway(t, refusal)
 	closed := httptest.NewServer(http.NotFoundHandler())
 	nobody := closed.Listener.Addr().String()
 	closed.Close()
@@ -152,13 +149,7 @@ func (b *builtBinary) testAddress(t *testing.T) {
 func (b *builtBinary) testClosedPipe(t *testing.T) {
 	f := startFake(t, sampleHandler("default"))
 	for _, command := range []string{"list", "list --json", "status", "tail"} {
-		f.handlers[0].streams = []func(http.ResponseWriter, *http.Request){
-			func(w http.ResponseWriter, r *http.Request) {
-				writeNotices(w, 1, control.Notice{Kind: control.Resumed, At: testNow})
-				require.NoError(t, http.NewResponseController(w).Flush())
-				<-r.Context().Done() // the command ends it
-			},
-		}
+		f.change(func() { f.handlers[0].streams = oneNotice(t) })
 		r, w, err := os.Pipe()
 		require.NoError(t, err)
 		require.NoError(t, r.Close())

@@ -12,26 +12,18 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
 // testSignals ends commands with Ctrl-C once they are in the middle of it.
 func (b *builtBinary) testSignals(t *testing.T) {
 	t.Run("tail", func(t *testing.T) {
 		f := startFake(t, sampleHandler("default"))
-		f.handlers[0].streams = []func(http.ResponseWriter, *http.Request){
-			func(w http.ResponseWriter, r *http.Request) {
-				writeNotices(w, 1, control.Notice{Kind: control.Resumed, At: testNow})
-				require.NoError(t, http.NewResponseController(w).Flush())
-				<-r.Context().Done()
-			},
-		}
+		f.change(func() { f.handlers[0].streams = oneNotice(t) })
 		r := b.interrupt(t, "tail", "--address", f.addr)
 		require.Equal(t, ran{stdout: "12:00:00.000  resumed\n"}, r)
 	})
 	t.Run("send", func(t *testing.T) {
-		_, url := startGateway(t)
+		_, url := startGateway(t, nil)
 		r := b.interrupt(t, "send", url, "--count", "1000000000", "--concurrency", "4")
 		require.Zero(t, r.code, r.stderr)
 		require.Contains(t, r.stdout, "\nLatency   min ")
@@ -64,7 +56,7 @@ func (b *builtBinary) interrupt(t *testing.T, args ...string) ran {
 	require.NoError(t, cmd.Start())
 	lines := bufio.NewReader(out)
 	first, err := lines.ReadString('\n')
-	require.NoError(t, err, stderr.String())
+	require.NoError(t, err)
 	require.NoError(t, cmd.Process.Signal(os.Interrupt))
 	rest, err := io.ReadAll(lines)
 	require.NoError(t, err)

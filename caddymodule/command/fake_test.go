@@ -58,13 +58,21 @@ func badParameter(name, value, expected string) error {
 func startFake(t *testing.T, handlers ...*fakeHandler) *fakeAPI {
 	t.Helper()
 	f := &fakeAPI{t: t, handlers: handlers}
-	server := httptest.NewServer(f)
-	t.Cleanup(server.Close)
+	server := httptest.NewUnstartedServer(f)
 	f.addr = server.Listener.Addr().String()
+	server.Start()
+	t.Cleanup(server.Close)
 	return f
 }
 
-// asked returns the requests so far, without their first so many.
+// change lets a test change what the fake has while it may be asked.
+func (f *fakeAPI) change(do func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	do()
+}
+
+// asked returns the requests so far.
 func (f *fakeAPI) asked() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -107,9 +115,9 @@ func fakeRoutes() []route {
 
 func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.requests = append(f.requests, r.Method+" "+r.URL.RequestURI())
 	failure, failing := f.fail[r.URL.Path]
-	f.mu.Unlock()
 	answer, err := any(nil), error(failure)
 	if !failing {
 		answer, err = f.route(w, r)
@@ -356,13 +364,23 @@ func (*fakeAPI) explain(h *fakeHandler, _ string, _ http.ResponseWriter, r *http
 	return answer, nil
 }
 
-func (*fakeAPI) stream(h *fakeHandler, _ string, w http.ResponseWriter, r *http.Request) (any, error) {
+// stream lets others ask meanwhile.
+func (f *fakeAPI) stream(h *fakeHandler, _ string, w http.ResponseWriter, r *http.Request) (any, error) {
 	if len(h.streams) == 0 {
 		return nil, apiError{http.StatusServiceUnavailable, "64 streams are open already"}
 	}
 	next := h.streams[0]
 	h.streams = h.streams[1:]
 	w.Header().Set("Content-Type", "text/event-stream")
+	f.mu.Unlock()
+	defer f.mu.Lock()
 	next(w, r)
 	return nil, nil
+}
+
+// flush sends what was written so far.
+func flush(t *testing.T, w http.ResponseWriter) {
+	if err := http.NewResponseController(w).Flush(); err != nil {
+		t.Error(err)
+	}
 }

@@ -138,7 +138,7 @@ func TestGolden(t *testing.T) {
 
 func held(f *fakeAPI, _ *environment) {
 	f.handlers[0].Holds = []control.Hold{
-		{By: control.ByOperator, Since: ago(10 * time.Minute), Until: pointer(testNow.Add(20 * time.Minute)), Reason: "migration"},
+		{By: control.ByOperator, Since: ago(10 * time.Minute), Until: new(testNow.Add(20 * time.Minute)), Reason: "migration"},
 		{By: control.ByUpstream, Since: ago(time.Minute), Reason: "upstream answered 503"},
 	}
 	f.handlers[0].Error = "the inbox does not answer"
@@ -183,11 +183,11 @@ func happenings(f *fakeAPI, env *environment) {
 	}
 	delivered, retried, given, dead := &notices[1], &notices[2], &notices[3], &notices[4]
 	delivered.Attempt, delivered.UpstreamStatus, delivered.DurationMS = 1, 204, 12.345
-	retried.Attempt, retried.UpstreamStatus, retried.Due, retried.Reason = 2, 503, pointer(testNow.Add(time.Minute)), "upstream answered 503"
+	retried.Attempt, retried.UpstreamStatus, retried.Due, retried.Reason = 2, 503, new(testNow.Add(time.Minute)), "upstream answered 503"
 	given.Reason, dead.Attempt, dead.UpstreamStatus, dead.Reason = "held", 9, 410, "upstream answered 410"
 	suspect, hold, gap := &notices[5], &notices[6], &notices[8]
 	suspect.QuarantineID, suspect.SourceIP, suspect.Problems = 7, "54.212.95.175", 2
-	hold.By, hold.Until, hold.Reason = control.ByOperator, pointer(testNow.Add(time.Hour)), "migration"
+	hold.By, hold.Until, hold.Reason = control.ByOperator, new(testNow.Add(time.Hour)), "migration"
 	gap.Missed = 12
 	restarted := *gap
 	restarted.Missed = -1
@@ -195,7 +195,7 @@ func happenings(f *fakeAPI, env *environment) {
 		func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprint(w, ": ping\n\n")
 			writeNotices(w, 1, append(notices, restarted)...)
-			f.handlers = nil
+			f.change(func() { f.handlers = nil })
 		},
 	}
 }

@@ -45,8 +45,8 @@ func fill(v reflect.Value) {
 			v.Set(reflect.ValueOf(testNow))
 			return
 		}
-		for i := range v.NumField() {
-			fill(v.Field(i))
+		for _, field := range v.Fields() {
+			fill(field)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
@@ -31,6 +32,15 @@ func writeNotices(w io.Writer, first int, notices ...control.Notice) {
 	}
 }
 
+// oneNotice is a stream that has a notice and then none any more.
+func oneNotice(t *testing.T) []func(http.ResponseWriter, *http.Request) {
+	return []func(http.ResponseWriter, *http.Request){func(w http.ResponseWriter, r *http.Request) {
+		writeNotices(w, 1, control.Notice{Kind: control.Resumed, At: testNow})
+		flush(t, w)
+		<-r.Context().Done()
+	}}
+}
+
 // TestTailReconnects lets a stream end, break off in the middle of a notice,
 // and be refused, and looks at what is asked for again and after which pauses.
 func TestTailReconnects(t *testing.T) {
@@ -44,7 +54,7 @@ func TestTailReconnects(t *testing.T) {
 	notice := control.Notice{Kind: control.Resumed, Handler: "default", At: testNow}
 	stream := func(answer func(http.ResponseWriter)) func(http.ResponseWriter, *http.Request) {
 		return func(w http.ResponseWriter, r *http.Request) {
-			require.Equal(t, "text/event-stream", r.Header.Get("Accept"))
+			assert.Equal(t, "text/event-stream", r.Header.Get("Accept"))
 			lastIDs = append(lastIDs, r.Header.Get("Last-Event-ID"))
 			answer(w)
 		}
@@ -156,7 +166,7 @@ func TestTailHandlerRemoved(t *testing.T) {
 	f, env := startFake(t, sampleHandler("default")), testEnvironment()
 	env.pause = noPause
 	f.handlers[0].streams = []func(http.ResponseWriter, *http.Request){
-		func(http.ResponseWriter, *http.Request) { f.handlers = nil },
+		func(http.ResponseWriter, *http.Request) { f.change(func() { f.handlers = nil }) },
 	}
 	r := run(t, env, "tail", "--address", f.addr)
 	require.Equal(t, exitNotFound, r.code)

@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -27,8 +26,6 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 var testNow = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
 func ago(d time.Duration) time.Time { return testNow.Add(-d) }
-
-func pointer[T any](v T) *T { return &v }
 
 // id makes an id of an event.
 func id(n int) string { return fmt.Sprintf("%048x", n) }
@@ -127,7 +124,7 @@ func sampleHandler(name string) *fakeHandler {
 				RetryFirst: "5s", RetryMax: "1h0m0s", GiveUp: "72h0m0s",
 			},
 			Events:        control.Counts{Pending: 2, Delivered: 1034, Superseded: 3, Dead: 1},
-			OldestPending: pointer(ago(3*time.Minute + 20*time.Second)), Quarantined: 3,
+			OldestPending: new(ago(3*time.Minute + 20*time.Second)), Quarantined: 3,
 			InboxBytes: 5 << 20, InboxLimit: 10 << 30, UnderWay: 4,
 			Holds: []control.Hold{}, Refusals: []control.Refusal{
 				{Address: "203.0.113.9", Peer: "203.0.113.9", Reason: "not in allow or allow_from", Count: 12, First: ago(time.Hour), Last: ago(time.Minute)},
@@ -166,7 +163,7 @@ func (h *fakeHandler) addEvents() {
 			e.LastAttempt = &attempts[len(attempts)-1]
 		}
 		if state != "pending" {
-			e.SettledAt = pointer(ago(received - time.Minute))
+			e.SettledAt = new(ago(received - time.Minute))
 		}
 		h.events = append(h.events, e)
 		return e
@@ -176,7 +173,7 @@ func (h *fakeHandler) addEvents() {
 	dead.TraceParent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	add(3, "0c0b3f6f7d0e4a0c8d1b5e9f2a3c4d5e", "text2img", "in_progress", "superseded", 30*time.Minute)
 	retried := add(4, "任务-1", "ecommercelistingset", "completed", "pending", 200*time.Second, refused)
-	retried.Due = pointer(testNow.Add(90 * time.Second))
+	retried.Due = new(testNow.Add(90 * time.Second))
 	add(5, "9f4f0a6d0e9f41e4a87ad862cda3c9ad", "avatar", "completed", "pending", time.Second)
 }
 
@@ -200,7 +197,7 @@ func (h *fakeHandler) addQuarantine() {
 // safe fails if anything may reach a terminal that should not.
 func safe(t *testing.T, text string) {
 	t.Helper()
-	require.NotRegexp(t, regexp.MustCompile(`[^\P{C}\n]`), text, "control or format characters")
+	require.NotRegexp(t, `[^\P{C}\n]`, text, "control or format characters")
 	require.True(t, printable(strings.ReplaceAll(text, "\n", "")), "not printable: %q", text)
 }
 
