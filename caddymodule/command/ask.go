@@ -77,10 +77,14 @@ func (b *bar) appear() {
 }
 
 // end draws the bar for the last time.
-func (b *bar) end() {
+func (b *bar) end(well bool) {
 	if b.done == nil {
 		return
 	}
-	b.tracker.MarkAsDone()
+	if well {
+		b.tracker.MarkAsDone()
+	} else {
+		b.tracker.MarkAsErrored()
+	}
 	<-b.done
 }

@@ -248,7 +248,7 @@ func (s *session) bulkProgress(ctx context.Context, b bulk, c call, total int64)
 	}
 	defer resp.Body.Close()
 	bar := s.newBar(b.past, total)
-	defer bar.end()
+	defer func() { bar.end(err == nil && last.Error == "") }()
 	lines := json.NewDecoder(resp.Body)
 	for {
 		var line json.RawMessage

@@ -176,6 +176,8 @@ func TestProgressBreaksOff(t *testing.T) {
 			require.Equal(t, exitFailed, r.code)
 			require.Equal(t, c.stdout, r.stdout)
 			require.Contains(t, r.stderr, c.stderr)
+			require.Equal(t, strings.Contains(c.lines, `5}`), strings.Contains(r.stderr, "fail!"), "a bar that appeared has to end")
+			require.NotContains(t, r.stderr, "done!")
 		})
 	}
 }

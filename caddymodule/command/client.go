@@ -69,6 +69,7 @@ type statusError struct {
 	address string
 	message string
 	body    []byte
+	foreign bool // not in the form in which Caddy's admin endpoint answers
 }
 
 func (e *statusError) Error() string {
@@ -77,7 +78,7 @@ func (e *statusError) Error() string {
 		text = "no reason given"
 	}
 	hint := ""
-	if e.status == http.StatusNotFound && e.message == "" {
+	if e.status == http.StatusNotFound && e.foreign {
 		hint = "; does this Caddy have the fotor_webhook module?"
 	}
 	return fmt.Sprintf("%s (HTTP %d from the admin endpoint at %s)%s", text, e.status, e.address, hint)
@@ -126,7 +127,9 @@ func (c *client) open(ctx context.Context, r call) (*http.Response, error) {
 	if err != nil {
 		return nil, fmt.Errorf("HTTP %d from %s, and reading the error: %w", resp.StatusCode, c.address, err)
 	}
-	return nil, &statusError{resp.StatusCode, c.address, errorText(body), body}
+	failed := &statusError{status: resp.StatusCode, address: c.address, body: body}
+	failed.message, failed.foreign = errorText(body)
+	return nil, failed
 }
 
 func (c *client) request(ctx context.Context, r call) (*http.Request, error) {
@@ -165,12 +168,12 @@ func (c *client) request(ctx context.Context, r call) (*http.Request, error) {
 }
 
 // errorText is the text of an error in Caddy's form, or the body itself.
-func errorText(body []byte) string {
+func errorText(body []byte) (text string, foreign bool) {
 	var refused control.Refused
 	if json.Unmarshal(body, &refused) == nil && refused.Error != "" {
-		return refused.Error
+		return refused.Error, false
 	}
-	return strings.TrimSpace(string(body))
+	return strings.TrimSpace(string(body)), true
 }
 
 // ask makes a request and returns the answer whole.

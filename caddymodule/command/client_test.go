@@ -74,7 +74,10 @@ func TestAnswers(t *testing.T) {
 		want   string
 	}{
 		"not found without a word": {404, "", exitNotFound, "no reason given (HTTP 404 from the admin endpoint at ADDRESS); does this Caddy have the fotor_webhook module?"},
+		"not Caddy's not found":    {404, "404 page not found\n", exitNotFound, "404 page not found (HTTP 404 from the admin endpoint at ADDRESS); does this Caddy have the fotor_webhook module?"},
+		"Caddy's not found":        {404, `{"error":"no such handler"}`, exitNotFound, "no such handler (HTTP 404 from the admin endpoint at ADDRESS)\n"},
 		"Caddy's error":            {400, `{"error":"limit \"x\": expected 1 to 1000"}`, exitFailed, `limit "x": expected 1 to 1000 (HTTP 400 from`},
+		"hostile":                  {500, `{"error":"\u001b[31m\u202e"}`, exitFailed, `Error: "\x1b[31m\u202e" (HTTP 500 from`},
 		"text":                     {502, "bad gateway\n", exitFailed, "bad gateway (HTTP 502 from"},
 		"no JSON":                  {200, "<html>", exitFailed, "the answer of ADDRESS is not what this version expects: invalid character '<'"},
 		"other JSON":               {200, `{"handlers":7}`, exitFailed, "the answer of ADDRESS is not what this version expects: json: cannot unmarshal number"},

@@ -61,7 +61,7 @@ func setOutput(cmd *cobra.Command, env *environment) {
 	cmd.SetOut(env.stdout)
 	cmd.SetErr(env.stderr)
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return fmt.Errorf("%w: see '%s --help'", err, c.CommandPath())
+		return fmt.Errorf("%s: see '%s --help'", escapeText(err.Error()), c.CommandPath())
 	})
 }
 

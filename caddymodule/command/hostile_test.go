@@ -168,6 +168,30 @@ func requireSameJSON(t *testing.T, document string) {
 	require.Positive(t, texts)
 }
 
+// TestHostileArguments has what a script may hand on without looking.
+func TestHostileArguments(t *testing.T) {
+	for _, args := range [][]string{
+		{"list", "--config", hostile},
+		{"list", "--" + hostile},
+		{"list", "--address", hostile},
+		{"show", hostile},
+		{"status", hostile},
+		{"list", "--state", hostile},
+		{"list", "--since", hostile},
+		{"list", hostile},
+		{hostile},
+		{"list", "--limit", hostile},
+		{"explain", hostile},
+		{"send", hostile},
+		{"send", "http://h", "--file", hostile},
+	} {
+		r := run(t, testEnvironment(), args...)
+		require.Equal(t, exitFailed, r.code)
+		safe(t, r.stdout)
+		safe(t, r.stderr)
+	}
+}
+
 // TestHostileSend has a server whose problems and status line are hostile.
 func TestHostileSend(t *testing.T) {
 	problem, err := json.Marshal(map[string]any{"title": hostile, "errors": []control.Problem{{Pointer: hostile, Detail: hostile}}})
@@ -223,6 +247,7 @@ func TestEscapeJSON(t *testing.T) {
 		`{"a":"任务"}`:             `{"a":"任务"}`,
 		"[\"\u202e\"]":           `["\u202e"]`,
 		"[\"\U000e0001\"]":       `["\udb40\udc01"]`,
+		"[\"\U0001bca0\"]":       `["\ud82f\udca0"]`,
 		"[\"\x7f\u0085\"]":       `["\u007f\u0085"]`,
 		"[\n\"\xff\"]":           "[\n\"\\ufffd\"]",
 		`["\u001b` + "\u009b\"]": `["\u001b\u009b"]`,
