@@ -50,6 +50,7 @@ var goldenCases = []struct {
 	{name: "show", args: "show " + id(2)},
 	{name: "show_json", args: "show --json " + id(2)},
 	{name: "show_pending", args: "show " + id(4)},
+	{name: "show_many_attempts", args: "show " + id(2), setup: manyAttempts},
 	{name: "show_missing", args: "show " + id(99)},
 	{name: "show_bad", args: "show 12"},
 
@@ -147,6 +148,9 @@ func held(f *fakeAPI, _ *environment) {
 func well(f *fakeAPI, _ *environment) {
 	f.handlers[0].Events.Dead, f.handlers[0].Quarantined = 0, 0
 }
+
+// manyAttempts has more attempts than there are records of.
+func manyAttempts(f *fakeAPI, _ *environment) { f.handlers[0].events[1].Attempts = 150 }
 
 func none(f *fakeAPI, _ *environment) { f.handlers = nil }
 

@@ -125,8 +125,9 @@ func tailSession(t *testing.T, env *environment) *session {
 	return &session{environment: env, client: c, handler: "default"}
 }
 
-// TestTailSilence has a stream that pings for ten minutes and then says nothing any more
-// though its connection lives, and after it one that ends.
+// TestTailSilence has a stream that ends at once, and one that pings for ten minutes
+// and then says nothing any more though its connection lives. The pause after
+// that is short again.
 func TestTailSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		env := testEnvironment()
@@ -134,7 +135,10 @@ func TestTailSilence(t *testing.T) {
 		calls := 0
 		ctx, cancel := context.WithCancel(t.Context())
 		env.transport = roundTrip(func(r *http.Request) (*http.Response, error) {
-			if calls++; calls > 1 {
+			switch calls++; calls {
+			case 1:
+				return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(""))}, nil
+			case 3:
 				cancel()
 				return nil, errors.New("connection refused")
 			}
@@ -155,8 +159,8 @@ func TestTailSilence(t *testing.T) {
 		env.stdout, env.stderr = &output{w: &stdout}, &stderr
 		begun := time.Now()
 		require.NoError(t, tailSession(t, env).tail(ctx, nil, 0))
-		require.Equal(t, 10*time.Minute+silence+firstPause, time.Since(begun))
-		require.Equal(t, "The stream ended: nothing came for 45s; trying again in 1s\n", stderr.String())
+		require.Equal(t, firstPause+10*time.Minute+silence+firstPause, time.Since(begun))
+		require.Equal(t, "The stream ended; trying again in 1s\nThe stream ended: nothing came for 45s; trying again in 1s\n", stderr.String())
 		require.Empty(t, stdout.String())
 	})
 }
