@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -85,7 +84,7 @@ func TestMatch(t *testing.T) {
 				break
 			}
 		}
-		assert.Equal(t, want, got, fmt.Sprintf("%q", path))
+		assert.Equal(t, want, got, path)
 	}
 	vars, ok := (&route{path: "{name}/events/{id}"}).match("default/events/abc")
 	require.True(t, ok)
