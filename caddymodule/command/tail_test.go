@@ -178,6 +178,27 @@ func TestTailHandlerRemoved(t *testing.T) {
 	require.Contains(t, r.stderr, `no running fotor_webhook handler has the name "default"`)
 }
 
+// TestTailHandlerComesBack has reloads that each take the handler away for almost
+// too long.
+func TestTailHandlerComesBack(t *testing.T) {
+	f, env := startFake(t, sampleHandler("default")), testEnvironment()
+	env.pause = noPause
+	notice := func(w http.ResponseWriter, _ *http.Request) {
+		writeNotices(w, 1, control.Notice{Kind: control.Resumed, At: testNow})
+	}
+	gone := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }
+	streams := []func(http.ResponseWriter, *http.Request){notice}
+	for range 2 {
+		for range maxNotFound - 1 {
+			streams = append(streams, gone)
+		}
+		streams = append(streams, notice)
+	}
+	f.change(func() { f.handlers[0].streams = streams })
+	r := run(t, env, "tail", "--address", f.addr, "-n", "3")
+	require.Zero(t, r.code, r.stderr)
+}
+
 func TestServerSentEvents(t *testing.T) {
 	for name, c := range map[string]struct {
 		stream string
