@@ -101,7 +101,7 @@ var goldenCases = []struct {
 	{name: "explain", args: "explain 54.212.95.175"},
 	{name: "explain_color", args: "explain 54.212.95.175 --color=always"},
 	{name: "explain_refused", args: "explain 10.0.0.5 --forwarded-for 203.0.113.9"},
-	{name: "explain_json", args: "explain 10.0.0.5 --json"},
+	{name: "explain_json", args: "explain 10.0.0.5 --json --forwarded-for 203.0.113.9"},
 	{name: "explain_bad", args: "explain example.com"},
 
 	{name: "tail", args: "tail", setup: happenings},

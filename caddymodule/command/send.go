@@ -197,6 +197,5 @@ func (env *environment) sendFile(cmd *cobra.Command, p *sendPlan) error {
 		return fmt.Errorf("--file %s: expected at most %s", name, size(maxFile))
 	}
 	p.file = body
-	p.statuses = p.statuses[:1]
 	return nil
 }
