@@ -213,6 +213,17 @@ func TestHostileSend(t *testing.T) {
 	}
 }
 
+// TestHostileTransport has an error that quotes what the server sent.
+func TestHostileTransport(t *testing.T) {
+	env := testEnvironment()
+	env.transport = roundTrip(func(*http.Request) (*http.Response, error) {
+		return nil, fmt.Errorf("malformed HTTP status code %s", hostile)
+	})
+	r := run(t, env, "send", "http://fotor.test")
+	require.Equal(t, exitFailed, r.code)
+	safe(t, r.stdout)
+}
+
 func TestQuoted(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                    "",
