@@ -23,49 +23,6 @@ const plainDigits = 15
 // counted, that the RFC 8785 form of a number has.
 const maxFloatDigits = 17
 
-// canonicalize sorts members, removes white space and unescapes strings as in
-// RFC 8785. Numbers are left to appendExactNumbers. Names were found to be
-// unique by the parser.
-func canonicalize(v *[]byte) error {
-	value := jsontext.Value(*v)
-	err := value.Canonicalize(
-		jsontext.CanonicalizeRawInts(false),
-		jsontext.CanonicalizeRawFloats(false),
-		jsontext.AllowDuplicateNames(true),
-	)
-	*v = value
-	return err
-}
-
-// appendExactNumbers appends a valid JSON text with each number in its
-// canonical form, and returns how deep its objects and arrays are nested.
-func appendExactNumbers(dst, src []byte) (_ []byte, depth int) {
-	var level, copied int
-	for i := 0; i < len(src); {
-		switch c := src[i]; {
-		case c == '"':
-			i = endOfString(src, i)
-		case c == '-' || '0' <= c && c <= '9':
-			end := endOfNumber(src, i)
-			if number := src[i:end]; !isPlain(number) {
-				dst = appendNumber(append(dst, src[copied:i]...), number)
-				copied = end
-			}
-			i = end
-		case c == '{' || c == '[':
-			level++
-			depth = max(depth, level)
-			i++
-		case c == '}' || c == ']':
-			level--
-			i++
-		default:
-			i++
-		}
-	}
-	return append(dst, src[copied:]...), depth
-}
-
 // endOfString returns the index behind the string that begins at src[i].
 func endOfString(src []byte, i int) int {
 	for i++; ; i++ {

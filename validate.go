@@ -145,18 +145,13 @@ func ParseCallback(body []byte) (*Callback, error) {
 	if err := p.document(); err != nil {
 		return nil, notJSON(err)
 	}
-	canonical, depth := appendExactNumbers(p.scratch[:0], body)
-	p.scratch = canonical
+	canonical, depth := p.canonicalizer.canonicalize(body)
 	if depth > maxDepth {
 		return nil, notJSON(fmt.Errorf("nested %d levels deep; at most %d are read", depth, maxDepth))
 	}
 	if len(p.problems) > 0 {
 		return nil, p.invalid()
 	}
-	if err := canonicalize(&canonical); err != nil {
-		return nil, notJSON(err)
-	}
-	p.scratch = canonical
 	p.c.size = len(body)
 	p.c.id = inbox.NewID(p.c.TaskID, canonical)
 	return p.c, nil

@@ -55,7 +55,7 @@ type callbackParser struct {
 	problems []Problem
 	unlisted int // problems beyond maxProblems
 
-	scratch []byte // for the canonical form
+	canonicalizer canonicalizer
 }
 
 var parsers = sync.Pool{New: func() any {
