@@ -207,7 +207,7 @@ func TestOptions(t *testing.T) {
 	require.Len(t, opts.only, len(contenders))
 
 	for _, tc := range []struct{ args, complaint string }{
-		{"-only z", "expected some of a,b,c,d,dr,c1m"},
+		{"-only z", "expected some of a,b,c,d,do,dr,c1m"},
 		{"-time 1h", "-time is 1h0m0s: expected 100ms to 5m0s"},
 		{"-rounds 0", "-rounds is 0: expected 1 to 99"},
 		{"-pending 0", "-pending is 0"},
