@@ -161,6 +161,11 @@ func (d *desk) emit(n *control.Notice) {
 	if !ok || !h.events.ShouldEmit(name) {
 		return
 	}
+	defer func() { // somebody else's fault must not end the process
+		if fault := recover(); fault != nil {
+			h.logger.Error("panic in a handler of Caddy events", zap.String("event", name), zap.Any("panic", fault))
+		}
+	}()
 	h.events.Emit(h.ctx, name, eventData(n))
 }
 

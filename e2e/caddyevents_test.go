@@ -25,6 +25,7 @@ var recorded struct {
 	mu     sync.Mutex
 	events []caddyEvent
 	block  chan struct{} // holds handlers up while it is open
+	panics int           // how often the handler is still to panic
 }
 
 type caddyEvent struct {
@@ -57,6 +58,10 @@ func (*eventRecorder) Handle(ctx context.Context, e caddy.Event) error {
 	repl := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	recorded.mu.Lock()
 	defer recorded.mu.Unlock()
+	if recorded.panics > 0 {
+		recorded.panics--
+		panic("a fault in somebody else's event handler")
+	}
 	recorded.events = append(recorded.events, caddyEvent{
 		Name:        e.Name(),
 		Origin:      string(e.Origin().CaddyModule().ID),
@@ -71,7 +76,7 @@ func record(t *testing.T) {
 	t.Helper()
 	recorded.mu.Lock()
 	defer recorded.mu.Unlock()
-	recorded.events, recorded.block = nil, nil
+	recorded.events, recorded.block, recorded.panics = nil, nil, 0
 }
 
 func recordedEvents() []caddyEvent {
@@ -156,6 +161,23 @@ func TestCaddyEventsOfTheEndAreTold(t *testing.T) {
 		counts[e.Name]++
 	}
 	assert.Equal(t, map[string]int{"fotor_webhook.accepted": 200, "fotor_webhook.delivered": 200}, counts)
+}
+
+// A handler that panics loses its event, and nothing else.
+func TestPanicInEventHandlerIsContained(t *testing.T) {
+	record(t)
+	up := newUpstream(t, nil)
+	g := newGateway(t)
+	options, path := logger(t, "json")
+	g.Start("forward "+up.URL, "", subscribed+options)
+	recorded.mu.Lock()
+	recorded.panics = 1
+	recorded.mu.Unlock()
+	g.Accept(notice("lost", 1))
+	named(t, "delivered", 1)
+	g.Accept(notice("told", 1))
+	named(t, "accepted", 1)
+	await(t, func() bool { return len(having(logged(t, path), "msg", "panic in a handler of Caddy events")) == 1 }, "the fault to be logged")
 }
 
 // A handler that hangs holds up no callback and no delivery.
