@@ -2,9 +2,12 @@ package e2e
 
 import (
 	"context"
+	"fmt"
+	"net"
 	"net/http"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -150,17 +153,40 @@ func TestCaddyEvents(t *testing.T) {
 // What happened before a stop is told before its end.
 func TestCaddyEventsOfTheEndAreTold(t *testing.T) {
 	record(t)
+	block := make(chan struct{})
+	recorded.mu.Lock()
+	recorded.block = block
+	recorded.mu.Unlock()
 	up := newUpstream(t, nil)
 	g := newGateway(t)
 	g.Start("forward "+up.URL, "", subscribed+quiet)
-	g.acceptMany(200, func(i int) string { return notice(string(rune('a'+i%26))+string(rune('a'+i/26)), 1) })
+	g.acceptMany(200, func(i int) string { return notice(fmt.Sprint("task-", i), 1) })
 	g.delivered(200)
+	time.AfterFunc(100*time.Millisecond, func() { close(block) }) // while Caddy stops
 	g.Stop()
 	counts := make(map[string]int)
 	for _, e := range recordedEvents() {
 		counts[e.Name]++
 	}
 	assert.Equal(t, map[string]int{"fotor_webhook.accepted": 200, "fotor_webhook.delivered": 200}, counts)
+}
+
+// A config that fails to load after its apps have started takes no events away
+// from the one that goes on.
+func TestCaddyEventsGoOnAfterAFailedLoad(t *testing.T) {
+	record(t)
+	up := newUpstream(t, nil)
+	g := newGateway(t)
+	g.Start("forward "+up.URL, "", subscribed+quiet)
+	taken := listen(t, "127.0.0.1:0")
+	defer taken.Close()
+	other := fmt.Sprintf("\nhttp://127.0.0.1:%d {\nrespond 200\n}\n", taken.Addr().(*net.TCPAddr).Port)
+	for range 10 { // apps start in no fixed order
+		require.Error(t, g.Load(g.Caddyfile("forward "+up.URL, "", subscribed+quiet)+other))
+	}
+	g.Accept(notice("task", 1))
+	named(t, "accepted", 1)
+	named(t, "delivered", 1)
 }
 
 // A handler that panics loses its event, and nothing else.

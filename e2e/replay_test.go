@@ -123,8 +123,10 @@ func TestReplayAndPurgeByHand(t *testing.T) {
 	assert.Equal(t, []string{first}, eventIDs(g.list(url.Values{})))
 	assert.Equal(t, http.StatusNotFound, g.API(http.MethodPost, "default/events/"+second+"/replay", "").Status)
 
-	replay := ask[control.Bulk](g, http.MethodPost, "default/replay?state=pending,dead", "")
-	assert.Equal(t, control.Bulk{Matched: 1, Skipped: 1, Done: true}, replay)
+	for _, dry := range []string{"true", "false"} {
+		replay := ask[control.Bulk](g, http.MethodPost, "default/replay?state=pending,dead&dry_run="+dry, "")
+		assert.Equal(t, control.Bulk{Matched: 1, Skipped: 1, DryRun: dry == "true", Done: true}, replay)
+	}
 	await(t, func() bool {
 		return ask[control.Bulk](g, http.MethodPost, "default/purge?state=pending", "").Changed == 1
 	}, "a moment in which it is not being delivered")

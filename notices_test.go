@@ -1,0 +1,106 @@
+package fotorwebhook
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/dispatch"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// quickInbox has an event delivered before the one who put it goes on.
+type quickInbox struct {
+	inbox.Inbox
+	put func(e *inbox.Event) (duplicate bool, err error)
+}
+
+func (in quickInbox) Put(_ context.Context, e *inbox.Event) (bool, error) { return in.put(e) }
+
+// told puts an event and returns the kinds of notices that this brought.
+func told(t *testing.T, put func(o observer, e *inbox.Event) (bool, error)) []string {
+	t.Helper()
+	h := &Handler{Name: t.Name(), logger: zap.NewNop(), metrics: metrics.forHandler(t.Name()), desk: desks.get(t.Name())}
+	defer desks.put(h.desk)
+	follower, err := h.desk.feed.Follow("")
+	require.NoError(t, err)
+	defer follower.Close()
+	o := observer{h.logger, h.metrics, h.desk}
+	st := &station{inbox: quickInbox{put: func(e *inbox.Event) (bool, error) { return put(o, e) }}}
+	e := &inbox.Event{ID: inbox.NewID("task", nil), TaskID: "task", Type: "avatar", ReceivedAt: time.Now()}
+	_, _ = h.put(t.Context(), st, e, netip.MustParseAddr("192.0.2.1"))
+	assert.Empty(t, h.desk.arrivals.untold, "nothing is left of it")
+
+	h.desk.feed.Close()
+	kinds := []string{}
+	for {
+		entries, err := follower.Next(t.Context(), nil, 10)
+		if err != nil {
+			require.ErrorIs(t, err, control.ErrFeedClosed)
+			return kinds
+		}
+		for _, entry := range entries {
+			kinds = append(kinds, entry.Kind)
+		}
+	}
+}
+
+// However quick a delivery is, that the callback was accepted is told before,
+// and once.
+func TestAcceptedIsToldFirst(t *testing.T) {
+	attempt := func(o observer, e *inbox.Event, n int, verdict inbox.Verdict) {
+		o.Attempted(&inbox.Lease{Event: e, Attempt: n}, dispatch.Result{Status: 204}, verdict, time.Time{}, time.Millisecond)
+	}
+	for name, test := range map[string]struct {
+		put  func(o observer, e *inbox.Event) (bool, error)
+		want []string
+	}{
+		"not delivered yet": {
+			func(observer, *inbox.Event) (bool, error) { return false, nil },
+			[]string{control.Accepted},
+		},
+		"delivered before": {
+			func(o observer, e *inbox.Event) (bool, error) {
+				attempt(o, e, 1, inbox.Deliver)
+				return false, nil
+			},
+			[]string{control.Accepted, control.Delivered},
+		},
+		"tried twice before": {
+			func(o observer, e *inbox.Event) (bool, error) {
+				attempt(o, e, 1, inbox.Retry)
+				attempt(o, e, 2, inbox.Deliver)
+				return false, nil
+			},
+			[]string{control.Accepted, control.Retried, control.Delivered},
+		},
+		"a repeat": {
+			func(observer, *inbox.Event) (bool, error) { return true, nil },
+			[]string{},
+		},
+		"a repeat of an event that is delivered just then": {
+			func(o observer, e *inbox.Event) (bool, error) {
+				first := *e
+				first.ReceivedAt = e.ReceivedAt.Add(-time.Second)
+				attempt(o, &first, 1, inbox.Deliver)
+				return true, nil
+			},
+			[]string{control.Delivered},
+		},
+		"not stored": {
+			func(observer, *inbox.Event) (bool, error) { return false, errors.New("no room") },
+			[]string{},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			assert.Equal(t, test.want, told(t, test.put))
+		})
+	}
+}
