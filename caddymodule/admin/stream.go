@@ -98,11 +98,6 @@ type stream struct {
 }
 
 func (s *stream) begin() error {
-	// Caddy's admin endpoint has a limit for reading a request, which would
-	// end the stream as well.
-	if err := s.out.SetReadDeadline(time.Time{}); err != nil {
-		return err
-	}
 	s.w.Header().Set("Content-Type", "text/event-stream")
 	s.w.WriteHeader(http.StatusOK)
 	s.buf = append(s.buf, streamRetry...)
