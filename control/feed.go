@@ -128,13 +128,6 @@ func (f *Feed) Follow(after string) (*Follower, error) {
 // oldest is the number of the oldest notice that is remembered.
 func (f *Feed) oldest() int64 { return f.next - int64(len(f.notices)) }
 
-// Followers is how many follow the feed.
-func (f *Feed) Followers() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return len(f.followers)
-}
-
 func parseNoticeID(id string) (epoch string, number int64, err error) {
 	if id == "" {
 		return "", 0, nil
