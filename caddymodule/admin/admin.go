@@ -68,7 +68,7 @@ type call struct {
 // stands for any text. The first route that fits is taken.
 type route struct {
 	path    string
-	methods map[string]func(*call) error
+	methods methods
 }
 
 type methods = map[string]func(*call) error
@@ -152,12 +152,15 @@ func (a *API) run(c *call, name string, do func(*call) error) (err error) {
 	if err != nil {
 		return failure(http.StatusNotFound, fmt.Errorf("handler %q: %w", name, err))
 	}
-	defer func() {
-		if err := c.gateway.Close(); err != nil {
-			a.logger.Error("after the last request", zap.String("handler", name), zap.Error(err))
-		}
-	}()
+	defer a.close(c.gateway, name)
 	return do(c)
+}
+
+// close gives the use of a handler back.
+func (a *API) close(gateway control.Gateway, name string) {
+	if err := gateway.Close(); err != nil {
+		a.logger.Error("after the last request", zap.String("handler", name), zap.Error(err))
+	}
 }
 
 // failure is an error with its status, in the form of Caddy's own API.

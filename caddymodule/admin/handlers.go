@@ -23,9 +23,7 @@ func (c *call) listHandlers() error {
 			continue // it has stopped since
 		}
 		answer.Handlers = append(answer.Handlers, gateway.Summary(c.r.Context()))
-		if err := gateway.Close(); err != nil {
-			c.logger.Error("after the last request", zap.String("handler", name), zap.Error(err))
-		}
+		c.close(gateway, name)
 	}
 	return c.answer(http.StatusOK, answer)
 }
