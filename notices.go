@@ -167,6 +167,9 @@ func (o observer) Held(h dispatch.Holding) {
 	}
 }
 
+// Prolonged implements dispatch.Observer. There is a line for the attempt.
+func (o observer) Prolonged(dispatch.Holding) {}
+
 // Resumed implements dispatch.Observer.
 func (o observer) Resumed(h dispatch.Holding, after time.Duration) {
 	o.desk.feed.Publish(control.Notice{Kind: control.Resumed, By: holder(h), Reason: h.Reason, DurationMS: control.Milliseconds(after)})

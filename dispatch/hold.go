@@ -22,7 +22,8 @@ const (
 // hold knows how the destination is and whether there is a hold by hand, and
 // says who may go there. It is a plain state machine: every method is told the
 // time, and none may be called by two goroutines at once. Its part for a hold by
-// hand is in pause.go, the age of events in age.go.
+// hand is in pause.go, what other gateways tell in heed.go, the age of events in
+// age.go.
 type hold struct {
 	max    time.Duration  // longest pause that a destination may ask for
 	random func() float64 // in [0,1)
@@ -42,6 +43,10 @@ type hold struct {
 	failed  int       // probes that failed in this hold
 	probing bool      // a probe of this era is under way
 	probes  int       // probes under way, of earlier eras too
+
+	heeded bool      // the hold is another gateway's finding, not yet ours
+	latest time.Time // until then others may let the pause last; zero until one does
+	doubts bool      // of what others find: a probe of ours found the opposite
 
 	hand   byHand // may be beside the destination's own, and outranks it
 	past   []span // times in which deliveries were held, in order and apart
@@ -82,6 +87,8 @@ type effect struct {
 	release bool          // the event goes back unspent,
 	due     time.Time     // due then; zero means as the schedule says,
 	atOnce  bool          // unless it is due at once
+	hurry   bool          // a probe may go sooner than it was said
+	longer  bool          // the hold goes on, by our own finding
 	began   bool          // the hold began
 	ended   bool          // the hold ended,
 	lasted  time.Duration // after that time
@@ -149,7 +156,7 @@ func (h *hold) stale(r *Result, now time.Time) effect {
 // inTrouble judges trouble while the destination is not held.
 func (h *hold) inTrouble(task string, r *Result, now time.Time) effect {
 	if h.believes(task, r) {
-		h.begin(now, fmt.Sprintf("the upstream answered %d with Retry-After %s", r.Status, r.RetryAfter))
+		h.begin(now, r.request())
 		h.asked = task
 		h.until = now.Add(min(r.RetryAfter, h.max))
 		return effect{release: true, due: h.aside(now), began: true}
@@ -169,15 +176,18 @@ func (h *hold) stillInTrouble(t ticket, task string, r *Result, now time.Time) e
 	if asks {
 		h.asked = task
 		h.until = h.notBefore(h.until, r, now)
+		h.own(r.request())
 	}
 	if !t.probe {
-		return effect{release: true, due: h.notBefore(h.until, r, now)}
+		return effect{release: true, due: h.notBefore(h.until, r, now), longer: asks}
 	}
 	h.failed++
+	h.latest = time.Time{}
+	h.own("a probe failed: " + r.failure())
 	if !asks {
 		h.until = now.Add(h.pause())
 	}
-	return effect{release: true, due: h.notBefore(h.aside(now), r, now)}
+	return effect{release: true, due: h.notBefore(h.aside(now), r, now), longer: true}
 }
 
 // believes reports whether the result asks for a pause of the destination. A
@@ -185,6 +195,11 @@ func (h *hold) stillInTrouble(t ticket, task string, r *Result, now time.Time) e
 // may not hold them up every time it comes.
 func (h *hold) believes(task string, r *Result) bool {
 	return r.asksForPause() && !slices.Contains(h.askers, task)
+}
+
+// request says what an answer that asks for a pause has said.
+func (r *Result) request() string {
+	return fmt.Sprintf("the upstream answered %d with Retry-After %s", r.Status, r.RetryAfter)
 }
 
 // notBefore returns due, or the time that the result's Retry-After asks for if
@@ -207,10 +222,12 @@ func (h *hold) answered(t ticket, task string, k kind, now time.Time) effect {
 		return effect{}
 	}
 	// What began before the hold may have been answered before the trouble, so
-	// only a success counts, and not against the destination's own word.
-	if !t.probe && (h.asked != "" || k != taken) {
+	// only a success counts, and not against the destination's own word, which
+	// may be what another gateway has met.
+	if !t.probe && (h.asked != "" || h.heeded || k != taken) {
 		return effect{}
 	}
+	h.doubts = h.heeded
 	h.end(task, now)
 	return effect{ended: true, lasted: now.Sub(h.since)}
 }
@@ -218,24 +235,29 @@ func (h *hold) answered(t ticket, task string, k kind, now time.Time) effect {
 func (h *hold) begin(now time.Time, reason string) {
 	h.held, h.asked, h.reason, h.since, h.failed = true, "", cut(reason, maxReason), now, 0
 	h.probing = false
+	h.heeded, h.latest, h.doubts = false, time.Time{}, false
 }
 
-// end leaves reason, since and until as they are, for those who are told.
+// end leaves what holding describes as it is, for those who are told.
 func (h *hold) end(task string, now time.Time) {
 	if h.asked != "" && h.asked != task {
 		h.distrust(h.asked)
 	}
 	h.remember(h.span(now))
+	h.healthy = true
+	h.over()
+}
+
+func (h *hold) over() {
 	h.held, h.asked = false, ""
 	h.probing = false
-	h.healthy = true
 	h.era++
 	h.run.reset()
 }
 
 // holding describes the destination's hold, or the last one that it was in.
 func (h *hold) holding() Holding {
-	return Holding{Since: h.since, Until: h.until, Reason: h.reason}
+	return Holding{Heeded: h.heeded, Since: h.since, Until: h.until, Reason: h.reason}
 }
 
 // renew brings new settings, behind which may be another destination, or the
@@ -248,6 +270,7 @@ func (h *hold) renew(longest time.Duration, now time.Time) {
 	h.askers = h.askers[:0]
 	h.probing = false
 	h.failed = 0
+	h.latest, h.doubts = time.Time{}, false
 	if h.held {
 		h.until = now
 	}

@@ -93,6 +93,20 @@ func TestAHoldIsNeverBroken(t *testing.T) {
 				}
 				h.renew(time.Minute, now)
 			},
+			"heed": func(t *rapid.T) {
+				lasts := time.Duration(rapid.Int64Range(0, int64(2*time.Minute)).Draw(t, "lasts"))
+				held, doubts := h.held, h.doubts
+				e := h.heed(inbox.Trouble{Until: now.Add(lasts)}, now)
+				if e.began != (!held && h.held) || e.ended || (e.began && doubts) {
+					t.Fatalf("held before: %t, after: %t, doubts: %t, but %+v", held, h.held, doubts, e)
+				}
+			},
+			"well": func(t *rapid.T) {
+				heeded := h.held && h.heeded
+				if e := h.heedWell(now); e.ended != heeded || (heeded && h.held) {
+					t.Fatalf("heeded: %t, but %+v", heeded, e)
+				}
+			},
 			"renew": func(*rapid.T) { h.renew(time.Minute, now) },
 			"": func(t *rapid.T) {
 				all, current := probes()

@@ -312,7 +312,7 @@ func TestNewSettingsAreTriedAtOnce(t *testing.T) {
 	assert.Equal(t, effect{}, s.meets(old, "b", ok), "the old destination does not speak for the new")
 	assert.True(t, s.held)
 	e := s.meets(probe, "a", down)
-	assert.Equal(t, effect{release: true, due: s.until.Add(500 * time.Millisecond)}, e)
+	assert.Equal(t, effect{longer: true, release: true, due: s.until.Add(500 * time.Millisecond)}, e)
 	assert.Equal(t, s.now.Add(2*time.Second), s.until, "pauses begin anew")
 }
 

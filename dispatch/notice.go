@@ -7,6 +7,10 @@ type Holding struct {
 	// ByHand tells a hold by hand from one of a destination in trouble.
 	ByHand bool
 
+	// Heeded tells a hold that another gateway has told, by Heed, from one that
+	// is the dispatcher's own finding. It may become that when a probe fails.
+	Heeded bool
+
 	// Since is when it began; of one by hand, what Pause was told.
 	Since time.Time
 
@@ -32,11 +36,12 @@ func (d *Dispatcher) Holds() []Holding {
 	return holds
 }
 
-// notice is the beginning or end of a hold that the Observer is to be told.
+// notice is what became of a hold that the Observer is to be told.
 type notice struct {
-	hold  Holding
-	began bool
-	after time.Duration // for an end
+	hold   Holding
+	began  bool
+	longer bool
+	after  time.Duration // for an end
 }
 
 // notify tells the Observer what has gathered, in order.
@@ -48,9 +53,12 @@ func (d *Dispatcher) notify() {
 	d.notices = nil
 	d.mu.Unlock()
 	for _, n := range notices {
-		if n.began {
+		switch {
+		case n.began:
 			o.Held(n.hold)
-		} else {
+		case n.longer:
+			o.Prolonged(n.hold)
+		default:
 			o.Resumed(n.hold, n.after)
 		}
 	}

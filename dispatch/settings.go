@@ -42,9 +42,9 @@ type Result struct {
 }
 
 // Observer is told what happens. Its methods are called from the dispatcher's
-// goroutines and from callers of Pause and Resume, at the same time too, and
-// must be quick. They may call Holds and UnderWay, but not Use, Pause, Resume
-// or Stop.
+// goroutines and from callers of Pause, Resume and Heed, at the same time too,
+// and must be quick. They may call Holds and UnderWay, but not Use, Pause,
+// Resume, Heed or Stop.
 type Observer interface {
 	// Attempted is called after each attempt, when its verdict is decided and
 	// before it is settled. due is when the event is due again: for a Retry or
@@ -54,6 +54,11 @@ type Observer interface {
 	// Held is called once when a hold begins, of either kind, and again when
 	// Pause replaces one. h.Until is the end of its first pause.
 	Held(h Holding)
+
+	// Prolonged is called when the dispatcher's own attempts have found that a
+	// destination which is held is still in trouble. h.Until is the end of the
+	// new pause. It is not called for pauses that others tell of.
+	Prolonged(h Holding)
 
 	// Resumed is called once when a hold ends, of either kind, after it lasted
 	// that long: all the time for one by hand that replaced others.
@@ -123,6 +128,7 @@ type nobody struct{}
 
 func (nobody) Attempted(*inbox.Lease, Result, inbox.Verdict, time.Time, time.Duration) {}
 func (nobody) Held(Holding)                                                            {}
+func (nobody) Prolonged(Holding)                                                       {}
 func (nobody) Resumed(Holding, time.Duration)                                          {}
 func (nobody) Trouble(error)                                                           {}
 

@@ -88,6 +88,7 @@ type diary struct {
 	took     []time.Duration
 	holds    []string // "held: reason" and "resumed by hand: reason", in order
 	lasted   []time.Duration
+	longer   []Holding
 	until    time.Time
 	trouble  []error
 	ask      func() // called in Held
@@ -121,7 +122,16 @@ func (d *diary) Resumed(h Holding, after time.Duration) {
 	d.lasted = append(d.lasted, after)
 }
 
+func (d *diary) Prolonged(h Holding) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.longer = append(d.longer, h)
+}
+
 func hand(h Holding) string {
+	if h.Heeded {
+		return " too"
+	}
 	if h.ByHand {
 		return " by hand"
 	}

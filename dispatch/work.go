@@ -116,10 +116,13 @@ func (d *Dispatcher) judge(j *job, r *Result, now time.Time) (inbox.Verdict, tim
 	d.mu.Lock()
 	d.underWay--
 	e := d.hold.leave(j.ticket, j.lease.Event.TaskID, r, now)
-	d.react(j, e)
+	d.react(e)
+	if j.ticket.probe {
+		wake(d.lease)
+	}
 	verdict, due := d.verdict(j, r, e, now)
 	d.mu.Unlock()
-	if e.began || e.ended {
+	if e.began || e.ended || e.longer {
 		d.notify()
 	}
 	return verdict, due
@@ -149,8 +152,8 @@ func (d *Dispatcher) verdict(j *job, r *Result, e effect, now time.Time) (inbox.
 	}
 }
 
-// react does what the beginning or end of a hold, or of a probe, asks for.
-func (d *Dispatcher) react(j *job, e effect) {
+// react does what a change of the hold asks for.
+func (d *Dispatcher) react(e effect) {
 	switch {
 	case e.began: // what is queued, this worker will hand back next
 		d.interrupt()
@@ -158,7 +161,9 @@ func (d *Dispatcher) react(j *job, e effect) {
 	case e.ended:
 		d.interrupt()
 		d.notices = append(d.notices, notice{hold: d.hold.holding(), after: e.lasted})
-	case j.ticket.probe:
+	case e.longer:
+		d.notices = append(d.notices, notice{longer: true, hold: d.hold.holding()})
+	case e.hurry:
 		wake(d.lease)
 	}
 }
