@@ -126,6 +126,7 @@ func (o *operated) Hold(ctx context.Context, reason string, until time.Time) err
 	if err := o.station.inbox.SetHold(ctx, hold); err != nil {
 		return err
 	}
+	o.station.known = hold
 	o.station.running().Pause(hold)
 	return nil
 }
@@ -144,6 +145,7 @@ func (o *operated) Resume(ctx context.Context) error {
 		if err := o.station.inbox.SetHold(ctx, hold); err != nil {
 			return err
 		}
+		o.station.known = hold
 	}
 	o.station.running().Resume()
 	return nil

@@ -36,12 +36,15 @@ type station struct {
 	holders atomic.Int64
 	logger  *zap.Logger
 
-	// byHand is held while an operator's hold is being changed.
+	// byHand is held while an operator's hold is being changed, and known is
+	// what it was changed to last. It is taken before mu.
 	byHand sync.Mutex
+	known  inbox.Hold
 
 	mu          sync.Mutex
 	attachments []*attachment // oldest first; the last one's settings are in use
 	dispatcher  *dispatch.Dispatcher
+	sharing     *sharing // of the dispatcher; nil if no other gateway can use the inbox
 }
 
 // attachment is one config's use of a station.
@@ -60,26 +63,34 @@ func attach(h *Handler) (*attachment, error) {
 		return nil, err
 	}
 	att := &attachment{station: st, handler: h}
-	held, err := st.inbox.Hold(h.ctx)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("reading whether deliveries are held by hand: %w", err), st.drop())
+	if err := st.join(att); err != nil {
+		return nil, errors.Join(err, st.drop())
 	}
-	h.findTracers()
-	h.desk.begin(h)
-
-	st.mu.Lock()
-	if len(st.attachments) == 0 { // it is new, or only requests have kept it open
-		st.dispatcher = dispatch.New(st.inbox, h.dispatchSettings())
-		st.dispatcher.Pause(held)
-		st.dispatcher.Start()
-	}
-	st.attachments = append(st.attachments, att)
-	st.use(att)
-	st.mu.Unlock()
-
 	attached.add(att)
 	h.link.set(st)
 	return att, nil
+}
+
+// join puts an attachment's settings in force, and lets deliveries begin if no
+// other had.
+func (st *station) join(att *attachment) error {
+	st.byHand.Lock() // a hold that is being changed is read here, or the dispatcher is there
+	defer st.byHand.Unlock()
+	held, err := st.inbox.Hold(att.handler.ctx)
+	if err != nil {
+		return fmt.Errorf("reading whether deliveries are held by hand: %w", err)
+	}
+	att.handler.findTracers()
+	att.handler.desk.begin(att.handler)
+
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if len(st.attachments) == 0 { // it is new, or only requests have kept it open
+		st.begin(att.handler, held)
+	}
+	st.attachments = append(st.attachments, att)
+	st.use(att)
+	return nil
 }
 
 func openStation(h *Handler) (*station, error) {
@@ -97,7 +108,7 @@ func openStation(h *Handler) (*station, error) {
 // use puts an attachment's settings in force. The caller holds st.mu.
 func (st *station) use(att *attachment) {
 	att.handler.module.Apply(st.inbox, att.handler.policy())
-	st.dispatcher.Use(att.handler.dispatchSettings())
+	st.dispatcher.Use(st.settings(att.handler))
 }
 
 // detach takes the attachment's settings out of force. Deliveries go on with
@@ -115,7 +126,7 @@ func (att *attachment) detach() {
 	wasNewest := st.attachments[len(st.attachments)-1] == att
 	st.attachments = slices.DeleteFunc(st.attachments, func(other *attachment) bool { return other == att })
 	last := len(st.attachments) == 0
-	dispatcher := st.dispatcher
+	dispatcher, sharing := st.dispatcher, st.sharing
 	if !last && wasNewest {
 		st.use(st.attachments[len(st.attachments)-1])
 	}
@@ -125,6 +136,7 @@ func (att *attachment) detach() {
 	if !last {
 		return
 	}
+	sharing.end()
 	ctx, cancel := context.WithTimeout(context.Background(), att.handler.grace)
 	defer cancel()
 	if err := dispatcher.Stop(ctx); err != nil {
