@@ -36,12 +36,10 @@ func init() {
 	caddy.RegisterModule(Handler{})
 }
 
-// The defaults of a Handler, set in Provision.
+// The defaults of a Handler, set in Provision; those that its inbox depends on
+// are in package inbox.
 const (
-	defaultName        = "default"
 	defaultMaxBody     = 1 << 20
-	defaultKeep        = 7 * 24 * time.Hour
-	defaultQuarantine  = 1000
 	defaultTimeout     = 30 * time.Second
 	defaultConcurrency = 32
 	defaultRetryFirst  = 5 * time.Second
@@ -204,7 +202,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 
 func (h *Handler) setDefaults() {
 	if h.Name == "" {
-		h.Name = defaultName
+		h.Name = inbox.DefaultName
 	}
 	if len(h.Allow) == 0 && len(h.AllowFromRaw) == 0 {
 		h.Allow = []string{allowFotor}
@@ -216,11 +214,11 @@ func (h *Handler) setDefaults() {
 		h.InboxRaw = json.RawMessage(`{"module":"sqlite"}`)
 	}
 	if h.Keep == 0 {
-		h.Keep = caddy.Duration(defaultKeep)
+		h.Keep = caddy.Duration(inbox.DefaultKeep)
 	}
 	if h.Quarantine == nil {
 		h.Quarantine = new(int)
-		*h.Quarantine = defaultQuarantine
+		*h.Quarantine = inbox.DefaultQuarantine
 	}
 	if h.Timeout == 0 {
 		h.Timeout = caddy.Duration(defaultTimeout)

@@ -2,9 +2,21 @@ package inbox
 
 import (
 	"context"
+	"errors"
+	"time"
 
 	"go.uber.org/zap"
 )
+
+// The defaults of a handler that its inbox depends on.
+const (
+	DefaultName       = "default"
+	DefaultKeep       = 7 * 24 * time.Hour
+	DefaultQuarantine = 1000
+)
+
+// ErrInUse says that an inbox cannot be opened because another process has it.
+var ErrInUse = errors.New("is in use")
 
 // Module is what a Caddy module in the namespace http.fotor_webhook.inbox
 // implements: it knows where an inbox is stored and how to open it. Its
@@ -17,7 +29,8 @@ type Module interface {
 	Key(name string) string
 
 	// Open opens the storage, creates or migrates it as needed, and proves by a
-	// durable write that it can store. ctx bounds the opening only.
+	// durable write that it can store. ctx bounds the opening only. A storage
+	// that only one process can use at a time, and another does, is ErrInUse.
 	Open(ctx context.Context, name string, p Policy, log *zap.Logger) (Inbox, error)
 
 	// Apply brings this module's settings and the policy to an Inbox that a

@@ -1,6 +1,8 @@
 // Package command is the command line of the gateway, caddy fotor-webhook. It
 // asks a running Caddy over its admin API, whose answers are the types of
-// package control; send alone talks to a gateway's URL as Fotor does.
+// package control. Two commands need none: send talks to a gateway's URL as Fotor
+// does, and migrate moves one inbox into another, whose modules it has from
+// Caddy's registry.
 //
 // Files: one for each group of commands; client.go (the admin API),
 // environment.go (the world that a command sees), text.go and table.go (what
@@ -30,7 +32,7 @@ func init() {
 const rootLong = `
 Looks into the inbox of a running Fotor webhook gateway and steers its
 deliveries, over Caddy's admin endpoint. "send" stands in for Fotor and posts
-callbacks to any URL.
+callbacks to any URL. "migrate" moves an inbox file into another inbox.
 
 Times are local for people and RFC 3339 in UTC with --json. Texts that came from
 outside are quoted when they hold control characters.
@@ -51,6 +53,7 @@ func addCommands(parent *cobra.Command, env *environment) {
 		resumeCommand(env),
 		quarantineCommand(env),
 		explainCommand(env),
+		migrateCommand(env),
 		sendCommand(env),
 	)
 	setOutput(parent, env)

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 // errLocked says that another process, or another inbox of this one, holds the
@@ -44,7 +46,7 @@ func acquire(ctx context.Context, path string, wait time.Duration) (*fileLock, e
 			return nil, errors.Join(fmt.Errorf("lock file %s: %w", path, err), f.Close())
 		}
 		if !time.Now().Before(deadline) {
-			return nil, errors.Join(fmt.Errorf("%s is in use by %s; only one can use it at a time", strings.TrimSuffix(path, lockSuffix), holder(f)), f.Close())
+			return nil, errors.Join(inUse(path, f), f.Close())
 		}
 		select {
 		case <-time.After(lockRetry):
@@ -64,6 +66,10 @@ func claim(f *os.File) (*fileLock, error) {
 		return nil, errors.Join(fmt.Errorf("lock file: %w", err), f.Close())
 	}
 	return &fileLock{file: f}, nil
+}
+
+func inUse(path string, f *os.File) error {
+	return fmt.Errorf("%s %w by %s; only one can use it at a time", strings.TrimSuffix(path, lockSuffix), inbox.ErrInUse, holder(f))
 }
 
 // holder describes who holds the lock.

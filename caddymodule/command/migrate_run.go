@@ -1,0 +1,254 @@
+package command
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+const (
+	// migratePage is how many events are read at a time.
+	migratePage = 512
+
+	// migrateLanes is how many are imported at once; those of a task one after
+	// the other.
+	migrateLanes = 32
+)
+
+func sortedKeys(m map[string]any) []string { return slices.Sorted(maps.Keys(m)) }
+
+// countSource reads how much there is to move.
+func (m *migration) countSource(ctx context.Context) error {
+	stats, err := m.source.Stats(ctx)
+	if err != nil {
+		return err
+	}
+	for _, state := range inbox.States {
+		m.add(state, stats.Events[state])
+	}
+	m.Quarantined = stats.Quarantined
+	hold, err := m.source.Hold(ctx)
+	m.HeldByHand = hold.InForce(m.session.now())
+	return err
+}
+
+// run moves everything. The hold by hand goes first, so that nothing is
+// delivered that was not to be.
+func (m *migration) run(ctx context.Context) error {
+	before, err := m.target.Stats(ctx)
+	if err != nil {
+		return err
+	}
+	if err := m.moveHold(ctx); err != nil {
+		return fmt.Errorf("the hold by hand: %w", err)
+	}
+	read, err := m.moveEvents(ctx)
+	if err != nil {
+		return err
+	}
+	if err := m.moveQuarantine(ctx); err != nil {
+		return fmt.Errorf("the quarantine: %w", err)
+	}
+	if err := m.verify(ctx, read, events(before)); err != nil {
+		return err
+	}
+	m.Done = true
+	return nil
+}
+
+// moveHold holds the new inbox by hand if the old one is, unless it is already.
+func (m *migration) moveHold(ctx context.Context) error {
+	if !m.HeldByHand {
+		return nil
+	}
+	old, err := m.source.Hold(ctx)
+	if err != nil {
+		return err
+	}
+	if now, err := m.target.Hold(ctx); err != nil || now.InForce(m.session.now()) {
+		return err
+	}
+	return m.target.SetHold(ctx, old)
+}
+
+// moveEvents imports all events, oldest first, and returns how many there were.
+func (m *migration) moveEvents(ctx context.Context) (read int64, err error) {
+	bar := m.session.newBar("imported", m.total())
+	defer func() { bar.end(err == nil) }()
+	var imported, duplicates atomic.Int64
+	defer func() { m.Imported, m.Duplicates = imported.Load(), duplicates.Load() }()
+	page := inbox.Page{Limit: migratePage, OldestFirst: true}
+	for {
+		records, next, err := m.source.List(ctx, inbox.Filter{}, page)
+		if err != nil {
+			return read, err
+		}
+		if err := m.importPage(ctx, records, &imported, &duplicates); err != nil {
+			return read, err
+		}
+		read += int64(len(records))
+		if m.session.stderrTerminal {
+			bar.set(read)
+		}
+		if next == "" {
+			return read, nil
+		}
+		page.Cursor = next
+	}
+}
+
+func (m *migration) importPage(ctx context.Context, records []*inbox.Record, imported, duplicates *atomic.Int64) error {
+	var byLane [migrateLanes][]string
+	for _, r := range records {
+		lane := inbox.TaskKey(r.Event.TaskID) % migrateLanes
+		byLane[lane] = append(byLane[lane], r.Event.ID)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, lane := range byLane {
+		group.Go(func() error {
+			for _, id := range lane {
+				r, attempts, err := m.source.Get(ctx, id)
+				if err != nil {
+					return err
+				}
+				duplicate, err := m.importer.Import(ctx, r, attempts)
+				switch {
+				case err != nil:
+					return fmt.Errorf("importing the event %s: %w", id, err)
+				case duplicate:
+					duplicates.Add(1)
+				default:
+					imported.Add(1)
+				}
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// moveQuarantine brings over the callbacks that are not there yet and that the
+// new quarantine has room for, oldest first as the oldest go out first. They have
+// no ids of their own: equal ones are taken for the same.
+func (m *migration) moveQuarantine(ctx context.Context) error {
+	there := make(map[[sha256.Size]byte]int)
+	err := eachSuspect(ctx, m.target, func(s *inbox.Suspect) { there[fingerprint(s)]++ })
+	if err != nil {
+		return err
+	}
+	var ids []int64
+	if err := eachSuspect(ctx, m.source, func(s *inbox.Suspect) { ids = append(ids, s.ID) }); err != nil {
+		return err
+	}
+	for _, id := range slices.Backward(ids[:min(len(ids), m.quarantine())]) {
+		suspect, err := m.source.Suspect(ctx, id)
+		if err != nil {
+			return err
+		}
+		if print := fingerprint(suspect); there[print] > 0 {
+			there[print]--
+			m.QuarantineDuplicates++
+			continue
+		}
+		moved := *suspect
+		if err := m.target.Quarantine(ctx, &moved); err != nil {
+			return err
+		}
+		m.QuarantineImported++
+	}
+	return nil
+}
+
+// quarantine is how many callbacks the new quarantine keeps.
+func (m *migration) quarantine() int {
+	if m.config.Quarantine != nil {
+		return max(0, *m.config.Quarantine)
+	}
+	return inbox.DefaultQuarantine
+}
+
+func eachSuspect(ctx context.Context, in inbox.Inbox, f func(*inbox.Suspect)) error {
+	var page inbox.Page
+	for {
+		suspects, next, err := in.Suspects(ctx, page)
+		if err != nil {
+			return err
+		}
+		for _, s := range suspects {
+			f(s)
+		}
+		if next == "" {
+			return nil
+		}
+		page.Cursor = next
+	}
+}
+
+// fingerprint tells suspects apart whatever inbox they are in.
+func fingerprint(s *inbox.Suspect) (sum [sha256.Size]byte) {
+	h := sha256.New()
+	for _, n := range []int64{s.ReceivedAt.UnixMicro(), int64(s.Status), int64(len(s.SourceIP)), int64(len(s.Problems))} {
+		var b [8]byte
+		binary.BigEndian.PutUint64(b[:], uint64(n)) //nolint:gosec // any mapping will do
+		h.Write(b[:])
+	}
+	h.Write([]byte(s.SourceIP))
+	h.Write(s.Problems)
+	h.Write(s.Body)
+	h.Sum(sum[:0])
+	return sum
+}
+
+// verify compares counts. Nothing else uses the old file; of the new inbox
+// gateways may have taken more events meanwhile, and removed some of the
+// delivered ones whose time is over.
+func (m *migration) verify(ctx context.Context, read, before int64) error {
+	if read != m.total() || m.Imported+m.Duplicates != read {
+		return fmt.Errorf("%s are in the file, but %s were read and %s taken", plural(m.total(), "event"), count(read), count(m.Imported+m.Duplicates))
+	}
+	after, err := m.target.Stats(ctx)
+	if err != nil || events(after) >= before+m.Imported {
+		return err
+	}
+	return m.verifyEach(ctx)
+}
+
+// verifyEach looks for the events that no gateway removes by itself.
+func (m *migration) verifyEach(ctx context.Context) error {
+	page := inbox.Page{Limit: migratePage, OldestFirst: true}
+	filter := inbox.Filter{States: []inbox.State{inbox.Pending, inbox.Dead}}
+	for {
+		records, next, err := m.source.List(ctx, filter, page)
+		if err != nil {
+			return err
+		}
+		for _, r := range records {
+			if _, _, err := m.target.Get(ctx, r.Event.ID); errors.Is(err, inbox.ErrNotFound) {
+				return fmt.Errorf("event %s is not in the new inbox though it was imported", r.Event.ID)
+			} else if err != nil {
+				return err
+			}
+		}
+		if next == "" {
+			return nil
+		}
+		page.Cursor = next
+	}
+}
+
+// events counts those of every state.
+func events(s inbox.Stats) (n int64) {
+	for _, of := range s.Events {
+		n += of
+	}
+	return n
+}
