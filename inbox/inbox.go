@@ -394,4 +394,9 @@ type Policy struct {
 
 	// Quarantine is the largest number of callbacks in quarantine; 0 keeps none.
 	Quarantine int
+
+	// MaxEvent is the largest size in bytes of an event's body; 0 if it is not
+	// known. An inbox that could not take one of that size says so when it is
+	// opened.
+	MaxEvent int
 }

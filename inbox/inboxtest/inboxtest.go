@@ -24,6 +24,18 @@ type Storage struct {
 	// with nothing written that was not written before. Nil if the storage
 	// cannot do that.
 	Crash func(t testing.TB, in inbox.Inbox)
+
+	// Remote says that each call goes to a server and back. Where the suite puts
+	// as many events as fit into the time, it puts fewer then.
+	Remote bool
+}
+
+// many is the number of times that events come and go beside a list.
+func (s *suite) many() int {
+	if s.storage.Remote {
+		return 100
+	}
+	return 2000
 }
 
 // Factory makes a storage that is empty. What it needs to clean up goes to

@@ -192,7 +192,7 @@ var listTests = []test{
 		h := s.herd()
 		ctx, stop := s.ctx(), make(chan struct{})
 		var arrivals [][]*inbox.Event
-		for i := range 2000 {
+		for i := range s.many() {
 			arrivals = append(arrivals, []*inbox.Event{
 				s.event("stays", inbox.Completed), // waits for those that stay
 				s.event(fmt.Sprint("arrives ", i), inbox.Completed),
@@ -219,7 +219,7 @@ var listTests = []test{
 	{"no event comes twice while others arrive", func(s *suite) {
 		ctx, stop := s.ctx(), make(chan struct{})
 		var arrivals [][]*inbox.Event
-		for i := range 2000 {
+		for i := range s.many() {
 			arrivals = append(arrivals, []*inbox.Event{
 				s.event("task", inbox.Completed), s.event(fmt.Sprint("arrives ", i), inbox.Completed), s.event("task", inbox.Failed),
 			})
