@@ -7,6 +7,7 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 
 	_ "github.com/fotor-webhook/caddy-fotor-webhook"
+	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/nats"
 )
 
 func main() {

@@ -1,0 +1,113 @@
+package nats
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// known reports what is no id at all.
+func known(id string) error {
+	if _, err := inbox.ParseID(id); err != nil {
+		return fmt.Errorf("%w: %w", inbox.ErrNotFound, err)
+	}
+	return nil
+}
+
+// withEvent calls f with an event and what became of it.
+func (s *store) withEvent(ctx context.Context, id string, f func(context.Context, *member) error) error {
+	bounded, cancel, err := s.call(ctx)
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	if err := known(id); err != nil {
+		return err
+	}
+	m, err := s.find(bounded, id)
+	if err == nil {
+		err = f(bounded, m)
+	}
+	return s.failed(ctx, err)
+}
+
+// Replay makes an event that has ended pending. Its record is what comes again.
+func (s *store) Replay(ctx context.Context, id string) error {
+	return s.withEvent(ctx, id, func(ctx context.Context, m *member) error {
+		if m.kind == none && m.origin != nil {
+			if err := s.recordOrigin(ctx, m); err != nil {
+				return changed(id, err)
+			}
+			var err error
+			if m, err = s.find(ctx, id); err != nil {
+				return err
+			}
+		}
+		if !m.kind.ended() {
+			return wrongState(id)
+		}
+		m.rec = initial(m.stored)
+		if !m.Status.Final() {
+			events, err := s.events(ctx, id)
+			if err != nil {
+				return err
+			}
+			if isFinal(events) {
+				// On the same subject if it is superseded already: that takes the place.
+				return changed(id, s.supersede(ctx, m))
+			}
+		}
+		m.rec.By = s.me
+		if _, err := s.writeRecord(ctx, pending, id, m.rec, m.last); err != nil {
+			return changed(id, err)
+		}
+		s.forgetRecords(ctx, m.others)
+		s.leaser.signal()
+		return nil
+	})
+}
+
+// changed says of a conflict that the event is not what it was.
+func changed(id string, err error) error {
+	if err == errConflict { //nolint:errorlint // it comes as it is
+		return wrongState(id)
+	}
+	return err
+}
+
+// Purge removes an event.
+func (s *store) Purge(ctx context.Context, id string) error {
+	return s.withEvent(ctx, id, func(ctx context.Context, m *member) error {
+		if m.kind == leased || s.leaser.holds(id) {
+			return wrongState(id)
+		}
+		if err := s.remove(ctx, expired{id, m.seq, m.last, micros(m.ReceivedAt)}); err != nil {
+			return err
+		}
+		s.leaser.drop(id)
+		s.leaser.awaken(id)
+		return nil
+	})
+}
+
+// remove removes an event and its records. First it writes that it does, so that
+// nobody leases or replays the event meanwhile. Its records go last: without
+// its event, a record says nothing.
+func (s *store) remove(ctx context.Context, e expired) error {
+	rec := record{Event: e.seq, Received: e.received, By: s.me}
+	if _, err := s.writeRecord(ctx, gone, e.id, rec, e.last); err != nil {
+		return changed(e.id, err)
+	}
+	return s.removeGone(ctx, e)
+}
+
+// removeGone removes an event whose record says that it is removed.
+func (s *store) removeGone(ctx context.Context, e expired) error {
+	// By its subject and number: so another event is never hit.
+	err := s.api(ctx, "STREAM.PURGE."+s.subjects.stream, map[string]any{"filter": s.subjects.event(e.id), "seq": e.seq + 1})
+	if err != nil {
+		return err
+	}
+	return s.api(ctx, "STREAM.PURGE."+s.subjects.states(), map[string]any{"filter": s.subjects.statesOf(e.id)})
+}

@@ -1,0 +1,300 @@
+package nats
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+const (
+	// firstLook and lastLook bound the time after which an event that waits for
+	// another one of its task, which another Caddy may have, is looked at again.
+	firstLook = 50 * time.Millisecond
+	lastLook  = 2 * time.Second
+
+	// passedOn is the time after which an event comes again that waits for
+	// another one, when too many wait here.
+	passedOn = 2 * time.Second
+)
+
+// Lease waits for events that are due.
+func (s *store) Lease(ctx context.Context, max int) ([]*inbox.Lease, error) {
+	if err := checkMax(max); err != nil {
+		return nil, err
+	}
+	if err := s.awaitReady(ctx); err != nil {
+		return nil, err
+	}
+	s.leaser.setBusy(true)
+	defer s.leaser.setBusy(false)
+	for {
+		link := *s.link.Load()
+		if err := s.requestBoth(max); err != nil {
+			return nil, err
+		}
+		batch, next := s.leaser.take(max, time.Now())
+		leases := s.consider(batch) //nolint:contextcheck // what it leases is not lost if ctx ends
+		switch {
+		case s.closed():
+			return nil, errClosed()
+		case len(leases) > 0:
+			return leases, nil
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case len(batch) > 0:
+			continue
+		}
+		wait := s.options.limits.expires
+		if !next.IsZero() {
+			wait = min(wait, time.Until(next))
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-s.life.Done():
+		case <-s.leaser.wake:
+		case <-link:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// requestBoth asks for new events and for those that come again, unless some
+// are here, so that neither kind waits for the other. While the connection is
+// cut there is nobody to ask.
+func (s *store) requestBoth(max int) error {
+	for _, src := range []*source{&s.leaser.again, &s.leaser.fresh} {
+		if err := s.request(src, max); err != nil && s.conn.IsConnected() && !s.closed() {
+			return err
+		}
+	}
+	return nil
+}
+
+// awaitReady waits until the streams were checked, but not for long.
+func (s *store) awaitReady(ctx context.Context) error {
+	bounded, cancel := s.bound(ctx)
+	defer cancel()
+	select {
+	case <-s.ready:
+		if s.closed() {
+			return errClosed()
+		}
+		return nil
+	case <-bounded.Done():
+		if s.closed() {
+			return errClosed()
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return *s.notYet.Load()
+	}
+}
+
+func (l *leaser) setBusy(busy bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.busy, l.idleSince = busy, time.Now()
+}
+
+// consider returns leases of those events whose turn it is. It is not ended by
+// whoever waits for them: what it has leased would be lost.
+func (s *store) consider(batch []*candidate) []*inbox.Lease {
+	if len(batch) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(s.life, s.publishTimeout())
+	defer cancel()
+	got := make([]*inbox.Lease, len(batch))
+	var wg sync.WaitGroup
+	places := make(chan struct{}, 16)
+	for i, c := range batch {
+		if s.isNew(c) {
+			got[i] = s.leaseOf(&held{candidate: c, history: history{}}, s.token())
+			continue
+		}
+		places <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-places }()
+			got[i] = s.lookAt(ctx, c)
+		})
+	}
+	wg.Wait()
+	var leases []*inbox.Lease
+	for _, l := range got {
+		if l != nil {
+			leases = append(leases, l)
+		}
+	}
+	return leases
+}
+
+// isNew reports whether an event can be leased without a look at its task: it
+// was never handed out, is the first of its task, and nothing supersedes it.
+// Later ones wait for its end.
+func (s *store) isNew(c *candidate) bool {
+	return !c.again && c.times == 1 && c.event.Status.Final() && !c.event.prev && c.event.origin == nil && !s.leaser.careful.Load()
+}
+
+// token names one lease among those of all Caddys.
+func (s *store) token() string {
+	return fmt.Sprintf("%s.%d", s.me, lastRef.Add(1))
+}
+
+// leaseOf makes the lease of an event; nil if it is leased here already.
+func (s *store) leaseOf(h *held, token string) *inbox.Lease {
+	h.token = token
+	h.lease = &inbox.Lease{Event: h.event.Event, Attempt: h.rec.Attempts + 1, Ref: lastRef.Add(1)}
+	if !s.leaser.add(h) {
+		s.park(h.candidate, firstLook)
+		return nil
+	}
+	return h.lease
+}
+
+// lookAt finds out what is to be done with an event that was handed out.
+func (s *store) lookAt(ctx context.Context, c *candidate) *inbox.Lease {
+	h, err := s.turnOf(ctx, c)
+	if h != nil {
+		return s.leaseOf(h, h.token)
+	}
+	if err != nil {
+		if !errors.Is(err, errConflict) && !s.closed() {
+			s.log.Warn("an event cannot be looked at, it is tried again", zap.String("event", c.id), zap.Error(err))
+		}
+		s.park(c, firstLook)
+	}
+	return nil
+}
+
+// park keeps the event here, or hands it back for a while if too many are here.
+func (s *store) park(c *candidate, wait time.Duration) {
+	if !s.leaser.park(c, wait, s.options.limits.parked) {
+		_ = c.msg.NakWithDelay(passedOn)
+	}
+}
+
+// turnOf returns a lease if it is the event's turn. If it is not, it has parked
+// the event or has made sure that it need not come again.
+func (s *store) turnOf(ctx context.Context, c *candidate) (*held, error) {
+	if s.leaser.holds(c.id) {
+		s.park(c, firstLook) // it is settled just now
+		return nil, nil
+	}
+	task, err := s.task(ctx, c.id)
+	if err != nil {
+		return nil, err
+	}
+	var me *member
+	for _, m := range task {
+		if m.ID == c.id {
+			me = m
+		}
+	}
+	if me == nil {
+		return nil, s.missing(ctx, c)
+	}
+	c.event = me.stored
+	switch {
+	case !c.isOf(me):
+		// Another message answers for the event.
+		if c.again && me.last != c.seq {
+			s.forgetRecords(ctx, []uint64{c.seq})
+		}
+		return nil, c.msg.Ack()
+	case me.kind == none && me.origin != nil:
+		if err := s.recordOrigin(ctx, me); err != nil {
+			return nil, err
+		}
+		return nil, c.msg.Ack()
+	}
+	outdated, gone, waits := arrange(task, c.id)
+	if gone {
+		if err := s.supersede(ctx, me); err != nil {
+			return nil, err
+		}
+		s.leaser.awaken(c.id)
+		return nil, c.msg.Ack()
+	}
+	for _, m := range outdated {
+		if err := s.supersede(ctx, m); err != nil {
+			return nil, err
+		}
+	}
+	if left := time.Until(fromMicros(me.rec.Due)); me.kind == pending && left > 0 {
+		return nil, c.msg.NakWithDelay(left)
+	}
+	if waits {
+		return nil, s.wait(ctx, c, me)
+	}
+	return s.mark(ctx, c, me)
+}
+
+// isOf reports whether a message is the one that stands for its event: the
+// event's own until there is a pending record, then that.
+func (c *candidate) isOf(m *member) bool {
+	switch {
+	case m.kind.ended():
+		return false
+	case c.again:
+		return m.base == c.seq
+	default:
+		return m.seq == c.seq && m.base == 0
+	}
+}
+
+// missing drops an event that was purged. If only the replica that answered
+// does not know of it yet, it is looked at again.
+func (s *store) missing(ctx context.Context, c *candidate) error {
+	m, err := s.last(ctx, s.subjects.stream, s.subjects.event(c.id))
+	if err != nil {
+		return err
+	}
+	if m != nil {
+		return errConflict
+	}
+	if c.again {
+		s.forgetRecords(ctx, []uint64{c.seq})
+	}
+	return c.msg.Ack()
+}
+
+// wait parks an event until its turn comes. One whose lease has come back does
+// not stay leased meanwhile: it would be waited for.
+func (s *store) wait(ctx context.Context, c *candidate, m *member) error {
+	if m.kind == leased {
+		rec := m.rec
+		rec.Event, rec.Received, rec.By, rec.Base = m.seq, micros(m.ReceivedAt), s.me, 0
+		if _, err := s.writeRecord(ctx, pending, m.ID, rec, m.last); err != nil {
+			return err
+		}
+		s.forgetRecords(ctx, m.others)
+		s.leaser.awaken(c.id)
+		return c.msg.Ack()
+	}
+	s.park(c, min(firstLook<<min(c.waited, 8), lastLook))
+	return nil
+}
+
+// mark writes down that the event is leased. Whoever changes its record now
+// knows, and whoever has had it before can settle it no more.
+func (s *store) mark(ctx context.Context, c *candidate, m *member) (*held, error) {
+	token := s.token()
+	rec := record{Event: m.seq, Received: micros(m.ReceivedAt), By: token, Base: m.base}
+	seq, err := s.writeRecord(ctx, leased, m.ID, rec, m.last)
+	if err != nil {
+		return nil, err
+	}
+	h := &held{candidate: c, history: m.history, token: token, marked: true}
+	h.kind, h.history.lease, h.last = leased, rec, seq
+	h.others = append(h.others, seq)
+	return h, nil
+}

@@ -1,0 +1,277 @@
+package nats
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+const (
+	defaultPage = 100
+	maxPage     = 1000
+
+	// maxPageBytes is the size of bodies at which a page of a list ends.
+	maxPageBytes = 8 << 20
+)
+
+// parsePage returns the number past which a page begins and its limit.
+func parsePage(p inbox.Page, oldestFirst bool) (past uint64, limit int, err error) {
+	prefix := ""
+	past, limit = math.MaxUint64, p.Limit
+	if oldestFirst {
+		prefix, past = "a", 0
+	}
+	if limit == 0 {
+		limit = defaultPage
+	}
+	if limit < 1 || limit > maxPage {
+		return 0, 0, fmt.Errorf("page limit is %d; it must be 1 to %d", p.Limit, maxPage)
+	}
+	if p.Cursor == "" {
+		return past, limit, nil
+	}
+	n, err := strconv.ParseInt(strings.TrimPrefix(p.Cursor, prefix), 10, 64)
+	if err != nil || n < 1 || cursorOf(uint64(n), oldestFirst) != p.Cursor {
+		return 0, 0, fmt.Errorf("%w: %.64q", inbox.ErrCursor, p.Cursor)
+	}
+	return uint64(n), limit, nil
+}
+
+// cursorOf names the page that begins past a number.
+func cursorOf(past uint64, oldestFirst bool) string {
+	if oldestFirst {
+		return "a" + strconv.FormatUint(past, 10)
+	}
+	return strconv.FormatUint(past, 10)
+}
+
+// Get returns an event and its attempts.
+func (s *store) Get(ctx context.Context, id string) (r *inbox.Record, attempts []inbox.Attempt, err error) {
+	err = s.withEvent(ctx, id, func(_ context.Context, m *member) error {
+		r, attempts = m.public(m.stored, time.Now())
+		return nil
+	})
+	return r, attempts, err
+}
+
+// pager gathers one page of a list of events.
+type pager struct {
+	*store
+	f       inbox.Filter
+	limit   int
+	now     time.Time
+	records []*inbox.Record
+	last    uint64 // looked at
+	step    int    // events read last
+	bytes   int
+	full    bool
+}
+
+// List returns a page of the events that fit.
+func (s *store) List(ctx context.Context, f inbox.Filter, page inbox.Page) (records []*inbox.Record, next string, err error) {
+	bounded, cancel, err := s.call(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	defer cancel()
+	past, limit, err := parsePage(page, page.OldestFirst)
+	if err != nil {
+		return nil, "", err
+	}
+	p := &pager{store: s, f: f, limit: limit, now: time.Now()}
+	var more bool
+	switch {
+	case f.TaskID != "":
+		more, err = p.listTask(bounded, past, page.OldestFirst)
+	case page.OldestFirst:
+		more, err = p.listUp(bounded, past)
+	default:
+		more, err = p.listDown(bounded, past)
+	}
+	if err != nil {
+		return nil, "", s.failed(ctx, err)
+	}
+	if more {
+		next = cursorOf(p.last, page.OldestFirst)
+	}
+	return p.records, next, nil
+}
+
+// fits reports whether an event fits the filter, whatever became of it.
+func (p *pager) fits(e *stored) bool {
+	return (p.f.TaskID == "" || p.f.TaskID == e.TaskID) && (p.f.Type == "" || p.f.Type == e.Type) &&
+		(p.f.Since.IsZero() || !e.ReceivedAt.Before(p.f.Since)) && (p.f.Until.IsZero() || e.ReceivedAt.Before(p.f.Until))
+}
+
+// add takes the events that fit into the page, in the order in which they are.
+func (p *pager) add(ctx context.Context, messages []message) error {
+	var events []*stored
+	var subjects []string
+	for _, m := range messages {
+		e, err := decodeEvent(m)
+		if err != nil {
+			return err
+		}
+		events = append(events, e)
+		if p.fits(e) {
+			subjects = append(subjects, p.subjects.statesOf(e.ID))
+		}
+	}
+	var records []message
+	if len(subjects) > 0 {
+		var err error
+		if records, err = p.latest(ctx, p.subjects.states(), subjects...); err != nil {
+			return err
+		}
+	}
+	members, err := p.members(events, records)
+	if err != nil {
+		return err
+	}
+	for _, m := range members {
+		p.last = m.seq
+		if !p.fits(m.stored) {
+			continue
+		}
+		r, _ := m.public(m.stored, p.now)
+		if len(p.f.States) > 0 && !slices.Contains(p.f.States, r.State) {
+			continue
+		}
+		p.records = append(p.records, r)
+		p.bytes += len(r.Event.Body)
+		if p.full = len(p.records) == p.limit || p.bytes >= maxPageBytes; p.full {
+			return nil
+		}
+	}
+	return nil
+}
+
+// window is the number of events to read next: what the page still needs, and
+// more each time that too few of them fit.
+func (p *pager) window() int {
+	p.step = max(p.limit-len(p.records), 2*p.step)
+	return min(p.step, p.options.limits.window)
+}
+
+// listUp goes through the events past a number, oldest first.
+func (p *pager) listUp(ctx context.Context, past uint64) (more bool, err error) {
+	p.last = past
+	for seen := 0; seen < p.options.limits.scan; {
+		messages, more, err := p.ask(ctx, p.store.subjects.stream, query{Seq: p.last + 1, Batch: p.window(), MaxBytes: maxAnswer})
+		if err != nil || len(messages) == 0 {
+			return false, err
+		}
+		seen += len(messages)
+		end := messages[len(messages)-1].seq
+		if err := p.add(ctx, messages); err != nil {
+			return false, err
+		}
+		if p.full {
+			return more > 0 || p.last < end, nil
+		}
+		if more == 0 {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// listDown goes through the events before a number, newest first. A stream can
+// only be read upwards: so it reads one stretch of numbers after the other.
+func (p *pager) listDown(ctx context.Context, past uint64) (more bool, err error) {
+	first, last, err := p.bounds(ctx, p.store.subjects.stream)
+	if err != nil {
+		return false, err
+	}
+	p.last = min(past, last+1)
+	width := uint64(p.window())
+	for seen := 0; seen < p.options.limits.scan && p.last > first; seen++ {
+		low := max(first, p.last-min(p.last, width))
+		messages, err := p.between(ctx, p.store.subjects.stream, low, p.last)
+		if err != nil {
+			return false, err
+		}
+		seen += len(messages)
+		slices.Reverse(messages)
+		if err := p.add(ctx, messages); err != nil {
+			return false, err
+		}
+		if p.full {
+			return p.last > first, nil
+		}
+		p.last = low
+		if len(messages) == 0 {
+			width = min(2*width, 1<<40) // nothing is there: longer steps
+		} else {
+			width = uint64(p.window())
+		}
+	}
+	return p.last > first, nil
+}
+
+// bounds returns the numbers of a stream's first and last messages.
+func (s *store) bounds(ctx context.Context, stream string) (first, last uint64, err error) {
+	there, err := s.js.Stream(ctx, stream)
+	if err != nil {
+		return 0, 0, err
+	}
+	state := there.CachedInfo().State
+	return max(1, state.FirstSeq), state.LastSeq, nil
+}
+
+// between returns the messages from one number up to another one. There are at
+// most as many as fit between the numbers; where it is wide and most are gone,
+// a window of them, the last ones.
+func (s *store) between(ctx context.Context, stream string, low, past uint64) (all []message, err error) {
+	for low < past {
+		batch := int(min(past-low, uint64(s.options.limits.window)))
+		messages, more, err := s.ask(ctx, stream, query{Seq: low, Batch: batch, MaxBytes: maxAnswer})
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range messages {
+			if m.seq >= past {
+				return all, nil
+			}
+			all = append(all, m)
+			low = m.seq + 1
+		}
+		if more == 0 || len(messages) == 0 {
+			return all, nil
+		}
+	}
+	return all, nil
+}
+
+// listTask goes through the events of a task.
+func (p *pager) listTask(ctx context.Context, past uint64, oldestFirst bool) (more bool, err error) {
+	id := fmt.Sprintf("%016x", inbox.TaskKey(p.f.TaskID))
+	messages, err := p.latest(ctx, p.store.subjects.stream, p.store.subjects.task(id))
+	if err != nil {
+		return false, err
+	}
+	messages = slices.DeleteFunc(messages, func(m message) bool {
+		return oldestFirst && m.seq <= past || !oldestFirst && m.seq >= past
+	})
+	if !oldestFirst {
+		slices.Reverse(messages)
+	}
+	for seen := 0; len(messages) > 0; {
+		n := min(len(messages), p.options.limits.window)
+		end := messages[n-1].seq
+		if err := p.add(ctx, messages[:n]); err != nil {
+			return false, err
+		}
+		messages = messages[n:]
+		if seen += n; p.full || seen >= p.options.limits.scan {
+			return len(messages) > 0 || p.last != end, nil
+		}
+	}
+	return false, nil
+}

@@ -1,0 +1,156 @@
+package nats
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// What all Caddys share besides events, by the last part of its subject.
+const (
+	metaHold    = "hold"
+	metaTrouble = "trouble"
+)
+
+// holdRecord is a hold by hand as it is stored. Times are in µs since 1970.
+type holdRecord struct {
+	By     string `json:"by"` // the inbox that stored it
+	Since  int64  `json:"since,omitempty"`
+	Until  int64  `json:"until,omitempty"`
+	Ended  int64  `json:"ended,omitempty"`
+	Reason string `json:"reason,omitempty"`
+}
+
+func (r *holdRecord) public() inbox.Hold {
+	return inbox.Hold{Since: fromMicros(r.Since), Until: fromMicros(r.Until), Ended: fromMicros(r.Ended), Reason: r.Reason}
+}
+
+// troubleRecord says how the destination is.
+type troubleRecord struct {
+	By     string `json:"by"`
+	Until  int64  `json:"until,omitempty"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// store what all Caddys share under a name.
+func (s *store) setMeta(ctx context.Context, name string, value any) error {
+	bounded, cancel, err := s.call(ctx)
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	data, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	if _, err := s.js.Publish(bounded, s.subjects.meta(name), data); err != nil {
+		return s.failed(ctx, publishError(err))
+	}
+	return nil
+}
+
+// SetHold remembers a hold by hand.
+func (s *store) SetHold(ctx context.Context, h inbox.Hold) error {
+	return s.setMeta(ctx, metaHold, holdRecord{s.me, micros(h.Since), micros(h.Until), micros(h.Ended), cutReason(h.Reason)})
+}
+
+// Hold returns the hold that any Caddy remembered last.
+func (s *store) Hold(ctx context.Context) (inbox.Hold, error) {
+	bounded, cancel, err := s.call(ctx)
+	if err != nil {
+		return inbox.Hold{}, err
+	}
+	defer cancel()
+	m, err := s.last(bounded, s.subjects.states(), s.subjects.meta(metaHold))
+	if err != nil || m == nil {
+		return inbox.Hold{}, s.failed(ctx, err)
+	}
+	var r holdRecord
+	if err := json.Unmarshal(m.data, &r); err != nil {
+		return inbox.Hold{}, fmt.Errorf("the hold by hand: %w", err)
+	}
+	return r.public(), nil
+}
+
+// TellTrouble tells the other Caddys how the destination is.
+func (s *store) TellTrouble(ctx context.Context, t inbox.Trouble) error {
+	return s.setMeta(ctx, metaTrouble, troubleRecord{s.me, micros(t.Until), cutReason(t.Reason)})
+}
+
+// watchPause is how long Watch waits after it was cut off.
+const watchPause = 250 * time.Millisecond
+
+// Watch tells what other Caddys have changed.
+func (s *store) Watch(ctx context.Context, hold func(inbox.Hold), trouble func(inbox.Trouble)) error {
+	if err := s.awaitReady(ctx); err != nil && !errors.Is(err, *s.notYet.Load()) {
+		return err
+	}
+	life, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.life, cancel)() //nolint:contextcheck // it ends with the inbox too
+	tell := func(m jetstream.Msg) { s.tell(m, hold, trouble) }
+	for {
+		if err := s.watch(life, tell); err != nil && life.Err() == nil {
+			s.log.Debug("what other gateways say cannot be heard, it is tried again")
+		}
+		select {
+		case <-life.Done():
+			if s.closed() {
+				return errClosed()
+			}
+			return ctx.Err()
+		case <-time.After(watchPause):
+		}
+	}
+}
+
+// watch hears what is there and what comes, until it is cut off.
+func (s *store) watch(ctx context.Context, tell func(jetstream.Msg)) error {
+	select {
+	case <-s.ready:
+	default:
+		return errNotReady
+	}
+	consumer, err := s.js.OrderedConsumer(ctx, s.subjects.states(), jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{s.subjects.meta(metaHold), s.subjects.meta(metaTrouble)},
+		DeliverPolicy:  jetstream.DeliverLastPerSubjectPolicy,
+	})
+	if err != nil {
+		return err
+	}
+	messages, err := consumer.Messages()
+	if err != nil {
+		return err
+	}
+	defer messages.Stop()
+	defer context.AfterFunc(ctx, messages.Stop)()
+	for {
+		m, err := messages.Next()
+		if err != nil {
+			return err
+		}
+		tell(m)
+	}
+}
+
+// tell calls the function that a message is for, unless it is this inbox's own.
+func (s *store) tell(m jetstream.Msg, hold func(inbox.Hold), trouble func(inbox.Trouble)) {
+	switch m.Subject() {
+	case s.subjects.meta(metaHold):
+		var r holdRecord
+		if json.Unmarshal(m.Data(), &r) == nil && r.By != s.me {
+			hold(r.public())
+		}
+	case s.subjects.meta(metaTrouble):
+		var r troubleRecord
+		if json.Unmarshal(m.Data(), &r) == nil && r.By != s.me {
+			trouble(inbox.Trouble{Until: fromMicros(r.Until), Reason: r.Reason})
+		}
+	}
+}

@@ -1,0 +1,353 @@
+package nats
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"go.uber.org/zap"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// source is one of the two consumers that events come from: new ones, and those
+// that come again: retries and replays.
+type source struct {
+	again  bool
+	stream string
+	sub    *nats.Subscription
+	reply  string // of requests, with their number appended
+
+	requests int
+	asked    int       // events asked for that have not come
+	until    time.Time // when the server forgets the request
+	queue    []*candidate
+}
+
+// candidate is an event that was handed to this inbox and may be leased.
+type candidate struct {
+	msg    *nats.Msg
+	again  bool
+	id     string
+	seq    uint64 // of the message
+	times  uint64 // that it was handed out
+	event  *stored
+	look   time.Time // when to look at it again, if it waits for another event
+	waited int
+}
+
+// leaser is what the inbox has been handed by the server.
+type leaser struct {
+	fresh, again source
+	careful      atomic.Bool // events that come first may have been settled
+	wake         chan struct{}
+
+	mu        sync.Mutex
+	busy      bool      // Lease waits
+	idleSince time.Time // when it last did
+	turn      bool      // who comes first
+	parked    []*candidate
+	leases    map[int64]*held
+	byID      map[string]*held
+}
+
+// held is a lease.
+type held struct {
+	*candidate
+	history
+	lease  *inbox.Lease
+	token  string
+	marked bool          // a record says so
+	ended  inbox.Verdict // by a Settle that could not do all that it was told
+}
+
+// lastRef numbers the leases of all inboxes of the process, so that none is
+// mistaken for one of an inbox that was closed.
+var lastRef atomic.Int64
+
+func (l *leaser) init() {
+	l.again.again = true
+	l.wake = make(chan struct{}, 1)
+	l.leases, l.byID = map[int64]*held{}, map[string]*held{}
+}
+
+func (l *leaser) signal() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// listen takes what the server sends for requests to a consumer.
+func (s *store) listen(src *source, stream string) (err error) {
+	if src.sub != nil {
+		return nil
+	}
+	src.stream, src.reply = stream, s.conn.NewInbox()
+	src.sub, err = s.conn.Subscribe(src.reply+".*", func(m *nats.Msg) { s.arrived(src, m) })
+	if err != nil {
+		return err
+	}
+	return src.sub.SetPendingLimits(-1, -1)
+}
+
+// request asks a consumer for so many events, unless some are here or a request
+// is under way.
+func (s *store) request(src *source, n int) error {
+	l := &s.leaser
+	expires := s.options.limits.expires
+	l.mu.Lock()
+	now := time.Now()
+	if len(src.queue) > 0 || src.asked > 0 && now.Before(src.until) || !s.conn.IsConnected() {
+		l.mu.Unlock()
+		return nil
+	}
+	src.requests++
+	src.asked, src.until = n, now.Add(expires+expires/4)
+	reply := src.reply + "." + strconv.Itoa(src.requests)
+	l.mu.Unlock()
+	body, err := json.Marshal(map[string]int64{"batch": int64(n), "expires": int64(expires)})
+	if err != nil {
+		return err
+	}
+	return s.conn.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+src.stream+"."+consumer, reply, body)
+}
+
+// forgetRequests makes the next Lease ask again: the server has changed.
+func (l *leaser) forgetRequests() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fresh.asked, l.again.asked = 0, 0
+	l.signal()
+}
+
+// arrived takes an event, or the end of a request.
+func (s *store) arrived(src *source, m *nats.Msg) {
+	l := &s.leaser
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if m.Reply == "" {
+		if m.Header.Get("Status") != "100" && strings.HasSuffix(m.Subject, "."+strconv.Itoa(src.requests)) {
+			src.asked = 0
+			l.signal()
+		}
+		return
+	}
+	src.asked--
+	meta, err := m.Metadata()
+	if err != nil {
+		s.log.Error("NATS sent an event without its number", zap.Error(err))
+		return
+	}
+	c := &candidate{msg: m, again: src.again, id: idOf(m.Subject), seq: meta.Sequence.Stream, times: meta.NumDelivered}
+	if !src.again {
+		c.event, err = decodeEvent(message{m.Subject, c.seq, m.Header, m.Data})
+	}
+	if err != nil || len(c.id) != inbox.IDLength {
+		s.log.Error("a message in the stream is no event, it is left alone", zap.Uint64("message", c.seq), zap.Error(err))
+		_ = m.Term()
+		return
+	}
+	same := func(o *candidate) bool { return o.seq == c.seq && o.again == c.again }
+	for _, list := range [][]*candidate{src.queue, l.parked} {
+		if i := slices.IndexFunc(list, same); i >= 0 {
+			list[i].msg, list[i].times = m, c.times
+			return
+		}
+	}
+	if h := l.byID[c.id]; h != nil && same(h.candidate) {
+		h.msg = m // it came again because this inbox was slow
+		return
+	}
+	src.queue = append(src.queue, c)
+	l.signal()
+}
+
+// take returns up to n events that may be leased: those first that have waited
+// here, then new ones and others by turns. If there is none it returns when to
+// look again.
+func (l *leaser) take(n int, now time.Time) (batch []*candidate, next time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	kept := l.parked[:0]
+	for _, c := range l.parked {
+		switch {
+		case len(batch) < n && !now.Before(c.look):
+			batch = append(batch, c)
+		default:
+			if next.IsZero() || c.look.Before(next) {
+				next = c.look
+			}
+			kept = append(kept, c)
+		}
+	}
+	clear(l.parked[len(kept):])
+	l.parked = kept
+	for len(batch) < n && len(l.fresh.queue)+len(l.again.queue) > 0 {
+		src := &l.fresh
+		if l.turn = !l.turn; !l.turn && len(l.again.queue) > 0 || len(src.queue) == 0 {
+			src = &l.again
+		}
+		batch = append(batch, src.queue[0])
+		src.queue = src.queue[1:]
+	}
+	return batch, next
+}
+
+// park keeps an event here until another one of its task has ended. It reports
+// false if too many wait already.
+func (l *leaser) park(c *candidate, wait time.Duration, limit int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.parked) >= limit {
+		return false
+	}
+	c.waited++
+	c.look = time.Now().Add(wait)
+	l.parked = append(l.parked, c)
+	return true
+}
+
+// awaken lets the events of a task be looked at again.
+func (l *leaser) awaken(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.parked {
+		if c.id[:keyLength] == id[:keyLength] {
+			c.look = time.Time{}
+		}
+	}
+	l.signal()
+}
+
+// drop forgets an event that waits here, as it was purged.
+func (l *leaser) drop(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, list := range []*[]*candidate{&l.fresh.queue, &l.again.queue, &l.parked} {
+		*list = slices.DeleteFunc(*list, func(c *candidate) bool {
+			if c.id == id {
+				_ = c.msg.Ack()
+			}
+			return c.id == id
+		})
+	}
+}
+
+// tend keeps what is leased from being handed to others, and hands back what
+// nobody asked for.
+func (s *store) tend() {
+	l := &s.leaser
+	var extended time.Time
+	for {
+		lease := s.current.Load().lease
+		timer := time.NewTimer(min(lease/6, s.options.limits.unclaimed))
+		select {
+		case <-s.life.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+		l.mu.Lock()
+		if !l.busy && time.Since(l.idleSince) > s.options.limits.unclaimed {
+			l.release()
+		}
+		if time.Since(extended) >= lease/3-lease/12 {
+			extended = time.Now()
+			l.each(func(c *candidate) { _ = c.msg.InProgress() })
+		}
+		l.mu.Unlock()
+	}
+}
+
+// each calls f with all that was handed to this inbox.
+func (l *leaser) each(f func(*candidate)) {
+	for _, list := range [][]*candidate{l.fresh.queue, l.again.queue, l.parked} {
+		for _, c := range list {
+			f(c)
+		}
+	}
+	for _, h := range l.leases {
+		f(h.candidate)
+	}
+}
+
+// release hands back what is not leased.
+func (l *leaser) release() {
+	for _, list := range []*[]*candidate{&l.fresh.queue, &l.again.queue, &l.parked} {
+		for _, c := range *list {
+			_ = c.msg.Nak()
+		}
+		*list = nil
+	}
+}
+
+// handBack returns all to the server when the inbox is closed: first no more is
+// taken, then what has come is given back.
+func (l *leaser) handBack(conn *nats.Conn) {
+	for _, src := range []*source{&l.fresh, &l.again} {
+		if src.sub != nil {
+			_ = src.sub.Drain()
+		}
+	}
+	_ = conn.FlushTimeout(closeWait)
+	for _, src := range []*source{&l.fresh, &l.again} {
+		for end := time.Now().Add(closeWait); src.sub != nil && src.sub.IsValid() && time.Now().Before(end); {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.release()
+	for ref, h := range l.leases {
+		_ = h.msg.Nak()
+		delete(l.leases, ref)
+		delete(l.byID, h.id)
+	}
+}
+
+// add makes a lease of an event.
+func (l *leaser) add(h *held) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.byID[h.id] != nil {
+		return false
+	}
+	l.leases[h.lease.Ref], l.byID[h.id] = h, h
+	return true
+}
+
+// remove ends a lease.
+func (l *leaser) remove(h *held) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.leases, h.lease.Ref)
+	if l.byID[h.id] == h {
+		delete(l.byID, h.id)
+	}
+}
+
+func (l *leaser) get(ref int64) *held {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.leases[ref]
+}
+
+func (l *leaser) holds(id string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.byID[id] != nil
+}
+
+func checkMax(n int) error {
+	if n < 1 {
+		return fmt.Errorf("lease of %d events; it must be at least 1", n)
+	}
+	return nil
+}

@@ -1,0 +1,196 @@
+package nats
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// record is what the stream of states says of an event. Times are in µs since
+// 1970.
+type record struct {
+	Event    uint64    `json:"event"`          // number of the event's message; one of another number says nothing of it
+	Received int64     `json:"received"`       // of the event
+	By       string    `json:"by,omitempty"`   // the lease that wrote it
+	Base     uint64    `json:"base,omitempty"` // of a lease: the pending record that it is of, 0 if it is of the event itself
+	Attempts int       `json:"attempts,omitempty"`
+	Due      int64     `json:"due,omitempty"`
+	Settled  int64     `json:"settled,omitempty"`
+	Log      []attempt `json:"log,omitempty"` // the last attempts
+}
+
+type attempt struct {
+	At       int64         `json:"at"`
+	Duration time.Duration `json:"duration"`
+	Status   int           `json:"status,omitempty"`
+	Reason   string        `json:"reason,omitempty"`
+}
+
+func (a attempt) public() inbox.Attempt {
+	return inbox.Attempt{At: fromMicros(a.At), Duration: a.Duration, Status: a.Status, Reason: a.Reason}
+}
+
+func attemptOf(a inbox.Attempt) attempt {
+	return attempt{At: micros(a.At), Duration: a.Duration, Status: a.Status, Reason: cutReason(a.Reason)}
+}
+
+// history is what the records of an event say of it together.
+type history struct {
+	kind   kind
+	rec    record // of a lease: what it found
+	lease  record // of a lease: itself
+	last   uint64 // number of the last record, whatever it says
+	base   uint64 // number of the pending record that is or was leased
+	others []uint64
+}
+
+// historyOf reads the records of an event, oldest first.
+func (s *store) historyOf(e *stored, messages []message) (h history, err error) {
+	var base record
+	for _, m := range messages {
+		if idOf(m.subject) != e.ID {
+			continue
+		}
+		var r record
+		if err := json.Unmarshal(m.data, &r); err != nil {
+			return h, fmt.Errorf("record %d of event %s: %w", m.seq, e.ID, err)
+		}
+		h.others = append(h.others, m.seq)
+		h.last, h.kind, h.lease = m.seq, none, record{}
+		if r.Event != e.seq {
+			continue // of an event that was there before
+		}
+		h.kind = s.subjects.kindIn(m.subject)
+		switch h.kind {
+		case leased:
+			h.lease, h.rec = r, record{}
+			if r.Base != 0 && r.Base == h.base {
+				h.rec = base
+			}
+		case pending:
+			h.rec, base, h.base = r, r, m.seq
+		default:
+			h.rec = r
+		}
+	}
+	if h.kind == none {
+		h.rec = record{}
+	}
+	if h.kind == leased && h.lease.Base == 0 || h.kind == none {
+		h.base = 0
+	}
+	return h, nil
+}
+
+// public is the record as the interface knows it.
+func (h *history) public(e *stored, now time.Time) (*inbox.Record, []inbox.Attempt) {
+	rec, k := h.rec, h.kind
+	if k == none && e.origin != nil {
+		rec, k = e.origin.Record, e.origin.Kind
+	}
+	r := &inbox.Record{Event: e.Event, State: k.public(), Attempts: rec.Attempts, SettledAt: fromMicros(rec.Settled)}
+	if due := fromMicros(rec.Due); k == pending && due.After(now) {
+		r.Due = due
+	}
+	attempts := make([]inbox.Attempt, len(rec.Log))
+	for i, a := range rec.Log {
+		attempts[i] = a.public()
+	}
+	if len(attempts) > 0 {
+		r.Last = attempts[len(attempts)-1]
+	}
+	return r, attempts
+}
+
+// errConflict says that a message was not stored because there is a newer one
+// than the one that it follows.
+var errConflict = errors.New("it was changed meanwhile")
+
+// writeRecord stores a record that follows another one.
+func (s *store) writeRecord(ctx context.Context, k kind, id string, r record, after uint64) (uint64, error) {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return 0, err
+	}
+	return s.publish(ctx, &nats.Msg{Subject: s.subjects.state(k, id), Data: data}, after, s.subjects.statesOf(id))
+}
+
+// The server's codes of errors, where the client has no names for them.
+const (
+	codeWrongLast         = 10071
+	codeWrongLastConstant = 10164
+	codeStoreFailed       = 10077
+	codeStorage           = 10047
+	codeResources         = 10023
+	codeAccount           = 10002
+	codeSequenceNotFound  = 10043
+	codeDeleteFailed      = 10057
+)
+
+// retryWait is how soon a publish is repeated that found no leader of the stream.
+const retryWait = 100 * time.Millisecond
+
+// publish stores a message if the last one on the subjects is still the one
+// with that number; 0 says that there is none.
+func (s *store) publish(ctx context.Context, m *nats.Msg, after uint64, subjects string) (uint64, error) {
+	ack, err := s.js.PublishMsg(ctx, m, jetstream.WithExpectLastSequenceForSubject(after, subjects),
+		jetstream.WithRetryWait(retryWait), jetstream.WithRetryAttempts(int(s.publishTimeout()/retryWait)))
+	if err != nil {
+		return 0, publishError(err)
+	}
+	return ack.Sequence, nil
+}
+
+// publishError says what kept a message from being stored.
+func publishError(err error) error {
+	var api *jetstream.APIError
+	if !errors.As(err, &api) {
+		return err
+	}
+	switch text := api.Description; {
+	case api.ErrorCode == codeWrongLast, api.ErrorCode == codeWrongLastConstant:
+		return errConflict
+	case api.ErrorCode == codeStorage, api.ErrorCode == codeResources, api.ErrorCode == codeAccount,
+		api.ErrorCode == codeStoreFailed && (strings.Contains(text, "maximum bytes") || strings.Contains(text, "no space left")):
+		return fmt.Errorf("%w: %s", inbox.ErrFull, text)
+	}
+	return err
+}
+
+// cutReason makes valid UTF-8 of a reason and cuts it between characters.
+func cutReason(reason string) string {
+	reason = strings.ToValidUTF8(reason, "\uFFFD")
+	if len(reason) <= inbox.MaxReason {
+		return reason
+	}
+	end := inbox.MaxReason
+	for !utf8.RuneStart(reason[end]) {
+		end--
+	}
+	return reason[:end]
+}
+
+// micros returns a time in µs since 1970, 0 for none.
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+// fromMicros is the inverse of micros.
+func fromMicros(us int64) time.Time {
+	if us == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(us).UTC()
+}

@@ -1,0 +1,163 @@
+package nats
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// settleAtOnce is the number of outcomes of one call that are stored at a time.
+const settleAtOnce = 128
+
+func (s *store) now() int64 { return time.Now().UnixMicro() }
+
+// Settle ends leases. Each is a message of its own: if some cannot be stored,
+// those that could are remembered, so that the call can be made again.
+func (s *store) Settle(ctx context.Context, outcomes ...inbox.Outcome) error {
+	for _, o := range outcomes {
+		if o.Verdict < inbox.Deliver || o.Verdict > inbox.Release {
+			return fmt.Errorf("verdict %d is none", o.Verdict)
+		}
+	}
+	bounded, cancel, err := s.call(ctx)
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	errs := make([]error, len(outcomes))
+	leases := make([]*held, len(outcomes))
+	seen := map[*held]bool{}
+	var wg sync.WaitGroup
+	places := make(chan struct{}, settleAtOnce)
+	for i, o := range outcomes {
+		var h *held
+		if o.Lease != nil {
+			h = s.leaser.get(o.Lease.Ref)
+		}
+		if h == nil || h.lease != o.Lease || seen[h] {
+			errs[i] = notHeld(o.Lease)
+			continue
+		}
+		seen[h], leases[i] = true, h
+		if h.ended == o.Verdict {
+			continue // by a call before
+		}
+		places <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-places }()
+			if errs[i] = s.settle(bounded, h, o); errs[i] == nil {
+				h.ended = o.Verdict
+			}
+		})
+	}
+	wg.Wait()
+	var lost []error
+	for _, err := range errs {
+		switch {
+		case errors.Is(err, inbox.ErrState):
+			lost = append(lost, err)
+		case err != nil:
+			return s.failed(ctx, err)
+		}
+	}
+	for i, h := range leases {
+		if h != nil {
+			s.leaser.remove(h)
+			if errs[i] == nil {
+				s.leaser.awaken(h.id)
+			}
+		}
+	}
+	return errors.Join(lost...)
+}
+
+func notHeld(l *inbox.Lease) error {
+	if l == nil || l.Event == nil {
+		return fmt.Errorf("an outcome without a lease: %w", inbox.ErrState)
+	}
+	return fmt.Errorf("lease of event %s is not held: %w", l.Event.ID, inbox.ErrState)
+}
+
+// settle stores the outcome of one lease, then tells the server that the event
+// need not come again. A crash between the two makes it come again, and who
+// gets it sees how it stands.
+func (s *store) settle(ctx context.Context, h *held, o inbox.Outcome) error {
+	k, rec, err := s.outcome(ctx, h, o)
+	if err != nil {
+		return err
+	}
+	if k == none {
+		return h.msg.Nak()
+	}
+	after, others := h.last, h.others
+	for {
+		_, err = s.writeRecord(ctx, k, h.id, rec, after)
+		if !errors.Is(err, errConflict) {
+			break
+		}
+		m, ferr := s.find(ctx, h.id)
+		switch {
+		case errors.Is(ferr, inbox.ErrNotFound):
+			return notHeld(h.lease)
+		case ferr != nil:
+			return ferr
+		case m.kind != leased && m.rec.By == h.token:
+			err, others = nil, m.others[:len(m.others)-1] // it is stored: only the answer was lost
+		case m.seq != h.event.seq, o.Verdict != inbox.Deliver, m.kind == delivered, m.kind == dead, m.last == after:
+			return notHeld(h.lease)
+		default:
+			// It was taken away from a slow inbox, but it was delivered.
+			after, others = m.last, m.others
+			continue
+		}
+		break
+	}
+	if err != nil {
+		return err
+	}
+	_ = h.msg.Ack()
+	s.forgetRecords(ctx, others)
+	return nil
+}
+
+// outcome is the record that an outcome leads to: none if the event is just
+// handed back.
+func (s *store) outcome(ctx context.Context, h *held, o inbox.Outcome) (kind, record, error) {
+	rec := h.rec
+	rec.Event, rec.Received, rec.By, rec.Base, rec.Due = h.event.seq, micros(h.event.ReceivedAt), h.token, 0, 0
+	if o.Verdict != inbox.Release {
+		rec.Attempts++
+		rec.Log = append(slices.Clip(rec.Log), attemptOf(o.Attempt))
+		rec.Log = rec.Log[max(0, len(rec.Log)-s.options.limits.attempts):]
+	}
+	switch o.Verdict {
+	case inbox.Deliver:
+		rec.Settled = s.now()
+		return delivered, rec, nil
+	case inbox.GiveUp:
+		rec.Settled = s.now()
+		return dead, rec, nil
+	default:
+	}
+	if !h.event.Status.Final() {
+		events, err := s.events(ctx, h.id)
+		if err != nil {
+			return none, rec, err
+		}
+		if isFinal(events) {
+			rec.Settled = s.now()
+			return superseded, rec, nil
+		}
+	}
+	if o.Due.After(time.Now()) {
+		rec.Due = micros(o.Due)
+	} else if o.Verdict == inbox.Release && !h.marked {
+		return none, rec, nil
+	}
+	return pending, rec, nil
+}

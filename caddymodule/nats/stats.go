@@ -1,0 +1,124 @@
+package nats
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// Stats returns a summary.
+func (s *store) Stats(ctx context.Context) (inbox.Stats, error) {
+	bounded, cancel, err := s.call(ctx)
+	if err != nil {
+		return inbox.Stats{}, err
+	}
+	defer cancel()
+	stats, err := s.stats(bounded)
+	return stats, s.failed(ctx, err)
+}
+
+func (s *store) stats(ctx context.Context) (stats inbox.Stats, err error) {
+	var states [4]jetstream.StreamState
+	var meta uint64
+	kinds := []kind{pending, leased, superseded, dead}
+	counts := make([]uint64, len(kinds))
+	var jobs errgroup.Group
+	for i, name := range []string{s.subjects.stream, s.subjects.states(), s.subjects.quarantine()} {
+		jobs.Go(func() error {
+			there, err := s.js.Stream(ctx, name)
+			if err == nil {
+				states[i] = there.CachedInfo().State
+			}
+			return err
+		})
+	}
+	for i, k := range kinds {
+		jobs.Go(func() (err error) {
+			counts[i], err = s.count(ctx, s.subjects.states(), s.subjects.ofKind(k))
+			return err
+		})
+	}
+	jobs.Go(func() (err error) {
+		meta, err = s.count(ctx, s.subjects.states(), s.subjects.allMeta())
+		return err
+	})
+	jobs.Go(func() (err error) {
+		stats.OldestPending, err = s.oldestPending(ctx)
+		return err
+	})
+	if err := jobs.Wait(); err != nil {
+		return inbox.Stats{}, err
+	}
+	// The rest are those that were delivered: there may be very many.
+	rest := less(states[1].Msgs, counts[0]+counts[1]+counts[2]+counts[3]+meta)
+	stats.Events[inbox.Delivered] = int64(rest)
+	stats.Events[inbox.Superseded] = int64(counts[2])
+	stats.Events[inbox.Dead] = int64(counts[3])
+	stats.Events[inbox.Pending] = int64(less(states[0].Msgs, rest+counts[2]+counts[3]))
+	stats.Quarantined = int64(states[2].Msgs)
+	if s.policy.Load().Quarantine == 0 {
+		stats.Quarantined = 0
+	}
+	stats.Bytes = int64(states[0].Bytes + states[1].Bytes + states[2].Bytes)
+	stats.MaxBytes = s.current.Load().maxSize
+	return stats, nil
+}
+
+// less subtracts what was counted at different times.
+func less(a, b uint64) uint64 {
+	if a < b {
+		return 0
+	}
+	return a - b
+}
+
+// oldestPending returns when the first event that is pending was received. It
+// is among those that no Caddy has answered for, or has a pending record.
+func (s *store) oldestPending(ctx context.Context) (time.Time, error) {
+	var seq uint64
+	var received time.Time
+	take := func(n uint64, at time.Time) {
+		if seq == 0 || n < seq {
+			seq, received = n, at
+		}
+	}
+	records, _, err := s.ask(ctx, s.subjects.states(), query{NextFor: s.subjects.ofKind(pending), Batch: s.options.limits.scan, MaxBytes: maxAnswer})
+	if err != nil {
+		return received, err
+	}
+	for _, m := range records {
+		var r record
+		if err := json.Unmarshal(m.data, &r); err == nil {
+			take(r.Event, fromMicros(r.Received))
+		}
+	}
+	there, err := s.js.Consumer(ctx, s.subjects.stream, consumer)
+	if err != nil {
+		return received, err
+	}
+	past := there.CachedInfo().AckFloor.Stream
+	for seen := 0; seen < s.options.limits.scan; {
+		messages, more, err := s.ask(ctx, s.subjects.stream, query{Seq: past + 1, Batch: s.options.limits.window, MaxBytes: maxAnswer})
+		if err != nil || len(messages) == 0 {
+			return received, err
+		}
+		p := &pager{store: s, f: inbox.Filter{States: []inbox.State{inbox.Pending}}, limit: 1}
+		if err := p.add(ctx, messages); err != nil {
+			return received, err
+		}
+		if p.full {
+			take(p.last, p.records[0].Event.ReceivedAt)
+			return received, nil
+		}
+		if past = p.last; more == 0 {
+			break
+		}
+		seen += len(messages)
+	}
+	return received, nil
+}

@@ -1,0 +1,267 @@
+package nats
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// options are what an inbox is opened with.
+type options struct {
+	name               string
+	urls               []string
+	stream             string
+	tls                *TLS
+	policy             inbox.Policy
+	log                *zap.Logger
+	startWithoutServer bool
+	settings           settings
+	limits             limits
+}
+
+// settings are what a reload may change.
+type settings struct {
+	replicas              int
+	maxSize               int64
+	lease, publishTimeout time.Duration
+}
+
+// limits are the sizes by which the inbox keeps its steps short and its memory
+// bounded. They are fields so that tests can make them small.
+type limits struct {
+	scan      int           // events looked at for one page of a list
+	window    int           // events read at a time
+	parked    int           // events held here while they wait for another of their task
+	attempts  int           // attempts kept with an event
+	expires   time.Duration // of a request for events
+	unclaimed time.Duration // after which events that nobody leased are handed back
+	chores    time.Duration // between looks for what is too old
+}
+
+var defaultLimits = limits{
+	scan: 1000, window: 200, parked: 1000, attempts: 100,
+	expires: 2 * time.Second, unclaimed: time.Second, chores: 30 * time.Second,
+}
+
+// errNotReady says that the inbox has not met its server yet.
+var errNotReady = errors.New("NATS was not reached yet")
+
+// errAway says that the connection is cut.
+var errAway = errors.New("not connected to NATS")
+
+// store is an inbox in JetStream.
+type store struct {
+	options  options
+	log      *zap.Logger
+	me       string // tells this inbox from others
+	subjects subjects
+
+	current atomic.Pointer[settings]
+	secrets atomic.Pointer[secrets]
+	policy  atomic.Pointer[inbox.Policy]
+
+	conn *nats.Conn
+	js   jetstream.JetStream
+
+	life   context.Context //nolint:containedctx // ends with the inbox
+	end    context.CancelFunc
+	work   sync.WaitGroup
+	poke   chan struct{} // the policy or the settings have changed
+	ready  chan struct{} // closed once the streams were checked
+	link   atomic.Pointer[chan struct{}]
+	notYet atomic.Pointer[error]
+
+	leaser  leaser
+	replies replies
+
+	closeOnce sync.Once
+}
+
+// open connects and checks what is there.
+func open(ctx context.Context, o options, secrets *secrets) (*store, error) {
+	s := &store{
+		options: o, log: o.log.With(zap.String("stream", o.stream)),
+		me: rand.Text(), subjects: subjects{o.stream},
+		poke: make(chan struct{}, 1), ready: make(chan struct{}),
+	}
+	s.current.Store(&o.settings)
+	s.secrets.Store(secrets)
+	s.policy.Store(&o.policy)
+	s.link.Store(new(make(chan struct{})))
+	s.notYet.Store(&errNotReady)
+	s.leaser.init()
+	s.life, s.end = context.WithCancel(context.Background())
+	err := s.connect(ctx)
+	if err == nil {
+		s.js, err = jetstream.New(s.conn, jetstream.WithDefaultTimeout(o.settings.publishTimeout))
+	}
+	if err == nil {
+		err = s.replies.listen(s.conn)
+	}
+	if err == nil && !o.startWithoutServer {
+		err = s.setUp(ctx)
+	}
+	if err != nil {
+		_ = s.Close()
+		return nil, err
+	}
+	if o.startWithoutServer {
+		s.work.Go(s.setUpLater)
+	}
+	s.work.Go(s.chores)
+	s.work.Go(s.tend)
+	return s, nil
+}
+
+// setUpLater makes or checks the streams once the server is there.
+func (s *store) setUpLater() {
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		err := s.tryToSetUp()
+		if err == nil {
+			s.log.Info("NATS was reached, the inbox works")
+			return
+		}
+		s.notYet.Store(&err)
+		if s.conn.IsConnected() {
+			s.log.Error("the inbox does not work yet", zap.Error(err))
+		} else {
+			wait = min(wait, time.Second)
+		}
+		select {
+		case <-s.life.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (s *store) tryToSetUp() error {
+	if !s.conn.IsConnected() {
+		return errNotReady
+	}
+	ctx, cancel := context.WithTimeout(s.life, 30*time.Second)
+	defer cancel()
+	return s.setUp(ctx)
+}
+
+func (s *store) publishTimeout() time.Duration { return s.current.Load().publishTimeout }
+
+// apply brings new settings.
+func (s *store) apply(n settings, secrets *secrets) {
+	s.current.Store(&n)
+	if secrets != nil {
+		s.secrets.Store(secrets)
+	}
+	s.wakeChores()
+}
+
+// SetPolicy replaces the policy.
+func (s *store) SetPolicy(p inbox.Policy) {
+	s.policy.Store(&p)
+	s.wakeChores()
+}
+
+func (s *store) wakeChores() {
+	select {
+	case s.poke <- struct{}{}:
+	default:
+	}
+}
+
+// connected notes that the connection is there or gone.
+func (s *store) connected(there bool) {
+	if !there {
+		return
+	}
+	// Whoever waits for the connection looks again; requests for events that
+	// the server has forgotten are made again.
+	close(*s.link.Swap(new(make(chan struct{}))))
+	s.leaser.forgetRequests()
+}
+
+func (s *store) closed() bool { return s.life.Err() != nil }
+
+// call begins a call: it is bounded by the publish timeout, and ends with the
+// inbox. It fails at once if there is no server.
+func (s *store) call(ctx context.Context) (context.Context, context.CancelFunc, error) {
+	if s.closed() {
+		return nil, nil, errClosed()
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	select {
+	case <-s.ready:
+	default:
+		return nil, nil, *s.notYet.Load()
+	}
+	if !s.conn.IsConnected() {
+		return nil, nil, errAway
+	}
+	bounded, cancel := s.bound(ctx)
+	return bounded, cancel, nil
+}
+
+// bound returns a context that ends after the publish timeout or with the inbox.
+func (s *store) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	bounded, cancel := context.WithTimeout(ctx, s.publishTimeout())
+	stop := context.AfterFunc(s.life, cancel)
+	return bounded, func() { stop(); cancel() }
+}
+
+// failed says what an error of a call means to the caller.
+func (s *store) failed(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, inbox.ErrNotFound), errors.Is(err, inbox.ErrState), errors.Is(err, inbox.ErrFull), errors.Is(err, inbox.ErrCursor):
+		return err
+	case s.closed():
+		return errClosed()
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("NATS did not answer within %s: %w", s.publishTimeout(), err)
+	default:
+		return err
+	}
+}
+
+func errClosed() error { return fmt.Errorf("inbox nats: %w", inbox.ErrClosed) }
+
+// closeWait is how long Close waits for the server.
+const closeWait = time.Second
+
+// Close hands every lease back and ends the connection.
+func (s *store) Close() error {
+	s.closeOnce.Do(func() {
+		s.end()
+		if s.conn == nil {
+			return
+		}
+		s.work.Wait()
+		if s.conn.IsConnected() {
+			s.leaser.handBack(s.conn)
+			_ = s.conn.FlushTimeout(closeWait)
+		}
+		s.conn.Close()
+	})
+	return nil
+}
+
+// Interface guards
+var (
+	_ inbox.Inbox    = (*store)(nil)
+	_ inbox.Shared   = (*store)(nil)
+	_ inbox.Importer = (*store)(nil)
+)

@@ -1,0 +1,204 @@
+package nats
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+)
+
+const (
+	// mark is the name of the metadata that tells streams and consumers that
+	// the inbox made; its value is the version of their layout.
+	mark   = "fotor_webhook"
+	layout = "1"
+
+	// checked marks a consumer that hands out events anew that may have been
+	// settled: each is looked up first.
+	checked = "fotor_webhook_checked"
+
+	consumer = "gateway"
+
+	// maxAckPending is the largest number of events that are leased, or wait
+	// for a retry or for another of their task, in all Caddys together.
+	maxAckPending = 1_000_000
+
+	// overhead is the room for the headers of an event in a message.
+	overhead = 16 << 10
+)
+
+// setUp makes the streams and consumers or checks them, and stores something.
+func (s *store) setUp(ctx context.Context) error {
+	if most := s.options.policy.MaxEvent; most > 0 && int64(most)+overhead > s.conn.MaxPayload() {
+		return fmt.Errorf("the server takes messages of at most %s, and an event may have %s and %s of headers: raise max_payload of the NATS servers or lower max_body",
+			humanize.IBytes(uint64(s.conn.MaxPayload())), humanize.IBytes(uint64(most)), humanize.IBytes(overhead))
+	}
+	for _, config := range s.streams() {
+		if err := s.stream(ctx, config); err != nil {
+			return err
+		}
+	}
+	for _, c := range []struct {
+		stream, filter string
+		src            *source
+	}{
+		{s.subjects.stream, s.subjects.allEvents(), &s.leaser.fresh},
+		{s.subjects.states(), s.subjects.ofKind(pending), &s.leaser.again},
+	} {
+		if err := s.consumer(ctx, c.stream, c.filter); err != nil {
+			return err
+		}
+		if err := s.listen(c.src, c.stream); err != nil {
+			return err
+		}
+	}
+	if _, err := s.js.Publish(ctx, s.subjects.meta("opened"), []byte(s.me)); err != nil {
+		return fmt.Errorf("storing in stream %s: %w", s.subjects.states(), err)
+	}
+	if s.current.Load().replicas == 1 {
+		s.log.Warn("the stream has one replica: unless the NATS server has sync_interval: always, a power failure can lose events of the last two minutes that were answered 200")
+	}
+	close(s.ready)
+	return nil
+}
+
+// streams are the streams as they have to be.
+func (s *store) streams() []jetstream.StreamConfig {
+	now := s.current.Load()
+	base := jetstream.StreamConfig{
+		Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage, Replicas: now.replicas,
+		AllowDirect: true, Metadata: map[string]string{mark: layout},
+		MaxMsgs: -1, MaxBytes: -1, MaxMsgsPerSubject: -1, Duplicates: time.Second,
+	}
+	events, states, suspects := base, base, base
+	events.Name, events.Subjects = s.subjects.stream, []string{s.subjects.allEvents()}
+	events.Description = "Events of the Fotor webhook gateway in order of arrival"
+	// An id is stored once because each publish says so, not by the limit of one
+	// message a subject: with that, the server goes through all subjects of the
+	// stream for each batch that is read from its middle.
+	events.MaxBytes, events.Discard = now.maxSize, jetstream.DiscardNew
+
+	states.Name, states.Subjects = s.subjects.states(), []string{s.subjects.allStates(), s.subjects.allMeta()}
+	states.Description = "What became of the events of the Fotor webhook gateway"
+	states.MaxMsgsPerSubject = 1
+
+	suspects.Name, suspects.Subjects = s.subjects.quarantine(), []string{s.subjects.suspects()}
+	suspects.Description = "Quarantine of the Fotor webhook gateway"
+	suspects.MaxMsgs = int64(max(1, s.policy.Load().Quarantine))
+	return []jetstream.StreamConfig{events, states, suspects}
+}
+
+// stream makes a stream, or checks the one that is there.
+func (s *store) stream(ctx context.Context, want jetstream.StreamConfig) error {
+	there, err := s.js.Stream(ctx, want.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		_, err = s.js.CreateStream(ctx, want)
+		if err == nil {
+			s.log.Info("stream made", zap.String("name", want.Name), zap.Int("replicas", want.Replicas))
+			return nil
+		}
+		if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+			return fmt.Errorf("making stream %s with %d replicas: %w", want.Name, want.Replicas, err)
+		}
+		there, err = s.js.Stream(ctx, want.Name) // another Caddy was first
+	}
+	if err != nil {
+		return fmt.Errorf("looking for stream %s: %w", want.Name, err)
+	}
+	have := there.CachedInfo().Config
+	if err := fits(have, want); err != nil {
+		return err
+	}
+	if have.Replicas == want.Replicas && have.MaxBytes == want.MaxBytes && have.MaxMsgs == want.MaxMsgs {
+		return nil
+	}
+	update := have
+	update.Replicas, update.MaxBytes, update.MaxMsgs = want.Replicas, want.MaxBytes, want.MaxMsgs
+	if _, err := s.js.UpdateStream(ctx, update); err != nil {
+		return fmt.Errorf("stream %s has %d replicas and the limit of %d bytes, and cannot be given %d and %d: %w",
+			want.Name, have.Replicas, have.MaxBytes, want.Replicas, want.MaxBytes, err)
+	}
+	s.log.Info("stream changed", zap.String("name", want.Name), zap.Int("replicas", want.Replicas), zap.Int64("max_size", want.MaxBytes))
+	return nil
+}
+
+// fits reports why a stream that is there cannot be used.
+func fits(have, want jetstream.StreamConfig) error {
+	if have.Metadata[mark] != layout {
+		return fmt.Errorf("stream %s is there and was not made by the gateway; it is left as it is: choose another name with the option stream, or remove it", want.Name)
+	}
+	var wrong []string
+	check := func(ok bool, what string, have, want any) {
+		if !ok {
+			wrong = append(wrong, fmt.Sprintf("%s is %v and must be %v", what, have, want))
+		}
+	}
+	slices.Sort(have.Subjects)
+	slices.Sort(want.Subjects)
+	check(slices.Equal(have.Subjects, want.Subjects), "subjects", have.Subjects, want.Subjects)
+	check(have.Storage == want.Storage, "storage", have.Storage, want.Storage)
+	check(have.Retention == want.Retention, "retention", have.Retention, want.Retention)
+	check(have.Discard == want.Discard, "discard", have.Discard, want.Discard)
+	check(have.MaxMsgsPerSubject == want.MaxMsgsPerSubject, "max_msgs_per_subject", have.MaxMsgsPerSubject, want.MaxMsgsPerSubject)
+	check(have.MaxAge == 0, "max_age", have.MaxAge, "0")
+	check(have.AllowDirect, "allow_direct", have.AllowDirect, true)
+	check(!have.Sealed && !have.DenyDelete && !have.DenyPurge && !have.NoAck && have.Mirror == nil && have.SubjectTransform == nil && len(have.Sources) == 0,
+		"one of sealed, deny_delete, deny_purge, no_ack, mirror, sources, subject_transform", "set", "not set")
+	if len(wrong) > 0 {
+		return fmt.Errorf("stream %s cannot be used: %s", want.Name, strings.Join(wrong, "; "))
+	}
+	return nil
+}
+
+// consumer makes the consumer of a stream, or checks the one that is there.
+func (s *store) consumer(ctx context.Context, stream, filter string) error {
+	want := jetstream.ConsumerConfig{
+		Durable: consumer, AckPolicy: jetstream.AckExplicitPolicy, AckWait: s.current.Load().lease,
+		MaxDeliver: -1, MaxAckPending: maxAckPending, FilterSubject: filter, MaxWaiting: 4096,
+		Metadata: map[string]string{mark: layout},
+	}
+	there, err := s.js.Consumer(ctx, stream, consumer)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		if n, nerr := s.count(ctx, stream, ">"); nerr != nil {
+			return fmt.Errorf("counting stream %s: %w", stream, nerr)
+		} else if n > 0 {
+			// Somebody has removed it: it begins at the first event.
+			want.Metadata[checked] = "1"
+		}
+		_, err = s.js.CreateConsumer(ctx, stream, want)
+		if errors.Is(err, jetstream.ErrConsumerExists) {
+			err = nil // another Caddy was first
+		}
+		if err != nil {
+			return fmt.Errorf("making consumer %s of stream %s: %w", consumer, stream, err)
+		}
+		there, err = s.js.Consumer(ctx, stream, consumer)
+	}
+	if err != nil {
+		return fmt.Errorf("looking for consumer %s of stream %s: %w", consumer, stream, err)
+	}
+	have := there.CachedInfo().Config
+	switch {
+	case have.Metadata[mark] != layout:
+		return fmt.Errorf("consumer %s of stream %s was not made by the gateway; it is left as it is: remove it", consumer, stream)
+	case have.FilterSubject != filter, have.AckPolicy != want.AckPolicy, have.MaxDeliver != -1, have.DeliverSubject != "":
+		return fmt.Errorf("consumer %s of stream %s was changed: remove it, and it will be made anew", consumer, stream)
+	}
+	if stream == s.subjects.stream {
+		s.leaser.careful.Store(have.Metadata[checked] != "")
+	}
+	if have.AckWait == want.AckWait {
+		return nil
+	}
+	have.AckWait = want.AckWait
+	if _, err := s.js.UpdateConsumer(ctx, stream, have); err != nil {
+		return fmt.Errorf("changing the lease of consumer %s of stream %s: %w", consumer, stream, err)
+	}
+	return nil
+}

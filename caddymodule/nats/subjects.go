@@ -1,0 +1,106 @@
+package nats
+
+import (
+	"strings"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// kind is what the record of an event says of it. It is a part of the record's
+// subject, so that records of one kind can be counted and read by themselves.
+type kind string
+
+const (
+	none       kind = "" // there is no record: the event is pending and was never settled
+	pending    kind = "pending"
+	leased     kind = "leased"
+	delivered  kind = "delivered"
+	superseded kind = "superseded"
+	dead       kind = "dead"
+	gone       kind = "gone" // the event is being removed
+)
+
+func (k kind) ended() bool { return k == delivered || k == superseded || k == dead || k == gone }
+
+// public is the state as the interface knows it.
+func (k kind) public() inbox.State {
+	switch k {
+	case delivered:
+		return inbox.Delivered
+	case superseded:
+		return inbox.Superseded
+	case dead:
+		return inbox.Dead
+	default:
+		return inbox.Pending
+	}
+}
+
+// kindOf is the kind of an event in a state.
+func kindOf(s inbox.State) kind {
+	switch s {
+	case inbox.Delivered:
+		return delivered
+	case inbox.Superseded:
+		return superseded
+	case inbox.Dead:
+		return dead
+	default:
+		return pending
+	}
+}
+
+// keyLength is the length of the task's key with which an id begins.
+const keyLength = 16
+
+// subjects are the names of what the inbox keeps in JetStream.
+type subjects struct{ stream string }
+
+func (n subjects) states() string     { return n.stream + "_STATE" }
+func (n subjects) quarantine() string { return n.stream + "_QUARANTINE" }
+
+func (n subjects) allEvents() string { return n.stream + ".event.>" }
+func (n subjects) allStates() string { return n.stream + ".state.>" }
+func (n subjects) allMeta() string   { return n.stream + ".meta.>" }
+func (n subjects) suspects() string  { return n.stream + ".quarantine" }
+
+// event is the subject of an event.
+func (n subjects) event(id string) string {
+	return n.stream + ".event." + id[:keyLength] + "." + id
+}
+
+// task is the subjects of a task's events.
+func (n subjects) task(id string) string {
+	return n.stream + ".event." + id[:keyLength] + ".*"
+}
+
+// state is the subject of an event's record.
+func (n subjects) state(k kind, id string) string {
+	return n.stream + ".state." + string(k) + "." + id[:keyLength] + "." + id
+}
+
+// statesOf is the subjects of an event's records of every kind.
+func (n subjects) statesOf(id string) string { return n.state("*", id) }
+
+// taskStates is the subjects of the records of a task's events.
+func (n subjects) taskStates(id string) string {
+	return n.stream + ".state.*." + id[:keyLength] + ".*"
+}
+
+// ofKind is the subjects of all records of a kind.
+func (n subjects) ofKind(k kind) string {
+	return n.stream + ".state." + string(k) + ".>"
+}
+
+func (n subjects) meta(name string) string { return n.stream + ".meta." + name }
+
+// idOf returns the id at the end of a subject.
+func idOf(subject string) string {
+	return subject[strings.LastIndexByte(subject, '.')+1:]
+}
+
+// kindIn returns the kind in the subject of a record.
+func (n subjects) kindIn(subject string) kind {
+	k, _, _ := strings.Cut(strings.TrimPrefix(subject, n.stream+".state."), ".")
+	return kind(k)
+}

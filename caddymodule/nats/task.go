@@ -1,0 +1,168 @@
+package nats
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// member is one event of a task with what became of it.
+type member struct {
+	*stored
+	history
+}
+
+// task returns the events of the task that an id begins with, in their order.
+func (s *store) task(ctx context.Context, id string) ([]*member, error) {
+	events, err := s.events(ctx, id)
+	if err != nil || len(events) == 0 {
+		return nil, err
+	}
+	records, err := s.latest(ctx, s.subjects.states(), s.subjects.taskStates(id))
+	if err != nil {
+		return nil, err
+	}
+	return s.members(events, records)
+}
+
+// members puts events and their records together.
+func (s *store) members(events []*stored, records []message) ([]*member, error) {
+	byID := make(map[string][]message, len(events))
+	for _, m := range records {
+		id := idOf(m.subject)
+		byID[id] = append(byID[id], m)
+	}
+	members := make([]*member, len(events))
+	for i, e := range events {
+		h, err := s.historyOf(e, byID[e.ID])
+		if err != nil {
+			return nil, err
+		}
+		members[i] = &member{e, h}
+	}
+	return members, nil
+}
+
+// events returns the events of the task that an id begins with, in their order.
+func (s *store) events(ctx context.Context, id string) ([]*stored, error) {
+	messages, err := s.latest(ctx, s.subjects.stream, s.subjects.task(id))
+	if err != nil {
+		return nil, err
+	}
+	events := make([]*stored, len(messages))
+	for i, m := range messages {
+		if events[i], err = decodeEvent(m); err != nil {
+			return nil, err
+		}
+	}
+	return events, nil
+}
+
+// find returns the event with an id and what became of it. An id that no
+// replica at hand knows is asked of the leader.
+func (s *store) find(ctx context.Context, id string) (*member, error) {
+	messages, err := s.latest(ctx, s.subjects.stream, s.subjects.event(id))
+	if err != nil {
+		return nil, err
+	}
+	if len(messages) == 0 {
+		m, err := s.last(ctx, s.subjects.stream, s.subjects.event(id))
+		if err != nil {
+			return nil, err
+		}
+		if m == nil {
+			return nil, notFound(id)
+		}
+		messages = []message{*m}
+	}
+	e, err := decodeEvent(messages[0])
+	if err != nil {
+		return nil, err
+	}
+	records, err := s.latest(ctx, s.subjects.states(), s.subjects.statesOf(id))
+	if err != nil {
+		return nil, err
+	}
+	members, err := s.members([]*stored{e}, records)
+	if err == nil && members[0].kind == gone {
+		err = notFound(id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return members[0], nil
+}
+
+// arrange says what a task's order means for one of its events: which others,
+// that are in progress and wait, give way to a final one; and whether the event
+// itself does, or waits for another.
+func arrange(task []*member, id string) (outdated []*member, gone, waits bool) {
+	final := slices.ContainsFunc(task, func(m *member) bool { return m.Status.Final() })
+	before := true
+	for _, m := range task {
+		switch {
+		case m.ID == id:
+			gone, before = final && !m.Status.Final(), false
+		case m.kind.ended(), m.kind == none && m.origin != nil && m.origin.Kind.ended():
+		case final && !m.Status.Final() && m.kind != leased:
+			outdated = append(outdated, m)
+		case before || m.kind == leased:
+			waits = true
+		}
+	}
+	return outdated, gone, waits
+}
+
+// supersede ends an event in progress as superseded, unless it was changed
+// meanwhile.
+func (s *store) supersede(ctx context.Context, m *member) error {
+	rec := m.rec
+	rec.Event, rec.Received = m.seq, micros(m.ReceivedAt)
+	rec.By, rec.Base, rec.Due, rec.Settled = s.me, 0, 0, s.now()
+	if _, err := s.writeRecord(ctx, superseded, m.ID, rec, m.last); err != nil {
+		return err
+	}
+	s.forgetRecords(ctx, m.others)
+	return nil
+}
+
+// forgetRecords removes records that newer ones have replaced. What stays is
+// removed with the event.
+func (s *store) forgetRecords(ctx context.Context, seqs []uint64) {
+	var wg sync.WaitGroup
+	for _, seq := range seqs {
+		wg.Go(func() {
+			_ = s.api(ctx, "STREAM.MSG.DELETE."+s.subjects.states(), map[string]any{"seq": seq, "no_erase": true})
+		})
+	}
+	wg.Wait()
+}
+
+// isFinal reports whether a final event of the task was accepted.
+func isFinal(events []*stored) bool {
+	return slices.ContainsFunc(events, func(e *stored) bool { return e.Status.Final() })
+}
+
+// initial returns the record of a new event in a state.
+func initial(e *stored) record {
+	return record{Event: e.seq, Received: micros(e.ReceivedAt)}
+}
+
+func notFound(id string) error {
+	return &eventError{id, inbox.ErrNotFound}
+}
+
+func wrongState(id string) error {
+	return &eventError{id, inbox.ErrState}
+}
+
+// eventError is an error about one event.
+type eventError struct {
+	id  string
+	err error
+}
+
+func (e *eventError) Error() string { return "event " + e.id + ": " + e.err.Error() }
+func (e *eventError) Unwrap() error { return e.err }
