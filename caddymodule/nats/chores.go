@@ -21,7 +21,7 @@ func (s *store) chores() {
 	case <-s.life.Done():
 		return
 	}
-	applied := *s.current.Load()
+	applied := s.options.settings // what was set up with; it may have changed since
 	for {
 		if s.conn.IsConnected() {
 			if err := s.tidy(&applied); err != nil && !s.closed() {

@@ -2,6 +2,8 @@ package nats
 
 import (
 	"context"
+	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -59,4 +61,65 @@ func with(t testing.TB, url string, change ...func(*options)) *store {
 func crash(s *store) {
 	s.conn.Close()
 	_ = s.Close()
+}
+
+var contents atomic.Int64
+
+// newEvent makes one that no other equals.
+func newEvent(task string, status inbox.Status) *inbox.Event {
+	n := contents.Add(1)
+	return &inbox.Event{
+		ID: inbox.NewID(task, fmt.Append(nil, n)), TaskID: task, Type: "avatar", Status: status,
+		ReceivedAt: time.Now().UTC().Truncate(time.Microsecond), Body: fmt.Appendf(nil, `{"n":%d}`, n),
+	}
+}
+
+func put(t testing.TB, s *store, events ...*inbox.Event) {
+	t.Helper()
+	for _, e := range events {
+		duplicate, err := s.Put(context.Background(), e)
+		require.NoError(t, err)
+		require.False(t, duplicate)
+	}
+}
+
+// leases takes what is due until it has n.
+func leases(t testing.TB, s *store, n int) (all []*inbox.Lease) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	for len(all) < n {
+		more, err := s.Lease(ctx, n-len(all))
+		require.NoError(t, err)
+		all = append(all, more...)
+	}
+	return all
+}
+
+func outcomes(v inbox.Verdict, leases ...*inbox.Lease) []inbox.Outcome {
+	all := make([]inbox.Outcome, len(leases))
+	for i, l := range leases {
+		all[i] = inbox.Outcome{Lease: l, Verdict: v, Attempt: inbox.Attempt{At: time.Now()}}
+	}
+	return all
+}
+
+func settle(t testing.TB, s *store, v inbox.Verdict, leases ...*inbox.Lease) {
+	t.Helper()
+	require.NoError(t, s.Settle(context.Background(), outcomes(v, leases...)...))
+}
+
+// nothingElse checks that an event that is put now is the only one due.
+func nothingElse(t testing.TB, s *store) {
+	t.Helper()
+	e := newEvent(fmt.Sprint("sentinel ", contents.Load()), inbox.Completed)
+	put(t, s, e)
+	l := leases(t, s, 1)
+	require.Equal(t, e, l[0].Event)
+	settle(t, s, inbox.Deliver, l...)
+}
+
+func eventually(t testing.TB, ok func() bool) {
+	t.Helper()
+	require.Eventually(t, ok, 20*time.Second, 10*time.Millisecond)
 }

@@ -1,0 +1,110 @@
+package nats
+
+import (
+	"context"
+	"net"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// fixed lets a server be started again with what it had.
+func fixed(port int, dir string) func(*server.Options) {
+	return func(o *server.Options) { o.Port, o.StoreDir = port, dir }
+}
+
+// freePort returns a port that nobody listens at.
+func freePort(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it only asks for a port
+	require.NoError(t, err)
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+func TestWhileTheServerIsAwayCallsFailQuicklyAndThenWorkAgain(t *testing.T) {
+	port, dir := freePort(t), t.TempDir()
+	first := serve(t, fixed(port, dir))
+	s := with(t, first.ClientURL())
+	ctx := context.Background()
+	e := newEvent("task", inbox.Completed)
+	put(t, s, e)
+	first.Shutdown()
+	first.WaitForShutdown()
+	eventually(t, func() bool { return !s.conn.IsConnected() })
+	lost := newEvent("task", inbox.Completed)
+	began := time.Now()
+	_, err := s.Put(ctx, lost)
+	require.ErrorIs(t, err, errAway)
+	require.NotErrorIs(t, err, inbox.ErrFull)
+	_, err = s.Stats(ctx)
+	require.ErrorIs(t, err, errAway)
+	require.Less(t, time.Since(began), time.Second)
+	got := make(chan []*inbox.Lease, 1)
+	go func() {
+		l, _ := s.Lease(ctx, 1)
+		got <- l
+	}()
+	serve(t, fixed(port, dir))
+	l := <-got
+	require.Len(t, l, 1)
+	require.Equal(t, e, l[0].Event)
+	settle(t, s, inbox.Deliver, l...)
+	_, _, err = s.Get(ctx, lost.ID)
+	require.ErrorIs(t, err, inbox.ErrNotFound, "nothing is kept back to be sent later")
+	nothingElse(t, s)
+}
+
+func TestClosingIsQuickWhileTheServerIsAway(t *testing.T) {
+	first := serve(t)
+	s := with(t, first.ClientURL())
+	put(t, s, newEvent("task", inbox.Completed))
+	leases(t, s, 1)
+	first.Shutdown()
+	first.WaitForShutdown()
+	began := time.Now()
+	require.NoError(t, s.Close())
+	require.Less(t, time.Since(began), 3*time.Second)
+}
+
+func TestWithoutAServerAnInboxIsOpenedOnlyIfTold(t *testing.T) {
+	port := freePort(t)
+	url := "nats://127.0.0.1:" + strconv.Itoa(port)
+	began := time.Now()
+	require.ErrorContains(t, refused(t, url), "connecting to "+url)
+	require.Less(t, time.Since(began), 5*time.Second)
+	s := with(t, url, func(o *options) {
+		o.startWithoutServer, o.settings.publishTimeout = true, 200*time.Millisecond
+	})
+	ctx := context.Background()
+	e := newEvent("task", inbox.Completed)
+	_, err := s.Put(ctx, e)
+	require.ErrorIs(t, err, errNotReady)
+	_, err = s.Lease(ctx, 1)
+	require.ErrorIs(t, err, errNotReady)
+	serve(t, fixed(port, t.TempDir()))
+	eventually(t, func() bool {
+		_, err := s.Put(ctx, e)
+		return err == nil
+	})
+	require.Equal(t, e, leases(t, s, 1)[0].Event)
+}
+
+func TestWhatCannotBeCheckedLaterSaysWhy(t *testing.T) {
+	port := freePort(t)
+	s := with(t, "nats://127.0.0.1:"+strconv.Itoa(port), func(o *options) {
+		o.startWithoutServer, o.settings.replicas = true, 3
+	})
+	serve(t, fixed(port, t.TempDir()))
+	eventually(t, func() bool {
+		_, err := s.Put(context.Background(), newEvent("task", inbox.Completed))
+		return err != nil && err.Error() != errNotReady.Error()
+	})
+	_, err := s.Put(context.Background(), newEvent("task", inbox.Completed))
+	require.ErrorContains(t, err, "making stream TEST with 3 replicas")
+}

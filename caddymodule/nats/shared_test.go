@@ -1,0 +1,215 @@
+package nats
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+func TestOfTwoThatPutTheSameAtOnceOneIsFirst(t *testing.T) {
+	url := serve(t).ClientURL()
+	a, b := with(t, url), with(t, url)
+	for range 50 {
+		e := newEvent("task", inbox.Completed)
+		var firsts atomic.Int64
+		var wg sync.WaitGroup
+		for _, s := range []*store{a, b, a, b} {
+			wg.Go(func() {
+				duplicate, err := s.Put(context.Background(), e)
+				if err == nil && !duplicate {
+					firsts.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		require.EqualValues(t, 1, firsts.Load())
+	}
+}
+
+func TestTwoThatLeaseGetNoEventTwiceAndKeepTheOrder(t *testing.T) {
+	url := serve(t).ClientURL()
+	inboxes := []*store{with(t, url), with(t, url)}
+	const tasks, each = 20, 5
+	order := map[string][]string{}
+	for n := range tasks * each {
+		e := newEvent(string(rune('a'+n%tasks)), inbox.Completed)
+		put(t, inboxes[n%2], e)
+		order[e.TaskID] = append(order[e.TaskID], e.ID)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	var mu sync.Mutex
+	held, got, twice, total := map[string]bool{}, map[string][]string{}, 0, 0
+	var wg sync.WaitGroup
+	for _, s := range inboxes {
+		wg.Go(func() {
+			for {
+				l, err := s.Lease(ctx, 4)
+				if err != nil {
+					return
+				}
+				mu.Lock()
+				for _, l := range l {
+					if held[l.Event.TaskID] {
+						twice++
+					}
+					held[l.Event.TaskID] = true
+				}
+				mu.Unlock()
+				time.Sleep(time.Millisecond) // the delivery
+				mu.Lock()
+				for _, l := range l {
+					delete(held, l.Event.TaskID)
+					got[l.Event.TaskID] = append(got[l.Event.TaskID], l.Event.ID)
+					total++
+				}
+				mu.Unlock()
+				if s.Settle(ctx, outcomes(inbox.Deliver, l...)...) != nil {
+					return
+				}
+				mu.Lock()
+				if total == tasks*each {
+					cancel()
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	require.Zero(t, twice, "two events of a task at a time")
+	require.Equal(t, order, got)
+}
+
+func TestALeaseOfOneThatVanishedComesBackToAnother(t *testing.T) {
+	url := serve(t).ClientURL()
+	a, b := with(t, url), with(t, url)
+	first, second := newEvent("task", inbox.InProgress), newEvent("other", inbox.Completed)
+	put(t, a, first, second)
+	old := leases(t, a, 2)
+	crash(a)
+	began := time.Now()
+	again := leases(t, b, 2)
+	require.ElementsMatch(t, []string{first.ID, second.ID}, []string{again[0].Event.ID, again[1].Event.ID})
+	require.Less(t, time.Since(began), 4*time.Second)
+	require.Equal(t, []int{1, 1}, []int{again[0].Attempt, again[1].Attempt})
+	settle(t, b, inbox.Deliver, again...)
+	require.ErrorIs(t, a.Settle(context.Background(), outcomes(inbox.Deliver, old...)...), inbox.ErrClosed)
+	nothingElse(t, b)
+}
+
+func TestASlowOneKeepsItsLease(t *testing.T) {
+	url := serve(t).ClientURL()
+	a, b := with(t, url), with(t, url)
+	e := newEvent("task", inbox.Completed)
+	put(t, a, e)
+	l := leases(t, a, 1)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second) // three times the lease
+	defer cancel()
+	_, err := b.Lease(ctx, 1)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	settle(t, a, inbox.Deliver, l...)
+}
+
+func TestOneWhoseLeaseWasGivenToAnotherCannotUndoItsEnd(t *testing.T) {
+	url := serve(t).ClientURL()
+	a, b := with(t, url), with(t, url)
+	ctx := context.Background()
+	for _, v := range []inbox.Verdict{inbox.Retry, inbox.GiveUp, inbox.Deliver} {
+		e := newEvent("task", inbox.Completed)
+		put(t, a, e)
+		old := leases(t, a, 1)
+		h := a.leaser.get(old[0].Ref)
+		require.NoError(t, h.msg.Nak()) // as if it had been silent for too long
+		taken := leases(t, b, 1)
+		if v == inbox.Retry {
+			require.ErrorIs(t, a.Settle(ctx, outcomes(v, old...)...), inbox.ErrState, "another has it")
+		}
+		settle(t, b, inbox.Deliver, taken...)
+		if v != inbox.Retry {
+			require.ErrorIs(t, a.Settle(ctx, outcomes(v, old...)...), inbox.ErrState)
+		}
+		r, attempts, err := b.Get(ctx, e.ID)
+		require.NoError(t, err)
+		require.Equal(t, inbox.Delivered, r.State)
+		require.Len(t, attempts, 1)
+	}
+	nothingElse(t, b)
+}
+
+func TestAFinalEventWaitsForOneInProgressThatAnotherHas(t *testing.T) {
+	url := serve(t).ClientURL()
+	a, b := with(t, url), with(t, url)
+	first, final := newEvent("task", inbox.InProgress), newEvent("task", inbox.Completed)
+	put(t, a, first)
+	l := leases(t, a, 1)
+	put(t, b, final)
+	nothingElse(t, b)
+	settle(t, a, inbox.Deliver, l...)
+	require.Equal(t, final.ID, leases(t, b, 1)[0].Event.ID)
+	r, _, err := b.Get(context.Background(), first.ID)
+	require.NoError(t, err)
+	require.Equal(t, inbox.Delivered, r.State)
+}
+
+func TestWhatOneChangesTheOtherIsTold(t *testing.T) {
+	url := serve(t).ClientURL()
+	a, b := with(t, url), with(t, url)
+	ctx, cancel := context.WithCancel(context.Background())
+	hold := inbox.Hold{Since: time.UnixMicro(1e15).UTC(), Reason: "maintenance"}
+	require.NoError(t, a.SetHold(ctx, hold))
+	holds, troubles := make(chan inbox.Hold, 10), make(chan inbox.Trouble, 10)
+	ended := make(chan error)
+	go func() {
+		ended <- b.Watch(ctx, func(h inbox.Hold) { holds <- h }, func(t inbox.Trouble) { troubles <- t })
+	}()
+	require.Equal(t, hold, <-holds)
+	own := inbox.Hold{Since: time.UnixMicro(2e15).UTC()}
+	require.NoError(t, b.SetHold(ctx, own))
+	trouble := inbox.Trouble{Until: time.UnixMicro(3e15).UTC(), Reason: "503"}
+	require.NoError(t, a.TellTrouble(ctx, trouble))
+	require.Equal(t, trouble, <-troubles)
+	require.NoError(t, a.TellTrouble(ctx, inbox.Trouble{}))
+	require.Equal(t, inbox.Trouble{}, <-troubles)
+	require.Empty(t, holds, "its own")
+	cancel()
+	require.ErrorIs(t, <-ended, context.Canceled)
+}
+
+func TestWhatIsImportedKeepsItsState(t *testing.T) {
+	s := with(t, serve(t).ClientURL())
+	ctx := context.Background()
+	attempts := []inbox.Attempt{{At: time.UnixMicro(1e15).UTC(), Duration: time.Second, Status: 503, Reason: "x"}}
+	var want []*inbox.Record
+	for n, state := range []inbox.State{inbox.Delivered, inbox.Dead, inbox.Superseded, inbox.Pending} {
+		r := &inbox.Record{Event: newEvent(state.String(), inbox.Status(n%3)), State: state, Attempts: 1, Last: attempts[0]}
+		if state != inbox.Pending {
+			r.SettledAt = time.Now().UTC().Truncate(time.Microsecond)
+		} else {
+			r.Due = time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)
+		}
+		for _, wanted := range []bool{false, true} {
+			duplicate, err := s.Import(ctx, r, attempts)
+			require.NoError(t, err)
+			require.Equal(t, wanted, duplicate)
+		}
+		want = append(want, r)
+	}
+	nothingElse(t, s)
+	for _, w := range want {
+		r, got, err := s.Get(ctx, w.Event.ID)
+		require.NoError(t, err)
+		require.Equal(t, w, r)
+		require.Equal(t, attempts, got)
+	}
+	stats, err := s.Stats(ctx)
+	require.NoError(t, err)
+	require.Equal(t, [...]int64{1, 2, 1, 1}, stats.Events) // and the one that was put last
+	require.NoError(t, s.Replay(ctx, want[1].Event.ID))
+	require.Equal(t, 1, leases(t, s, 1)[0].Attempt)
+}
