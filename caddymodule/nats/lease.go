@@ -235,7 +235,43 @@ func (s *store) turnOf(ctx context.Context, c *candidate) (*held, error) {
 	if waits {
 		return nil, s.wait(ctx, c, me)
 	}
-	return s.mark(ctx, c, me)
+	h, err := s.mark(ctx, c, me)
+	if err != nil {
+		return nil, err
+	}
+	if free, err := s.stillFree(ctx, task, c.id); !free || err != nil {
+		// Both may have stepped back: each comes again, and one is faster.
+		me.kind, me.last, me.others = leased, h.last, h.others
+		return nil, s.wait(ctx, c, me)
+	}
+	return h, nil
+}
+
+// stillFree reports whether no other event of the task goes before one that was
+// just marked as leased. Another Caddy may have replayed one and leased it since
+// it was looked at: whoever marks first and looks then cannot miss the other.
+func (s *store) stillFree(ctx context.Context, task []*member, id string) (bool, error) {
+	before := true
+	for _, m := range task {
+		if m.ID == id {
+			before = false
+			continue
+		}
+		last, err := s.last(ctx, s.subjects.states(), s.subjects.statesOf(m.ID))
+		if err != nil {
+			return false, err
+		}
+		k := none
+		if last != nil {
+			k = s.subjects.kindIn(last.subject)
+		} else if m.origin != nil {
+			k = m.origin.Kind
+		}
+		if k == leased || before && !k.ended() {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // isOf reports whether a message is the one that stands for its event: the

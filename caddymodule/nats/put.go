@@ -90,7 +90,7 @@ func (s *store) putInOrder(ctx context.Context, e *stored, before []*stored) {
 	case len(before) == 0:
 	case !e.Status.Final() && isFinal(before):
 		err = s.supersede(ctx, &member{stored: e})
-	case e.Status.Final():
+	case e.Status.Final() && slices.ContainsFunc(before, func(b *stored) bool { return !b.Status.Final() }):
 		err = s.supersedeBefore(ctx, e)
 	}
 	if err != nil && !errors.Is(err, errConflict) {

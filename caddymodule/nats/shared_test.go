@@ -213,3 +213,29 @@ func TestWhatIsImportedKeepsItsState(t *testing.T) {
 	require.NoError(t, s.Replay(ctx, want[1].Event.ID))
 	require.Equal(t, 1, leases(t, s, 1)[0].Attempt)
 }
+
+// An event that another Caddy replays while a later one of its task is being
+// leased must not be on its way beside it.
+func TestOneThatWasReplayedSinceIsSeenOnceTheLeaseIsMarked(t *testing.T) {
+	url := serve(t).ClientURL()
+	a, b := with(t, url), with(t, url)
+	ctx := context.Background()
+	first, second := newEvent("task", inbox.Completed), newEvent("task", inbox.Completed)
+	put(t, a, first)
+	settle(t, a, inbox.Deliver, leases(t, a, 1)...)
+	put(t, a, second)
+	task, err := a.task(ctx, second.ID)
+	require.NoError(t, err)
+	free, err := a.stillFree(ctx, task, second.ID)
+	require.NoError(t, err)
+	require.True(t, free)
+	require.NoError(t, b.Replay(ctx, first.ID))
+	free, err = a.stillFree(ctx, task, second.ID)
+	require.NoError(t, err)
+	require.False(t, free)
+	l := leases(t, b, 1)
+	require.Equal(t, first.ID, l[0].Event.ID)
+	nothingElse(t, a)
+	settle(t, b, inbox.Deliver, l...)
+	require.Equal(t, second.ID, leases(t, a, 1)[0].Event.ID)
+}
