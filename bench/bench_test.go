@@ -208,6 +208,8 @@ func TestOptions(t *testing.T) {
 
 	for _, tc := range []struct{ args, complaint string }{
 		{"-only z", "expected some of a,b,c,d,do,dr,c1m"},
+		{"-inbox nats -only a", "expected some of c,n,n1,n2"},
+		{"-inbox redis", `-inbox is "redis": expected sqlite or nats`},
 		{"-time 1h", "-time is 1h0m0s: expected 100ms to 5m0s"},
 		{"-rounds 0", "-rounds is 0: expected 1 to 99"},
 		{"-pending 0", "-pending is 0"},

@@ -22,14 +22,23 @@ type contender struct {
 	// stores says that it has an inbox, delivers that it must empty it.
 	stores, delivers bool
 
+	// nats says that its inbox is on a cluster of NATS servers.
+	nats bool
+
+	// slow says that the upstream takes its time for each event, and servers
+	// how many Caddys share the inbox then.
+	slow    bool
+	servers int
+
 	// operated says that somebody lists, tails and replays all the while.
 	operated bool
 }
 
 // places are the addresses and files that a contender's Caddyfile names.
 type places struct {
-	upstream string // host:port
-	inbox    string // file
+	upstream string   // host:port
+	inbox    string   // file
+	nats     []string // URLs of the servers
 }
 
 // contenders are all of them, in the order of each round.
@@ -66,11 +75,15 @@ var contenders = []contender{
 
 // gateway is the module with its defaults but for who may call and where.
 func (p places) gateway(forward string) string {
+	return gateway("sqlite "+quote(p.inbox), forward)
+}
+
+func gateway(inbox, forward string) string {
 	return fmt.Sprintf(`fotor_webhook %s {
 		allow 127.0.0.1
-		inbox sqlite %s
+		inbox %s
 		%s
-	}`, callbackPath, quote(p.inbox), forward)
+	}`, callbackPath, inbox, forward)
 }
 
 // caddyfile is a contender's whole config. All log alike, to stderr.
@@ -96,8 +109,8 @@ func quote(path string) string {
 	return "`" + path + "`"
 }
 
-func contenderByKey(key string) (contender, bool) {
-	for _, c := range contenders {
+func contenderByKey(from []contender, key string) (contender, bool) {
+	for _, c := range from {
 		if c.key == key {
 			return c, true
 		}
@@ -105,9 +118,9 @@ func contenderByKey(key string) (contender, bool) {
 	return contender{}, false
 }
 
-func contenderKeys() string {
-	keys := make([]string, len(contenders))
-	for i, c := range contenders {
+func contenderKeys(of []contender) string {
+	keys := make([]string, len(of))
+	for i, c := range of {
 		keys[i] = c.key
 	}
 	return strings.Join(keys, ",")

@@ -4,6 +4,7 @@
 // Markdown table with the ratios that the gateway aims at.
 //
 //	go run ./bench [-time 10s] [-rounds 3] [-dir /the/disk] [-only a,b,c]
+//	go run ./bench -inbox nats
 //
 // It reads /proc, so it needs Linux.
 package main

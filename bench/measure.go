@@ -15,7 +15,8 @@ type bench struct {
 	dir      string // holds everything that the run stores, and goes with it
 	caddy    string // binary
 	upstream *upstream
-	series   uint64 // of callbacks, so far
+	series   uint64   // of callbacks, so far
+	nats     []string // where the servers are, while a contender needs them
 }
 
 // measure runs all chosen contenders in turn, round by round, and prints what

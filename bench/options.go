@@ -30,11 +30,12 @@ type options struct {
 
 func parseOptions(args []string) (*options, error) {
 	var o options
-	var only string
+	var only, inbox string
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.DurationVar(&o.time, "time", 10*time.Second, "how long each round loads each contender, up to "+maxTime.String())
 	flags.IntVar(&o.rounds, "rounds", 3, "rounds; the medians count")
-	flags.StringVar(&only, "only", "", "comma-separated keys of the contenders to run (default all: "+contenderKeys()+")")
+	flags.StringVar(&only, "only", "", "comma-separated keys of the contenders to run (default all: "+contenderKeys(contenders)+"; with -inbox nats "+contenderKeys(natsContenders)+")")
+	flags.StringVar(&inbox, "inbox", "sqlite", "sqlite, or nats for the inbox on three NATS servers beside it")
 	flags.StringVar(&o.dir, "dir", "", "directory on the disk to store on (default the system's temporary directory)")
 	flags.IntVar(&o.pending, "pending", 1_000_000, "events that the contender with a backlog starts with")
 	flags.StringVar(&o.caddy, "caddy", "", "a Caddy binary to measure instead of building one")
@@ -46,7 +47,11 @@ func parseOptions(args []string) (*options, error) {
 	if flags.NArg() > 0 {
 		return nil, fmt.Errorf("unexpected argument %q: expected only flags", flags.Arg(0))
 	}
-	chosen, err := chooseContenders(only)
+	all, err := contendersOn(inbox)
+	if err != nil {
+		return nil, err
+	}
+	chosen, err := chooseContenders(all, only)
 	o.only = chosen
 	return &o, errors.Join(err,
 		within("-time", o.time, 100*time.Millisecond, maxTime),
@@ -61,15 +66,27 @@ func within[T int | time.Duration](flag string, value, least, most T) error {
 	return nil
 }
 
-func chooseContenders(keys string) ([]contender, error) {
-	if keys == "" {
+// contendersOn returns what there is to measure of an inbox.
+func contendersOn(inbox string) ([]contender, error) {
+	switch inbox {
+	case "sqlite":
 		return contenders, nil
+	case "nats":
+		return natsContenders, nil
+	default:
+		return nil, fmt.Errorf("-inbox is %q: expected sqlite or nats", inbox)
+	}
+}
+
+func chooseContenders(from []contender, keys string) ([]contender, error) {
+	if keys == "" {
+		return from, nil
 	}
 	var chosen []contender
 	for key := range strings.SplitSeq(keys, ",") {
-		c, ok := contenderByKey(strings.TrimSpace(key))
+		c, ok := contenderByKey(from, strings.TrimSpace(key))
 		if !ok {
-			return nil, fmt.Errorf("-only names %q: expected some of %s", key, contenderKeys())
+			return nil, fmt.Errorf("-only names %q: expected some of %s", key, contenderKeys(from))
 		}
 		chosen = append(chosen, c)
 	}

@@ -94,9 +94,14 @@ func startUpstream(ctx context.Context) (*upstream, error) {
 }
 
 // taken returns how many events the upstream has taken.
-func (u *upstream) taken(ctx context.Context) (int64, error) {
+func (u *upstream) taken(ctx context.Context) (int64, error) { return u.count(ctx, takenPath) }
+
+// repeated returns how often a slow upstream got an event that it had.
+func (u *upstream) repeated(ctx context.Context) (int64, error) { return u.count(ctx, repeatedPath) }
+
+func (u *upstream) count(ctx context.Context, path string) (int64, error) {
 	var count int64
-	text, err := get(ctx, "http://"+u.address+takenPath)
+	text, err := get(ctx, "http://"+u.address+path)
 	if err != nil {
 		return 0, err
 	}

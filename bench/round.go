@@ -27,12 +27,22 @@ func (b *bench) round(ctx context.Context, c *contender) (sample, error) {
 			return got, err
 		}
 	}
+	if c.nats {
+		stop, err := b.startNATS(ctx, c)
+		if err != nil {
+			return got, err
+		}
+		defer stop()
+	}
 	s, err := b.startServer(ctx, c, b.nextSeries())
 	if err != nil {
 		return got, err
 	}
 	defer s.stop()
 	got.ready = s.ready
+	if c.slow {
+		return b.slowRound(ctx, c, s, got)
+	}
 
 	if _, _, err := b.load(ctx, s, warmUp); err != nil {
 		return got, err

@@ -48,6 +48,10 @@ type server struct {
 // startServer runs Caddy with a contender's config and waits for its first 200,
 // which it gives to the callback of that number.
 func (b *bench) startServer(ctx context.Context, c *contender, number uint64) (*server, error) {
+	return b.startServerAt(ctx, c, number, b.home(c))
+}
+
+func (b *bench) startServerAt(ctx context.Context, c *contender, number uint64, home string) (*server, error) {
 	address, err := freeAddress(ctx)
 	if err != nil {
 		return nil, err
@@ -56,7 +60,6 @@ func (b *bench) startServer(ctx context.Context, c *contender, number uint64) (*
 	if err != nil {
 		return nil, err
 	}
-	home := b.home(c)
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		return nil, err
 	}
@@ -66,7 +69,7 @@ func (b *bench) startServer(ctx context.Context, c *contender, number uint64) (*
 		level = "WARN"
 	}
 	text := c.caddyfile(address, admin, filepath.Join(home, "storage"), level,
-		places{upstream: b.upstream.address, inbox: b.inboxFile(c)})
+		places{upstream: b.upstream.address, inbox: b.inboxFile(c), nats: b.nats})
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}

@@ -52,6 +52,14 @@ var targets = []target{
 		what: "(c1m), ready after a restart", needs: []string{"c1m"}, limit: 2, atMost: true, unit: " s",
 		value: func(by map[string]sample) float64 { return float64(by["c1m"].ready) / float64(time.Second) },
 	},
+	{
+		what: "(n) ÷ (c), requests/s", needs: []string{"n", "c"}, limit: 0.4,
+		value: func(by map[string]sample) float64 { return by["n"].rate() / by["c"].rate() },
+	},
+	{
+		what: "(n2) ÷ (n1), events delivered/s", needs: []string{"n2", "n1"}, limit: 1.8,
+		value: func(by map[string]sample) float64 { return by["n2"].rate() / by["n1"].rate() },
+	},
 }
 
 // measured reports whether all that it compares were run.

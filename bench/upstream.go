@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -16,7 +17,13 @@ const (
 	roleUpstream = "upstream"
 
 	heldPath  = "/held"  // answers so that a gateway holds the upstream
+	slowPath  = "/slow"  // takes slowAnswer for each event
 	takenPath = "/taken" // tells how many events were taken
+
+	repeatedPath = "/repeated" // tells how often a slow one got an event again
+
+	// slowAnswer is how long a slow upstream takes for an event.
+	slowAnswer = 100 * time.Millisecond
 )
 
 // playUpstream is the trivial upstream of every contender that has one: it
@@ -46,7 +53,7 @@ func playUpstream(ctx context.Context, in io.Reader, out io.Writer) error {
 }
 
 func upstreamHandler() http.Handler {
-	var taken atomic.Int64
+	var taken, repeated atomic.Int64
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /", func(w http.ResponseWriter, r *http.Request) {
 		if _, err := io.Copy(io.Discard, r.Body); err != nil {
@@ -55,6 +62,23 @@ func upstreamHandler() http.Handler {
 		}
 		taken.Add(1)
 		w.WriteHeader(http.StatusOK)
+	})
+	var seen sync.Map // the ids that a slow upstream was given
+	mux.HandleFunc("POST "+slowPath, func(w http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		time.Sleep(slowAnswer)
+		if _, again := seen.LoadOrStore(r.Header.Get("Webhook-Id"), true); again {
+			repeated.Add(1)
+		} else {
+			taken.Add(1)
+		}
+		w.WriteHeader(http.StatusOK)
+	})
+	mux.HandleFunc("GET "+repeatedPath, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, strconv.FormatInt(repeated.Load(), 10))
 	})
 	mux.HandleFunc("POST "+heldPath, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Retry-After", "3600")

@@ -89,7 +89,7 @@ func (s settings) options() (*server.Options, error) {
 		JetStream:          true,
 		StoreDir:           s.Dir,
 		JetStreamMaxMemory: 64 << 20,
-		JetStreamMaxStore:  64 << 30, // what streams may reserve; tests bound what they use
+		JetStreamMaxStore:  1 << 40, // what streams may reserve; tests bound what they use
 		LogFile:            s.log(),
 		NoSigs:             true,
 	}

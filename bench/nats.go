@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/natstest"
+)
+
+// natsNodes is how many servers the inbox on NATS is measured with, each of
+// which stores every event. They are processes of this machine.
+const natsNodes = 3
+
+// natsContenders are those of -inbox nats, with what they are compared to.
+var natsContenders = append(contendersAmong("c"), []contender{
+	{
+		key: "n", name: "as (c), inbox on three NATS servers", stores: true, nats: true,
+		site: func(p places) string { return p.gatewayOnNATS(heldPath) },
+	},
+	{
+		key: "n1", name: "inbox on NATS, upstream takes 100 ms, one Caddy", stores: true, nats: true, slow: true, servers: 1,
+		site: func(p places) string { return p.gatewayOnNATS(slowPath) },
+	},
+	{
+		key: "n2", name: "as (n1), two Caddys", stores: true, nats: true, slow: true, servers: 2,
+		site: func(p places) string { return p.gatewayOnNATS(slowPath) },
+	},
+}...)
+
+func contendersAmong(keys ...string) (chosen []contender) {
+	for _, key := range keys {
+		if c, ok := contenderByKey(contenders, key); ok {
+			chosen = append(chosen, c)
+		}
+	}
+	return chosen
+}
+
+// gatewayOnNATS is gateway with the other inbox, which has its defaults too.
+func (p places) gatewayOnNATS(path string) string {
+	inbox := fmt.Sprintf("nats %s {\n\t\t\treplicas %d\n\t\t}", strings.Join(p.nats, " "), natsNodes)
+	return gateway(inbox, "forward http://"+p.upstream+path)
+}
+
+// startNATS starts the servers for a round of a contender.
+func (b *bench) startNATS(ctx context.Context, c *contender) (stop func(), err error) {
+	cluster, err := natstest.Start(ctx, natstest.Config{
+		Nodes: natsNodes, Dir: filepath.Join(b.home(c), "nats"), Separate: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	b.nats = cluster.URLs()
+	return func() {
+		if err := cluster.Stop(); err != nil {
+			progress("%s: %v", c.key, err)
+		}
+	}, nil
+}
+
+// slowRound measures what goes out to a slow upstream while nothing comes in:
+// the inbox is filled before, and the other Caddys join then.
+func (b *bench) slowRound(ctx context.Context, c *contender, s *server, got sample) (sample, error) {
+	got.delivers = true
+	for n := 1; n < c.servers; n++ {
+		other, err := b.startServerAt(ctx, c, b.nextSeries(), filepath.Join(b.home(c), fmt.Sprint("server-", n)))
+		if err != nil {
+			return got, err
+		}
+		defer other.stop()
+	}
+	if err := b.fillSlow(ctx, c, s, &got); err != nil {
+		return got, err
+	}
+	repeats, err := b.upstream.repeated(ctx)
+	if err != nil {
+		return got, err
+	}
+	cpuBefore, err := cpuTime(s.cmd.Process.Pid)
+	if err != nil {
+		return got, err
+	}
+	taken, took, err := b.takenWithin(ctx, b.opts.time)
+	if err != nil {
+		return got, err
+	}
+	got.delivered = float64(taken) / took.Seconds()
+	cpuAfter, err := cpuTime(s.cmd.Process.Pid)
+	if err != nil {
+		return got, err
+	}
+	got.server = (cpuAfter - cpuBefore) * time.Duration(c.servers) / time.Duration(max(taken, 1))
+	if got.rss, err = peakRSS(s.cmd.Process.Pid); err != nil {
+		return got, err
+	}
+	after, err := b.upstream.repeated(ctx)
+	if err != nil {
+		return got, err
+	}
+	if after > repeats {
+		got.faults.add("delivered more than once", int(after-repeats))
+	}
+	pending, err := s.events(ctx, "pending")
+	if err == nil && pending == 0 {
+		got.faults.add("the inbox became empty", 1)
+	}
+	return got, err
+}
+
+// fillSlow loads the server, a little at a time, until there is enough for
+// every Caddy to be busy with all the while.
+func (b *bench) fillSlow(ctx context.Context, c *contender, s *server, got *sample) error {
+	var answers int
+	var elapsed time.Duration
+	enough := backlogFor(c.servers, b.opts.time)
+	for {
+		result, _, err := b.load(ctx, s, warmUp)
+		if err != nil {
+			return err
+		}
+		got.faults.merge(result.Faults)
+		if result.Answers == 0 {
+			return fmt.Errorf("the server takes nothing: %s", result.Faults)
+		}
+		answers += result.Answers
+		elapsed += result.Elapsed
+		got.p50, got.p99 = result.P50, result.P99
+		got.accepted = float64(answers) / elapsed.Seconds()
+		pending, err := s.events(ctx, "pending")
+		if err != nil {
+			return err
+		}
+		if pending >= enough {
+			return nil
+		}
+	}
+}
+
+// backlogFor returns how many events so many Caddys cannot deliver in that
+// time, with some to spare.
+func backlogFor(servers int, d time.Duration) int64 {
+	const concurrency = 32 // of one Caddy, by default
+	return int64(servers) * concurrency * int64((2*d+5*time.Second)/slowAnswer)
+}
+
+// takenWithin counts what the upstream takes in about that time.
+func (b *bench) takenWithin(ctx context.Context, d time.Duration) (taken int64, took time.Duration, err error) {
+	before, err := b.upstream.taken(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	began := time.Now()
+	select {
+	case <-ctx.Done():
+		return 0, 0, ctx.Err()
+	case <-time.After(d):
+	}
+	after, err := b.upstream.taken(ctx)
+	return after - before, time.Since(began), err
+}
