@@ -114,10 +114,10 @@ func (b *bench) slowRound(ctx context.Context, c *contender, s *server, got samp
 // every Caddy to be busy with all the while.
 func (b *bench) fillSlow(ctx context.Context, c *contender, s *server, got *sample) error {
 	var answers int
-	var elapsed time.Duration
+	var elapsed, generator time.Duration
 	enough := backlogFor(c.servers, b.opts.time)
 	for {
-		result, _, err := b.load(ctx, s, warmUp)
+		result, cpu, err := b.load(ctx, s, warmUp)
 		if err != nil {
 			return err
 		}
@@ -127,7 +127,9 @@ func (b *bench) fillSlow(ctx context.Context, c *contender, s *server, got *samp
 		}
 		answers += result.Answers
 		elapsed += result.Elapsed
+		generator += cpu
 		got.p50, got.p99 = result.P50, result.P99
+		got.generator = generator / time.Duration(answers)
 		got.accepted = float64(answers) / elapsed.Seconds()
 		pending, err := s.events(ctx, "pending")
 		if err != nil {
