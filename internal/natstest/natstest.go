@@ -45,7 +45,8 @@ type Cluster struct {
 }
 
 // New starts servers for a test, waits until they can store, and stops them
-// when the test ends. If it failed, the end of what they logged is shown.
+// when the test ends. If it failed, what they know of their streams and the end
+// of what they logged is shown.
 func New(t testing.TB, conf Config) *Cluster {
 	t.Helper()
 	if conf.Dir == "" {
@@ -56,6 +57,9 @@ func New(t testing.TB, conf Config) *Cluster {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		if t.Failed() {
+			c.describe(context.WithoutCancel(t.Context()), t.Logf)
+		}
 		if err := c.Stop(); err != nil {
 			t.Error(err)
 		}

@@ -105,6 +105,38 @@ func (c *Cluster) StreamLeader(ctx context.Context, stream string) (leader int, 
 	return leader, err
 }
 
+// describe tells what each server knows of its streams and consumers.
+func (c *Cluster) describe(ctx context.Context, tell func(format string, args ...any)) {
+	for _, n := range c.nodes {
+		if n.running == nil {
+			continue
+		}
+		info, err := n.jetStream(ctx, "?accounts=true&streams=true&consumers=true")
+		if err != nil {
+			tell("NATS server %s: %v", n.settings.Name, err)
+		}
+		for _, account := range info.AccountDetails {
+			for _, s := range account.Streams {
+				tell("NATS server %s, stream %s: leader %q, messages %d, %d to %d",
+					n.settings.Name, s.Name, leaderOf(s.Cluster), s.State.Msgs, s.State.FirstSeq, s.State.LastSeq)
+				for _, consumer := range s.Consumer {
+					tell("NATS server %s, stream %s, consumer %s: leader %q, delivered %d, acknowledged up to %d, %d to be acknowledged, %d handed out again, %d still to come, %d requests",
+						n.settings.Name, s.Name, consumer.Name, leaderOf(consumer.Cluster), consumer.Delivered.Stream, consumer.AckFloor.Stream,
+						consumer.NumAckPending, consumer.NumRedelivered, consumer.NumPending, consumer.NumWaiting)
+				}
+			}
+		}
+	}
+}
+
+// leaderOf returns the leader of what may have none.
+func leaderOf(info *server.ClusterInfo) string {
+	if info == nil {
+		return ""
+	}
+	return info.Leader
+}
+
 // leader returns whom the node takes for the leader of the stream.
 func (n *node) leader(ctx context.Context, stream string) (string, error) {
 	info, err := n.jetStream(ctx, "?accounts=true&streams=true")
