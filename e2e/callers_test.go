@@ -21,8 +21,8 @@ import (
 // post the notices of one task after another until they are stopped, and
 // remember what they were answered.
 type callers struct {
-	url  string
-	name string // begins the ids of their tasks, unlike those of other callers
+	urls []string // the next one is tried when one fails
+	name string   // begins the ids of their tasks, unlike those of other callers
 	stop chan struct{}
 	wg   sync.WaitGroup
 
@@ -34,6 +34,11 @@ type callers struct {
 	broken   map[string]int // requests that got no answer, by error
 	repeated int            // notices that were sent again though they had been answered 200
 	faults   []string       // answers that contradict earlier ones
+
+	// disorder excuses events that come out of their task's order: what a
+	// Caddy that stood still sends when it goes on nobody can call back.
+	disorder bool
+	lost     []string // ids that Check missed
 }
 
 // told is a notice that was answered 200.
@@ -76,11 +81,12 @@ func story(task string, kind int) []chapter {
 
 var callersMade atomic.Int64
 
-// call starts callers of a URL. They are stopped when the test ends.
-func call(t *testing.T, url string, n int) *callers {
+// call starts callers of a URL, who turn to the others when it fails. They are
+// stopped when the test ends.
+func call(t *testing.T, url string, n int, others ...string) *callers {
 	t.Helper()
 	c := &callers{
-		url:    url,
+		urls:   append([]string{url}, others...),
 		name:   fmt.Sprint("callers-", callersMade.Add(1)),
 		stop:   make(chan struct{}),
 		told:   make(map[string]told),
@@ -128,8 +134,9 @@ func (c *callers) run(t *testing.T, caller int) {
 // must be a duplicate from then on.
 func (c *callers) tell(t *testing.T, client *http.Client, task string, ch chapter) {
 	known := false
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-		answer, err := c.post(t, client, ch.body)
+	deadline := time.Now().Add(patience)
+	for try := 0; time.Now().Before(deadline); try++ {
+		answer, err := c.post(t, client, c.urls[try%len(c.urls)], ch.body)
 		if err == nil && answer.Status == http.StatusOK {
 			c.note(task, ch, answer, known)
 			return
@@ -146,8 +153,8 @@ func (c *callers) tell(t *testing.T, client *http.Client, task string, ch chapte
 }
 
 // post sends a body. The answer's status is set, also if the rest broke off.
-func (c *callers) post(t *testing.T, client *http.Client, body string) (answer reply, err error) {
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.url, strings.NewReader(body))
+func (c *callers) post(t *testing.T, client *http.Client, url, body string) (answer reply, err error) {
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
 	if err != nil {
 		return answer, err
 	}
@@ -219,6 +226,19 @@ func (c *callers) Broken() (n int) {
 	return n
 }
 
+// Unavailable returns how many requests were answered 503, and excuses them.
+func (c *callers) Unavailable() (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for answer, times := range c.other {
+		if strings.HasPrefix(answer, "503 ") {
+			n += times
+			delete(c.other, answer)
+		}
+	}
+	return n
+}
+
 // AwaitAnswers waits until n more requests were answered 200.
 func (c *callers) AwaitAnswers(t *testing.T, n int) {
 	t.Helper()
@@ -249,31 +269,34 @@ func (c *callers) Check(t *testing.T, all []delivery, takes func(delivery) bool)
 			taken[d.Event.ID]++
 		}
 	}
-	missing := 0
 	for id, what := range c.told {
 		superseded := !what.final && c.finals[what.task]
 		if taken[id] == 0 && !superseded {
-			missing++
+			c.lost = append(c.lost, id)
 		}
 	}
-	assert.Zero(t, missing, "events that were answered 200 and did not reach the upstream, of %d", len(c.told))
-	checkOrder(t, deliveries, takes)
+	assert.Empty(t, c.lost, "events that were answered 200 and did not reach the upstream, of %d", len(c.told))
+	misplaced := disorder(t, deliveries, takes)
+	if c.disorder {
+		t.Logf("%d events that came out of their task's order", misplaced)
+	} else {
+		assert.Zero(t, misplaced, "events that came out of their task's order, of %d", len(deliveries))
+	}
 	for _, times := range taken {
 		repeats += times - 1
 	}
 	return repeats
 }
 
-// checkOrder checks that no task's notice arrived before one that was sent
-// before it, and none before the upstream had taken the final one before it.
-func checkOrder(t *testing.T, deliveries []delivery, takes func(delivery) bool) {
+// disorder counts the notices that arrived before one of their task that was
+// sent before them, or before the upstream had taken the final one before them.
+func disorder(t *testing.T, deliveries []delivery, takes func(delivery) bool) (misplaced int) {
 	t.Helper()
 	type progress struct {
 		arrived map[int]string // the status, by the number of the notice
 		taken   map[int]bool
 	}
 	tasks := make(map[string]*progress)
-	misplaced := 0
 	for _, d := range deliveries {
 		step, err := strconv.Atoi(d.Event.BusinessID)
 		require.NoError(t, err)
@@ -292,5 +315,5 @@ func checkOrder(t *testing.T, deliveries []delivery, takes func(delivery) bool) 
 		p.arrived[step] = d.Event.Status
 		p.taken[step] = p.taken[step] || takes(d)
 	}
-	assert.Zero(t, misplaced, "events that came out of their task's order, of %d", len(deliveries))
+	return misplaced
 }

@@ -132,22 +132,36 @@ var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
 func do(t *testing.T, r *http.Request) reply {
 	t.Helper()
+	answer, err := try(r)
+	require.NoError(t, err)
+	return answer
+}
+
+// try sends a request, also from another goroutine than the test's.
+func try(r *http.Request) (answer reply, err error) {
 	response, err := client.Do(r)
 	// For a moment after a reload stock Caddy closes new connections too.
 	for tries := 0; tries < 10 && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) && r.GetBody != nil; tries++ {
-		r.Body, err = r.GetBody()
-		require.NoError(t, err)
+		if r.Body, err = r.GetBody(); err != nil {
+			return answer, err
+		}
 		response, err = client.Do(r)
 	}
-	require.NoError(t, err)
+	if err != nil {
+		return answer, err
+	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
-	require.NoError(t, err)
-	answer := reply{Status: response.StatusCode, Header: response.Header, Body: string(body)}
-	if strings.Contains(response.Header.Get("Content-Type"), "json") {
-		require.NoError(t, json.Unmarshal(body, &answer), "%s", body)
+	if err != nil {
+		return answer, err
 	}
-	return answer
+	answer = reply{Status: response.StatusCode, Header: response.Header, Body: string(body)}
+	if strings.Contains(response.Header.Get("Content-Type"), "json") {
+		if err := json.Unmarshal(body, &answer); err != nil {
+			return answer, fmt.Errorf("%w: %s", err, body)
+		}
+	}
+	return answer, nil
 }
 
 // Metric returns the value of one metric of Caddy's, as its admin endpoint

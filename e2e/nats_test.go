@@ -1,0 +1,288 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/natstest"
+)
+
+// cluster is real NATS servers, and what Caddys have to be told of them.
+type cluster struct {
+	*natstest.Cluster
+	t        *testing.T
+	stream   string
+	replicas int
+}
+
+// newCluster starts servers in processes of their own, so that they can be
+// killed like Caddy.
+func newCluster(t *testing.T, nodes int) *cluster {
+	t.Helper()
+	servers := natstest.New(t, natstest.Config{Nodes: nodes, Separate: true, Cuttable: true})
+	return &cluster{Cluster: servers, t: t, stream: "E2E", replicas: nodes}
+}
+
+// Inbox returns the options of a gateway whose inbox is on the cluster. Later
+// options of the inbox outdo these.
+func (c *cluster) Inbox(options string) string {
+	settings := []string{"stream " + c.stream, fmt.Sprint("replicas ", c.replicas)}
+	for name, value := range map[string]string{"lease": "5s", "max_size": "64MiB", "publish_timeout": "2s"} {
+		if !strings.Contains(options, name+" ") {
+			settings = append(settings, name+" "+value)
+		}
+	}
+	return fmt.Sprintf("\ninbox nats %s {\n%s\n%s\n}\n", strings.Join(c.URLs(), " "), strings.Join(settings, "\n"), options)
+}
+
+// edge is one of several Caddys that share an inbox.
+type edge struct {
+	*gateway
+	*process
+	config string
+}
+
+// For returns the cluster with a stream of its own for another test.
+func (c *cluster) For(t *testing.T, stream string) *cluster {
+	t.Helper()
+	return &cluster{Cluster: c.Cluster, t: t, stream: stream, replicas: c.replicas}
+}
+
+// Edge starts a Caddy with the cluster for an inbox. All have the same name.
+func (c *cluster) Edge(options, inbox string) *edge {
+	c.t.Helper()
+	g := newGateway(c.t)
+	e := &edge{gateway: g, config: g.Caddyfile(options+c.Inbox(inbox), "", quiet)}
+	e.Again()
+	return e
+}
+
+// Again starts the Caddy, also after it has ended, and waits until it works:
+// it takes connections while it still opens the inbox.
+func (e *edge) Again() {
+	e.gateway.t.Helper()
+	e.process = e.Run(e.config)
+	await(e.gateway.t, func() bool {
+		return !e.Running() || e.API(http.MethodGet, "default", "").Status == http.StatusOK
+	}, "the gateway to work")
+	require.True(e.gateway.t, e.Running(), "Caddy ended: %s", e.Output)
+}
+
+// Leave ends the Caddy in good order.
+func (e *edge) Leave() {
+	e.gateway.t.Helper()
+	e.Terminate()
+	assert.Zero(e.gateway.t, e.ExitCode(), "%s", e.Output)
+}
+
+// Leader returns which server leads the stream of events.
+func (c *cluster) Leader() int {
+	c.t.Helper()
+	leader, err := c.StreamLeader(c.t.Context(), c.stream)
+	require.NoError(c.t, err)
+	return leader
+}
+
+// Heal starts a killed server and waits until it can stand in for another.
+func (c *cluster) Heal(node int) {
+	c.t.Helper()
+	require.NoError(c.t, c.Restart(c.t.Context(), node))
+	require.NoError(c.t, c.AwaitHealthy(c.t.Context()))
+}
+
+// emptied waits until nothing is pending any more. What still is after all is
+// told with what became of it.
+func (e *edge) emptied() {
+	t := e.gateway.t
+	t.Helper()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if e.Events("pending") == 0 {
+			return
+		}
+	}
+	for _, event := range e.list(url.Values{"state": {"pending"}}) {
+		t.Logf("pending: %s", e.API(http.MethodGet, "default/events/"+event.ID, "").Body)
+	}
+	require.Zero(t, e.Events("pending"), "the backlog does not go out: %s", e.API(http.MethodGet, "default", "").Body)
+}
+
+// picky takes what takes says.
+func picky(w http.ResponseWriter, d delivery) {
+	if takes(d) {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	w.WriteHeader(http.StatusInternalServerError)
+}
+
+// tally holds what callers were answered against what the upstream got, and
+// returns how often it got again what it had taken. The edge is asked what
+// became of events that are missing.
+func (e *edge) tally(up *upstream, all ...*callers) (repeats int) {
+	t := e.gateway.t
+	t.Helper()
+	deliveries := up.Deliveries()
+	for _, c := range all {
+		unavailable := c.Unavailable()
+		again := c.Check(t, deliveries, takes)
+		for _, id := range c.lost {
+			t.Logf("lost: %s", e.API(http.MethodGet, "default/events/"+id, "").Body)
+		}
+		t.Logf("%d events answered 200, %d requests answered 503, %d without an answer; %d attempts of all at the upstream, %d repeats of events that it had taken",
+			len(c.told), unavailable, c.Broken(), len(deliveries), again)
+		repeats += again
+	}
+	return repeats
+}
+
+// repeated returns how many deliveries were one too many.
+func repeated(counts map[string]int) (n int) {
+	for _, times := range counts {
+		n += times - 1
+	}
+	return n
+}
+
+func TestNATSIsShared(t *testing.T) {
+	nats := newCluster(t, 3)
+	for name, test := range map[string]func(*testing.T, *cluster){
+		"deliveries": testDeliveriesAreShared,
+		"dedupe":     testSameCallbackAtOnce,
+		"hold":       testHoldIsShared,
+		"trouble":    testTroubleIsShared,
+		"slow":       testSlowUpstream,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, nats.For(t, name)) })
+	}
+}
+
+// Several Caddys deliver from one inbox: each event goes out once, in the order
+// of its task, whichever of them its task's notices came to.
+func testDeliveriesAreShared(t *testing.T, nats *cluster) {
+	t.Helper()
+	up := newUpstream(t, picky)
+	a, b := nats.Edge("forward "+up.URL+quick, ""), nats.Edge("forward "+up.URL+quick, "")
+	everywhere := call(t, a.URL(), 4, b.URL())
+	elsewhere := call(t, b.URL(), 4, a.URL())
+	everywhere.AwaitAnswers(t, 200)
+	elsewhere.AwaitAnswers(t, 200)
+	everywhere.Stop()
+	elsewhere.Stop()
+	a.emptied()
+	assert.Zero(t, a.tally(up, everywhere, elsewhere), "repeats though nothing died")
+	a.Leave()
+	b.Leave()
+}
+
+// Two Caddys that are given the same callback at the same moment store it once.
+func testSameCallbackAtOnce(t *testing.T, nats *cluster) {
+	t.Helper()
+	up := newUpstream(t, nil)
+	edges := []*edge{nats.Edge("forward "+up.URL+quick, ""), nats.Edge("forward "+up.URL+quick, "")}
+	const tasks, copies = 100, 4
+	want := make(map[string]int)
+	for task := range tasks {
+		var answers [copies]reply
+		var errs [copies]error
+		var posts sync.WaitGroup
+		start := make(chan struct{})
+		for i := range copies {
+			r := newRequest(t, edges[i%2].URL(), strings.NewReader(avatar(fmt.Sprint("task-", task))))
+			posts.Go(func() {
+				<-start
+				answers[i], errs[i] = try(r)
+			})
+		}
+		close(start)
+		posts.Wait()
+		accepted := 0
+		for i, answer := range answers {
+			require.NoError(t, errs[i])
+			require.Equal(t, http.StatusOK, answer.Status, answer.Body)
+			if !answer.Duplicate {
+				accepted++
+			}
+			want[answer.ID] = 1
+		}
+		require.Equal(t, 1, accepted, "answers that do not say duplicate")
+	}
+	require.Len(t, want, tasks)
+	edges[1].delivered(tasks)
+	assert.Equal(t, want, up.Counts())
+}
+
+const heldMetric = `caddy_fotor_webhook_held{handler="default"}`
+
+// A hold by hand holds for all, whoever of them is asked.
+func testHoldIsShared(t *testing.T, nats *cluster) {
+	t.Helper()
+	up := newUpstream(t, nil)
+	a, b := nats.Edge("forward "+up.URL+quick, ""), nats.Edge("forward "+up.URL+quick, "")
+	ask[control.Holds](a.gateway, http.MethodPost, "default/hold", `{"reason":"new database"}`)
+	await(t, func() bool { return b.Metric(heldMetric) == 1 }, "the hold at the other")
+	var ids []string
+	for i := range 20 {
+		ids = append(ids, []*edge{a, b}[i%2].Accept(notice(fmt.Sprint("task-", i), 1)))
+	}
+	await(t, func() bool { return a.Events("pending") == len(ids) && b.Events("pending") == len(ids) }, "both to count")
+	assert.Empty(t, up.Deliveries())
+
+	ask[control.Holds](b.gateway, http.MethodPost, "default/resume", "")
+	up.requireDelivered(t, ids)
+	a.delivered(len(ids))
+	assert.Zero(t, repeated(up.Counts()), "repeats though nothing died")
+	assert.Zero(t, a.Metric(heldMetric))
+}
+
+// A destination that one Caddy finds in trouble is left alone by the others.
+func testTroubleIsShared(t *testing.T, nats *cluster) {
+	t.Helper()
+	up := newUpstream(t, func(w http.ResponseWriter, _ delivery) {
+		w.Header().Set("Retry-After", "3600")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
+	options := "forward " + up.URL + "\nretry {\nfirst 20ms\nmax 1h\n}"
+	a, b := nats.Edge(options, ""), nats.Edge(options, "")
+	a.Accept(notice("before", 1))
+	held := func() bool { return a.Metric(heldMetric) == 1 && b.Metric(heldMetric) == 1 }
+	await(t, held, "the hold at both")
+	attempts := len(up.Deliveries())
+	for i := range 20 {
+		[]*edge{a, b}[i%2].Accept(notice(fmt.Sprint("task-", i), 1))
+	}
+	await(t, func() bool { return a.Events("pending") == 21 && b.Events("pending") == 21 }, "both to count")
+	assert.Len(t, up.Deliveries(), attempts, "attempts at a destination that is known to be in trouble")
+}
+
+// An answer may take longer than a lease: it is extended, and nobody else
+// makes the same attempt.
+func testSlowUpstream(t *testing.T, nats *cluster) {
+	t.Helper()
+	const events = 48
+	up := newUpstream(t, func(w http.ResponseWriter, _ delivery) {
+		time.Sleep(3500 * time.Millisecond) // three and a half leases
+		w.WriteHeader(http.StatusNoContent)
+	})
+	a, b := nats.Edge("forward "+up.URL+quick, "lease 1s"), nats.Edge("forward "+up.URL+quick, "lease 1s")
+	for i := range events {
+		[]*edge{a, b}[i%2].Accept(avatar(fmt.Sprint("task-", i)))
+	}
+	a.delivered(events)
+	for id, times := range up.Counts() {
+		assert.Equal(t, 1, times, "attempts of %s", id)
+	}
+	for _, d := range up.Deliveries() {
+		assert.Equal(t, "1", d.Header.Get("Fotor-Webhook-Attempt"))
+	}
+	a.Leave()
+	b.Leave()
+}
