@@ -313,9 +313,17 @@ func (h *Handler) Cleanup() error {
 	return nil
 }
 
+// usualGrowth is more than an event is longer than its callback, in bytes, unless
+// that has thousands of images or templates.
+const usualGrowth = 4 << 10
+
 // policy is what the handler's settings mean to its inbox.
 func (h *Handler) policy() inbox.Policy {
-	return inbox.Policy{Keep: time.Duration(h.Keep), Quarantine: *h.Quarantine}
+	return inbox.Policy{
+		Keep:       time.Duration(h.Keep),
+		Quarantine: *h.Quarantine,
+		MaxEvent:   int(h.MaxBody) + usualGrowth,
+	}
 }
 
 // httpApp returns the HTTP app that the handler is being provisioned for, nil
