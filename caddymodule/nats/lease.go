@@ -204,6 +204,9 @@ func (s *store) turnOf(ctx context.Context, c *candidate) (*held, error) {
 	}
 	c.event = me.stored
 	switch {
+	case c.again && !c.isOf(me) && me.last < c.seq:
+		// The replica that was asked does not know yet what this message is of.
+		return nil, errConflict
 	case !c.isOf(me):
 		// Another message answers for the event.
 		if c.again && me.last != c.seq {
