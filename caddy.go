@@ -313,16 +313,17 @@ func (h *Handler) Cleanup() error {
 	return nil
 }
 
-// usualGrowth is more than an event is longer than its callback, in bytes, unless
-// that has thousands of images or templates.
-const usualGrowth = 4 << 10
+// maxEvent bounds the body of an event, in bytes, by that of its callback. What
+// grows most is a template without images: {"templateId":"a","x":1} gets
+// "images":[] and "extra":{}, which is less than its own length.
+func maxEvent(callback int64) int { return int(2*callback) + eventOverhead }
 
 // policy is what the handler's settings mean to its inbox.
 func (h *Handler) policy() inbox.Policy {
 	return inbox.Policy{
 		Keep:       time.Duration(h.Keep),
 		Quarantine: *h.Quarantine,
-		MaxEvent:   int(h.MaxBody) + usualGrowth,
+		MaxEvent:   maxEvent(h.MaxBody),
 	}
 }
 

@@ -274,6 +274,29 @@ func BenchmarkEvent(b *testing.B) {
 	}
 }
 
+// The inbox is told how large an event may be: none that can be made may be larger.
+func TestEventIsAtMostTwiceItsCallback(t *testing.T) {
+	const start = `{"taskId":"a","status":1,"type":"b"`
+	for name, element := range map[string]string{
+		"templates":             `{"templateId":"t"}`,
+		"templates with extra":  `{"templateId":"t","":1}`,
+		"templates, more extra": `{"templateId":"t","images":null,"":1,"x":2}`,
+		"images":                `{"templateId":"t","images":[{"id":"i","url":"http://h","hasHsfw":true}]}`,
+		"images with extra":     `{"templateId":"t","images":[{"id":"i","url":"http://h","hasHsfw":true,"":1}]}`,
+	} {
+		for _, count := range []int{0, 1, 10, 20_000} {
+			body := start + "}"
+			if count > 0 {
+				body = start + `,"avatarResult":[` + strings.TrimSuffix(strings.Repeat(element+",", count), ",") + "]}"
+			}
+			callback, err := ParseCallback([]byte(body))
+			require.NoError(t, err, name)
+			event := callback.Event(sampleTime, netip.MustParseAddr("2001:db8:1111:2222:3333:4444:5555:6666"))
+			require.LessOrEqual(t, len(event.Body), maxEvent(int64(len(body))), "%d %s of a callback of %d bytes", count, name, len(body))
+		}
+	}
+}
+
 // BenchmarkHostileBody judges bodies of 1 MiB that are made to be slow: time
 // must grow with the length, whatever the shape.
 func BenchmarkHostileBody(b *testing.B) {

@@ -24,6 +24,10 @@ const (
 	// gateway has changed was not seen, or was overtaken by a change here.
 	recheckEvery   = 30 * time.Second
 	recheckTimeout = 5 * time.Second
+
+	// learnEvery is how often it is tried to read a hold by hand that could not
+	// be read when the config was loaded.
+	learnEvery = time.Second
 )
 
 // sharing is what a station whose inbox is used by several gateways has to do
@@ -41,15 +45,31 @@ type sharing struct {
 	tasks sync.WaitGroup
 
 	strange *inbox.Hold // what recheck read last if it was not what is known; guarded by station.byHand
+	unknown *inbox.Hold // stands for the hold by hand until that can be read; nil if it was
+}
+
+// mayBeAway reports whether the handler's config may be loaded though the
+// inbox cannot be read yet.
+func (st *station) mayBeAway(h *Handler) bool {
+	lenient, ok := h.module.(inbox.Lenient)
+	_, shared := st.inbox.(inbox.Shared)
+	return ok && shared && lenient.StartsWithoutStorage()
 }
 
 // begin makes and starts the dispatcher, and what it shares with other gateways.
+// While it is unknown whether an operator holds deliveries, they are held.
 // The caller holds st.byHand and st.mu.
-func (st *station) begin(h *Handler, held inbox.Hold) {
+func (st *station) begin(h *Handler, held inbox.Hold, unknown bool) {
+	if unknown {
+		held = inbox.Hold{Since: time.Now(), Reason: "the inbox was not reached yet, so it is not known whether deliveries are held by hand"}
+	}
 	st.known = held
 	st.sharing = nil
 	if shared, ok := st.inbox.(inbox.Shared); ok {
 		st.sharing = &sharing{station: st, inbox: shared, news: make(chan inbox.Trouble, 1)}
+		if unknown {
+			st.sharing.unknown = &held
+		}
 	}
 	st.dispatcher = dispatch.New(st.inbox, st.settings(h))
 	st.dispatcher.Pause(held)
@@ -76,6 +96,9 @@ func (s *sharing) begin(d *dispatch.Dispatcher) {
 	s.tasks.Go(func() { s.watch(ctx) })
 	s.tasks.Go(func() { s.tellAll(ctx) })
 	s.tasks.Go(func() { s.recheckAll(ctx) })
+	if s.unknown != nil {
+		s.tasks.Go(func() { s.learn(ctx) })
+	}
 }
 
 // end returns when nothing of it uses the inbox any more. The caller holds
@@ -144,6 +167,30 @@ func (s *sharing) takeOver(h inbox.Hold) {
 		return
 	}
 	s.dispatcher.Pause(h)
+}
+
+// learn reads the hold by hand as soon as that can be done.
+func (s *sharing) learn(ctx context.Context) {
+	for waited(ctx, learnEvery) {
+		if s.learned(ctx) {
+			return
+		}
+	}
+}
+
+func (s *sharing) learned(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, recheckTimeout)
+	defer cancel()
+	s.station.byHand.Lock()
+	defer s.station.byHand.Unlock()
+	if !sameHold(s.station.known, *s.unknown) {
+		return true // it was told
+	}
+	h, err := s.station.inbox.Hold(ctx)
+	if err == nil {
+		s.takeOver(h)
+	}
+	return err == nil
 }
 
 // recheckAll reads the hold by hand from time to time.

@@ -32,6 +32,7 @@ type cluster struct {
 	teller   string
 	watchers map[*seat]bool
 	mute     bool // holds are not told
+	away     bool // holds cannot be read
 
 	watchErr, tellErr error
 	tellGate          chan struct{} // if not nil, tells wait for it
@@ -119,6 +120,9 @@ func (m *seat) Settle(_ context.Context, outcomes ...inbox.Outcome) error {
 func (m *seat) Hold(context.Context) (inbox.Hold, error) {
 	m.cluster.mu.Lock()
 	defer m.cluster.mu.Unlock()
+	if m.cluster.away {
+		return inbox.Hold{}, errors.New("out of reach")
+	}
 	return m.cluster.held, nil
 }
 
@@ -218,7 +222,11 @@ type edge struct {
 	down    bool // guarded by cluster.mu
 	visits  int
 	newest  *attachment
+	lenient bool // it starts without the storage
 }
+
+// StartsWithoutStorage implements inbox.Lenient.
+func (e *edge) StartsWithoutStorage() bool { return e.lenient }
 
 // Key, Open and Apply implement inbox.Module.
 func (e *edge) Key(string) string { return "cluster:" + e.name }
@@ -262,6 +270,10 @@ func (e *edge) load() {
 	h.desk = desks.get(e.name)
 	h.desk.running++ // so that no Caddy events are made
 	att, err := attach(h)
+	if !e.lenient && e.cluster.away {
+		require.ErrorContains(e.t, err, "reading whether deliveries are held by hand: out of reach")
+		return
+	}
 	require.NoError(e.t, err)
 	e.stop()
 	e.newest, e.logs = att, logs

@@ -191,6 +191,48 @@ func TestAHoldThatWasNotToldIsFound(t *testing.T) {
 	})
 }
 
+// A gateway that starts while its inbox is out of reach delivers nothing before
+// it knows whether an operator holds deliveries.
+func TestUntilAHoldCanBeReadDeliveriesAreHeld(t *testing.T) {
+	for name, held := range map[string]inbox.Hold{"none": {}, "one": {Since: time.UnixMicro(1e15), Reason: "maintenance"}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster()
+				c.held, c.away, c.watchErr = held, true, errors.New("out of reach")
+				e := &edge{t: t, name: t.Name(), cluster: c, lenient: true}
+				e.load()
+				t.Cleanup(e.stop)
+				c.put(3)
+				pass(time.Minute)
+				assert.Zero(t, e.visited())
+				require.Len(t, e.holds(), 1)
+				assert.Contains(t, e.holds()[0].Reason, "it is not known whether deliveries are held by hand")
+
+				c.change(func() { c.away = false })
+				pass(learnEvery)
+				if held.Since.IsZero() {
+					assert.Empty(t, e.holds())
+					assert.Equal(t, 3, e.visited())
+					return
+				}
+				require.Len(t, e.holds(), 1)
+				assert.Equal(t, "maintenance", e.holds()[0].Reason)
+				assert.Zero(t, e.visited())
+			})
+		})
+	}
+}
+
+func TestWithoutItsInboxAGatewayStartsOnlyIfTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster()
+		c.away = true
+		e := &edge{t: t, name: t.Name(), cluster: c}
+		e.load()
+		assert.Nil(t, e.newest)
+	})
+}
+
 func TestWatchingBeginsAgainAfterLongerAndLongerPauses(t *testing.T) {
 	inCluster(t, func(t *testing.T, c *cluster, a, b *edge) {
 		const line = "holds of other gateways are not heeded: watching the inbox"
@@ -258,7 +300,7 @@ func TestAnInboxThatIsNotSharedIsNotWatched(t *testing.T) {
 		st := &station{inbox: struct{ inbox.Inbox }{&seat{t: t, cluster: newCluster()}}}
 		h := new(Handler)
 		h.setDefaults()
-		st.begin(h, inbox.Hold{})
+		st.begin(h, inbox.Hold{}, false)
 		assert.Nil(t, st.sharing)
 		st.sharing.end()
 		assert.IsNotType(t, teller{}, st.settings(h).Observer)

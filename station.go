@@ -77,7 +77,8 @@ func (st *station) join(att *attachment) error {
 	st.byHand.Lock() // a hold that is being changed is read here, or the dispatcher is there
 	defer st.byHand.Unlock()
 	held, err := st.inbox.Hold(att.handler.ctx)
-	if err != nil {
+	unknown := err != nil && st.mayBeAway(att.handler)
+	if err != nil && !unknown {
 		return fmt.Errorf("reading whether deliveries are held by hand: %w", err)
 	}
 	att.handler.findTracers()
@@ -86,7 +87,7 @@ func (st *station) join(att *attachment) error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if len(st.attachments) == 0 { // it is new, or only requests have kept it open
-		st.begin(att.handler, held)
+		st.begin(att.handler, held, unknown)
 	}
 	st.attachments = append(st.attachments, att)
 	st.use(att)

@@ -48,7 +48,7 @@ func (p places) gatewayOnNATS(path string) string {
 // startNATS starts the servers for a round of a contender.
 func (b *bench) startNATS(ctx context.Context, c *contender) (stop func(), err error) {
 	cluster, err := natstest.Start(ctx, natstest.Config{
-		Nodes: natsNodes, Dir: filepath.Join(b.home(c), "nats"), Separate: true,
+		Nodes: natsNodes, Dir: filepath.Join(b.home(c), "nats"), Separate: true, MaxPayload: 4 << 20,
 	})
 	if err != nil {
 		return nil, err

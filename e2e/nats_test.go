@@ -28,7 +28,7 @@ type cluster struct {
 // killed like Caddy.
 func newCluster(t *testing.T, nodes int) *cluster {
 	t.Helper()
-	servers := natstest.New(t, natstest.Config{Nodes: nodes, Separate: true, Cuttable: true})
+	servers := natstest.New(t, natstest.Config{Nodes: nodes, Separate: true, Cuttable: true, MaxPayload: 4 << 20})
 	return &cluster{Cluster: servers, t: t, stream: "E2E", replicas: nodes}
 }
 

@@ -37,3 +37,11 @@ type Module interface {
 	// module with the same key has opened.
 	Apply(in Inbox, p Policy)
 }
+
+// Lenient is what a Module can be besides if its Open may return an Inbox whose
+// storage was not reached yet.
+type Lenient interface {
+	// StartsWithoutStorage reports whether a config is to be loaded although the
+	// storage is out of reach.
+	StartsWithoutStorage() bool
+}

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nkeys"
 	"github.com/stretchr/testify/require"
@@ -73,6 +74,64 @@ func TestNKey(t *testing.T) {
 	require.ErrorContains(t, opens(t, &Inbox{URLs: []string{url}, Credentials: path + ".none"}), "inbox nats: credentials: ")
 }
 
+// A credentials file has a user's JWT and seed, as nsc writes it.
+func TestCredentials(t *testing.T) {
+	operator, account := pair(t, nkeys.CreateOperator), pair(t, nkeys.CreateAccount)
+	system := pair(t, nkeys.CreateAccount)
+	resolver := new(server.MemAccResolver)
+	for key, name := range map[nkeys.KeyPair]string{account: "gateway", system: "system"} {
+		claims := jwt.NewAccountClaims(public(t, key))
+		claims.Name = name
+		if key == account {
+			claims.Limits.JetStreamLimits = jwt.JetStreamLimits{DiskStorage: -1, MemoryStorage: -1}
+		}
+		encoded, err := claims.Encode(operator)
+		require.NoError(t, err)
+		require.NoError(t, resolver.Store(public(t, key), encoded))
+	}
+	url := serve(t, func(o *server.Options) {
+		o.TrustedKeys, o.AccountResolver, o.SystemAccount = []string{public(t, operator)}, resolver, public(t, system)
+	}).ClientURL()
+	path := filepath.Join(t.TempDir(), "gateway.creds")
+	write := func(signer nkeys.KeyPair) (seed string) {
+		user := pair(t, nkeys.CreateUser)
+		token, err := jwt.NewUserClaims(public(t, user)).Encode(signer)
+		require.NoError(t, err)
+		secret, err := user.Seed()
+		require.NoError(t, err)
+		content, err := jwt.FormatUserConfig(token, secret)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(path, content, 0o600))
+		return string(secret)
+	}
+	write(account)
+	t.Setenv("CREDENTIALS", path)
+	require.NoError(t, opens(t, &Inbox{URLs: []string{url}, Credentials: "{env.CREDENTIALS}"}))
+	seed := write(system) // it may not store anything
+	err := opens(t, &Inbox{URLs: []string{url}, Credentials: path})
+	require.ErrorContains(t, err, "JetStream not enabled for account")
+	require.NotContains(t, err.Error(), seed)
+	stranger := pair(t, nkeys.CreateAccount)
+	seed = write(stranger)
+	err = opens(t, &Inbox{URLs: []string{url}, Credentials: path})
+	require.ErrorContains(t, err, "connecting to "+url)
+	require.NotContains(t, err.Error(), seed)
+}
+
+func pair(t testing.TB, create func() (nkeys.KeyPair, error)) nkeys.KeyPair {
+	t.Helper()
+	key, err := create()
+	require.NoError(t, err)
+	return key
+}
+
+func public(t testing.TB, key nkeys.KeyPair) string {
+	t.Helper()
+	name, err := key.PublicKey()
+	require.NoError(t, err)
+	return name
+}
+
 // certificate writes a certificate that is its own authority, and its key.
 func certificate(t testing.TB, dir string) (cert, key string) {
 	t.Helper()
@@ -95,7 +154,7 @@ func certificate(t testing.TB, dir string) (cert, key string) {
 
 func TestTLS(t *testing.T) {
 	cert, key := certificate(t, t.TempDir())
-	pair, err := tls.LoadX509KeyPair(cert, key)
+	own, err := tls.LoadX509KeyPair(cert, key)
 	require.NoError(t, err)
 	content, err := os.ReadFile(cert)
 	require.NoError(t, err)
@@ -103,7 +162,7 @@ func TestTLS(t *testing.T) {
 	require.True(t, trusted.AppendCertsFromPEM(content))
 	url := serve(t, func(o *server.Options) {
 		o.TLS, o.TLSTimeout, o.TLSVerify = true, 5, true
-		o.TLSConfig = &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: trusted, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS12}
+		o.TLSConfig = &tls.Config{Certificates: []tls.Certificate{own}, ClientCAs: trusted, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS12}
 	}).Addr().String()
 	require.NoError(t, opens(t, &Inbox{URLs: []string{"tls://" + url}, TLS: &TLS{CA: cert, Cert: cert, Key: key}}))
 	require.NoError(t, opens(t, &Inbox{URLs: []string{"nats://" + url}, TLS: &TLS{CA: cert, Cert: cert, Key: key}}))

@@ -55,13 +55,45 @@ func (s *store) tidy(applied *settings) error {
 	if err := s.trimQuarantine(ctx); err != nil {
 		return err
 	}
+	surplus, err := s.surplus(ctx)
+	if err != nil {
+		return err
+	}
 	for _, k := range []kind{gone, delivered, superseded} {
-		if err := s.retire(ctx, k); err != nil {
+		if err := s.retire(ctx, k, &surplus); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// surplus is the number of events that have to go before they are too old, so
+// that the stream has room for new ones: once it is 7/8 full, it is brought back
+// to 3/4. What is remembered of repeats is worth less than a new callback.
+func (s *store) surplus(ctx context.Context) (int64, error) {
+	there, err := s.js.Stream(ctx, s.subjects.stream)
+	if err != nil {
+		return 0, err
+	}
+	info := there.CachedInfo()
+	limit, has, messages := info.Config.MaxBytes, int64(info.State.Bytes), int64(info.State.Msgs)
+	if limit <= 0 || has < limit/8*7 || messages == 0 {
+		return 0, nil
+	}
+	return (has - limit/4*3) / max(1, has/messages), nil
+}
+
+// full has the stream tidied up soon, as it refused an event.
+func (s *store) full() {
+	last := s.tidied.Load()
+	now := time.Now().UnixMilli()
+	if now-last >= fullPause.Milliseconds() && s.tidied.CompareAndSwap(last, now) {
+		s.wakeChores()
+	}
+}
+
+// fullPause is the least time between two such looks.
+const fullPause = time.Second
 
 // change brings settings to the streams and consumers.
 func (s *store) change(ctx context.Context, now settings) error {
@@ -82,11 +114,12 @@ func (s *store) change(ctx context.Context, now settings) error {
 // retireAtOnce is the number of events that are removed at a time.
 const retireAtOnce = 16
 
-// retire removes the events of a kind that have ended long enough ago. Their
+// retire removes the events of a kind that have ended long enough ago, and as
+// many more as there are too many. Their
 // records are in the order in which they ended: so it looks at none that stays
 // but the first. It reads them one by one: for a batch the server would count
 // all that there are.
-func (s *store) retire(ctx context.Context, k kind) error {
+func (s *store) retire(ctx context.Context, k kind, surplus *int64) error {
 	var old []expired
 	for from := uint64(1); ctx.Err() == nil; {
 		m, err := s.next(ctx, s.subjects.states(), s.subjects.ofKind(k), from)
@@ -95,7 +128,7 @@ func (s *store) retire(ctx context.Context, k kind) error {
 		}
 		var e *expired
 		if m != nil {
-			if e, err = s.tooOld(*m); err != nil {
+			if e, err = s.tooOld(*m, surplus); err != nil {
 				return err
 			}
 		}
@@ -123,14 +156,18 @@ type expired struct {
 	received int64
 }
 
-// tooOld returns the event of a record if it ended long enough ago.
-func (s *store) tooOld(m message) (*expired, error) {
+// tooOld returns the event of a record if it ended long enough ago, or there
+// are too many.
+func (s *store) tooOld(m message, surplus *int64) (*expired, error) {
 	var r record
 	if err := json.Unmarshal(m.data, &r); err != nil {
 		return nil, err
 	}
 	if r.Settled >= time.Now().Add(-s.policy.Load().Keep).UnixMicro() {
-		return nil, nil //nolint:nilnil // it stays
+		if *surplus <= 0 {
+			return nil, nil //nolint:nilnil // it stays
+		}
+		*surplus--
 	}
 	return &expired{idOf(m.subject), r.Event, m.seq, r.Received}, nil
 }

@@ -2,6 +2,7 @@ package nats
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -14,8 +15,8 @@ import (
 
 // The headers of an event's message. Its payload is the event's body.
 const (
-	headerTask     = "Fotor-Task"     // the task's id, percent-encoded
-	headerType     = "Fotor-Type"     // the task's type, percent-encoded
+	headerTask     = "Fotor-Task"     // the task's id, percent-encoded, unless it is very long
+	headerType     = "Fotor-Type"     // the task's type, percent-encoded, unless it is very long
 	headerStatus   = "Fotor-Status"   // 0, 1 or 2
 	headerReceived = "Fotor-Received" // RFC 3339, to the microsecond
 	headerPrev     = "Fotor-Prev"     // 1 if the task had an event before
@@ -40,32 +41,51 @@ type stored struct {
 	origin *imported // nil if it was put here
 }
 
+// maxHeader is the length of a header's value from which on what it would say
+// is read from the body: a caller may send a task's id as long as the body may
+// be, and a server takes no more than 64 KiB of headers.
+const maxHeader = 2 << 10
+
+// named is what an event's body says of what may be too long for a header.
+type named struct {
+	TaskID string `json:"taskId"`
+	Type   string `json:"type"`
+}
+
 // encodeEvent makes the message of an event.
-func encodeEvent(subject string, e *inbox.Event) *nats.Msg {
+func encodeEvent(subject string, e *inbox.Event) (*nats.Msg, error) {
 	m := &nats.Msg{Subject: subject, Data: e.Body, Header: nats.Header{
-		headerTask:     {url.QueryEscape(e.TaskID)},
-		headerType:     {url.QueryEscape(e.Type)},
 		headerStatus:   {strconv.Itoa(int(e.Status))},
 		headerReceived: {e.ReceivedAt.UTC().Format(receivedFormat)},
 	}}
+	long := false
+	for name, value := range map[string]string{headerTask: e.TaskID, headerType: e.Type} {
+		if text := url.QueryEscape(value); len(text) <= maxHeader {
+			m.Header.Set(name, text)
+		} else {
+			long = true
+		}
+	}
+	if long {
+		var in named
+		if err := json.Unmarshal(e.Body, &in); err != nil || in != (named{e.TaskID, e.Type}) {
+			return nil, fmt.Errorf("event %s has a task id of %d and a type of %d bytes, and a body that does not name them", e.ID, len(e.TaskID), len(e.Type))
+		}
+	}
 	if e.TraceParent != "" {
 		m.Header.Set(headerParent, e.TraceParent)
 	}
 	if e.TraceState != "" {
 		m.Header.Set(headerState, e.TraceState)
 	}
-	return m
+	return m, nil
 }
 
 // decodeEvent reads the message of an event.
 func decodeEvent(m message) (*stored, error) {
-	task, err := url.QueryUnescape(m.header.Get(headerTask))
+	name, err := nameIn(m)
 	if err != nil {
-		return nil, fmt.Errorf("message %d: task: %w", m.seq, err)
-	}
-	kind, err := url.QueryUnescape(m.header.Get(headerType))
-	if err != nil {
-		return nil, fmt.Errorf("message %d: type: %w", m.seq, err)
+		return nil, fmt.Errorf("message %d: task and type: %w", m.seq, err)
 	}
 	status, err := strconv.ParseUint(m.header.Get(headerStatus), 10, 8)
 	if err != nil || status > uint64(inbox.Failed) {
@@ -76,7 +96,7 @@ func decodeEvent(m message) (*stored, error) {
 		return nil, fmt.Errorf("message %d: time: %w", m.seq, err)
 	}
 	s := &stored{seq: m.seq, prev: m.header.Get(headerPrev) != "", Event: &inbox.Event{
-		ID: idOf(m.subject), TaskID: task, Type: kind, Status: inbox.Status(status), ReceivedAt: received.UTC(),
+		ID: idOf(m.subject), TaskID: name.TaskID, Type: name.Type, Status: inbox.Status(status), ReceivedAt: received.UTC(),
 		Body: m.data, TraceParent: m.header.Get(headerParent), TraceState: m.header.Get(headerState),
 	}}
 	if text := m.header.Get(headerImport); text != "" {
@@ -86,6 +106,30 @@ func decodeEvent(m message) (*stored, error) {
 		}
 	}
 	return s, nil
+}
+
+// nameIn reads the task's id and type, which are in the body if they are too
+// long for headers.
+func nameIn(m message) (n named, err error) {
+	task, kind := m.header.Get(headerTask), m.header.Get(headerType)
+	if task == "" || kind == "" {
+		if err := json.Unmarshal(m.data, &n); err != nil {
+			return n, err
+		}
+	}
+	if task != "" {
+		n.TaskID, err = url.QueryUnescape(task)
+	}
+	if err == nil && kind != "" {
+		n.Type, err = url.QueryUnescape(kind)
+	}
+	if err != nil {
+		return n, err
+	}
+	if n.TaskID == "" || n.Type == "" {
+		return n, errors.New("there is none")
+	}
+	return n, nil
 }
 
 // checkEvent reports what would make an event impossible to find again.

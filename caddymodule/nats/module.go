@@ -221,6 +221,9 @@ func (i *Inbox) Key(string) string {
 	return "nats:" + strings.Join(slices.Compact(urls), ",") + "/" + i.Stream
 }
 
+// StartsWithoutStorage reports whether a config is loaded with NATS out of reach.
+func (i *Inbox) StartsWithoutStorage() bool { return i.StartWithoutServer }
+
 // Open connects, makes the streams or checks them, and proves with a durable
 // write that it can store.
 func (i *Inbox) Open(ctx context.Context, name string, p inbox.Policy, log *zap.Logger) (inbox.Inbox, error) {
@@ -268,4 +271,5 @@ var (
 	_ caddy.Provisioner = (*Inbox)(nil)
 	_ caddy.Validator   = (*Inbox)(nil)
 	_ inbox.Module      = (*Inbox)(nil)
+	_ inbox.Lenient     = (*Inbox)(nil)
 )

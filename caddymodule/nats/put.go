@@ -37,7 +37,10 @@ func (s *store) Put(ctx context.Context, e *inbox.Event) (duplicate bool, err er
 // that: so no id is stored twice, and each event knows whether others are
 // before it.
 func (s *store) put(ctx context.Context, e *inbox.Event, origin *imported) (duplicate bool, err error) {
-	m := encodeEvent(s.subjects.event(e.ID), e)
+	m, err := encodeEvent(s.subjects.event(e.ID), e)
+	if err != nil {
+		return false, err
+	}
 	if origin != nil {
 		text, err := json.Marshal(origin)
 		if err != nil {
@@ -56,6 +59,9 @@ func (s *store) put(ctx context.Context, e *inbox.Event, origin *imported) (dupl
 		if err == nil {
 			s.putInOrder(ctx, &stored{Event: e, seq: seq, origin: origin}, before)
 			return false, nil
+		}
+		if errors.Is(err, inbox.ErrFull) {
+			s.full()
 		}
 		if !errors.Is(err, errConflict) {
 			return false, err
@@ -117,7 +123,8 @@ func (s *store) supersedeBefore(ctx context.Context, e *stored) error {
 }
 
 // maxOrigin is the size of the header that what became of an event is brought
-// in. A server takes no more than 64 KiB of headers.
+// in. A server takes no more than 64 KiB of headers. If the event leaves less
+// room in a message, fewer of its attempts are brought.
 const maxOrigin = 40 << 10
 
 // Import stores an event with what became of it.
@@ -130,13 +137,13 @@ func (s *store) Import(ctx context.Context, r *inbox.Record, attempts []inbox.At
 		return false, err
 	}
 	defer cancel()
-	duplicate, err = s.put(bounded, r.Event, originOf(r, attempts))
+	duplicate, err = s.put(bounded, r.Event, originOf(r, attempts, s.room(r.Event)))
 	return duplicate, s.failed(ctx, err)
 }
 
 // originOf is what is stored of what became of an event: nil if nothing did.
 // It goes into the same message, so that an event never comes without it.
-func originOf(r *inbox.Record, attempts []inbox.Attempt) *imported {
+func originOf(r *inbox.Record, attempts []inbox.Attempt, room int) *imported {
 	if r.State == inbox.Pending && r.Attempts == 0 && r.Due.IsZero() && len(attempts) == 0 {
 		return nil
 	}
@@ -150,12 +157,18 @@ func originOf(r *inbox.Record, attempts []inbox.Attempt) *imported {
 	for _, last := range slices.Backward(attempts) {
 		a := attemptOf(last)
 		text, err := json.Marshal(a)
-		if size += len(text) + 1; err != nil || size > maxOrigin {
+		if size += len(text) + 1; err != nil || size > room {
 			break
 		}
 		o.Record.Log = slices.Insert(o.Record.Log, 0, a)
 	}
 	return o
+}
+
+// room is what a message of an event has left for its attempts. What else is
+// in its headers takes less than half of what they may have.
+func (s *store) room(e *inbox.Event) int {
+	return int(min(maxOrigin, s.conn.MaxPayload()-int64(len(e.Body))-overhead/2))
 }
 
 // recordOrigin writes the record of an event that was brought from elsewhere.

@@ -61,6 +61,12 @@ func (s *store) Quarantine(ctx context.Context, q *inbox.Suspect) error {
 		return nil
 	}
 	data, err := encodeSuspect(q)
+	if err == nil && int64(len(data)) > s.conn.MaxPayload() {
+		// Its body says again what is wrong with it.
+		short := *q
+		short.Problems = []byte("[]")
+		data, err = encodeSuspect(&short)
+	}
 	if err != nil {
 		return err
 	}

@@ -66,6 +66,11 @@ func (s *store) historyOf(e *stored, messages []message) (h history, err error) 
 		}
 		h.others = append(h.others, m.seq)
 		h.last, h.kind, h.lease = m.seq, none, record{}
+		if r.Event > e.seq {
+			// It was removed and stored again, which the replica that told of the
+			// event does not know yet.
+			return h, errConflict
+		}
 		if r.Event != e.seq {
 			continue // of an event that was there before
 		}
@@ -131,6 +136,7 @@ const (
 	codeStoreFailed       = 10077
 	codeStorage           = 10047
 	codeResources         = 10023
+	codeNotAvailable      = 10008 // of a cluster without a leader
 	codeAccount           = 10002
 	codeSequenceNotFound  = 10043
 	codeDeleteFailed      = 10057

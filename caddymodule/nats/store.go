@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -80,6 +81,7 @@ type store struct {
 	ready  chan struct{} // closed once the streams were checked
 	link   atomic.Pointer[chan struct{}]
 	notYet atomic.Pointer[error]
+	tidied atomic.Int64 // when the stream was found full last, in ms since 1970
 
 	leaser  leaser
 	replies replies
@@ -108,19 +110,41 @@ func open(ctx context.Context, o options, secrets *secrets) (*store, error) {
 	if err == nil {
 		err = s.replies.listen(s.conn)
 	}
-	if err == nil && !o.startWithoutServer {
+	if err == nil {
 		err = s.setUp(ctx)
 	}
-	if err != nil {
+	later := err != nil && o.startWithoutServer && outOfReach(err)
+	if err != nil && !later {
 		_ = s.Close()
+		if outOfReach(err) {
+			err = fmt.Errorf("%w; to load a config while NATS is out of reach, give it the option start_without_server", err)
+		}
 		return nil, err
 	}
-	if o.startWithoutServer {
+	if later {
+		s.log.Warn("NATS is out of reach: callbacks are answered 503 until it is there", zap.Error(err))
 		s.work.Go(s.setUpLater)
 	}
 	s.work.Go(s.chores)
 	s.work.Go(s.tend)
 	return s, nil
+}
+
+// outOfReach reports whether an error is for want of servers, which may be
+// there later, not for what they say.
+func outOfReach(err error) bool {
+	for _, away := range []error{
+		errNotReady, context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoServers, nats.ErrNoResponders,
+		nats.ErrConnectionClosed, nats.ErrConnectionReconnecting, nats.ErrReconnectBufExceeded,
+		jetstream.ErrNoStreamResponse,
+	} {
+		if errors.Is(err, away) {
+			return true
+		}
+	}
+	var network net.Error
+	var api *jetstream.APIError
+	return errors.As(err, &network) || errors.As(err, &api) && api.ErrorCode == codeNotAvailable
 }
 
 // setUpLater makes or checks the streams once the server is there.
@@ -146,9 +170,6 @@ func (s *store) setUpLater() {
 }
 
 func (s *store) tryToSetUp() error {
-	if !s.conn.IsConnected() {
-		return errNotReady
-	}
 	ctx, cancel := context.WithTimeout(s.life, 30*time.Second)
 	defer cancel()
 	return s.setUp(ctx)

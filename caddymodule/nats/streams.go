@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dustin/go-humanize"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
 )
@@ -35,9 +34,11 @@ const (
 
 // setUp makes the streams and consumers or checks them, and stores something.
 func (s *store) setUp(ctx context.Context) error {
-	if most := s.options.policy.MaxEvent; most > 0 && int64(most)+overhead > s.conn.MaxPayload() {
-		return fmt.Errorf("the server takes messages of at most %s, and an event may have %s and %s of headers: raise max_payload of the NATS servers or lower max_body",
-			humanize.IBytes(uint64(s.conn.MaxPayload())), humanize.IBytes(uint64(most)), humanize.IBytes(overhead))
+	if !s.conn.IsConnected() {
+		return errNotReady
+	}
+	if err := s.checkPayload(); err != nil {
+		return err
 	}
 	for _, config := range s.streams() {
 		if err := s.stream(ctx, config); err != nil {
@@ -66,6 +67,16 @@ func (s *store) setUp(ctx context.Context) error {
 	}
 	close(s.ready)
 	return nil
+}
+
+// checkPayload reports events that the server would not take.
+func (s *store) checkPayload() error {
+	most, has := s.options.policy.MaxEvent, s.conn.MaxPayload()
+	if most == 0 || int64(most)+overhead <= has {
+		return nil
+	}
+	return fmt.Errorf("the server takes messages of at most %d bytes (max_payload), and an event may have %d, up to twice its callback, with its headers: set max_payload of the NATS servers to %d or more, or lower max_body of the handler",
+		has, int64(most)+overhead, int64(most)+overhead)
 }
 
 // streams are the streams as they have to be.

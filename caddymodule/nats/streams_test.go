@@ -2,7 +2,11 @@ package nats
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -88,7 +92,7 @@ func TestAnEventLargerThanTheServersMessagesIsRefusedAtOpen(t *testing.T) {
 	url := serve(t, func(o *server.Options) { o.MaxPayload = 64 << 10 }).ClientURL()
 	with(t, url, func(o *options) { o.policy.MaxEvent = 48 << 10 })
 	err := refused(t, url, func(o *options) { o.policy.MaxEvent = 48<<10 + 1 })
-	require.ErrorContains(t, err, "raise max_payload of the NATS servers or lower max_body")
+	require.ErrorContains(t, err, "set max_payload of the NATS servers to 65537 or more, or lower max_body of the handler")
 }
 
 func TestAConsumerThatWasRemovedRepeatsNothing(t *testing.T) {
@@ -126,12 +130,124 @@ func TestAFullStreamIsFull(t *testing.T) {
 		require.Less(t, len(stored), 20)
 	}
 	require.NotEmpty(t, stored)
-	// Deliveries are recorded all the same, and make room.
-	for _, e := range stored {
+	// Deliveries are recorded all the same, and make room before keep is over:
+	// those that ended first go.
+	kept := stored[0]
+	for i, e := range stored {
 		l := leases(t, s, 1)
 		require.Equal(t, e.ID, l[0].Event.ID)
-		settle(t, s, inbox.Deliver, l...)
+		v := inbox.Deliver
+		if i == 0 {
+			v = inbox.GiveUp
+		}
+		settle(t, s, v, l...)
 	}
-	require.NoError(t, s.Purge(context.Background(), stored[0].ID))
-	put(t, s, newEvent("task", inbox.Completed))
+	next := newEvent("task", inbox.Completed)
+	next.Body = make([]byte, 100<<10)
+	eventually(t, func() bool {
+		_, err := s.Put(context.Background(), next)
+		require.True(t, err == nil || errors.Is(err, inbox.ErrFull), "%v", err)
+		return err == nil
+	})
+	_, _, err := s.Get(context.Background(), stored[1].ID)
+	require.ErrorIs(t, err, inbox.ErrNotFound)
+	for _, e := range []*inbox.Event{kept, stored[len(stored)-1], next} {
+		_, _, err := s.Get(context.Background(), e.ID)
+		require.NoError(t, err, "dead, just ended, or new")
+	}
+	stats, err := s.Stats(context.Background())
+	require.NoError(t, err)
+	require.Greater(t, stats.Events[inbox.Delivered], int64(len(stored)/2), "no more than must goes")
+}
+
+// A stream that has room keeps what was delivered.
+func TestNothingGoesEarlyWhileThereIsRoom(t *testing.T) {
+	s := with(t, serve(t).ClientURL(), func(o *options) {
+		o.settings.maxSize, o.limits.chores = 1<<20, time.Millisecond
+	})
+	var stored []*inbox.Event
+	for range 8 {
+		e := newEvent("task", inbox.Completed)
+		e.Body = make([]byte, 100<<10)
+		put(t, s, e)
+		settle(t, s, inbox.Deliver, leases(t, s, 1)...)
+		stored = append(stored, e)
+	}
+	surplus, err := s.surplus(context.Background())
+	require.NoError(t, err)
+	require.Zero(t, surplus)
+	for _, e := range stored {
+		_, _, err := s.Get(context.Background(), e.ID)
+		require.NoError(t, err)
+	}
+}
+
+func TestAnEventWithAVeryLongTaskAndTypeIsStored(t *testing.T) {
+	s := with(t, serve(t).ClientURL())
+	ctx := context.Background()
+	for _, length := range []int{1, maxHeader, maxHeader + 1, 100 << 10} {
+		for _, long := range []struct{ task, kind string }{
+			{strings.Repeat("t", length), "avatar"},
+			{"task", strings.Repeat("é", length)},
+			{strings.Repeat("%", length), strings.Repeat("%", length)},
+		} {
+			e := newEvent(long.task, inbox.Completed)
+			e.Type = long.kind
+			e.Body = fmt.Appendf(nil, `{"taskId":%q,"type":%q,"n":%d}`, e.TaskID, e.Type, contents.Add(1))
+			put(t, s, e)
+			l := leases(t, s, 1)
+			require.Equal(t, e, l[0].Event)
+			settle(t, s, inbox.Deliver, l...)
+			r, _, err := s.Get(ctx, e.ID)
+			require.NoError(t, err)
+			require.Equal(t, e, r.Event)
+		}
+	}
+	e := newEvent(strings.Repeat("t", maxHeader+1), inbox.Completed)
+	_, err := s.Put(ctx, e)
+	require.ErrorContains(t, err, "a body that does not name them")
+}
+
+// Of what a lagging replica tells, records of an event that it does not know yet
+// must not be taken for those of an earlier one with the same id.
+func TestRecordsOfALaterEventWithTheSameIDAreNotMisread(t *testing.T) {
+	s := with(t, serve(t).ClientURL())
+	ctx := context.Background()
+	e := newEvent("task", inbox.Completed)
+	put(t, s, e)
+	before, err := s.task(ctx, e.ID)
+	require.NoError(t, err)
+	require.NoError(t, s.Purge(ctx, e.ID))
+	put(t, s, e)
+	settle(t, s, inbox.Deliver, leases(t, s, 1)...)
+	require.NoError(t, s.Replay(ctx, e.ID))
+	records, err := s.latest(ctx, s.subjects.states(), s.subjects.statesOf(e.ID))
+	require.NoError(t, err)
+	_, err = s.historyOf(before[0].stored, records)
+	require.ErrorIs(t, err, errConflict)
+}
+
+func TestAnImportBringsAsMuchAsFits(t *testing.T) {
+	s := with(t, serve(t, func(o *server.Options) { o.MaxPayload = 64 << 10 }).ClientURL())
+	ctx := context.Background()
+	var attempts []inbox.Attempt
+	for n := range 100 {
+		attempts = append(attempts, inbox.Attempt{At: time.UnixMicro(1e15 + int64(n)).UTC(), Reason: strings.Repeat("x", inbox.MaxReason)})
+	}
+	e := newEvent("task", inbox.Completed)
+	e.Body = make([]byte, 48<<10)
+	_, err := s.Import(ctx, &inbox.Record{Event: e, State: inbox.Dead, Attempts: 100, SettledAt: time.Now()}, attempts)
+	require.NoError(t, err)
+	r, got, err := s.Get(ctx, e.ID)
+	require.NoError(t, err)
+	require.Equal(t, 100, r.Attempts)
+	require.NotEmpty(t, got)
+	require.Equal(t, attempts[100-len(got):], got, "the last ones")
+
+	suspect := &inbox.Suspect{ReceivedAt: time.Now(), Body: make([]byte, 60<<10), Problems: make([]byte, 10<<10)}
+	require.NoError(t, s.Quarantine(ctx, suspect))
+	there, err := s.Suspect(ctx, suspect.ID)
+	require.NoError(t, err)
+	require.Equal(t, suspect.Body, there.Body)
+	require.Equal(t, "[]", string(there.Problems))
 }
