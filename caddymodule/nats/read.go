@@ -157,8 +157,17 @@ const maxAnswer = 8 << 20
 // latest returns the messages on subjects, which may have wildcards, oldest first.
 func (s *store) latest(ctx context.Context, stream string, subjects ...string) ([]message, error) {
 	messages, more, err := s.ask(ctx, stream, query{MultiLast: subjects})
-	if (errors.Is(err, errTooMany) || (err == nil && more > 0)) && len(subjects) == 1 {
-		return s.all(ctx, stream, subjects[0])
+	if errors.Is(err, errTooMany) || (err == nil && more > 0) {
+		half := len(subjects) / 2
+		if half == 0 {
+			return s.all(ctx, stream, subjects[0])
+		}
+		messages, err = s.latest(ctx, stream, subjects[:half]...)
+		if err == nil {
+			var rest []message
+			rest, err = s.latest(ctx, stream, subjects[half:]...)
+			messages = append(messages, rest...)
+		}
 	}
 	slices.SortFunc(messages, func(a, b message) int { return cmp.Compare(a.seq, b.seq) })
 	return messages, err

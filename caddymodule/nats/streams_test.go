@@ -251,3 +251,23 @@ func TestAnImportBringsAsMuchAsFits(t *testing.T) {
 	require.Equal(t, suspect.Body, there.Body)
 	require.Equal(t, "[]", string(there.Problems))
 }
+
+// A server answers with at most 1024 messages at once.
+func TestMoreThanOneAnswerIsPutTogether(t *testing.T) {
+	url := serve(t).ClientURL()
+	s := with(t, url)
+	js := admin(t, url)
+	ids := []string{newEvent("one", inbox.Completed).ID, newEvent("other", inbox.Completed).ID}
+	const each = maxLatest/2 + 1
+	for n := range 2 * each {
+		_, err := js.PublishAsync(s.subjects.event(ids[n%2][:keyLength]+fmt.Sprintf("%032d", n)), nil)
+		require.NoError(t, err)
+	}
+	<-js.PublishAsyncComplete()
+	messages, err := s.latest(context.Background(), s.subjects.stream, s.subjects.task(ids[0]), s.subjects.task(ids[1]))
+	require.NoError(t, err)
+	require.Len(t, messages, 2*each)
+	for n, m := range messages {
+		require.EqualValues(t, n+1, m.seq)
+	}
+}
