@@ -76,14 +76,16 @@ func TestWithoutAServerAnInboxIsOpenedOnlyIfTold(t *testing.T) {
 	port := freePort(t)
 	url := "nats://127.0.0.1:" + strconv.Itoa(port)
 	began := time.Now()
-	require.ErrorContains(t, refused(t, url), "connecting to "+url)
+	err := refused(t, url)
+	require.ErrorContains(t, err, "connecting to "+url)
+	require.ErrorContains(t, err, "start_without_server")
 	require.Less(t, time.Since(began), 5*time.Second)
 	s := with(t, url, func(o *options) {
 		o.startWithoutServer, o.settings.publishTimeout = true, 200*time.Millisecond
 	})
 	ctx := context.Background()
 	e := newEvent("task", inbox.Completed)
-	_, err := s.Put(ctx, e)
+	_, err = s.Put(ctx, e)
 	require.ErrorIs(t, err, errNotReady)
 	_, err = s.Lease(ctx, 1)
 	require.ErrorIs(t, err, errNotReady)

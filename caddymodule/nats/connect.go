@@ -92,11 +92,18 @@ func (s *store) connect(ctx context.Context) error {
 	}
 	urls := strings.Join(o.urls, ",")
 	s.conn, err = nats.Connect(urls, opts...)
-	if err != nil {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, nats.ErrAuthorization):
 		return fmt.Errorf("connecting to %s: %w", urls, err)
+	default: // with start_without_server it goes on trying
+		return fmt.Errorf("connecting to %s: %w%s", urls, err, unlessTold)
 	}
-	return nil
 }
+
+// unlessTold ends the error of a config that is not loaded for want of servers.
+const unlessTold = "; a config is loaded with NATS out of reach only if the inbox has the option start_without_server"
 
 // connectTimeout bounds one attempt to connect by what is left of ctx.
 func connectTimeout(ctx context.Context, timeout time.Duration) time.Duration {

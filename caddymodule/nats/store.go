@@ -111,14 +111,13 @@ func open(ctx context.Context, o options, secrets *secrets) (*store, error) {
 		err = s.replies.listen(s.conn)
 	}
 	if err == nil {
-		err = s.setUp(ctx)
+		if err = s.setUp(ctx); outOfReach(err) && !o.startWithoutServer {
+			err = fmt.Errorf("%w%s", err, unlessTold)
+		}
 	}
 	later := err != nil && o.startWithoutServer && outOfReach(err)
 	if err != nil && !later {
 		_ = s.Close()
-		if outOfReach(err) {
-			err = fmt.Errorf("%w; to load a config while NATS is out of reach, give it the option start_without_server", err)
-		}
 		return nil, err
 	}
 	if later {
