@@ -2,15 +2,10 @@ package nats
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"math/rand/v2"
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
-
-	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 // chores removes what is too old and brings changed settings to the streams.
@@ -59,12 +54,7 @@ func (s *store) tidy(applied *settings) error {
 	if err != nil {
 		return err
 	}
-	for _, k := range []kind{gone, delivered, superseded} {
-		if err := s.retire(ctx, k, &surplus); err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.retireAll(s.life, surplus) //nolint:contextcheck // it bounds its steps itself
 }
 
 // surplus is the number of events that have to go before they are too old, so
@@ -109,100 +99,4 @@ func (s *store) change(ctx context.Context, now settings) error {
 	}
 	s.log.Info("settings changed", zap.Duration("lease", now.lease), zap.Int("replicas", now.replicas), zap.Int64("max_size", now.maxSize))
 	return nil
-}
-
-// retireAtOnce is the number of events that are removed at a time.
-const retireAtOnce = 16
-
-// retire removes the events of a kind that have ended long enough ago, and as
-// many more as there are too many. Their
-// records are in the order in which they ended: so it looks at none that stays
-// but the first. It reads them one by one: for a batch the server would count
-// all that there are.
-func (s *store) retire(ctx context.Context, k kind, surplus *int64) error {
-	var old []expired
-	for from := uint64(1); ctx.Err() == nil; {
-		m, err := s.next(ctx, s.subjects.states(), s.subjects.ofKind(k), from)
-		if err != nil {
-			return err
-		}
-		var e *expired
-		if m != nil {
-			if e, err = s.tooOld(*m, surplus); err != nil {
-				return err
-			}
-		}
-		if e != nil {
-			old, from = append(old, *e), m.seq+1
-		}
-		if e == nil || len(old) == s.options.limits.window {
-			if err := s.removeAll(ctx, k, old); err != nil {
-				return err
-			}
-			old = old[:0]
-		}
-		if e == nil {
-			return nil
-		}
-	}
-	return ctx.Err()
-}
-
-// expired is an event that is too old.
-type expired struct {
-	id       string
-	seq      uint64
-	last     uint64 // number of its record
-	received int64
-}
-
-// tooOld returns the event of a record if it ended long enough ago, or there
-// are too many.
-func (s *store) tooOld(m message, surplus *int64) (*expired, error) {
-	var r record
-	if err := json.Unmarshal(m.data, &r); err != nil {
-		return nil, err
-	}
-	if r.Settled >= time.Now().Add(-s.policy.Load().Keep).UnixMicro() {
-		if *surplus <= 0 {
-			return nil, nil //nolint:nilnil // it stays
-		}
-		*surplus--
-	}
-	return &expired{idOf(m.subject), r.Event, m.seq, r.Received}, nil
-}
-
-// removeAll removes events, the earliest of a task first.
-func (s *store) removeAll(ctx context.Context, k kind, events []expired) error {
-	lanes := make([][]expired, retireAtOnce)
-	for _, e := range events {
-		lane := e.id[0] % retireAtOnce
-		lanes[lane] = append(lanes[lane], e)
-	}
-	var jobs errgroup.Group
-	for _, lane := range lanes {
-		jobs.Go(func() error {
-			for _, e := range lane {
-				if err := s.removeOld(ctx, k, e); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	return jobs.Wait()
-}
-
-// removeOld removes an event that ended, unless it was replayed: then it only
-// removes the record that says so.
-func (s *store) removeOld(ctx context.Context, k kind, e expired) error {
-	if k == gone {
-		return s.removeGone(ctx, e)
-	}
-	err := s.remove(ctx, e)
-	if errors.Is(err, inbox.ErrState) {
-		s.forgetRecords(ctx, []uint64{e.last})
-		return nil
-	}
-	return err
 }

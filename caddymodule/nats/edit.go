@@ -99,11 +99,6 @@ func (s *store) remove(ctx context.Context, e expired) error {
 	if _, err := s.writeRecord(ctx, gone, e.id, rec, e.last); err != nil {
 		return changed(e.id, err)
 	}
-	return s.removeGone(ctx, e)
-}
-
-// removeGone removes an event whose record says that it is removed.
-func (s *store) removeGone(ctx context.Context, e expired) error {
 	// By its subject and number: so another event is never hit.
 	err := s.api(ctx, "STREAM.PURGE."+s.subjects.stream, map[string]any{"filter": s.subjects.event(e.id), "seq": e.seq + 1})
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 const (
 	metaHold    = "hold"
 	metaTrouble = "trouble"
+	metaChores  = "chores"
 )
 
 // holdRecord is a hold by hand as it is stored. Times are in µs since 1970.

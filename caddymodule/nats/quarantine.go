@@ -4,13 +4,11 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
@@ -165,8 +163,7 @@ func (s *store) Unquarantine(ctx context.Context, id int64) error {
 		return suspectNotFound(id)
 	}
 	err = s.api(bounded, "STREAM.MSG.DELETE."+s.subjects.quarantine(), map[string]any{"seq": id, "no_erase": true})
-	var api *jetstream.APIError
-	if errors.As(err, &api) && (api.ErrorCode == codeSequenceNotFound || api.ErrorCode == jetstream.JSErrCodeMessageNotFound || api.ErrorCode == codeDeleteFailed) {
+	if isMissing(err) {
 		return suspectNotFound(id)
 	}
 	return s.failed(ctx, err)

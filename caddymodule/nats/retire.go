@@ -1,0 +1,187 @@
+package nats
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// retireAtOnce is the number of events that are removed at a time: removing
+	// has to keep up with storing.
+	retireAtOnce = 128
+
+	// retireBatch is the number that is read at a time, and retireTimeout is how
+	// long removing them may take.
+	retireBatch   = 1000
+	retireTimeout = time.Minute
+)
+
+// retireAll removes the events that ended long enough ago, and so many more.
+// That takes two steps, so that a crash or a replay at any moment leaves nothing
+// that is half there: first the record of an event says that it is gone, so that
+// nobody replays it, then the event goes, and the record with it.
+func (s *store) retireAll(ctx context.Context, surplus int64) error {
+	var mine claim
+	defer s.release(ctx, &mine)
+	for _, k := range []kind{gone, delivered, superseded} {
+		if err := s.retire(ctx, k, &surplus, &mine); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// retire goes through the records of a kind, which are in the order in which
+// their events ended, as far as they are due.
+func (s *store) retire(ctx context.Context, k kind, surplus *int64, mine *claim) error {
+	for {
+		bounded, cancel := context.WithTimeout(ctx, retireTimeout)
+		more, err := s.retireSome(bounded, k, surplus, mine)
+		if err == nil && k != gone {
+			err = s.retire(bounded, gone, nil, mine)
+		}
+		cancel()
+		if err != nil || !more {
+			return err
+		}
+	}
+}
+
+// retireSome removes a batch, and reports whether there may be more to do.
+func (s *store) retireSome(ctx context.Context, k kind, surplus *int64, mine *claim) (more bool, err error) {
+	// For a batch, the server counts all records of the kind. So it is asked for
+	// one only once there is something to do.
+	first, err := s.next(ctx, s.subjects.states(), s.subjects.ofKind(k), 1)
+	if err != nil || first == nil {
+		return false, err
+	}
+	if old, err := s.due(k, []message{*first}, surplus); err != nil || len(old) == 0 {
+		return false, err
+	}
+	if ok, err := s.claim(ctx, mine); err != nil || !ok {
+		return false, err
+	}
+	messages, _, err := s.ask(ctx, s.subjects.states(), query{Seq: 1, NextFor: s.subjects.ofKind(k), Batch: retireBatch, MaxBytes: maxAnswer})
+	if err != nil {
+		return false, err
+	}
+	old, err := s.due(k, messages, surplus)
+	if err != nil || len(old) == 0 {
+		return false, err
+	}
+	var jobs errgroup.Group
+	jobs.SetLimit(retireAtOnce)
+	for _, e := range old {
+		jobs.Go(func() error { return s.retireOne(ctx, k, e) })
+	}
+	if err := jobs.Wait(); err != nil {
+		return false, err
+	}
+	if surplus != nil {
+		*surplus -= int64(len(old))
+	}
+	// Nothing was added before the last one since, as numbers only grow.
+	past := old[len(old)-1].last + 1
+	err = s.api(ctx, "STREAM.PURGE."+s.subjects.states(), map[string]any{"filter": s.subjects.ofKind(k), "seq": past})
+	return len(old) == len(messages), err
+}
+
+// claim says until when one Caddy removes what is due and the others need not.
+// It spares work: that two do it at once harms nothing.
+type claim struct {
+	By    string `json:"by"`
+	Until int64  `json:"until,omitempty"` // in µs since 1970
+}
+
+// claim makes the work this inbox's for a while, unless it is another's.
+func (s *store) claim(ctx context.Context, mine *claim) (bool, error) {
+	now := time.Now()
+	if fromMicros(mine.Until).After(now.Add(retireTimeout / 2)) {
+		return true, nil
+	}
+	subject, after := s.subjects.meta(metaChores), uint64(0)
+	m, err := s.last(ctx, s.subjects.states(), subject)
+	if err != nil {
+		return false, err
+	}
+	if m != nil {
+		var other claim
+		if err := json.Unmarshal(m.data, &other); err == nil && other.By != s.me && fromMicros(other.Until).After(now) {
+			return false, nil
+		}
+		after = m.seq
+	}
+	next := claim{s.me, now.Add(retireTimeout).UnixMicro()}
+	data, err := json.Marshal(next)
+	if err == nil {
+		_, err = s.publish(ctx, &nats.Msg{Subject: subject, Data: data}, after, subject)
+	}
+	if errors.Is(err, errConflict) {
+		return false, nil
+	}
+	if err == nil {
+		*mine = next
+	}
+	return err == nil, err
+}
+
+// release lets others do the work at once. If it fails they wait for a while.
+func (s *store) release(ctx context.Context, mine *claim) {
+	if mine.Until != 0 {
+		_ = s.setMeta(ctx, metaChores, claim{By: s.me})
+	}
+}
+
+// expired is an event that is due to be removed.
+type expired struct {
+	id       string
+	seq      uint64
+	last     uint64 // number of its record
+	received int64
+}
+
+// due returns the events of the first records, as far as they ended long enough
+// ago or are too many.
+func (s *store) due(k kind, records []message, surplus *int64) (old []expired, err error) {
+	since := time.Now().Add(-s.policy.Load().Keep).UnixMicro()
+	for _, m := range records {
+		var r record
+		if err := json.Unmarshal(m.data, &r); err != nil {
+			return nil, err
+		}
+		if k != gone && r.Settled >= since && int64(len(old)) >= *surplus {
+			break
+		}
+		old = append(old, expired{idOf(m.subject), r.Event, m.seq, r.Received})
+	}
+	return old, nil
+}
+
+// retireOne takes the next step of removing an event.
+func (s *store) retireOne(ctx context.Context, k kind, e expired) error {
+	if k != gone {
+		_, err := s.writeRecord(ctx, gone, e.id, record{Event: e.seq, Received: e.received, By: s.me}, e.last)
+		if errors.Is(err, errConflict) {
+			return nil // it was replayed, or another Caddy removes it
+		}
+		return err
+	}
+	err := s.api(ctx, "STREAM.MSG.DELETE."+s.subjects.stream, map[string]any{"seq": e.seq, "no_erase": true})
+	if isMissing(err) {
+		return nil
+	}
+	return err
+}
+
+// isMissing reports whether a message cannot be deleted because it is not there.
+func isMissing(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) &&
+		(api.ErrorCode == codeSequenceNotFound || api.ErrorCode == jetstream.JSErrCodeMessageNotFound || api.ErrorCode == codeDeleteFailed)
+}

@@ -1,0 +1,159 @@
+package nats
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// idle keeps an inbox from tidying up by itself.
+func idle(o *options) { o.limits.chores = time.Hour }
+
+// deliver puts and delivers events of tasks of their own.
+func deliver(t testing.TB, s *store, n int) (events []*inbox.Event) {
+	t.Helper()
+	var wg sync.WaitGroup
+	lanes := make([][]*inbox.Event, 32)
+	for lane := range lanes {
+		wg.Go(func() {
+			for i := lane; i < n; i += len(lanes) {
+				e := newEvent(fmt.Sprint("task ", i), inbox.Completed)
+				if _, err := s.Put(context.Background(), e); err != nil {
+					t.Error(err)
+				}
+				lanes[lane] = append(lanes[lane], e)
+			}
+		})
+	}
+	wg.Wait()
+	for _, lane := range lanes {
+		events = append(events, lane...)
+	}
+	for done := 0; done < n; {
+		l, err := s.Lease(context.Background(), 100)
+		require.NoError(t, err)
+		settle(t, s, inbox.Deliver, l...)
+		done += len(l)
+	}
+	return events
+}
+
+// keepNothing makes whatever has ended too old.
+func keepNothing(s *store) {
+	p := *s.policy.Load()
+	p.Keep = time.Microsecond
+	s.policy.Store(&p)
+}
+
+func numbers(t testing.TB, s *store) (events, records uint64) {
+	t.Helper()
+	for stream, n := range map[string]*uint64{s.subjects.stream: &events, s.subjects.states(): &records} {
+		there, err := s.js.Stream(context.Background(), stream)
+		require.NoError(t, err)
+		*n = there.CachedInfo().State.Msgs
+	}
+	metas, err := s.count(context.Background(), s.subjects.states(), s.subjects.allMeta())
+	require.NoError(t, err)
+	return events, records - metas
+}
+
+func TestWhatIsTooOldGoesWhoeverTidiesUp(t *testing.T) {
+	url := serve(t).ClientURL()
+	a, b := with(t, url, idle), with(t, url, idle)
+	deliver(t, a, 2*retireBatch+10)
+	waits := newEvent("waits", inbox.Completed)
+	put(t, a, waits)
+	ctx := context.Background()
+	require.NoError(t, b.retireAll(ctx, 0))
+	events, records := numbers(t, a)
+	require.EqualValues(t, 2*retireBatch+11, events, "none is too old yet")
+	require.EqualValues(t, 2*retireBatch+10, records)
+
+	require.NoError(t, b.retireAll(ctx, 7))
+	events, records = numbers(t, a)
+	require.EqualValues(t, 2*retireBatch+4, events, "no more than must go early")
+	require.EqualValues(t, 2*retireBatch+3, records)
+
+	var wg sync.WaitGroup
+	for _, s := range []*store{a, b} {
+		keepNothing(s)
+		wg.Go(func() {
+			if err := s.retireAll(ctx, 0); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	events, records = numbers(t, a)
+	require.EqualValues(t, 1, events)
+	require.Zero(t, records)
+	require.Equal(t, waits, leases(t, a, 1)[0].Event)
+}
+
+// Between the two steps of its removal an event is as good as gone, and whoever
+// tidies up next takes the second step for one that died.
+func TestARemovalThatWasCutShortIsEnded(t *testing.T) {
+	url := serve(t).ClientURL()
+	a, b := with(t, url, idle), with(t, url, idle)
+	ctx := context.Background()
+	e := deliver(t, a, 1)[0]
+	m, err := a.find(ctx, e.ID)
+	require.NoError(t, err)
+	require.NoError(t, a.retireOne(ctx, delivered, expired{e.ID, m.seq, m.last, micros(e.ReceivedAt)}))
+	_, _, err = b.Get(ctx, e.ID)
+	require.ErrorIs(t, err, inbox.ErrNotFound)
+	require.ErrorIs(t, b.Replay(ctx, e.ID), inbox.ErrNotFound)
+	records, _, err := b.List(ctx, inbox.Filter{}, inbox.Page{})
+	require.NoError(t, err)
+	require.Empty(t, records)
+	keepNothing(b)
+	require.NoError(t, b.retireAll(ctx, 0))
+	left, kept := numbers(t, b)
+	require.Zero(t, left)
+	require.Zero(t, kept)
+	duplicate, err := b.Put(ctx, e)
+	require.NoError(t, err)
+	require.False(t, duplicate)
+	require.Equal(t, e, leases(t, a, 1)[0].Event)
+}
+
+func TestAnEventThatWasReplayedMeanwhileStays(t *testing.T) {
+	url := serve(t).ClientURL()
+	a, b := with(t, url, idle), with(t, url, idle)
+	ctx := context.Background()
+	e := deliver(t, a, 1)[0]
+	m, err := a.find(ctx, e.ID)
+	require.NoError(t, err)
+	old := expired{e.ID, m.seq, m.last, micros(e.ReceivedAt)}
+	require.NoError(t, b.Replay(ctx, e.ID))
+	require.NoError(t, a.retireOne(ctx, delivered, old))
+	require.Equal(t, e, leases(t, a, 1)[0].Event)
+}
+
+func TestOneTidiesUpAtATime(t *testing.T) {
+	url := serve(t).ClientURL()
+	a, b := with(t, url, idle), with(t, url, idle)
+	ctx := context.Background()
+	claims := func(s *store, mine *claim) bool {
+		ok, err := s.claim(ctx, mine)
+		require.NoError(t, err)
+		return ok
+	}
+	var ofA, ofB claim
+	require.True(t, claims(a, &ofA))
+	require.True(t, claims(a, &ofA), "again")
+	require.False(t, claims(b, &ofB))
+	a.release(ctx, &ofA)
+	require.True(t, claims(b, &ofB))
+	require.False(t, claims(a, new(claim)))
+
+	// One that died is not waited for longer than its claim lasts.
+	require.NoError(t, b.setMeta(ctx, metaChores, claim{By: b.me, Until: time.Now().Add(-time.Second).UnixMicro()}))
+	require.True(t, claims(a, new(claim)))
+}
