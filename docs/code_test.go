@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	fotorwebhook "github.com/fotor-webhook/caddy-fotor-webhook"
+	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/nats"
 	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/sqlite"
 )
 
@@ -76,6 +77,25 @@ func cases(tree ast.Node) []string {
 		}
 		return true
 	})
+	return found
+}
+
+// entries returns the string literals that are the keys of a package variable,
+// a map.
+func entries(t *testing.T, file *ast.File, variable string) []string {
+	t.Helper()
+	var found []string
+	ast.Inspect(file, func(n ast.Node) bool {
+		if spec, ok := n.(*ast.ValueSpec); ok && spec.Names[0].Name == variable {
+			for _, e := range spec.Values[0].(*ast.CompositeLit).Elts {
+				if s, ok := text(e.(*ast.KeyValueExpr).Key); ok {
+					found = append(found, s)
+				}
+			}
+		}
+		return true
+	})
+	require.NotEmpty(t, found, "no variable "+variable)
 	return found
 }
 
@@ -152,18 +172,38 @@ func TestOptionsTable(t *testing.T) {
 	require.ElementsMatch(t, want, firstNames(table(t, "README.md", "option")))
 }
 
+func TestOptionsTableOfNATS(t *testing.T) {
+	caddyfile := parse(t, "caddymodule/nats/caddyfile.go")
+	inTLS := cases(function(t, caddyfile, "parseTLS"))
+	require.NotEmpty(t, inTLS)
+	var want []string
+	for _, option := range entries(t, caddyfile, "caddyfileOptions") {
+		if option != "tls" { // its rows are those of its options
+			want = append(want, option)
+		}
+	}
+	for _, option := range inTLS {
+		want = append(want, "tls "+option)
+	}
+	require.ElementsMatch(t, want, firstNames(table(t, "README.md", natsColumn)))
+}
+
+// natsColumn is the head of the table of options that are in the block of an
+// inbox on NATS.
+const natsColumn = "in the block of `inbox nats`"
+
 // TestJSONFields looks for every JSON field of the config in the page that
 // describes them, and the other way round.
 func TestJSONFields(t *testing.T) {
 	var inCode []string
-	for _, config := range []any{fotorwebhook.Handler{}, fotorwebhook.Forward{}, fotorwebhook.Retry{}, sqlite.Inbox{}} {
+	for _, config := range []any{fotorwebhook.Handler{}, fotorwebhook.Forward{}, fotorwebhook.Retry{}, sqlite.Inbox{}, nats.Inbox{}, nats.TLS{}} {
 		for field := range reflect.TypeOf(config).Fields() {
 			if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" {
 				inCode = append(inCode, name)
 			}
 		}
 	}
-	require.Greater(t, len(inCode), 15)
+	require.Greater(t, len(inCode), 30)
 
 	var described []string
 	_, prose := split(t, read(t, "docs/json-config.md"))

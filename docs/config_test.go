@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	fotorwebhook "github.com/fotor-webhook/caddy-fotor-webhook"
+	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/nats"
 )
 
 // A secret for the placeholders in the examples; no one uses it.
@@ -63,6 +65,13 @@ func TestJSONConfigIsValid(t *testing.T) {
 	configs := fencesOf(t, "docs/json-config.md", "json")
 	require.Len(t, configs, 1)
 	validate(t, []byte(configs[0].text))
+
+	// an inbox for the place of the one that the config has
+	inboxes := fencesOf(t, "docs/json-config.md", "json inbox")
+	require.Len(t, inboxes, 1)
+	there := regexp.MustCompile(`"inbox": \{[^}]*\}`)
+	require.Len(t, there.FindAllString(configs[0].text, -1), 1)
+	validate(t, []byte(there.ReplaceAllLiteralString(configs[0].text, `"inbox": `+inboxes[0].text)))
 }
 
 // validate provisions and validates a config without starting it.
@@ -88,6 +97,9 @@ func TestDefaults(t *testing.T) {
 	h, ok := app.(*caddyhttp.App).Servers["s"].Routes[0].Handlers[0].(*fotorwebhook.Handler)
 	require.True(t, ok)
 
+	onNATS := new(nats.Inbox)
+	require.NoError(t, onNATS.Provision(caddy.Context{}))
+
 	size := func(s string) any {
 		n, err := humanize.ParseBytes(s)
 		require.NoError(t, err)
@@ -105,24 +117,30 @@ func TestDefaults(t *testing.T) {
 		return n
 	}
 
-	for option, is := range map[string]struct {
-		value any
-		parse func(string) any
+	for _, is := range []struct {
+		column, option string
+		value          any
+		parse          func(string) any
 	}{
-		"allow":         {h.Allow[0], text},
-		"name":          {h.Name, text},
-		"max_body":      {h.MaxBody, size},
-		"keep":          {h.Keep, duration},
-		"quarantine":    {*h.Quarantine, count},
-		"timeout":       {h.Timeout, duration},
-		"concurrency":   {h.Concurrency, count},
-		"retry first":   {h.Retry.First, duration},
-		"retry max":     {h.Retry.Max, duration},
-		"retry give_up": {h.Retry.GiveUp, duration},
+		{"option", "allow", h.Allow[0], text},
+		{"option", "name", h.Name, text},
+		{"option", "max_body", h.MaxBody, size},
+		{"option", "keep", h.Keep, duration},
+		{"option", "quarantine", *h.Quarantine, count},
+		{"option", "timeout", h.Timeout, duration},
+		{"option", "concurrency", h.Concurrency, count},
+		{"option", "retry first", h.Retry.First, duration},
+		{"option", "retry max", h.Retry.Max, duration},
+		{"option", "retry give_up", h.Retry.GiveUp, duration},
+		{natsColumn, "stream", onNATS.Stream, text},
+		{natsColumn, "replicas", onNATS.Replicas, count},
+		{natsColumn, "max_size", onNATS.MaxSize, size},
+		{natsColumn, "lease", onNATS.Lease, duration},
+		{natsColumn, "publish_timeout", onNATS.PublishTimeout, duration},
 	} {
-		t.Run(option, func(t *testing.T) {
-			for _, row := range table(t, "README.md", "option") {
-				if row[0] == "`"+option+"`" {
+		t.Run(is.option, func(t *testing.T) {
+			for _, row := range table(t, "README.md", is.column) {
+				if row[0] == "`"+is.option+"`" {
 					require.Equal(t, is.value, is.parse(named(row[2])[0]))
 					return
 				}
