@@ -315,11 +315,14 @@ func TestRunbook(t *testing.T) {
 // inGrep finds what the runbook looks for in the log.
 var inGrep = regexp.MustCompile(`grep(?: -E)? '([^']+)'`)
 
+// inErrors finds what an error's text has in place of something.
+var inErrors = regexp.MustCompile(`%\w`)
+
 // TestRunbookLogLines looks for every text that the runbook greps for, and for
 // the lines that it quotes, in the code that logs them.
 func TestRunbookLogLines(t *testing.T) {
 	var code strings.Builder
-	for _, pattern := range []string{"*.go", "caddymodule/sqlite/*.go", "inbox/*.go"} {
+	for _, pattern := range []string{"*.go", "caddymodule/sqlite/*.go", "caddymodule/nats/*.go", "inbox/*.go"} {
 		files, err := filepath.Glob(filepath.Join(root, filepath.FromSlash(pattern)))
 		require.NoError(t, err)
 		for _, file := range files {
@@ -338,8 +341,16 @@ func TestRunbookLogLines(t *testing.T) {
 			looked++
 		}
 	}
-	for _, row := range table(t, runbook, "line") {
-		require.Contains(t, code.String(), `"`+named(row[0])[0]+`"`)
+	for _, column := range []string{"line", "in the log"} {
+		for _, row := range table(t, runbook, column) {
+			require.Contains(t, code.String(), `"`+named(row[0])[0]+`"`)
+			looked++
+		}
+	}
+	for _, row := range table(t, runbook, "the message has") {
+		for part := range strings.SplitSeq(named(row[0])[0], "…") {
+			require.Contains(t, inErrors.ReplaceAllString(code.String(), "…"), part)
+		}
 		looked++
 	}
 	require.Greater(t, looked, 10)
