@@ -5,16 +5,22 @@
 # The first stage builds with the module as it is in this directory. To build a
 # released version instead, without this repository:
 #	xcaddy build --with github.com/fotor-webhook/caddy-fotor-webhook@<version>
+#
+# With the inbox on NATS, for several machines (docs/scaling.md), or another plugin:
+#	docker build -f xcaddy.Dockerfile -t caddy-fotor-webhook \
+#		--build-arg WITH=github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/nats .
 ARG CADDY_VERSION=2.11.9
 
 FROM caddy:${CADDY_VERSION}-builder AS build
 ARG CADDY_VERSION
+ARG WITH=
 WORKDIR /src
 COPY . .
 ENV CGO_ENABLED=0
 RUN xcaddy build v${CADDY_VERSION} \
 		--output /usr/bin/caddy \
-		--with github.com/fotor-webhook/caddy-fotor-webhook=/src
+		--with github.com/fotor-webhook/caddy-fotor-webhook=/src \
+		${WITH:+--with "$WITH"}
 
 FROM caddy:${CADDY_VERSION}
 COPY --from=build /usr/bin/caddy /usr/bin/caddy
