@@ -337,19 +337,20 @@ func TestRunbookLogLines(t *testing.T) {
 	looked := 0
 	for _, match := range inGrep.FindAllStringSubmatch(page, -1) {
 		for text := range strings.SplitSeq(match[1], "|") {
-			require.Contains(t, code.String(), text)
+			require.True(t, strings.Contains(code.String(), text), "%q is in no source file", text)
 			looked++
 		}
 	}
 	for _, column := range []string{"line", "in the log"} {
 		for _, row := range table(t, runbook, column) {
-			require.Contains(t, code.String(), `"`+named(row[0])[0]+`"`)
+			line := `"` + named(row[0])[0] + `"`
+			require.True(t, strings.Contains(code.String(), line), "%s is in no source file", line)
 			looked++
 		}
 	}
 	for _, row := range table(t, runbook, "the message has") {
 		for part := range strings.SplitSeq(named(row[0])[0], "…") {
-			require.Contains(t, inErrors.ReplaceAllString(code.String(), "…"), part)
+			require.True(t, strings.Contains(inErrors.ReplaceAllString(code.String(), "…"), part), "%q is in no source file", part)
 		}
 		looked++
 	}

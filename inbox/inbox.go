@@ -239,7 +239,7 @@ type Stats struct {
 	// Quarantined counts the callbacks in quarantine.
 	Quarantined int64
 
-	// Bytes is the room that the inbox takes on disk.
+	// Bytes is the room that the inbox takes on disk of what MaxBytes limits.
 	Bytes int64
 
 	// MaxBytes is the size at which the inbox is full; 0 if it has no limit.

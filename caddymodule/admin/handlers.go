@@ -84,7 +84,11 @@ func (c *call) hold() error {
 	if err := c.gateway.Hold(ctx, request.Reason, until); err != nil {
 		return inboxFailure(err)
 	}
-	c.audit("deliveries held by hand", zap.String("reason", request.Reason), zap.Time("until", until))
+	fields := []zap.Field{zap.String("reason", request.Reason)}
+	if !until.IsZero() {
+		fields = append(fields, zap.Time("until", until))
+	}
+	c.audit("deliveries held by hand", fields...)
 	return c.answerHolds()
 }
 

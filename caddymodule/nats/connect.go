@@ -17,7 +17,8 @@ import (
 )
 
 // secrets are what the inbox proves with who it is. Files are read each time it
-// connects, so that they can be changed at any time.
+// connects, so that they can be changed at any time; but an NKey is told by its
+// public half, which the client takes once.
 type secrets struct {
 	credentials, nkey string // paths
 	user, password    string

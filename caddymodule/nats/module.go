@@ -36,7 +36,7 @@ const (
 	maxLease              = 10 * time.Minute
 	defaultPublishTimeout = 5 * time.Second
 	minPublishTimeout     = 100 * time.Millisecond
-	maxPublishTimeout     = time.Minute
+	maxPublishTimeout     = 10 * time.Second // no callback waits for longer
 )
 
 var streamName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
@@ -92,7 +92,7 @@ type Inbox struct {
 	// only slow sends word in time. Default: 30s.
 	Lease caddy.Duration `json:"lease,omitempty"`
 
-	// How long a callback waits for NATS, 100ms to 1m, before its caller is
+	// How long a callback waits for NATS, 100ms to 10s, before its caller is
 	// answered 503. Default: 5s.
 	PublishTimeout caddy.Duration `json:"publish_timeout,omitempty"`
 

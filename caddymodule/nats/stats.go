@@ -64,7 +64,7 @@ func (s *store) stats(ctx context.Context) (stats inbox.Stats, err error) {
 	if s.policy.Load().Quarantine == 0 {
 		stats.Quarantined = 0
 	}
-	stats.Bytes = int64(states[0].Bytes + states[1].Bytes + states[2].Bytes)
+	stats.Bytes = int64(states[0].Bytes) // what the limit is of
 	stats.MaxBytes = s.current.Load().maxSize
 	return stats, nil
 }

@@ -187,7 +187,11 @@ func (s *store) apply(n settings, secrets *secrets) {
 
 // SetPolicy replaces the policy.
 func (s *store) SetPolicy(p inbox.Policy) {
-	s.policy.Store(&p)
+	if before := s.policy.Swap(&p); before.MaxEvent != p.MaxEvent && s.conn.IsConnected() {
+		if err := s.checkPayload(); err != nil {
+			s.log.Error("the largest callbacks cannot be stored any more", zap.Error(err))
+		}
+	}
 	s.wakeChores()
 }
 

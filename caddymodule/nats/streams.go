@@ -71,7 +71,7 @@ func (s *store) setUp(ctx context.Context) error {
 
 // checkPayload reports events that the server would not take.
 func (s *store) checkPayload() error {
-	most, has := s.options.policy.MaxEvent, s.conn.MaxPayload()
+	most, has := s.policy.Load().MaxEvent, s.conn.MaxPayload()
 	if most == 0 || int64(most)+overhead <= has {
 		return nil
 	}

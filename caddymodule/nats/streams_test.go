@@ -95,6 +95,16 @@ func TestAnEventLargerThanTheServersMessagesIsRefusedAtOpen(t *testing.T) {
 	require.ErrorContains(t, err, "set max_payload of the NATS servers to 65537 or more, or lower max_body of the handler")
 }
 
+func TestAReloadThatMakesEventsTooLargeIsToldOf(t *testing.T) {
+	core, logs := observer.New(zap.ErrorLevel)
+	url := serve(t, func(o *server.Options) { o.MaxPayload = 64 << 10 }).ClientURL()
+	s := with(t, url, func(o *options) { o.policy.MaxEvent, o.log = 48<<10, zap.New(core) })
+	s.SetPolicy(inbox.Policy{Keep: time.Hour, MaxEvent: 48 << 10})
+	require.Zero(t, logs.Len())
+	s.SetPolicy(inbox.Policy{Keep: time.Hour, MaxEvent: 48<<10 + 1})
+	require.Equal(t, 1, logs.FilterMessage("the largest callbacks cannot be stored any more").Len())
+}
+
 func TestAConsumerThatWasRemovedRepeatsNothing(t *testing.T) {
 	url := serve(t).ClientURL()
 	s := with(t, url)
