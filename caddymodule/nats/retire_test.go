@@ -54,11 +54,11 @@ func keepNothing(s *store) {
 func numbers(t testing.TB, s *store) (events, records uint64) {
 	t.Helper()
 	for stream, n := range map[string]*uint64{s.subjects.stream: &events, s.subjects.states(): &records} {
-		there, err := s.js.Stream(context.Background(), stream)
+		there, err := s.js.Stream(t.Context(), stream)
 		require.NoError(t, err)
 		*n = there.CachedInfo().State.Msgs
 	}
-	metas, err := s.count(context.Background(), s.subjects.states(), s.subjects.allMeta())
+	metas, err := s.count(t.Context(), s.subjects.states(), s.subjects.allMeta())
 	require.NoError(t, err)
 	return events, records - metas
 }
