@@ -51,14 +51,14 @@ func keepNothing(s *store) {
 	s.policy.Store(&p)
 }
 
-func numbers(t testing.TB, s *store) (events, records uint64) {
+func numbers(ctx context.Context, t testing.TB, s *store) (events, records uint64) {
 	t.Helper()
 	for stream, n := range map[string]*uint64{s.subjects.stream: &events, s.subjects.states(): &records} {
-		there, err := s.js.Stream(t.Context(), stream)
+		there, err := s.js.Stream(ctx, stream)
 		require.NoError(t, err)
 		*n = there.CachedInfo().State.Msgs
 	}
-	metas, err := s.count(t.Context(), s.subjects.states(), s.subjects.allMeta())
+	metas, err := s.count(ctx, s.subjects.states(), s.subjects.allMeta())
 	require.NoError(t, err)
 	return events, records - metas
 }
@@ -71,12 +71,12 @@ func TestWhatIsTooOldGoesWhoeverTidiesUp(t *testing.T) {
 	put(t, a, waits)
 	ctx := context.Background()
 	require.NoError(t, b.retireAll(ctx, 0))
-	events, records := numbers(t, a)
+	events, records := numbers(ctx, t, a)
 	require.EqualValues(t, 2*retireBatch+11, events, "none is too old yet")
 	require.EqualValues(t, 2*retireBatch+10, records)
 
 	require.NoError(t, b.retireAll(ctx, 7))
-	events, records = numbers(t, a)
+	events, records = numbers(ctx, t, a)
 	require.EqualValues(t, 2*retireBatch+4, events, "no more than must go early")
 	require.EqualValues(t, 2*retireBatch+3, records)
 
@@ -90,7 +90,7 @@ func TestWhatIsTooOldGoesWhoeverTidiesUp(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	events, records = numbers(t, a)
+	events, records = numbers(ctx, t, a)
 	require.EqualValues(t, 1, events)
 	require.Zero(t, records)
 	require.Equal(t, waits, leases(t, a, 1)[0].Event)
@@ -115,7 +115,7 @@ func TestARemovalThatWasCutShortIsEnded(t *testing.T) {
 	keepNothing(b)
 	eventually(t, func() bool { // what each does when it is opened may still be under way
 		require.NoError(t, b.retireAll(ctx, 0))
-		left, kept := numbers(t, b)
+		left, kept := numbers(ctx, t, b)
 		return left == 0 && kept == 0
 	})
 	duplicate, err := b.Put(ctx, e)
