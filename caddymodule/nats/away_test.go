@@ -30,7 +30,7 @@ func freePort(t testing.TB) int {
 func TestWhileTheServerIsAwayCallsFailQuicklyAndThenWorkAgain(t *testing.T) {
 	port, dir := freePort(t), t.TempDir()
 	first := serve(t, fixed(port, dir))
-	s := with(t, first.ClientURL())
+	s := with(t, first.ClientURL(), func(o *options) { o.limits.gap = time.Millisecond })
 	ctx := context.Background()
 	e := newEvent("task", inbox.Completed)
 	put(t, s, e)
@@ -58,6 +58,54 @@ func TestWhileTheServerIsAwayCallsFailQuicklyAndThenWorkAgain(t *testing.T) {
 	_, _, err = s.Get(ctx, lost.ID)
 	require.ErrorIs(t, err, inbox.ErrNotFound, "nothing is kept back to be sent later")
 	nothingElse(t, s)
+}
+
+// When a server dies there is another one soon. A caller who is refused in
+// between may not come again.
+func TestAShortGapIsWaitedFor(t *testing.T) {
+	port, dir := freePort(t), t.TempDir()
+	first := serve(t, fixed(port, dir))
+	s := with(t, first.ClientURL(), func(o *options) { o.limits.gap, o.settings.publishTimeout = time.Minute, time.Minute })
+	put(t, s, newEvent("task", inbox.Completed))
+	first.Shutdown()
+	first.WaitForShutdown()
+	second, stored := newEvent("task", inbox.Completed), make(chan error)
+	go func() {
+		_, err := s.Put(context.Background(), second)
+		stored <- err
+	}()
+	eventually(t, func() bool { return !s.conn.IsConnected() })
+	serve(t, fixed(port, dir))
+	require.NoError(t, <-stored)
+	require.Len(t, leases(t, s, 1), 1)
+}
+
+// Whoever was not told that his event is stored finds it, and it is no repeat.
+func TestAnEventWhoseAnswerWasLostIsNoDuplicate(t *testing.T) {
+	s := with(t, serve(t).ClientURL())
+	ctx := context.Background()
+	first, e := newEvent("task", inbox.InProgress), newEvent("task", inbox.Completed)
+	put(t, s, first)
+	m, err := encodeEvent(s.subjects.event(e.ID), e)
+	require.NoError(t, err)
+	_, err = s.js.PublishMsg(ctx, m)
+	require.NoError(t, err)
+	for _, unsure := range []bool{true, false} {
+		p := putting{store: s, event: e, message: m, unsure: unsure}
+		done, duplicate, err := p.try(ctx)
+		require.NoError(t, err)
+		require.True(t, done)
+		require.Equal(t, !unsure, duplicate)
+	}
+	r, _, err := s.Get(ctx, first.ID)
+	require.NoError(t, err)
+	require.Equal(t, inbox.Superseded, r.State)
+	another := *e
+	another.Body = append([]byte(" "), e.Body...)
+	p := putting{store: s, event: &another, message: m, unsure: true}
+	_, duplicate, err := p.try(ctx)
+	require.NoError(t, err)
+	require.True(t, duplicate, "another arrival of the same callback")
 }
 
 func TestClosingIsQuickWhileTheServerIsAway(t *testing.T) {

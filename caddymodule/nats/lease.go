@@ -34,7 +34,7 @@ func (s *store) Lease(ctx context.Context, max int) ([]*inbox.Lease, error) {
 	s.leaser.setBusy(true)
 	defer s.leaser.setBusy(false)
 	for {
-		link := *s.link.Load()
+		link := s.link.comes()
 		if err := s.requestBoth(max); err != nil {
 			return nil, err
 		}

@@ -1,6 +1,7 @@
 package nats
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
@@ -16,6 +19,9 @@ import (
 // conflictWait is how long a Put waits before it looks again at a task that
 // another one is just adding to.
 const conflictWait = 2 * time.Millisecond
+
+// tries is how often a Put asks within its time if it is not answered.
+const tries = 4
 
 // Put stores the event.
 func (s *store) Put(ctx context.Context, e *inbox.Event) (duplicate bool, err error) {
@@ -48,41 +54,102 @@ func (s *store) put(ctx context.Context, e *inbox.Event, origin *imported) (dupl
 		}
 		m.Header.Set(headerImport, string(text))
 	}
-	var before []*stored
+	p := putting{store: s, event: e, message: m, origin: origin}
 	for wait := conflictWait; ; wait = min(2*wait, 50*time.Millisecond) {
-		after := uint64(0)
-		if len(before) > 0 {
-			after = before[len(before)-1].seq
-			m.Header.Set(headerPrev, "1")
+		known := len(p.before)
+		done, duplicate, err := p.try(ctx)
+		if done || err != nil {
+			return duplicate, err
 		}
-		seq, err := s.publish(ctx, m, after, s.subjects.task(e.ID))
-		if err == nil {
-			s.putInOrder(ctx, &stored{Event: e, seq: seq, origin: origin}, before)
-			return false, nil
+		if len(p.before) > known {
+			continue
 		}
-		if errors.Is(err, inbox.ErrFull) {
-			s.full()
+		// Who was faster is not stored yet, or not known here yet; or there was
+		// no answer.
+		select {
+		case <-ctx.Done():
+			return false, fmt.Errorf("event %s cannot be stored behind others of its task: %w", e.ID, ctx.Err())
+		case <-time.After(wait):
 		}
-		if !errors.Is(err, errConflict) {
-			return false, err
+	}
+}
+
+// putting is an event on its way into the stream.
+type putting struct {
+	*store
+	event   *inbox.Event
+	message *nats.Msg
+	origin  *imported
+	before  []*stored // what is known of its task
+	unsure  bool      // a publish that was not answered may have stored it
+}
+
+// try publishes the event behind those that are known, and learns which there
+// are if that is not all.
+func (p *putting) try(ctx context.Context) (done, duplicate bool, err error) {
+	after := uint64(0)
+	if len(p.before) > 0 {
+		after = p.before[len(p.before)-1].seq
+		p.message.Header.Set(headerPrev, "1")
+	}
+	var seq uint64
+	err = p.once(ctx, func(ctx context.Context) (err error) {
+		seq, err = p.publish(ctx, p.message, after, p.subjects.task(p.event.ID))
+		return err
+	})
+	switch {
+	case err == nil:
+		p.putInOrder(ctx, &stored{Event: p.event, seq: seq, origin: p.origin}, p.before)
+		return true, false, nil
+	case errors.Is(err, errUnanswered):
+		p.unsure = true
+		return false, false, nil
+	case errors.Is(err, inbox.ErrFull):
+		p.full()
+	}
+	if !errors.Is(err, errConflict) {
+		return false, false, err
+	}
+	err = p.once(ctx, func(ctx context.Context) (err error) {
+		p.before, err = p.events(ctx, p.event.ID)
+		return err
+	})
+	if err != nil && !errors.Is(err, errUnanswered) {
+		return false, false, err
+	}
+	i := slices.IndexFunc(p.before, func(b *stored) bool { return b.ID == p.event.ID })
+	if i < 0 {
+		return false, false, nil
+	}
+	if own := p.before[i]; p.unsure && bytes.Equal(own.Body, p.event.Body) { // which has the time of arrival in it
+		p.putInOrder(ctx, own, p.before[:i])
+		return true, false, nil
+	}
+	return true, true, nil
+}
+
+// errUnanswered says that the server did not answer: it may have died.
+var errUnanswered = errors.New("no answer")
+
+// once calls f for a part of the time that there is, and while the connection
+// lasts. If that was not enough it waits for a connection, so that f can be
+// tried again: when a server dies another one takes its place.
+func (s *store) once(ctx context.Context, f func(context.Context) error) error {
+	part, cancel := s.link.until(ctx, s.publishTimeout()/tries)
+	defer cancel()
+	err := f(part)
+	var api *jetstream.APIError
+	switch {
+	case err == nil, ctx.Err() != nil:
+		return err
+	case part.Err() != nil, errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, jetstream.ErrNoStreamResponse),
+		errors.As(err, &api) && api.Code == 503 && api.ErrorCode == 0: // it leads no more
+		if err := s.awaitConnection(ctx); err != nil {
+			return err
 		}
-		known := len(before)
-		if before, err = s.events(ctx, e.ID); err != nil {
-			return false, err
-		}
-		for _, b := range before {
-			if b.ID == e.ID {
-				return true, nil
-			}
-		}
-		if len(before) == known {
-			// Who was faster is not stored yet, or not known here yet.
-			select {
-			case <-ctx.Done():
-				return false, fmt.Errorf("event %s: other events of its task are being stored: %w", e.ID, ctx.Err())
-			case <-time.After(wait):
-			}
-		}
+		return fmt.Errorf("%w: %w", errUnanswered, err)
+	default:
+		return err
 	}
 }
 

@@ -47,11 +47,16 @@ type limits struct {
 	expires   time.Duration // of a request for events
 	unclaimed time.Duration // after which events that nobody leased are handed back
 	chores    time.Duration // between looks for what is too old
+
+	// gap is how long calls wait for a connection that was lost: the client finds
+	// another server within that. After it they fail at once, until it is back.
+	gap time.Duration
 }
 
 var defaultLimits = limits{
 	scan: 1000, window: 200, parked: 1000, attempts: 100,
 	expires: 2 * time.Second, unclaimed: time.Second, chores: 30 * time.Second,
+	gap: 2 * time.Second,
 }
 
 // errNotReady says that the inbox has not met its server yet.
@@ -79,7 +84,7 @@ type store struct {
 	work   sync.WaitGroup
 	poke   chan struct{} // the policy or the settings have changed
 	ready  chan struct{} // closed once the streams were checked
-	link   atomic.Pointer[chan struct{}]
+	link   link
 	notYet atomic.Pointer[error]
 	tidied atomic.Int64 // when the stream was found full last, in ms since 1970
 
@@ -99,7 +104,7 @@ func open(ctx context.Context, o options, secrets *secrets) (*store, error) {
 	s.current.Store(&o.settings)
 	s.secrets.Store(secrets)
 	s.policy.Store(&o.policy)
-	s.link.Store(new(make(chan struct{})))
+	s.link.init(o.limits.gap)
 	s.notYet.Store(&errNotReady)
 	s.leaser.init()
 	s.life, s.end = context.WithCancel(context.Background())
@@ -202,21 +207,10 @@ func (s *store) wakeChores() {
 	}
 }
 
-// connected notes that the connection is there or gone.
-func (s *store) connected(there bool) {
-	if !there {
-		return
-	}
-	// Whoever waits for the connection looks again; requests for events that
-	// the server has forgotten are made again.
-	close(*s.link.Swap(new(make(chan struct{}))))
-	s.leaser.forgetRequests()
-}
-
 func (s *store) closed() bool { return s.life.Err() != nil }
 
 // call begins a call: it is bounded by the publish timeout, and ends with the
-// inbox. It fails at once if there is no server.
+// inbox. It fails at once if there has been no server for a while.
 func (s *store) call(ctx context.Context) (context.Context, context.CancelFunc, error) {
 	if s.closed() {
 		return nil, nil, errClosed()
@@ -229,10 +223,11 @@ func (s *store) call(ctx context.Context) (context.Context, context.CancelFunc, 
 	default:
 		return nil, nil, *s.notYet.Load()
 	}
-	if !s.conn.IsConnected() {
-		return nil, nil, errAway
-	}
 	bounded, cancel := s.bound(ctx)
+	if err := s.awaitConnection(bounded); err != nil {
+		cancel()
+		return nil, nil, s.failed(ctx, err)
+	}
 	return bounded, cancel, nil
 }
 
