@@ -34,7 +34,7 @@ const (
 	defaultLease          = 30 * time.Second
 	minLease              = time.Second
 	maxLease              = 10 * time.Minute
-	defaultPublishTimeout = 5 * time.Second
+	defaultPublishTimeout = 10 * time.Second // another server leads the stream by then
 	minPublishTimeout     = 100 * time.Millisecond
 	maxPublishTimeout     = 10 * time.Second // no callback waits for longer
 )
@@ -93,7 +93,9 @@ type Inbox struct {
 	Lease caddy.Duration `json:"lease,omitempty"`
 
 	// How long a callback waits for NATS, 100ms to 10s, before its caller is
-	// answered 503. Default: 5s.
+	// answered 503. When a server dies the others elect a leader in 4 to 10 s: with
+	// less, callbacks are refused meanwhile. If there has been no connection at all
+	// for 2 s they are refused at once. Default: 10s.
 	PublishTimeout caddy.Duration `json:"publish_timeout,omitempty"`
 
 	// Whether a config is loaded although no NATS server can be reached. Callers

@@ -20,8 +20,12 @@ import (
 // another one is just adding to.
 const conflictWait = 2 * time.Millisecond
 
-// tries is how often a Put asks within its time if it is not answered.
-const tries = 4
+// tries is how often a Put asks within its time if it is not answered, but
+// shortestTry apart at least.
+const (
+	tries       = 8
+	shortestTry = 100 * time.Millisecond
+)
 
 // Put stores the event.
 func (s *store) Put(ctx context.Context, e *inbox.Event) (duplicate bool, err error) {
@@ -135,7 +139,7 @@ var errUnanswered = errors.New("no answer")
 // lasts. If that was not enough it waits for a connection, so that f can be
 // tried again: when a server dies another one takes its place.
 func (s *store) once(ctx context.Context, f func(context.Context) error) error {
-	part, cancel := s.link.until(ctx, s.publishTimeout()/tries)
+	part, cancel := s.link.until(ctx, max(s.publishTimeout()/tries, shortestTry))
 	defer cancel()
 	err := f(part)
 	var api *jetstream.APIError
