@@ -333,6 +333,14 @@ func (l *leaser) remove(h *held) {
 	}
 }
 
+// messageOf returns what to answer for a lease; it changes if the event comes
+// again meanwhile.
+func (l *leaser) messageOf(h *held) *nats.Msg {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return h.msg
+}
+
 func (l *leaser) get(ref int64) *held {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -92,7 +92,7 @@ func (s *store) settle(ctx context.Context, h *held, o inbox.Outcome) error {
 		return err
 	}
 	if k == none {
-		return h.msg.Nak()
+		return s.leaser.messageOf(h).Nak()
 	}
 	after, others := h.last, h.others
 	for {
@@ -120,7 +120,7 @@ func (s *store) settle(ctx context.Context, h *held, o inbox.Outcome) error {
 	if err != nil {
 		return err
 	}
-	_ = h.msg.Ack()
+	_ = s.leaser.messageOf(h).Ack()
 	s.forgetRecords(ctx, others)
 	return nil
 }
