@@ -96,13 +96,15 @@ func (s *store) Purge(ctx context.Context, id string) error {
 // its event, a record says nothing.
 func (s *store) remove(ctx context.Context, e expired) error {
 	rec := record{Event: e.seq, Received: e.received, By: s.me}
-	if _, err := s.writeRecord(ctx, gone, e.id, rec, e.last); err != nil {
+	seq, err := s.writeRecord(ctx, gone, e.id, rec, e.last)
+	if err != nil {
 		return changed(e.id, err)
 	}
-	// By its subject and number: so another event is never hit.
-	err := s.api(ctx, "STREAM.PURGE."+s.subjects.stream, map[string]any{"filter": s.subjects.event(e.id), "seq": e.seq + 1})
+	// Another Caddy may end this, and the event may be put again, meanwhile: so
+	// nothing that is newer is touched.
+	err = s.api(ctx, "STREAM.PURGE."+s.subjects.stream, map[string]any{"filter": s.subjects.event(e.id), "seq": e.seq + 1})
 	if err != nil {
 		return err
 	}
-	return s.api(ctx, "STREAM.PURGE."+s.subjects.states(), map[string]any{"filter": s.subjects.statesOf(e.id)})
+	return s.api(ctx, "STREAM.PURGE."+s.subjects.states(), map[string]any{"filter": s.subjects.statesOf(e.id), "seq": seq + 1})
 }
