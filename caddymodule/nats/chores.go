@@ -47,6 +47,9 @@ func (s *store) tidy(applied *settings) error {
 		}
 		*applied = now
 	}
+	if err := s.revive(ctx); err != nil {
+		return err
+	}
 	if err := s.trimQuarantine(ctx); err != nil {
 		return err
 	}

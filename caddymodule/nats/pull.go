@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +26,7 @@ type source struct {
 	requests int
 	asked    int       // events asked for that have not come
 	until    time.Time // when the server forgets the request
+	newest   uint64    // number of the last event that was handed to this inbox
 	queue    []*candidate
 }
 
@@ -133,10 +133,7 @@ func (s *store) arrived(src *source, m *nats.Msg) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if m.Reply == "" {
-		if m.Header.Get("Status") != "100" && strings.HasSuffix(m.Subject, "."+strconv.Itoa(src.requests)) {
-			src.asked = 0
-			l.signal()
-		}
+		s.requestEnded(src, m)
 		return
 	}
 	src.asked--
@@ -154,6 +151,11 @@ func (s *store) arrived(src *source, m *nats.Msg) {
 		_ = m.Term()
 		return
 	}
+	if !src.again && c.times == 1 && c.seq <= src.newest {
+		// New ones come in order: the consumer is not the one that it was.
+		l.careful.Store(true)
+	}
+	src.newest = max(src.newest, c.seq)
 	same := func(o *candidate) bool { return o.seq == c.seq && o.again == c.again }
 	for _, list := range [][]*candidate{src.queue, l.parked} {
 		if i := slices.IndexFunc(list, same); i >= 0 {

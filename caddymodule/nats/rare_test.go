@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -60,4 +61,48 @@ func TestWhatIsRemovedLateTakesNothingOfAnEventThatWasPutAgain(t *testing.T) {
 	next := newEvent("task", inbox.Completed)
 	put(t, b, next)
 	require.Equal(t, next.ID, leases(t, b, 1)[0].Event.ID)
+}
+
+// Somebody removes the consumers while Caddys run: events are delivered all the
+// same, and none anew.
+func TestConsumersThatVanishAreMadeAnew(t *testing.T) {
+	server := serve(t)
+	quick := func(o *options) { o.limits.chores = 2 * time.Second }
+	a, b := with(t, server.ClientURL(), quick), with(t, server.ClientURL(), quick)
+	ctx := context.Background()
+	for _, s := range []*store{a, b} {
+		put(t, s, newEvent("done", inbox.Completed))
+		settle(t, s, inbox.Deliver, leases(t, s, 1)...)
+	}
+	js := admin(t, server.ClientURL())
+	for _, stream := range []string{"TEST", "TEST_STATE"} {
+		require.NoError(t, js.DeleteConsumer(ctx, stream, consumer))
+	}
+	waits := newEvent("other", inbox.Completed)
+	put(t, a, waits)
+	l := leases(t, b, 1)
+	require.Equal(t, waits, l[0].Event)
+	settle(t, b, inbox.Retry, l...)
+	l = leases(t, a, 1)
+	require.Equal(t, waits, l[0].Event)
+	settle(t, a, inbox.Deliver, l...)
+	nothingElse(t, a)
+	nothingElse(t, b)
+}
+
+func TestNobodyIsAskedWithoutAPause(t *testing.T) {
+	url := serve(t).ClientURL()
+	s := with(t, url)
+	require.NoError(t, admin(t, url).DeleteStream(context.Background(), "TEST_STATE"))
+	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+	defer cancel()
+	_, err := s.Lease(ctx, 1)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.Less(t, requests(s), 20)
+}
+
+func requests(s *store) int {
+	s.leaser.mu.Lock()
+	defer s.leaser.mu.Unlock()
+	return s.leaser.fresh.requests + s.leaser.again.requests
 }
