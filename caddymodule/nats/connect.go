@@ -62,6 +62,8 @@ func (s *store) connect(ctx context.Context) error {
 		nats.IgnoreAuthErrorAbort(),
 		nats.PingInterval(5 * time.Second),
 		nats.MaxPingsOutstanding(2),
+		// Who writes to a connection that takes no more holds all others up.
+		nats.FlusherTimeout(s.publishTimeout()),
 		nats.Timeout(connectTimeout(ctx, s.publishTimeout())),
 		nats.RetryOnFailedConnect(o.startWithoutServer),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {

@@ -2,10 +2,13 @@ package nats
 
 import (
 	"context"
+	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
@@ -105,4 +108,67 @@ func requests(s *store) int {
 	s.leaser.mu.Lock()
 	defer s.leaser.mu.Unlock()
 	return s.leaser.fresh.requests + s.leaser.again.requests
+}
+
+// stalling passes a connection to the server on until it is told to stop, then
+// keeps it open and reads no more.
+func stalling(t testing.TB, server string) (url string, stop func()) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it is closed with the test
+	require.NoError(t, err)
+	stopped, over := make(chan struct{}), make(chan struct{})
+	t.Cleanup(func() { close(over); _ = l.Close() })
+	pass := func(to, from net.Conn) {
+		defer to.Close()
+		buffer := make([]byte, 32<<10)
+		for {
+			n, err := from.Read(buffer)
+			select {
+			case <-stopped:
+				<-over
+				return
+			default:
+			}
+			if _, werr := to.Write(buffer[:n]); err != nil || werr != nil {
+				return
+			}
+		}
+	}
+	go func() {
+		for {
+			near, err := l.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("tcp", strings.TrimPrefix(server, "nats://")) //nolint:noctx // as above
+			if err != nil {
+				_ = near.Close()
+				return
+			}
+			go pass(far, near)
+			go pass(near, far)
+		}
+	}()
+	return "nats://" + l.Addr().String(), sync.OnceFunc(func() { close(stopped) })
+}
+
+// A network that swallows everything fills the buffers of the connection. Who
+// waits then for room must not wait for longer than for an answer.
+func TestAConnectionThatIsFullHoldsNobodyUp(t *testing.T) {
+	url, stop := stalling(t, serve(t).ClientURL())
+	s := with(t, url, func(o *options) { o.settings.publishTimeout = time.Second })
+	put(t, s, newEvent("task", inbox.Completed))
+	stop()
+	began := time.Now()
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() {
+			e := newEvent("task", inbox.Completed)
+			e.Body = make([]byte, 512<<10)
+			_, err := s.Put(context.Background(), e)
+			assert.Error(t, err)
+		})
+	}
+	wg.Wait()
+	require.Less(t, time.Since(began), 4*time.Second)
 }
