@@ -172,3 +172,19 @@ func TestAConnectionThatIsFullHoldsNobodyUp(t *testing.T) {
 	wg.Wait()
 	require.Less(t, time.Since(began), 4*time.Second)
 }
+
+// No record tells other Caddys of a first lease: one of them may purge its event.
+func TestAnEventThatWasPurgedDuringItsFirstAttemptIsNotDead(t *testing.T) {
+	url := serve(t).ClientURL()
+	a, b := with(t, url), with(t, url)
+	ctx := context.Background()
+	e := newEvent("task", inbox.Completed)
+	put(t, a, e)
+	l := leases(t, a, 1)
+	require.NoError(t, b.Purge(ctx, e.ID))
+	require.ErrorIs(t, a.Settle(ctx, outcomes(inbox.GiveUp, l...)...), inbox.ErrState)
+	stats, err := b.Stats(ctx)
+	require.NoError(t, err)
+	require.Zero(t, stats.Events)
+	nothingElse(t, a)
+}

@@ -95,8 +95,9 @@ func (s *store) settle(ctx context.Context, h *held, o inbox.Outcome) error {
 		return s.leaser.messageOf(h).Nak()
 	}
 	after, others := h.last, h.others
+	var seq uint64
 	for {
-		_, err = s.writeRecord(ctx, k, h.id, rec, after)
+		seq, err = s.writeRecord(ctx, k, h.id, rec, after)
 		if !errors.Is(err, errConflict) {
 			break
 		}
@@ -107,7 +108,7 @@ func (s *store) settle(ctx context.Context, h *held, o inbox.Outcome) error {
 		case ferr != nil:
 			return ferr
 		case m.kind != leased && m.rec.By == h.token:
-			err, others = nil, m.others[:len(m.others)-1] // it is stored: only the answer was lost
+			err, seq, others = nil, m.last, m.others[:len(m.others)-1] // it is stored: only the answer was lost
 		case m.seq != h.event.seq, o.Verdict != inbox.Deliver, m.kind == delivered, m.kind == dead, m.last == after:
 			return notHeld(h.lease)
 		default:
@@ -120,9 +121,26 @@ func (s *store) settle(ctx context.Context, h *held, o inbox.Outcome) error {
 	if err != nil {
 		return err
 	}
+	if k == dead && !h.marked {
+		if err := s.checkBuried(ctx, h, seq); err != nil {
+			return err
+		}
+	}
 	_ = s.leaser.messageOf(h).Ack()
 	s.forgetRecords(ctx, others)
 	return nil
+}
+
+// checkBuried makes sure that a record of a dead event is of one that is there.
+// Another Caddy cannot see a lease that no record tells of: it may have purged
+// the event, and the record would stay and be counted for ever.
+func (s *store) checkBuried(ctx context.Context, h *held, seq uint64) error {
+	m, err := s.last(ctx, s.subjects.stream, s.subjects.event(h.id))
+	if err != nil || m != nil && m.seq == h.event.seq {
+		return err
+	}
+	s.forgetRecords(ctx, []uint64{seq})
+	return notHeld(h.lease)
 }
 
 // outcome is the record that an outcome leads to: none if the event is just
