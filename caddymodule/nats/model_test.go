@@ -1,0 +1,328 @@
+package nats
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+const modelEvents = 30 // that each store puts
+
+// modelTasks are where a test puts its events: by what is done to them besides.
+var modelTasks = []string{"untouched", "untouched", "replayed", "purged"}
+
+// model is what a test knows of an inbox that several stores share.
+type model struct {
+	t   *testing.T
+	url string
+
+	mu       sync.Mutex
+	events   map[string]*inbox.Event // what was put
+	finals   map[string]time.Time    // when the first final event of a task had been accepted
+	out      map[string]string       // the event of a task that is leased
+	ends     map[string][]string     // events of a task in the order in which they ended
+	verdicts map[string]inbox.Verdict
+	purged   map[string]bool // maybe
+	suspects int
+
+	puts chan struct{} // one for each that was made
+}
+
+// Several Caddys put, lease, settle, replay, purge, quarantine and vanish. What
+// each does when is chance; what is checked holds whatever they do.
+func TestWhateverSeveralDoNothingIsLostTwiceOrOutOfOrder(t *testing.T) {
+	m := &model{
+		t: t, url: serve(t).ClientURL(), events: map[string]*inbox.Event{}, finals: map[string]time.Time{}, out: map[string]string{},
+		ends: map[string][]string{}, verdicts: map[string]inbox.Verdict{}, purged: map[string]bool{},
+		puts: make(chan struct{}, 3*modelEvents),
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	stores := []*store{m.open(), m.open(), m.open()}
+	var putting, busy, delivering sync.WaitGroup
+	for n, s := range stores {
+		random := rand.New(rand.NewPCG(rand.Uint64(), 0)) //nolint:gosec // it need not be secret
+		putting.Go(func() { m.put(s, stores[(n+1)%3], random) })
+		delivering.Go(func() { m.deliver(ctx, s) })
+	}
+	busy.Go(func() { m.edit(m.open()) })
+	busy.Go(m.vanish)
+	putting.Wait()
+	close(m.puts)
+	busy.Wait()
+	m.await(stores[0])
+	m.awaitRest(stores[0])
+	cancel()
+	delivering.Wait()
+	m.check(stores[1])
+}
+
+// open opens a store whose limits come soon, so that it goes all ways.
+func (m *model) open() *store {
+	return with(m.t, m.url, func(o *options) {
+		o.limits, o.policy.Quarantine = smallLimits, 1000
+		o.limits.parked = 20 // those that are passed on are slow to come back
+	})
+}
+
+// put puts events, each with another store at the same time.
+func (m *model) put(a, b *store, random *rand.Rand) {
+	for range modelEvents {
+		kind := modelTasks[random.IntN(len(modelTasks))]
+		e := newEvent(fmt.Sprint(kind, " ", random.IntN(5)), inbox.Completed)
+		if random.IntN(2) == 0 {
+			e = newEvent(fmt.Sprint(kind, " short ", random.IntN(40)), inbox.Status(random.IntN(3)))
+		}
+		m.mu.Lock()
+		m.events[e.ID] = e
+		m.mu.Unlock()
+		var firsts [2]int
+		var wg sync.WaitGroup
+		for n, s := range []*store{a, b}[:1+random.IntN(2)] {
+			wg.Go(func() {
+				duplicate, err := s.Put(context.Background(), e)
+				if assert.NoError(m.t, err) && !duplicate {
+					firsts[n] = 1
+				}
+			})
+		}
+		wg.Wait()
+		m.mu.Lock()
+		if e.Status.Final() && m.finals[e.TaskID].IsZero() {
+			m.finals[e.TaskID] = time.Now()
+		}
+		if !m.purged[e.ID] { // it may have been purged between the two
+			assert.Equal(m.t, 1, firsts[0]+firsts[1], "how often it was new")
+		}
+		m.mu.Unlock()
+		m.puts <- struct{}{}
+		if random.IntN(8) == 0 {
+			m.may(a.Quarantine(context.Background(), &inbox.Suspect{ReceivedAt: e.ReceivedAt, Status: 400, Body: e.Body}))
+			m.mu.Lock()
+			m.suspects++
+			m.mu.Unlock()
+		}
+	}
+}
+
+// lease takes events and checks that it is their turn.
+func (m *model) lease(ctx context.Context, s *store, n int) []*inbox.Lease {
+	began := time.Now()
+	leases, err := s.Lease(ctx, n)
+	if err != nil {
+		m.may(err, ctx.Err())
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, l := range leases {
+		assert.Equal(m.t, m.events[l.Event.ID], l.Event)
+		task := l.Event.TaskID
+		if strings.HasPrefix(task, "purged") {
+			continue // a Purge may hit one that another store has just leased
+		}
+		assert.Empty(m.t, m.out[task], "another event of %s is leased beside %s", task, l.Event.ID)
+		m.out[task] = l.Event.ID
+		if final := m.finals[task]; !l.Event.Status.Final() && !final.IsZero() {
+			assert.Greater(m.t, final, began, "an event in progress of %s was leased after its final one", task)
+		}
+	}
+	return leases
+}
+
+// deliver leases and settles until ctx ends.
+func (m *model) deliver(ctx context.Context, s *store) {
+	for ctx.Err() == nil {
+		var all []inbox.Outcome
+		for _, l := range m.lease(ctx, s, 1+rand.IntN(8)) { //nolint:gosec // as above
+			o := inbox.Outcome{Lease: l, Verdict: inbox.Deliver, Attempt: inbox.Attempt{At: time.Now(), Status: 500}}
+			switch rand.IntN(10) { //nolint:gosec // as above
+			case 0, 1:
+				o.Verdict = inbox.Retry
+			case 2:
+				o.Verdict, o.Due = inbox.Retry, time.Now().Add(20*time.Millisecond)
+			case 3:
+				o.Verdict = inbox.Release
+			case 4:
+				o.Verdict = inbox.GiveUp
+			}
+			all = append(all, o)
+		}
+		m.settle(s, all) //nolint:contextcheck // what was leased is settled though ctx has ended
+	}
+}
+
+// settle settles leases, and notes what ended before others can lease more.
+func (m *model) settle(s *store, all []inbox.Outcome) {
+	m.mu.Lock()
+	for _, o := range all {
+		delete(m.out, o.Lease.Event.TaskID)
+		if o.Verdict == inbox.Deliver || o.Verdict == inbox.GiveUp {
+			task := o.Lease.Event.TaskID
+			m.ends[task] = append(m.ends[task], o.Lease.Event.ID)
+			m.verdicts[o.Lease.Event.ID] = o.Verdict
+		}
+	}
+	m.mu.Unlock()
+	err := s.Settle(context.Background(), all...)
+	if err == nil {
+		return
+	}
+	m.may(err, inbox.ErrState)
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		assert.True(m.t, slices.ContainsFunc(all, func(o inbox.Outcome) bool {
+			return strings.Contains(line, o.Lease.Event.ID) && strings.HasPrefix(o.Lease.Event.TaskID, "purged")
+		}), line)
+	}
+}
+
+// edit replays and purges events.
+func (m *model) edit(s *store) {
+	for range m.puts {
+		var e *inbox.Event
+		m.mu.Lock()
+		for _, e = range m.events { // any
+			break
+		}
+		if e != nil && strings.HasPrefix(e.TaskID, "purged") && rand.IntN(4) == 0 { //nolint:gosec // as above
+			m.purged[e.ID] = true
+		}
+		m.mu.Unlock()
+		var err error
+		switch {
+		case e == nil || strings.HasPrefix(e.TaskID, "untouched"):
+			continue
+		case m.isPurged(e.ID):
+			err = s.Purge(context.Background(), e.ID)
+		default:
+			err = s.Replay(context.Background(), e.ID)
+		}
+		m.may(err, inbox.ErrState, inbox.ErrNotFound)
+	}
+}
+
+// may fails the test for an error that is none of those that may be.
+func (m *model) may(err error, allowed ...error) {
+	if !slices.ContainsFunc(append(allowed, nil), func(a error) bool { return errors.Is(err, a) }) {
+		m.t.Error(err)
+	}
+}
+
+func (m *model) isPurged(id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.purged[id]
+}
+
+// vanish leases some and dies, again and again.
+func (m *model) vanish() {
+	for range 3 {
+		s := m.open()
+		ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+		leases := m.lease(ctx, s, 3)
+		cancel()
+		m.mu.Lock()
+		for _, l := range leases {
+			delete(m.out, l.Event.TaskID)
+		}
+		m.mu.Unlock()
+		crash(s)
+	}
+}
+
+// await waits until nothing is pending; the stores go on to deliver.
+func (m *model) await(s *store) {
+	eventually(m.t, func() bool {
+		records := m.list(s, inbox.Filter{States: []inbox.State{inbox.Pending}}, true)
+		return len(records) == 0
+	})
+}
+
+// list returns all that fit.
+func (m *model) list(s *store, f inbox.Filter, oldestFirst bool) (all []*inbox.Record) {
+	for p := (inbox.Page{Limit: 7, OldestFirst: oldestFirst}); ; {
+		records, next, err := s.List(context.Background(), f, p)
+		require.NoError(m.t, err)
+		all = append(all, records...)
+		if p.Cursor = next; next == "" {
+			return all
+		}
+	}
+}
+
+// check compares what is there in the end with what was done.
+func (m *model) check(s *store) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	records := m.list(s, inbox.Filter{}, true)
+	down := m.list(s, inbox.Filter{}, false)
+	slices.Reverse(down)
+	require.Equal(m.t, records, down)
+	there := map[string]bool{}
+	order := map[string][]string{}
+	var counts [len(inbox.States)]int64
+	for _, r := range records {
+		require.False(m.t, there[r.Event.ID], "twice")
+		there[r.Event.ID] = true
+		require.Equal(m.t, m.events[r.Event.ID], r.Event)
+		counts[r.State]++
+		if r.State == inbox.Superseded {
+			require.False(m.t, r.Event.Status.Final())
+			continue
+		}
+		order[r.Event.TaskID] = append(order[r.Event.TaskID], r.Event.ID)
+		if strings.HasPrefix(r.Event.TaskID, "untouched") {
+			require.Equal(m.t, m.verdicts[r.Event.ID] == inbox.GiveUp, r.State == inbox.Dead)
+		}
+	}
+	for id := range m.events {
+		require.True(m.t, there[id] || m.purged[id], "lost")
+	}
+	for task, ids := range order {
+		if strings.HasPrefix(task, "untouched") {
+			require.Equal(m.t, ids, m.ends[task], task)
+		}
+	}
+	suspects, _, err := s.Suspects(context.Background(), inbox.Page{Limit: 1000})
+	require.NoError(m.t, err)
+	require.Len(m.t, suspects, m.suspects)
+	stats, err := s.Stats(context.Background())
+	require.NoError(m.t, err)
+	// One that was purged while another store delivered it is counted as delivered.
+	counts[inbox.Delivered] = stats.Events[inbox.Delivered]
+	require.Equal(m.t, counts, stats.Events)
+}
+
+// awaitRest waits until nothing is handed out any more and no record is left
+// that a newer one has replaced.
+func (m *model) awaitRest(s *store) {
+	js, ctx := admin(m.t, m.url), context.Background()
+	eventually(m.t, func() bool {
+		for _, stream := range []string{"TEST", "TEST_STATE"} {
+			c, err := js.Consumer(ctx, stream, consumer)
+			if err != nil || c.CachedInfo().NumAckPending > 0 || c.CachedInfo().NumPending > 0 {
+				return false
+			}
+		}
+		records, err := s.all(ctx, "TEST_STATE", "TEST.state.>")
+		if err != nil {
+			return false
+		}
+		records = slices.DeleteFunc(records, func(r message) bool { return m.isPurged(idOf(r.subject)) })
+		once := map[string]bool{}
+		for _, r := range records {
+			once[idOf(r.subject)] = true
+		}
+		return len(once) == len(records)
+	})
+}
