@@ -242,12 +242,36 @@ func (s *store) turnOf(ctx context.Context, c *candidate) (*held, error) {
 	if err != nil {
 		return nil, err
 	}
-	if free, err := s.stillFree(ctx, task, c.id); !free || err != nil {
+	free, err := s.unchanged(ctx, task, c.id, h.last)
+	if err == nil && !free {
+		free, err = s.stillFree(ctx, task, c.id)
+	}
+	if !free || err != nil {
 		// Both may have stepped back: each comes again, and one is faster.
 		me.kind, me.last, me.others = leased, h.last, h.others
 		return nil, s.wait(ctx, c, me)
 	}
 	return h, nil
+}
+
+// unchanged reports whether the mark is the only record of a task that was
+// written since its events were looked at. Two questions tell that, however
+// many events the task has: which record is the next one, and which the last.
+func (s *store) unchanged(ctx context.Context, task []*member, id string, mark uint64) (bool, error) {
+	if len(task) == 1 {
+		return true, nil
+	}
+	known := uint64(0)
+	for _, m := range task {
+		known = max(known, m.last)
+	}
+	of := s.subjects.taskStates(id)
+	for _, request := range []map[string]any{{"seq": known + 1, "next_by_subj": of}, {"last_by_subj": of}} {
+		if m, err := s.askLeader(ctx, s.subjects.states(), request); err != nil || m == nil || m.seq != mark {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // stillFree reports whether no other event of the task goes before one that was

@@ -188,3 +188,23 @@ func TestAnEventThatWasPurgedDuringItsFirstAttemptIsNotDead(t *testing.T) {
 	require.Zero(t, stats.Events)
 	nothingElse(t, a)
 }
+
+// counting returns how many requests have gone out since it was called.
+func counting(s *store) func() int {
+	before := s.conn.Stats().OutMsgs
+	return func() int { return int(s.conn.Stats().OutMsgs - before) } //nolint:gosec // it is small
+}
+
+// A task of very many events must not need so many questions for each lease
+// that publish_timeout is over first, again and again.
+func TestALeaseOfALongTaskAsksLittle(t *testing.T) {
+	s := with(t, serve(t).ClientURL())
+	for range 100 {
+		put(t, s, newEvent("task", inbox.Completed))
+		settle(t, s, inbox.Deliver, leases(t, s, 1)...)
+	}
+	put(t, s, newEvent("task", inbox.Completed))
+	asked := counting(s)
+	leases(t, s, 1)
+	require.Less(t, asked(), 30)
+}

@@ -190,7 +190,12 @@ func (s *store) all(ctx context.Context, stream, subject string) (all []message,
 
 // last returns the last message on a subject as the stream's leader has it.
 func (s *store) last(ctx context.Context, stream, subject string) (*message, error) {
-	body, err := json.Marshal(map[string]string{"last_by_subj": subject})
+	return s.askLeader(ctx, stream, map[string]any{"last_by_subj": subject})
+}
+
+// askLeader returns one message as the stream's leader has it.
+func (s *store) askLeader(ctx context.Context, stream string, request map[string]any) (*message, error) {
+	body, err := json.Marshal(request)
 	if err != nil {
 		return nil, err
 	}
