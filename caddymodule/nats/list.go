@@ -193,9 +193,13 @@ func (p *pager) listDown(ctx context.Context, past uint64) (more bool, err error
 	width := uint64(p.window())
 	for seen := 0; seen < p.options.limits.scan && p.last > first; seen++ {
 		low := max(first, p.last-min(p.last, width))
-		messages, err := p.between(ctx, p.store.subjects.stream, low, p.last)
+		messages, all, err := p.between(ctx, p.store.subjects.stream, low, p.last)
 		if err != nil {
 			return false, err
+		}
+		if !all && width > 1 {
+			width = narrower(p.last-low, messages)
+			continue
 		}
 		seen += len(messages)
 		slices.Reverse(messages)
@@ -209,7 +213,7 @@ func (p *pager) listDown(ctx context.Context, past uint64) (more bool, err error
 		if len(messages) == 0 {
 			width = min(2*width, 1<<40) // nothing is there: longer steps
 		} else {
-			width = uint64(p.window())
+			width = min(2*width, uint64(p.window()))
 		}
 	}
 	return p.last > first, nil
@@ -225,28 +229,38 @@ func (s *store) bounds(ctx context.Context, stream string) (first, last uint64, 
 	return max(1, state.FirstSeq), state.LastSeq, nil
 }
 
-// between returns the messages from one number up to another one. There are at
-// most as many as fit between the numbers; where it is wide and most are gone,
-// a window of them, the last ones.
-func (s *store) between(ctx context.Context, stream string, low, past uint64) (all []message, err error) {
+// between returns the messages from one number up to another one. If they are
+// more than a window, or more than a page has room for, it does not return all:
+// then the stretch has to be shorter.
+func (s *store) between(ctx context.Context, stream string, low, past uint64) (messages []message, all bool, err error) {
+	size := 0
 	for low < past {
 		batch := int(min(past-low, uint64(s.options.limits.window)))
-		messages, more, err := s.ask(ctx, stream, query{Seq: low, Batch: batch, MaxBytes: maxAnswer})
+		part, more, err := s.ask(ctx, stream, query{Seq: low, Batch: batch, MaxBytes: maxAnswer})
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		for _, m := range messages {
+		for _, m := range part {
 			if m.seq >= past {
-				return all, nil
+				return messages, true, nil
 			}
-			all = append(all, m)
+			messages = append(messages, m)
+			size += len(m.data)
 			low = m.seq + 1
 		}
-		if more == 0 || len(messages) == 0 {
-			return all, nil
+		if more == 0 || len(part) == 0 {
+			return messages, true, nil
+		}
+		if low < past && (len(messages) >= s.options.limits.window || size >= maxPageBytes) {
+			return messages, false, nil
 		}
 	}
-	return all, nil
+	return messages, true, nil
+}
+
+// narrower is the width of a shorter stretch than one of which not all was read.
+func narrower(width uint64, read []message) uint64 {
+	return max(1, min(width/2, uint64(len(read))))
 }
 
 // listTask goes through the events of a task.

@@ -108,12 +108,16 @@ func (s *store) suspects(ctx context.Context, past uint64, limit int) (suspects 
 		return nil, false, err
 	}
 	past = min(past, last+1)
-	width, bytes := uint64(limit+1), 0
+	width, bytes := uint64(min(limit+1, s.options.limits.window)), 0
 	for past > first {
 		low := max(first, past-min(past, width))
-		messages, err := s.between(ctx, stream, low, past)
+		messages, all, err := s.between(ctx, stream, low, past)
 		if err != nil {
 			return nil, false, err
+		}
+		if !all && width > 1 {
+			width = narrower(past-low, messages)
+			continue
 		}
 		slices.Reverse(messages)
 		for _, m := range messages {

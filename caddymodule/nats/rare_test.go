@@ -2,12 +2,14 @@ package nats
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -207,4 +209,58 @@ func TestALeaseOfALongTaskAsksLittle(t *testing.T) {
 	asked := counting(s)
 	leases(t, s, 1)
 	require.Less(t, asked(), 30)
+}
+
+// A list that steps over a gap must not read all that lies behind it.
+func TestWhatLiesBehindAGapIsReadAPageAtATime(t *testing.T) {
+	url := serve(t).ClientURL()
+	s := with(t, url, func(o *options) { o.limits.window = 10 })
+	ctx := context.Background()
+	var old []*inbox.Event
+	for n := range 200 {
+		old = append(old, newEvent(fmt.Sprint("task ", n), inbox.Completed))
+	}
+	put(t, s, old...)
+	js := admin(t, url)
+	stream, err := js.Stream(ctx, "TEST")
+	require.NoError(t, err)
+	for range 3100 {
+		_, err := js.PublishAsync("TEST.event.of.others", nil)
+		require.NoError(t, err)
+	}
+	<-js.PublishAsyncComplete()
+	require.NoError(t, stream.Purge(ctx, jetstream.WithPurgeSubject("TEST.event.of.others")))
+	put(t, s, newEvent("task", inbox.Completed))
+	before := s.conn.Stats().InMsgs
+	records, next, err := s.List(ctx, inbox.Filter{}, inbox.Page{Limit: 3})
+	require.NoError(t, err)
+	require.Less(t, int(s.conn.Stats().InMsgs-before), 100) //nolint:gosec // it is small
+	require.Len(t, records, 3)
+	records, _, err = s.List(ctx, inbox.Filter{}, inbox.Page{Limit: 1, Cursor: next})
+	require.NoError(t, err)
+	require.Equal(t, old[197], records[0].Event)
+}
+
+// Neither a page of events nor one of suspects is read in whole before it is cut.
+func TestLargeOnesAreReadAFewAtATime(t *testing.T) {
+	url := serve(t).ClientURL()
+	s := with(t, url, func(o *options) { o.settings.maxSize, o.policy.Quarantine = 1<<30, 1000 })
+	ctx := context.Background()
+	for n := range 60 {
+		e := newEvent(fmt.Sprint("task ", n), inbox.Completed)
+		e.Body = make([]byte, 900<<10)
+		put(t, s, e)
+		require.NoError(t, s.Quarantine(ctx, &inbox.Suspect{ReceivedAt: e.ReceivedAt, Status: 400, Body: e.Body}))
+	}
+	const most = 5 * maxPageBytes
+	before := s.conn.Stats().InBytes
+	_, next, err := s.List(ctx, inbox.Filter{}, inbox.Page{Limit: 1000})
+	require.NoError(t, err)
+	require.NotEmpty(t, next)
+	require.Less(t, s.conn.Stats().InBytes-before, uint64(most))
+	before = s.conn.Stats().InBytes
+	_, next, err = s.Suspects(ctx, inbox.Page{Limit: 1000})
+	require.NoError(t, err)
+	require.NotEmpty(t, next)
+	require.Less(t, s.conn.Stats().InBytes-before, uint64(most))
 }
