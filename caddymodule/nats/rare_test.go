@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -263,4 +264,26 @@ func TestLargeOnesAreReadAFewAtATime(t *testing.T) {
 	require.NoError(t, err)
 	require.NotEmpty(t, next)
 	require.Less(t, s.conn.Stats().InBytes-before, uint64(most))
+}
+
+// What is remembered of many attempts must fit into a message, or the event
+// could never be settled any more.
+func TestLongReasonsOfManyAttemptsFitTheServersMessages(t *testing.T) {
+	s := with(t, serve(t, func(o *server.Options) { o.MaxPayload = 64 << 10 }).ClientURL())
+	put(t, s, newEvent("task", inbox.Completed))
+	ctx := context.Background()
+	reason := strings.Repeat("<\x01", inbox.MaxReason/2)
+	const times = 12
+	for range times {
+		o := outcomes(inbox.Retry, leases(t, s, 1)...)
+		o[0].Attempt.Reason = reason
+		require.NoError(t, s.Settle(ctx, o...))
+	}
+	l := leases(t, s, 1)
+	require.Equal(t, times+1, l[0].Attempt)
+	settle(t, s, inbox.Deliver, l...)
+	_, attempts, err := s.Get(ctx, l[0].Event.ID)
+	require.NoError(t, err)
+	require.Greater(t, len(attempts), 5)
+	require.Equal(t, reason, attempts[len(attempts)-2].Reason)
 }

@@ -122,11 +122,23 @@ var errConflict = errors.New("it was changed meanwhile")
 
 // writeRecord stores a record that follows another one.
 func (s *store) writeRecord(ctx context.Context, k kind, id string, r record, after uint64) (uint64, error) {
-	data, err := json.Marshal(r)
+	data, err := encodeRecord(r, s.conn.MaxPayload()-overhead)
 	if err != nil {
 		return 0, err
 	}
 	return s.publish(ctx, &nats.Msg{Subject: s.subjects.state(k, id), Data: data}, after, s.subjects.statesOf(id))
+}
+
+// encodeRecord encodes a record without the earliest attempts for which a
+// message has no room: the event must be settled whatever they said.
+func encodeRecord(r record, most int64) ([]byte, error) {
+	for {
+		data, err := json.Marshal(r)
+		if err != nil || int64(len(data)) <= most || len(r.Log) == 0 {
+			return data, err
+		}
+		r.Log = r.Log[len(r.Log)/8+1:]
+	}
 }
 
 // The server's codes of errors, where the client has no names for them.
