@@ -100,9 +100,14 @@ func (s *store) remove(ctx context.Context, e expired) error {
 	if err != nil {
 		return changed(e.id, err)
 	}
-	// Another Caddy may end this, and the event may be put again, meanwhile: so
-	// nothing that is newer is touched.
-	err = s.api(ctx, "STREAM.PURGE."+s.subjects.stream, map[string]any{"filter": s.subjects.event(e.id), "seq": e.seq + 1})
+	return s.erase(ctx, e, seq)
+}
+
+// erase removes an event of which a record with that number says that it is
+// gone. Another Caddy may have done that already, and the event may have been put
+// again since: nothing that is newer is touched.
+func (s *store) erase(ctx context.Context, e expired, seq uint64) error {
+	err := s.api(ctx, "STREAM.PURGE."+s.subjects.stream, map[string]any{"filter": s.subjects.event(e.id), "seq": e.seq + 1})
 	if err != nil {
 		return err
 	}

@@ -57,10 +57,12 @@ func TestWhatIsRemovedLateTakesNothingOfAnEventThatWasPutAgain(t *testing.T) {
 	late := expired{id: e.ID, seq: m.seq}
 	late.last, err = a.writeRecord(ctx, gone, e.ID, record{Event: m.seq}, m.last)
 	require.NoError(t, err)
-	require.NoError(t, b.removeOld(ctx, gone, late), "another is faster")
+	require.NoError(t, b.retireOne(ctx, gone, late), "another is faster")
+	b.forgetRecords(ctx, []uint64{m.last, late.last})
 	put(t, b, e)
 	settle(t, b, inbox.Deliver, leases(t, b, 1)...)
-	require.NoError(t, a.removeOld(ctx, gone, late))
+	require.NoError(t, a.retireOne(ctx, gone, late))
+	require.NoError(t, a.erase(ctx, late, late.last))
 	r, _, err := b.Get(ctx, e.ID)
 	require.NoError(t, err)
 	require.Equal(t, inbox.Delivered, r.State)
@@ -286,4 +288,28 @@ func TestLongReasonsOfManyAttemptsFitTheServersMessages(t *testing.T) {
 	require.NoError(t, err)
 	require.Greater(t, len(attempts), 5)
 	require.Equal(t, reason, attempts[len(attempts)-2].Reason)
+}
+
+// One answer of the server has no room for the records of a page with many long
+// reasons; the rest is not to be taken for events without a record.
+func TestAPageOfLargeRecordsIsWhole(t *testing.T) {
+	url := serve(t, func(o *server.Options) { o.MaxPending = 12 << 20 }).ClientURL()
+	s := with(t, url, func(o *options) { o.limits.window = 500 })
+	ctx := context.Background()
+	long := make([]attempt, 36)
+	for n := range long {
+		long[n] = attempt{At: 1, Status: 503, Reason: strings.Repeat("x", inbox.MaxReason)}
+	}
+	for n := range 450 {
+		e := newEvent(fmt.Sprint("task ", n), inbox.Completed)
+		put(t, s, e)
+		_, err := s.writeRecord(ctx, dead, e.ID, record{Event: uint64(n) + 1, Log: long}, 0) //nolint:gosec // it is small
+		require.NoError(t, err)
+	}
+	records, _, err := s.List(ctx, inbox.Filter{}, inbox.Page{Limit: 450})
+	require.NoError(t, err)
+	require.Len(t, records, 450)
+	for _, r := range records {
+		require.Equal(t, 503, r.Last.Status)
+	}
 }

@@ -156,19 +156,27 @@ const maxAnswer = 8 << 20
 
 // latest returns the messages on subjects, which may have wildcards, oldest first.
 func (s *store) latest(ctx context.Context, stream string, subjects ...string) ([]message, error) {
-	messages, more, err := s.ask(ctx, stream, query{MultiLast: subjects})
+	messages, more, err := s.ask(ctx, stream, query{MultiLast: subjects, MaxBytes: maxAnswer})
 	if errors.Is(err, errTooMany) || (err == nil && more > 0) {
-		half := len(subjects) / 2
-		if half == 0 {
-			return s.all(ctx, stream, subjects[0])
-		}
-		messages, err = s.latest(ctx, stream, subjects[:half]...)
-		if err == nil {
-			var rest []message
-			rest, err = s.latest(ctx, stream, subjects[half:]...)
-			messages = append(messages, rest...)
-		}
+		return s.rest(ctx, stream, subjects)
 	}
+	slices.SortFunc(messages, func(a, b message) int { return cmp.Compare(a.seq, b.seq) })
+	return messages, err
+}
+
+// rest returns the messages on subjects that are too many or too large for one
+// answer.
+func (s *store) rest(ctx context.Context, stream string, subjects []string) ([]message, error) {
+	if len(subjects) == 1 {
+		return s.all(ctx, stream, subjects[0])
+	}
+	half := len(subjects) / 2
+	first, err := s.latest(ctx, stream, subjects[:half]...)
+	if err != nil {
+		return nil, err
+	}
+	second, err := s.latest(ctx, stream, subjects[half:]...)
+	messages := append(first, second...)
 	slices.SortFunc(messages, func(a, b message) int { return cmp.Compare(a.seq, b.seq) })
 	return messages, err
 }
