@@ -78,7 +78,7 @@ func TestProvisionSetsDefaults(t *testing.T) {
 	require.NoError(t, provision(i))
 	require.Equal(t, &Inbox{
 		URLs: []string{"nats://b:4222", "tls://a:5222"}, Stream: "FOTOR_WEBHOOK", Replicas: 3, MaxSize: 10 << 30,
-		Lease: caddy.Duration(30 * time.Second), PublishTimeout: caddy.Duration(5 * time.Second),
+		Lease: caddy.Duration(30 * time.Second), PublishTimeout: caddy.Duration(10 * time.Second),
 	}, i)
 }
 
@@ -117,7 +117,7 @@ func TestValidateRefusesWhatCannotWork(t *testing.T) {
 		{func(i *Inbox) { i.Replicas = 6 }, "replicas is 6; it must be 1 to 5"},
 		{func(i *Inbox) { i.MaxSize = 5 }, "max_size is 5 bytes; it must be at least 1.0 MiB"},
 		{func(i *Inbox) { i.Lease = caddy.Duration(time.Millisecond) }, "lease is 1ms; it must be 1s to 10m0s"},
-		{func(i *Inbox) { i.PublishTimeout = caddy.Duration(time.Hour) }, "publish_timeout is 1h0m0s; it must be 100ms to 1m0s"},
+		{func(i *Inbox) { i.PublishTimeout = caddy.Duration(time.Hour) }, "publish_timeout is 1h0m0s; it must be 100ms to 10s"},
 		{func(i *Inbox) { i.User, i.NKey, i.Credentials = "u", "n", "c" }, "credentials and nkey and user are given; they exclude each other"},
 		{func(i *Inbox) { i.Password = "hidden" }, "password is given without user"},
 		{func(i *Inbox) { i.TLS = &TLS{Cert: "c"} }, "tls has only one of cert and key"},
