@@ -167,13 +167,18 @@ func (s *store) lookAt(ctx context.Context, c *candidate) *inbox.Lease {
 		return s.leaseOf(h, h.token)
 	}
 	if err != nil {
+		wait := firstLook
 		if !errors.Is(err, errConflict) && !s.closed() {
 			s.log.Warn("an event cannot be looked at, it is tried again", zap.String("event", c.id), zap.Error(err))
+			wait = c.nextLook()
 		}
-		s.park(c, firstLook)
+		s.park(c, wait)
 	}
 	return nil
 }
+
+// nextLook is how long to wait for the next look at an event: longer each time.
+func (c *candidate) nextLook() time.Duration { return min(firstLook<<min(c.waited, 8), lastLook) }
 
 // park keeps the event here, or hands it back for a while if too many are here.
 func (s *store) park(c *candidate, wait time.Duration) {
@@ -343,7 +348,7 @@ func (s *store) wait(ctx context.Context, c *candidate, m *member) error {
 		s.leaser.awaken(c.id)
 		return c.msg.Ack()
 	}
-	s.park(c, min(firstLook<<min(c.waited, 8), lastLook))
+	s.park(c, c.nextLook())
 	return nil
 }
 

@@ -13,6 +13,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
@@ -312,4 +314,23 @@ func TestAPageOfLargeRecordsIsWhole(t *testing.T) {
 	for _, r := range records {
 		require.Equal(t, 503, r.Last.Status)
 	}
+}
+
+// An event that cannot be looked at, as something foreign is among those of its
+// task, is not looked at all the time: others wait for each look.
+func TestWhatCannotBeLookedAtIsTriedLessOften(t *testing.T) {
+	url := serve(t).ClientURL()
+	core, logs := observer.New(zap.WarnLevel)
+	s := with(t, url, func(o *options) { o.log = zap.New(core) })
+	e := newEvent("task", inbox.InProgress)
+	put(t, s, e)
+	_, err := admin(t, url).Publish(context.Background(), s.subjects.event(newEvent("task", inbox.Completed).ID), nil)
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	_, err = s.Lease(ctx, 1)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	looks := logs.FilterMessageSnippet("cannot be looked at").Len()
+	require.Positive(t, looks)
+	require.Less(t, looks, 10)
 }
