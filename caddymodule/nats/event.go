@@ -83,6 +83,9 @@ func encodeEvent(subject string, e *inbox.Event) (*nats.Msg, error) {
 
 // decodeEvent reads the message of an event.
 func decodeEvent(m message) (*stored, error) {
+	if len(idOf(m.subject)) != inbox.IDLength {
+		return nil, fmt.Errorf("message %d on %.200q is not of the gateway: remove it", m.seq, m.subject)
+	}
 	name, err := nameIn(m)
 	if err != nil {
 		return nil, fmt.Errorf("message %d: task and type: %w", m.seq, err)

@@ -181,6 +181,9 @@ func (s *store) supersedeBefore(ctx context.Context, e *stored) error {
 	if err != nil {
 		return err
 	}
+	if !slices.ContainsFunc(task, func(m *member) bool { return m.ID == e.ID }) {
+		task = append(task, &member{stored: e}) // which a replica that lags does not know yet
+	}
 	outdated, _, _ := arrange(task, e.ID)
 	for _, m := range outdated {
 		if m.seq > e.seq {

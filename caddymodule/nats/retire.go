@@ -4,11 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 const (
@@ -61,7 +64,7 @@ func (s *store) retireSome(ctx context.Context, k kind, surplus *int64, mine *cl
 	if err != nil || first == nil {
 		return false, err
 	}
-	if old, err := s.due(k, []message{*first}, surplus); err != nil || len(old) == 0 {
+	if _, past, err := s.due(k, []message{*first}, surplus); err != nil || past == 0 {
 		return false, err
 	}
 	if ok, err := s.claim(ctx, mine); err != nil || !ok {
@@ -71,8 +74,8 @@ func (s *store) retireSome(ctx context.Context, k kind, surplus *int64, mine *cl
 	if err != nil {
 		return false, err
 	}
-	old, err := s.due(k, messages, surplus)
-	if err != nil || len(old) == 0 {
+	old, past, err := s.due(k, messages, surplus)
+	if err != nil || past == 0 {
 		return false, err
 	}
 	var jobs errgroup.Group
@@ -87,9 +90,8 @@ func (s *store) retireSome(ctx context.Context, k kind, surplus *int64, mine *cl
 		*surplus -= int64(len(old))
 	}
 	// Nothing was added before the last one since, as numbers only grow.
-	past := old[len(old)-1].last + 1
 	err = s.api(ctx, "STREAM.PURGE."+s.subjects.states(), map[string]any{"filter": s.subjects.ofKind(k), "seq": past})
-	return len(old) == len(messages), err
+	return past > messages[len(messages)-1].seq, err
 }
 
 // claim says until when one Caddy removes what is due and the others need not.
@@ -147,28 +149,37 @@ type expired struct {
 }
 
 // due returns the events of the first records, as far as they ended long enough
-// ago or are too many.
-func (s *store) due(k kind, records []message, surplus *int64) (old []expired, err error) {
+// ago or are too many, and the number past these records; 0 if none is due.
+func (s *store) due(k kind, records []message, surplus *int64) (old []expired, past uint64, err error) {
 	since := time.Now().Add(-s.policy.Load().Keep).UnixMicro()
 	for _, m := range records {
 		var r record
 		if err := json.Unmarshal(m.data, &r); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		if k != gone && r.Settled >= since && int64(len(old)) >= *surplus {
 			break
 		}
-		old = append(old, expired{idOf(m.subject), r.Event, m.seq, r.Received})
+		past = m.seq + 1
+		if id := idOf(m.subject); len(id) == inbox.IDLength { // else it is not of the gateway
+			old = append(old, expired{id, r.Event, m.seq, r.Received})
+		}
 	}
-	return old, nil
+	return old, past, nil
 }
 
 // retireOne takes the next step of removing an event.
 func (s *store) retireOne(ctx context.Context, k kind, e expired) error {
 	if k != gone {
 		_, err := s.writeRecord(ctx, gone, e.id, record{Event: e.seq, Received: e.received, By: s.me}, e.last)
-		if errors.Is(err, errConflict) {
-			return nil // it was replayed, or another Caddy removes it
+		if !errors.Is(err, errConflict) {
+			return err
+		}
+		// It was replayed, or another Caddy removes it. But what was in the way may
+		// be lost with its server: without a newer record this one has to stay.
+		m, err := s.last(ctx, s.subjects.states(), s.subjects.statesOf(e.id))
+		if err == nil && (m == nil || m.seq <= e.last) {
+			err = fmt.Errorf("event %s is not removed: %w", e.id, errConflict)
 		}
 		return err
 	}

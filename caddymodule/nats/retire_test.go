@@ -158,3 +158,23 @@ func TestOneTidiesUpAtATime(t *testing.T) {
 	require.NoError(t, b.setMeta(ctx, metaChores, claim{By: b.me, Until: time.Now().Add(-time.Second).UnixMicro()}))
 	require.True(t, claims(a, new(claim)))
 }
+
+// A record that the gateway did not write neither ends it nor stops it.
+func TestAForeignRecordDoesNotStopTheTidying(t *testing.T) {
+	url := serve(t).ClientURL()
+	s := with(t, url, idle)
+	ctx := context.Background()
+	_, err := admin(t, url).Publish(ctx, s.subjects.stream+".state.delivered.short", []byte(`{}`))
+	require.NoError(t, err)
+	deliver(t, s, 3)
+	keepNothing(s)
+	eventually(t, func() bool {
+		require.NoError(t, s.retireAll(ctx, 0))
+		events, records := numbers(ctx, t, s)
+		return events == 0 && records == 0
+	})
+	_, err = admin(t, url).Publish(ctx, s.subjects.stream+".event.short", nil)
+	require.NoError(t, err)
+	_, _, err = s.List(ctx, inbox.Filter{}, inbox.Page{})
+	require.ErrorContains(t, err, "is not of the gateway: remove it")
+}

@@ -94,30 +94,7 @@ func (s *store) settle(ctx context.Context, h *held, o inbox.Outcome) error {
 	if k == none {
 		return s.leaser.messageOf(h).Nak()
 	}
-	after, others := h.last, h.others
-	var seq uint64
-	for {
-		seq, err = s.writeRecord(ctx, k, h.id, rec, after)
-		if !errors.Is(err, errConflict) {
-			break
-		}
-		m, ferr := s.find(ctx, h.id)
-		switch {
-		case errors.Is(ferr, inbox.ErrNotFound):
-			return notHeld(h.lease)
-		case ferr != nil:
-			return ferr
-		case m.kind != leased && m.rec.By == h.token:
-			err, seq, others = nil, m.last, m.others[:len(m.others)-1] // it is stored: only the answer was lost
-		case m.seq != h.event.seq, o.Verdict != inbox.Deliver, m.kind == delivered, m.kind == dead, m.last == after:
-			return notHeld(h.lease)
-		default:
-			// It was taken away from a slow inbox, but it was delivered.
-			after, others = m.last, m.others
-			continue
-		}
-		break
-	}
+	seq, others, err := s.writeOutcome(ctx, h, o.Verdict, k, rec)
 	if err != nil {
 		return err
 	}
@@ -129,6 +106,43 @@ func (s *store) settle(ctx context.Context, h *held, o inbox.Outcome) error {
 	_ = s.leaser.messageOf(h).Ack()
 	s.forgetRecords(ctx, others)
 	return nil
+}
+
+// writeOutcome stores the record of an outcome, and returns its number and those
+// of the records that it replaces. If there are others than the lease knows, it
+// finds out what they mean for it.
+func (s *store) writeOutcome(ctx context.Context, h *held, v inbox.Verdict, k kind, rec record) (seq uint64, others []uint64, err error) {
+	after, others := h.last, h.others
+	for wait := conflictWait; ; wait = min(2*wait, 50*time.Millisecond) {
+		seq, err = s.writeRecord(ctx, k, h.id, rec, after)
+		if !errors.Is(err, errConflict) {
+			return seq, others, err
+		}
+		m, err := s.find(ctx, h.id)
+		switch {
+		case errors.Is(err, inbox.ErrNotFound):
+			return 0, nil, notHeld(h.lease)
+		case err != nil:
+			return 0, nil, err
+		case m.kind != leased && m.rec.By == h.token:
+			return m.last, m.others[:len(m.others)-1], nil // it is stored: only the answer was lost
+		case m.last <= after:
+			// What is in the way is not stored yet, or not known here yet.
+			select {
+			case <-ctx.Done():
+				return 0, nil, ctx.Err()
+			case <-time.After(wait):
+				continue
+			}
+		case m.seq != h.event.seq, m.kind == delivered, m.kind == dead:
+			return 0, nil, notHeld(h.lease)
+		case v != inbox.Deliver && (h.marked || m.kind != none):
+			return 0, nil, notHeld(h.lease)
+		}
+		// It was taken away from a slow inbox, but it was delivered; or what is
+		// there is of an event that was there before, with the same id.
+		after, others = m.last, m.others
+	}
 }
 
 // checkBuried makes sure that a record of a dead event is of one that is there.
