@@ -37,6 +37,13 @@ func (b *bench) profileOne(ctx context.Context, c *contender) error {
 			return err
 		}
 	}
+	if c.nats {
+		stop, err := b.startNATS(ctx, c)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
 	s, err := b.startServer(ctx, c, b.nextSeries())
 	if err != nil {
 		return err
