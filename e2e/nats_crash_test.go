@@ -14,12 +14,16 @@ import (
 
 var natsKills = flag.Int("nats.kills", 10, "how often TestNATSLeaderIsKilled kills a server")
 
+// patient is how long a callback waits by default, which is long enough for
+// another server to take over.
+const patient = "publish_timeout 10s"
+
 // Whenever the server that leads the stream is killed, and however often, each
 // callback that was answered 200 reaches the upstream.
 func TestNATSLeaderIsKilled(t *testing.T) {
 	nats := newCluster(t, 3)
 	up := newUpstream(t, picky)
-	a, b := nats.Edge("forward "+up.URL+quick, ""), nats.Edge("forward "+up.URL+quick, "")
+	a, b := nats.Edge("forward "+up.URL+quick, patient), nats.Edge("forward "+up.URL+quick, patient)
 	all := []*callers{call(t, a.URL(), 4, b.URL()), call(t, b.URL(), 4, a.URL())}
 	var longest time.Duration
 	for kill := range *natsKills {
@@ -129,7 +133,7 @@ func TestNATSCaddyStandsStill(t *testing.T) {
 func TestNATSServerIsCutOff(t *testing.T) {
 	nats := newCluster(t, 3)
 	up := newUpstream(t, picky)
-	a, b := nats.Edge("forward "+up.URL+quick, ""), nats.Edge("forward "+up.URL+quick, "")
+	a, b := nats.Edge("forward "+up.URL+quick, patient), nats.Edge("forward "+up.URL+quick, patient)
 	all := []*callers{call(t, a.URL(), 4), call(t, b.URL(), 4)}
 	var longest time.Duration
 	for range 2 {
