@@ -36,7 +36,7 @@ func TestWhileTheServerIsAwayCallsFailQuicklyAndThenWorkAgain(t *testing.T) {
 	put(t, s, e)
 	first.Shutdown()
 	first.WaitForShutdown()
-	eventually(t, func() bool { return !s.conn.IsConnected() })
+	eventually(t, func() bool { return !s.link.isThere() })
 	lost := newEvent("task", inbox.Completed)
 	began := time.Now()
 	_, err := s.Put(ctx, lost)
@@ -74,7 +74,7 @@ func TestAShortGapIsWaitedFor(t *testing.T) {
 		_, err := s.Put(context.Background(), second)
 		stored <- err
 	}()
-	eventually(t, func() bool { return !s.conn.IsConnected() })
+	eventually(t, func() bool { return !s.link.isThere() })
 	serve(t, fixed(port, dir))
 	require.NoError(t, <-stored)
 	require.Len(t, leases(t, s, 1), 1)

@@ -18,7 +18,7 @@ func (s *store) chores() {
 	}
 	applied := s.options.settings // what was set up with; it may have changed since
 	for {
-		if s.conn.IsConnected() {
+		if s.link.isThere() {
 			if err := s.tidy(&applied); err != nil && !s.closed() {
 				s.log.Warn("tidying up failed, it is tried again", zap.Error(err))
 			}

@@ -98,6 +98,9 @@ func (s *store) connect(ctx context.Context) error {
 	s.conn, err = nats.Connect(urls, opts...)
 	switch {
 	case err == nil:
+		if s.conn.IsConnected() {
+			s.connected(true) // the handler says so too, but later
+		}
 		return nil
 	case errors.Is(err, nats.ErrAuthorization):
 		return fmt.Errorf("connecting to %s: %w", urls, err)
@@ -109,8 +112,13 @@ func (s *store) connect(ctx context.Context) error {
 // unlessTold ends the error of a config that is not loaded for want of servers.
 const unlessTold = "; a config is loaded with NATS out of reach only if the inbox has the option start_without_server"
 
+// mostConnect bounds one attempt to connect. While the client connects again,
+// whoever asks it for anything waits for that.
+const mostConnect = 2 * time.Second
+
 // connectTimeout bounds one attempt to connect by what is left of ctx.
 func connectTimeout(ctx context.Context, timeout time.Duration) time.Duration {
+	timeout = min(timeout, mostConnect)
 	if at, ok := ctx.Deadline(); ok {
 		timeout = min(timeout, max(time.Until(at), 10*time.Millisecond))
 	}

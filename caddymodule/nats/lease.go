@@ -71,7 +71,7 @@ func (s *store) Lease(ctx context.Context, max int) ([]*inbox.Lease, error) {
 // cut there is nobody to ask.
 func (s *store) requestBoth(max int) error {
 	for _, src := range []*source{&s.leaser.again, &s.leaser.fresh} {
-		if err := s.request(src, max); err != nil && s.conn.IsConnected() && !s.closed() {
+		if err := s.request(src, max); err != nil && s.link.isThere() && !s.closed() {
 			return err
 		}
 	}

@@ -30,13 +30,18 @@ func (l *link) comes() <-chan struct{} {
 	return l.up
 }
 
+// isThere reports whether there is a connection. The client itself is not asked:
+// while it tries to connect, that would wait for it.
+func (l *link) isThere() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.there
+}
+
 // waits returns for how long it is worth waiting for the connection.
 func (l *link) waits() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.there { // that it went is not noted yet
-		return l.gap
-	}
 	return time.Until(l.lost.Add(l.gap))
 }
 
@@ -73,7 +78,7 @@ func (s *store) connected(there bool) {
 func (s *store) awaitConnection(ctx context.Context) error {
 	for {
 		up, wait := s.link.comes(), s.link.waits()
-		if s.conn.IsConnected() {
+		if s.link.isThere() {
 			return nil
 		}
 		timer := time.NewTimer(wait)

@@ -104,7 +104,7 @@ func (s *store) request(src *source, n int) error {
 	expires := s.options.limits.expires
 	l.mu.Lock()
 	now := time.Now()
-	if len(src.queue) > 0 || src.asked > 0 && now.Before(src.until) || !s.conn.IsConnected() {
+	if len(src.queue) > 0 || src.asked > 0 && now.Before(src.until) || !s.link.isThere() {
 		l.mu.Unlock()
 		return nil
 	}

@@ -192,7 +192,7 @@ func (s *store) apply(n settings, secrets *secrets) {
 
 // SetPolicy replaces the policy.
 func (s *store) SetPolicy(p inbox.Policy) {
-	if before := s.policy.Swap(&p); before.MaxEvent != p.MaxEvent && s.conn.IsConnected() {
+	if before := s.policy.Swap(&p); before.MaxEvent != p.MaxEvent && s.link.isThere() {
 		if err := s.checkPayload(); err != nil {
 			s.log.Error("the largest callbacks cannot be stored any more", zap.Error(err))
 		}
