@@ -1,0 +1,32 @@
+package nats
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/natstest"
+)
+
+// The server is a process of its own: it has goroutines too.
+func TestAnInboxThatWasClosedLeavesNothingRunning(t *testing.T) {
+	cluster := natstest.New(t, natstest.Config{Nodes: 1, Separate: true})
+	ignore := goleak.IgnoreCurrent()
+	ctx := context.Background()
+	s := with(t, cluster.URLs()[0])
+	watched := make(chan error, 1)
+	go func() { watched <- s.Watch(ctx, func(inbox.Hold) {}, func(inbox.Trouble) {}) }()
+	events := []*inbox.Event{newEvent("task", inbox.InProgress), newEvent("task", inbox.Completed), newEvent("other", inbox.Completed)}
+	put(t, s, events...)
+	settle(t, s, inbox.Retry, leases(t, s, 1)...)
+	leases(t, s, 1)
+	require.NoError(t, s.SetHold(ctx, inbox.Hold{Reason: "x"}))
+	require.NoError(t, s.Close())
+	require.ErrorIs(t, <-watched, inbox.ErrClosed)
+	_, err := s.Lease(ctx, 1)
+	require.ErrorIs(t, err, inbox.ErrClosed)
+	goleak.VerifyNone(t, ignore)
+}
