@@ -88,6 +88,7 @@ func TestAnEventWhoseAnswerWasLostIsNoDuplicate(t *testing.T) {
 	put(t, s, first)
 	m, err := encodeEvent(s.subjects.event(e.ID), e)
 	require.NoError(t, err)
+	m.Header.Set(headerPrev, "1")
 	_, err = s.js.PublishMsg(ctx, m)
 	require.NoError(t, err)
 	for _, unsure := range []bool{true, false} {

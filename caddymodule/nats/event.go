@@ -20,6 +20,7 @@ const (
 	headerStatus   = "Fotor-Status"   // 0, 1 or 2
 	headerReceived = "Fotor-Received" // RFC 3339, to the microsecond
 	headerPrev     = "Fotor-Prev"     // 1 if the task had an event before
+	headerFinal    = "Fotor-Final"    // 1 if one of those was final
 	headerImport   = "Fotor-Import"   // what had become of the event where it came from
 	headerParent   = "traceparent"
 	headerState    = "tracestate"
@@ -38,6 +39,7 @@ type stored struct {
 	*inbox.Event
 	seq    uint64
 	prev   bool      // the task had an event before
+	final  bool      // one of those was final
 	origin *imported // nil if it was put here
 }
 
@@ -98,7 +100,7 @@ func decodeEvent(m message) (*stored, error) {
 	if err != nil {
 		return nil, fmt.Errorf("message %d: time: %w", m.seq, err)
 	}
-	s := &stored{seq: m.seq, prev: m.header.Get(headerPrev) != "", Event: &inbox.Event{
+	s := &stored{seq: m.seq, prev: m.header.Get(headerPrev) != "", final: m.header.Get(headerFinal) != "", Event: &inbox.Event{
 		ID: idOf(m.subject), TaskID: name.TaskID, Type: name.Type, Status: inbox.Status(status), ReceivedAt: received.UTC(),
 		Body: m.data, TraceParent: m.header.Get(headerParent), TraceState: m.header.Get(headerState),
 	}}

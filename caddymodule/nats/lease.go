@@ -116,9 +116,16 @@ func (s *store) consider(batch []*candidate) []*inbox.Lease {
 	got := make([]*inbox.Lease, len(batch))
 	var wg sync.WaitGroup
 	places := make(chan struct{}, 16)
+	first := s.leaser.firsts(batch)
 	for i, c := range batch {
 		if s.isNew(c) {
 			got[i] = s.leaseOf(&held{candidate: c, history: history{}}, s.token())
+			continue
+		}
+		if !c.again && !c.event.Status.Final() && first[c.id[:keyLength]] < c.seq {
+			// Its turn comes after that of one that is here. It is not looked at,
+			// as a look reads all events of the task.
+			s.park(c, c.nextLook())
 			continue
 		}
 		places <- struct{}{}
@@ -193,6 +200,11 @@ func (s *store) turnOf(ctx context.Context, c *candidate) (*held, error) {
 	if s.leaser.holds(c.id) {
 		s.park(c, firstLook) // it is settled just now
 		return nil, nil
+	}
+	if !c.again && c.waited > 0 {
+		if ended, err := s.hasEnded(ctx, c); ended || err != nil {
+			return nil, err
+		}
 	}
 	task, err := s.task(ctx, c.id)
 	if err != nil {
@@ -277,6 +289,21 @@ func (s *store) unchanged(ctx context.Context, task []*member, id string, mark u
 		}
 	}
 	return true, nil
+}
+
+// hasEnded reports whether an event that has waited here was superseded
+// meanwhile, and if so has made sure that it need not come again.
+func (s *store) hasEnded(ctx context.Context, c *candidate) (bool, error) {
+	records, err := s.latest(ctx, s.subjects.states(), s.subjects.statesOf(c.id))
+	if err != nil {
+		return false, err
+	}
+	h, err := s.historyOf(c.event, records)
+	if err != nil || !h.kind.ended() {
+		return false, err
+	}
+	s.leaser.awaken(c.id)
+	return true, c.msg.Ack()
 }
 
 // stillFree reports whether no other event of the task goes before one that was

@@ -3,6 +3,7 @@ package nats
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"sync"
@@ -214,6 +215,33 @@ func (l *leaser) park(c *candidate, wait time.Duration, limit int) bool {
 	c.look = time.Now().Add(wait)
 	l.parked = append(l.parked, c)
 	return true
+}
+
+// firsts returns, for each task of a batch, the number of the first event that
+// is here. Events that come again do not count: their numbers are of records.
+func (l *leaser) firsts(batch []*candidate) map[string]uint64 {
+	first := make(map[string]uint64, len(batch))
+	for _, c := range batch {
+		first[c.id[:keyLength]] = math.MaxUint64
+	}
+	note := func(id string, seq uint64) {
+		if now, ok := first[id[:keyLength]]; ok && seq < now {
+			first[id[:keyLength]] = seq
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, list := range [][]*candidate{batch, l.fresh.queue, l.parked} {
+		for _, c := range list {
+			if !c.again {
+				note(c.id, c.seq)
+			}
+		}
+	}
+	for _, h := range l.leases {
+		note(h.id, h.event.seq)
+	}
+	return first
 }
 
 // awaken lets the events of a task be looked at again.

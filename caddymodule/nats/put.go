@@ -43,7 +43,7 @@ func (s *store) Put(ctx context.Context, e *inbox.Event) (duplicate bool, err er
 
 // put stores an event behind the last one of its task that it knows of. It
 // begins with the guess that there is none, which is one way to the server and
-// back. If the guess is wrong it learns what there is, and tries again behind
+// back. If the guess is wrong it learns which is the last, and tries again behind
 // that: so no id is stored twice, and each event knows whether others are
 // before it.
 func (s *store) put(ctx context.Context, e *inbox.Event, origin *imported) (duplicate bool, err error) {
@@ -60,12 +60,12 @@ func (s *store) put(ctx context.Context, e *inbox.Event, origin *imported) (dupl
 	}
 	p := putting{store: s, event: e, message: m, origin: origin}
 	for wait := conflictWait; ; wait = min(2*wait, 50*time.Millisecond) {
-		known := len(p.before)
+		known := p.after
 		done, duplicate, err := p.try(ctx)
 		if done || err != nil {
 			return duplicate, err
 		}
-		if len(p.before) > known {
+		if p.after > known {
 			continue
 		}
 		// Who was faster is not stored yet, or not known here yet; or there was
@@ -84,26 +84,28 @@ type putting struct {
 	event   *inbox.Event
 	message *nats.Msg
 	origin  *imported
-	before  []*stored // what is known of its task
-	unsure  bool      // a publish that was not answered may have stored it
+	after   uint64 // number of the last event of its task that is known, 0 if none is
+	final   bool   // a final one was accepted before
+	unsure  bool   // a publish that was not answered may have stored it
 }
 
-// try publishes the event behind those that are known, and learns which there
-// are if that is not all.
+// try publishes the event behind the last one that is known, and learns which
+// that is if it is another.
 func (p *putting) try(ctx context.Context) (done, duplicate bool, err error) {
-	after := uint64(0)
-	if len(p.before) > 0 {
-		after = p.before[len(p.before)-1].seq
+	if p.after > 0 {
 		p.message.Header.Set(headerPrev, "1")
+	}
+	if p.final {
+		p.message.Header.Set(headerFinal, "1")
 	}
 	var seq uint64
 	err = p.once(ctx, func(ctx context.Context) (err error) {
-		seq, err = p.publish(ctx, p.message, after, p.subjects.task(p.event.ID))
+		seq, err = p.publish(ctx, p.message, p.after, p.subjects.task(p.event.ID))
 		return err
 	})
 	switch {
 	case err == nil:
-		p.putInOrder(ctx, &stored{Event: p.event, seq: seq, origin: p.origin}, p.before)
+		p.putInOrder(ctx, &stored{Event: p.event, seq: seq, prev: p.after > 0, final: p.final, origin: p.origin})
 		return true, false, nil
 	case errors.Is(err, errUnanswered):
 		p.unsure = true
@@ -114,22 +116,43 @@ func (p *putting) try(ctx context.Context) (done, duplicate bool, err error) {
 	if !errors.Is(err, errConflict) {
 		return false, false, err
 	}
+	var own *stored
 	err = p.once(ctx, func(ctx context.Context) (err error) {
-		p.before, err = p.events(ctx, p.event.ID)
+		own, err = p.look(ctx)
 		return err
 	})
-	if err != nil && !errors.Is(err, errUnanswered) {
-		return false, false, err
-	}
-	i := slices.IndexFunc(p.before, func(b *stored) bool { return b.ID == p.event.ID })
-	if i < 0 {
+	switch {
+	case errors.Is(err, errUnanswered):
 		return false, false, nil
-	}
-	if own := p.before[i]; p.unsure && bytes.Equal(own.Body, p.event.Body) { // which has the time of arrival in it
-		p.putInOrder(ctx, own, p.before[:i])
+	case err != nil, own == nil:
+		return false, false, err
+	case p.unsure && bytes.Equal(own.Body, p.event.Body): // which has the time of arrival in it
+		p.putInOrder(ctx, own)
 		return true, false, nil
 	}
 	return true, true, nil
+}
+
+// look learns which event of the task is the last one, and returns the one with
+// the id, if there is one. It reads no others: there may be many.
+func (p *putting) look(ctx context.Context) (own *stored, err error) {
+	m, err := p.last(ctx, p.subjects.stream, p.subjects.task(p.event.ID))
+	if err != nil || m == nil {
+		p.after, p.final = 0, false
+		return nil, err
+	}
+	last, err := decodeEvent(*m)
+	if err != nil {
+		return nil, err
+	}
+	p.after, p.final = last.seq, last.final || last.Status.Final()
+	if last.ID == p.event.ID {
+		return last, nil
+	}
+	if m, err = p.last(ctx, p.subjects.stream, p.subjects.event(p.event.ID)); err != nil || m == nil {
+		return nil, err
+	}
+	return decodeEvent(*m)
 }
 
 // errUnanswered says that the server did not answer: it may have died.
@@ -159,20 +182,30 @@ func (s *store) once(ctx context.Context, f func(context.Context) error) error {
 
 // putInOrder supersedes what an event that was just stored makes outdated. If
 // that fails, whoever looks at the task next does it.
-func (s *store) putInOrder(ctx context.Context, e *stored, before []*stored) {
+func (s *store) putInOrder(ctx context.Context, e *stored) {
 	var err error
 	switch {
 	case e.origin != nil:
 		err = s.recordOrigin(ctx, &member{stored: e})
-	case len(before) == 0:
-	case !e.Status.Final() && isFinal(before):
-		err = s.supersede(ctx, &member{stored: e})
-	case e.Status.Final() && slices.ContainsFunc(before, func(b *stored) bool { return !b.Status.Final() }):
+	case !e.prev:
+	case e.Status.Final() && !e.final:
 		err = s.supersedeBefore(ctx, e)
+	case !e.Status.Final() && e.final:
+		err = s.supersedeLate(ctx, e)
 	}
 	if err != nil && !errors.Is(err, errConflict) {
 		s.log.Debug("events in progress were not superseded at once", zap.String("task", e.TaskID), zap.Error(err))
 	}
+}
+
+// supersedeLate supersedes an event in progress that came after a final one,
+// unless that was removed.
+func (s *store) supersedeLate(ctx context.Context, e *stored) error {
+	events, err := s.events(ctx, e.ID)
+	if err == nil && isFinal(events) {
+		err = s.supersede(ctx, &member{stored: e})
+	}
+	return err
 }
 
 // supersedeBefore supersedes the events in progress that wait before a final one.

@@ -1,0 +1,80 @@
+package nats
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// asked counts the questions about a stream that read many of its messages.
+func asked(t testing.TB, url string, s *store) func() int64 {
+	t.Helper()
+	conn, err := nats.Connect(url)
+	require.NoError(t, err)
+	t.Cleanup(conn.Close)
+	var n atomic.Int64
+	_, err = conn.Subscribe("$JS.API.DIRECT.GET."+s.subjects.stream, func(*nats.Msg) { n.Add(1) })
+	require.NoError(t, err)
+	require.NoError(t, conn.Flush())
+	return n.Load
+}
+
+// A task may have hundreds of notices. Each new one and each look must not read
+// all that were before, or the last are slower than the first.
+func TestALongTaskIsNotReadForEachOfItsEvents(t *testing.T) {
+	url := serve(t).ClientURL()
+	s := with(t, url)
+	reads := asked(t, url, s)
+	const length = 60
+	var events []*inbox.Event
+	for range length {
+		e := newEvent("task", inbox.InProgress)
+		put(t, s, e)
+		events = append(events, e)
+	}
+	require.Zero(t, reads(), "a Put asks for the last event only")
+
+	l := leases(t, s, 1)
+	require.Equal(t, events[0], l[0].Event)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_, err := s.Lease(ctx, length)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.Less(t, reads(), int64(length/2), "those that wait are not looked at")
+
+	for i, e := range events[1:] {
+		settle(t, s, inbox.Deliver, l...)
+		l = leases(t, s, 1)
+		require.Equal(t, e, l[0].Event, "event %d", i+1)
+	}
+	require.Less(t, reads(), int64(3*length))
+
+	// The final one goes before those that still wait.
+	more := newEvent("task", inbox.InProgress)
+	put(t, s, more)
+	settle(t, s, inbox.Deliver, l...)
+	l = leases(t, s, 1)
+	require.Equal(t, more, l[0].Event)
+	for range length {
+		put(t, s, newEvent("task", inbox.InProgress))
+	}
+	final := newEvent("task", inbox.Completed)
+	put(t, s, final)
+	settle(t, s, inbox.Deliver, l...)
+	require.Equal(t, final, leases(t, s, 1)[0].Event)
+	stats, err := s.Stats(context.Background())
+	require.NoError(t, err)
+	require.EqualValues(t, length, stats.Events[inbox.Superseded])
+	late := newEvent("task", inbox.InProgress)
+	put(t, s, late)
+	r, _, err := s.Get(context.Background(), late.ID)
+	require.NoError(t, err)
+	require.Equal(t, inbox.Superseded, r.State, fmt.Sprint("it came after ", final.ID))
+}
