@@ -39,7 +39,7 @@ type troubleRecord struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// store what all Caddys share under a name.
+// setMeta stores what all Caddys share under a name.
 func (s *store) setMeta(ctx context.Context, name string, value any) error {
 	bounded, cancel, err := s.call(ctx)
 	if err != nil {

@@ -334,3 +334,21 @@ func TestWhatCannotBeLookedAtIsTriedLessOften(t *testing.T) {
 	require.Positive(t, looks)
 	require.Less(t, looks, 10)
 }
+
+// What the runbook says of a lost stream of states.
+func TestWithoutItsRecordsEveryEventComesAgain(t *testing.T) {
+	url := serve(t).ClientURL()
+	s := with(t, url)
+	ctx := context.Background()
+	done, retried := newEvent("done", inbox.Completed), newEvent("retried", inbox.Completed)
+	put(t, s, done)
+	settle(t, s, inbox.Deliver, leases(t, s, 1)...)
+	put(t, s, retried)
+	settle(t, s, inbox.Retry, leases(t, s, 1)...)
+	require.NoError(t, admin(t, url).DeleteStream(ctx, s.subjects.states()))
+	require.NoError(t, s.Close())
+	require.NoError(t, admin(t, url).DeleteConsumer(ctx, s.subjects.stream, consumer))
+	s = with(t, url)
+	all := leases(t, s, 2)
+	require.ElementsMatch(t, []string{done.ID, retried.ID}, []string{all[0].Event.ID, all[1].Event.ID})
+}
