@@ -43,6 +43,7 @@ func TestNATSLeaderIsKilled(t *testing.T) {
 		c.Stop()
 	}
 	a.emptied()
+	nats.StoredOnce()
 	repeats := a.tally(up, all...)
 	a.Leave()
 	b.Leave()
@@ -97,6 +98,7 @@ func TestNATSCaddysAreKilledUnderLoad(t *testing.T) {
 		c.Stop()
 	}
 	edges[0].emptied()
+	nats.StoredOnce()
 	t.Logf("%d Caddys killed, %d repeats", kills, edges[0].tally(up, all...))
 	for _, e := range edges {
 		e.Leave()
@@ -120,6 +122,7 @@ func TestNATSCaddyStandsStill(t *testing.T) {
 		c.Stop()
 	}
 	a.emptied()
+	nats.StoredOnce()
 	for _, c := range all {
 		c.disorder = true
 	}
@@ -155,6 +158,7 @@ func TestNATSServerIsCutOff(t *testing.T) {
 		c.Stop()
 	}
 	a.emptied()
+	nats.StoredOnce()
 	repeats := a.tally(up, all...)
 	a.Leave()
 	b.Leave()

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -90,6 +92,24 @@ func (c *cluster) Leader() int {
 	leader, err := c.StreamLeader(c.t.Context(), c.stream)
 	require.NoError(c.t, err)
 	return leader
+}
+
+// StoredOnce checks that no id is in the stream twice.
+func (c *cluster) StoredOnce() {
+	c.t.Helper()
+	conn, err := nats.Connect(strings.Join(c.URLs(), ","))
+	require.NoError(c.t, err)
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	require.NoError(c.t, err)
+	stream, err := js.Stream(c.t.Context(), c.stream)
+	require.NoError(c.t, err)
+	info, err := stream.Info(c.t.Context(), jetstream.WithSubjectFilter(">"))
+	require.NoError(c.t, err)
+	require.NotEmpty(c.t, info.State.Subjects)
+	for subject, times := range info.State.Subjects {
+		assert.EqualValues(c.t, 1, times, "messages on %s", subject)
+	}
 }
 
 // Heal starts a killed server and waits until it can stand in for another.
@@ -178,6 +198,7 @@ func testDeliveriesAreShared(t *testing.T, nats *cluster) {
 	everywhere.Stop()
 	elsewhere.Stop()
 	a.emptied()
+	nats.StoredOnce()
 	assert.Zero(t, a.tally(up, everywhere, elsewhere), "repeats though nothing died")
 	a.Leave()
 	b.Leave()
@@ -218,6 +239,7 @@ func testSameCallbackAtOnce(t *testing.T, nats *cluster) {
 	require.Len(t, want, tasks)
 	edges[1].delivered(tasks)
 	assert.Equal(t, want, up.Counts())
+	nats.StoredOnce()
 }
 
 const heldMetric = `caddy_fotor_webhook_held{handler="default"}`

@@ -299,7 +299,7 @@ func (s *store) hasEnded(ctx context.Context, c *candidate) (bool, error) {
 		return false, err
 	}
 	h, err := s.historyOf(c.event, records)
-	if err != nil || !h.kind.ended() {
+	if err != nil || h.newer || !h.kind.ended() {
 		return false, err
 	}
 	s.leaser.awaken(c.id)

@@ -134,25 +134,37 @@ func (p *putting) try(ctx context.Context) (done, duplicate bool, err error) {
 }
 
 // look learns which event of the task is the last one, and returns the one with
-// the id, if there is one. It reads no others: there may be many.
+// the id, if there is one. It reads no others: there may be many. That the id is
+// not there counts only if whoever says so has the last one: then it has all that
+// were before. Unless all of that is known, what was known stays.
 func (p *putting) look(ctx context.Context) (own *stored, err error) {
 	m, err := p.last(ctx, p.subjects.stream, p.subjects.task(p.event.ID))
-	if err != nil || m == nil {
-		p.after, p.final = 0, false
-		return nil, err
-	}
-	last, err := decodeEvent(*m)
 	if err != nil {
 		return nil, err
 	}
-	p.after, p.final = last.seq, last.final || last.Status.Final()
-	if last.ID == p.event.ID {
-		return last, nil
+	if m == nil {
+		p.after, p.final = 0, false
+		return nil, nil //nolint:nilnil // there is none
 	}
-	if m, err = p.last(ctx, p.subjects.stream, p.subjects.event(p.event.ID)); err != nil || m == nil {
+	messages, err := p.latest(ctx, p.subjects.stream, m.subject, p.subjects.event(p.event.ID))
+	if err != nil {
 		return nil, err
 	}
-	return decodeEvent(*m)
+	var last *stored
+	for _, m := range messages {
+		e, err := decodeEvent(m)
+		if err != nil {
+			return nil, err
+		}
+		if e.ID == p.event.ID {
+			own = e
+		}
+		last = e // they are in order
+	}
+	if own == nil && last != nil && last.seq == m.seq {
+		p.after, p.final = last.seq, last.final || last.Status.Final()
+	}
+	return own, nil
 }
 
 // errUnanswered says that the server did not answer: it may have died.

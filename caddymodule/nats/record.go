@@ -51,6 +51,10 @@ type history struct {
 	last   uint64 // number of the last record, whatever it says
 	base   uint64 // number of the pending record that is or was leased
 	others []uint64
+
+	// newer says that the event was removed and stored again, which the replica
+	// that told of it does not know yet.
+	newer bool
 }
 
 // historyOf reads the records of an event, oldest first.
@@ -67,9 +71,7 @@ func (s *store) historyOf(e *stored, messages []message) (h history, err error) 
 		h.others = append(h.others, m.seq)
 		h.last, h.kind, h.lease = m.seq, none, record{}
 		if r.Event > e.seq {
-			// It was removed and stored again, which the replica that told of the
-			// event does not know yet.
-			return h, errConflict
+			h.newer = true
 		}
 		if r.Event != e.seq {
 			continue // of an event that was there before

@@ -24,7 +24,11 @@ func (s *store) task(ctx context.Context, id string) ([]*member, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.members(events, records)
+	members, err := s.members(events, records)
+	if err == nil && slices.ContainsFunc(members, func(m *member) bool { return m.newer }) {
+		err = errConflict
+	}
+	return members, err
 }
 
 // members puts events and their records together.
@@ -86,11 +90,13 @@ func (s *store) find(ctx context.Context, id string) (*member, error) {
 		return nil, err
 	}
 	members, err := s.members([]*stored{e}, records)
-	if err == nil && members[0].kind == gone {
-		err = notFound(id)
-	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
+	case members[0].newer:
+		return nil, errConflict
+	case members[0].kind == gone:
+		return nil, notFound(id)
 	}
 	return members[0], nil
 }
