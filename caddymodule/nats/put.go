@@ -182,7 +182,7 @@ func (s *store) once(ctx context.Context, f func(context.Context) error) error {
 	case err == nil, ctx.Err() != nil:
 		return err
 	case part.Err() != nil, errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, jetstream.ErrNoStreamResponse),
-		errors.As(err, &api) && api.Code == 503 && api.ErrorCode == 0: // it leads no more
+		errors.Is(err, errNoLeader), errors.As(err, &api) && api.Code == 503 && (api.ErrorCode == 0 || api.ErrorCode == codeNotAvailable):
 		if err := s.awaitConnection(ctx); err != nil {
 			return err
 		}

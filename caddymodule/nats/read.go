@@ -84,6 +84,9 @@ func (r *replies) forget(reply string) {
 // errTooMany says that more subjects match than one answer may have.
 var errTooMany = errors.New("too many messages")
 
+// errNoLeader says that the servers elect one.
+var errNoLeader = errors.New("it has no leader")
+
 // ask returns the messages that one query gets, and how many more there are.
 // Any replica may answer: what it says was true a moment ago.
 func (s *store) ask(ctx context.Context, stream string, q query) (messages []message, more uint64, err error) {
@@ -117,7 +120,7 @@ func (s *store) ask(ctx context.Context, stream string, q query) (messages []mes
 		case "413":
 			return nil, 0, errTooMany
 		case "503":
-			return nil, 0, fmt.Errorf("stream %s has no leader", stream)
+			return nil, 0, fmt.Errorf("stream %s: %w", stream, errNoLeader)
 		default:
 			return nil, 0, fmt.Errorf("reading stream %s: %s %s", stream, status, m.Header.Get("Description"))
 		}
