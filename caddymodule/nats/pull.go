@@ -326,9 +326,10 @@ func (l *leaser) handBack(conn *nats.Conn) {
 			_ = src.sub.Drain()
 		}
 	}
+	end := time.Now().Add(closeWait)
 	_ = conn.FlushTimeout(closeWait)
 	for _, src := range []*source{&l.fresh, &l.again} {
-		for end := time.Now().Add(closeWait); src.sub != nil && src.sub.IsValid() && time.Now().Before(end); {
+		for src.sub != nil && src.sub.IsValid() && time.Now().Before(end) {
 			time.Sleep(time.Millisecond)
 		}
 	}
