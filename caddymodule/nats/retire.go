@@ -176,9 +176,9 @@ func (s *store) retireOne(ctx context.Context, k kind, e expired) error {
 			return err
 		}
 		// It was replayed, or another Caddy removes it. But what was in the way may
-		// be lost with its server: without a newer record this one has to stay.
+		// be lost with its server: while it is the last record it has to stay.
 		m, err := s.last(ctx, s.subjects.states(), s.subjects.statesOf(e.id))
-		if err == nil && (m == nil || m.seq <= e.last) {
+		if err == nil && m != nil && m.seq <= e.last {
 			err = fmt.Errorf("event %s is not removed: %w", e.id, errConflict)
 		}
 		return err
