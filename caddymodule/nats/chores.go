@@ -8,8 +8,9 @@ import (
 	"go.uber.org/zap"
 )
 
-// chores removes what is too old and brings changed settings to the streams.
-// Each Caddy does that by itself: what one has removed, the others do not find.
+// chores removes what is too old, brings changed settings to the streams, and
+// makes consumers anew that somebody has removed. Each Caddy looks by itself; one
+// at a time removes.
 func (s *store) chores() {
 	select {
 	case <-s.ready:
@@ -95,8 +96,8 @@ func (s *store) change(ctx context.Context, now settings) error {
 			return err
 		}
 	}
-	for _, c := range [][2]string{{s.subjects.stream, s.subjects.allEvents()}, {s.subjects.states(), s.subjects.ofKind(pending)}} {
-		if err := s.consumer(ctx, c[0], c[1]); err != nil {
+	for _, c := range s.consumed() {
+		if err := s.consumer(ctx, c.stream, c.filter); err != nil {
 			return err
 		}
 	}

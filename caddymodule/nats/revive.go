@@ -47,14 +47,12 @@ func (s *store) requestEnded(src *source, m *nats.Msg) {
 // revive makes the consumers anew if somebody has removed them. It never makes
 // a stream anew: somebody may be about to restore it.
 func (s *store) revive(ctx context.Context) error {
-	for stream, filter := range map[string]string{
-		s.subjects.stream: s.subjects.allEvents(), s.subjects.states(): s.subjects.ofKind(pending),
-	} {
-		there, err := s.js.Consumer(ctx, stream, consumer)
+	for _, c := range s.consumed() {
+		there, err := s.js.Consumer(ctx, c.stream, consumer)
 		if errors.Is(err, jetstream.ErrConsumerNotFound) {
-			s.log.Error("somebody has removed the consumer, it is made anew", zap.String("of", stream))
-			err = s.consumer(ctx, stream, filter)
-		} else if err == nil && stream == s.subjects.stream {
+			s.log.Error("somebody has removed the consumer, it is made anew", zap.String("of", c.stream))
+			err = s.consumer(ctx, c.stream, c.filter)
+		} else if err == nil && c.stream == s.subjects.stream {
 			s.leaser.careful.Store(there.CachedInfo().Config.Metadata[checked] != "")
 		}
 		if err != nil {

@@ -45,13 +45,7 @@ func (s *store) setUp(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, c := range []struct {
-		stream, filter string
-		src            *source
-	}{
-		{s.subjects.stream, s.subjects.allEvents(), &s.leaser.fresh},
-		{s.subjects.states(), s.subjects.ofKind(pending), &s.leaser.again},
-	} {
+	for _, c := range s.consumed() {
 		if err := s.consumer(ctx, c.stream, c.filter); err != nil {
 			return err
 		}
@@ -67,6 +61,20 @@ func (s *store) setUp(ctx context.Context) error {
 	}
 	close(s.ready)
 	return nil
+}
+
+// consumed is a stream that events are leased from.
+type consumed struct {
+	stream, filter string
+	src            *source
+}
+
+// consumed returns the streams that have a consumer.
+func (s *store) consumed() []consumed {
+	return []consumed{
+		{s.subjects.stream, s.subjects.allEvents(), &s.leaser.fresh},
+		{s.subjects.states(), s.subjects.ofKind(pending), &s.leaser.again},
+	}
 }
 
 // checkPayload reports events that the server would not take.
