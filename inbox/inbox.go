@@ -22,6 +22,11 @@ var (
 	// ErrClosed says that the inbox was closed. Nothing was stored.
 	ErrClosed = errors.New("inbox is closed")
 
+	// ErrBroken says that the inbox's storage is known to lose what it takes: a
+	// file of it was removed, replaced or damaged, or a stream of it throws
+	// events away. Nothing is stored until that is mended; the text says how.
+	ErrBroken = errors.New("inbox is broken")
+
 	// ErrNotFound says that no event or quarantined callback has that id.
 	ErrNotFound = errors.New("not found in the inbox")
 
@@ -349,7 +354,8 @@ type Inbox interface {
 	// or ErrState for an event that is leased.
 	Purge(ctx context.Context, id string) error
 
-	// Stats returns a summary. It does not wait for writes.
+	// Stats returns a summary. It does not wait for writes. For an inbox that
+	// takes nothing because it is broken it returns an error that is ErrBroken.
 	Stats(ctx context.Context) (Stats, error)
 
 	// Quarantine keeps a suspect durably and sets its ID. Beyond the limit of
