@@ -59,16 +59,21 @@ func (d *desk) tellAccepted(e *inbox.Event) {
 	}
 }
 
-// put stores an event and tells of it.
+// put stores an event and tells of it. One that was stored before gets the id
+// that it has there, which may be a former one.
 func (h *Handler) put(ctx context.Context, st *station, e *inbox.Event, source netip.Addr) (duplicate bool, err error) {
 	h.desk.arrivals.begin(e, source)
-	duplicate, err = st.inbox.Put(ctx, e)
-	if err == nil && !duplicate {
-		h.desk.tellAccepted(e)
-	} else {
+	duplicateOf, err := st.inbox.Put(ctx, e)
+	switch {
+	case err != nil:
 		h.desk.arrivals.end(e)
+	case duplicateOf != "":
+		h.desk.arrivals.end(e)
+		e.ID = duplicateOf
+	default:
+		h.desk.tellAccepted(e)
 	}
-	return duplicate, err
+	return duplicateOf != "", err
 }
 
 // tellQuarantined tells that a callback was not valid. Its id is 0 if it was

@@ -19,13 +19,13 @@ import (
 // quickInbox has an event delivered before the one who put it goes on.
 type quickInbox struct {
 	inbox.Inbox
-	put func(e *inbox.Event) (duplicate bool, err error)
+	put func(e *inbox.Event) (duplicateOf string, err error)
 }
 
-func (in quickInbox) Put(_ context.Context, e *inbox.Event) (bool, error) { return in.put(e) }
+func (in quickInbox) Put(_ context.Context, e *inbox.Event) (string, error) { return in.put(e) }
 
 // told puts an event and returns the kinds of notices that this brought.
-func told(t *testing.T, put func(o observer, e *inbox.Event) (bool, error)) []string {
+func told(t *testing.T, put func(o observer, e *inbox.Event) (string, error)) []string {
 	t.Helper()
 	h := &Handler{Name: t.Name(), logger: zap.NewNop(), metrics: metrics.forHandler(t.Name()), desk: desks.get(t.Name())}
 	defer desks.put(h.desk)
@@ -33,7 +33,7 @@ func told(t *testing.T, put func(o observer, e *inbox.Event) (bool, error)) []st
 	require.NoError(t, err)
 	defer follower.Close()
 	o := observer{h.logger, h.metrics, h.desk}
-	st := &station{inbox: quickInbox{put: func(e *inbox.Event) (bool, error) { return put(o, e) }}}
+	st := &station{inbox: quickInbox{put: func(e *inbox.Event) (string, error) { return put(o, e) }}}
 	e := &inbox.Event{ID: inbox.NewID("task", nil), TaskID: "task", Type: "avatar", ReceivedAt: time.Now()}
 	_, _ = h.put(t.Context(), st, e, netip.MustParseAddr("192.0.2.1"))
 	assert.Empty(t, h.desk.arrivals.untold, "nothing is left of it")
@@ -59,43 +59,43 @@ func TestAcceptedIsToldFirst(t *testing.T) {
 		o.Attempted(&inbox.Lease{Event: e, Attempt: n}, dispatch.Result{Status: 204}, verdict, time.Time{}, time.Millisecond)
 	}
 	for name, test := range map[string]struct {
-		put  func(o observer, e *inbox.Event) (bool, error)
+		put  func(o observer, e *inbox.Event) (string, error)
 		want []string
 	}{
 		"not delivered yet": {
-			func(observer, *inbox.Event) (bool, error) { return false, nil },
+			func(observer, *inbox.Event) (string, error) { return "", nil },
 			[]string{control.Accepted},
 		},
 		"delivered before": {
-			func(o observer, e *inbox.Event) (bool, error) {
+			func(o observer, e *inbox.Event) (string, error) {
 				attempt(o, e, 1, inbox.Deliver)
-				return false, nil
+				return "", nil
 			},
 			[]string{control.Accepted, control.Delivered},
 		},
 		"tried twice before": {
-			func(o observer, e *inbox.Event) (bool, error) {
+			func(o observer, e *inbox.Event) (string, error) {
 				attempt(o, e, 1, inbox.Retry)
 				attempt(o, e, 2, inbox.Deliver)
-				return false, nil
+				return "", nil
 			},
 			[]string{control.Accepted, control.Retried, control.Delivered},
 		},
 		"a repeat": {
-			func(observer, *inbox.Event) (bool, error) { return true, nil },
+			func(_ observer, e *inbox.Event) (string, error) { return e.ID, nil },
 			[]string{},
 		},
 		"a repeat of an event that is delivered just then": {
-			func(o observer, e *inbox.Event) (bool, error) {
+			func(o observer, e *inbox.Event) (string, error) {
 				first := *e
 				first.ReceivedAt = e.ReceivedAt.Add(-time.Second)
 				attempt(o, &first, 1, inbox.Deliver)
-				return true, nil
+				return e.ID, nil
 			},
 			[]string{control.Delivered},
 		},
 		"not stored": {
-			func(observer, *inbox.Event) (bool, error) { return false, errors.New("no room") },
+			func(observer, *inbox.Event) (string, error) { return "", errors.New("no room") },
 			[]string{},
 		},
 	} {

@@ -22,8 +22,13 @@ func TaskKey(taskID string) uint64 {
 // other 32 the first half of the content's SHA-256. Leading with the task's key
 // lets an inbox find an event by its id through the one index that it keeps.
 func NewID(taskID string, canonical []byte) string {
+	return KeyedID(TaskKey(taskID), canonical)
+}
+
+// KeyedID makes an event's id as NewID does, for the task with this TaskKey.
+func KeyedID(taskKey uint64, canonical []byte) string {
 	var raw [IDLength / 2]byte
-	binary.BigEndian.PutUint64(raw[:8], TaskKey(taskID))
+	binary.BigEndian.PutUint64(raw[:8], taskKey)
 	sum := sha256.Sum256(canonical)
 	copy(raw[8:], sum[:])
 	return hex.EncodeToString(raw[:])

@@ -101,6 +101,11 @@ type Event struct {
 	// ID is the event's identity for ever, made by NewID: equal content, equal id.
 	ID string
 
+	// FormerID is the id that an older version made of the same callback, if it
+	// is another one: an event that was stored under it is this one. It is for
+	// Put alone and is not stored. Empty if there is none.
+	FormerID string
+
 	// TaskID is the Fotor task that the event is about. Not empty.
 	TaskID string
 
@@ -302,13 +307,14 @@ func (h Hold) End() time.Time {
 // be called from any number of goroutines.
 type Inbox interface {
 	// Put stores the event and returns once it is on stable storage, or
-	// returns an error and has stored nothing that will ever be leased. It
-	// reports a duplicate, and stores nothing, if an event with the same id
-	// was put before and has not been removed since.
+	// returns an error and has stored nothing that will ever be leased. If an
+	// event with the same id, or with the id that this one had formerly, was
+	// put before and has not been removed since, it stores nothing and returns
+	// the id of that one; otherwise it returns "".
 	//
 	// When ctx ends first, Put returns its error and the event may or may not
 	// have been stored.
-	Put(ctx context.Context, e *Event) (duplicate bool, err error)
+	Put(ctx context.Context, e *Event) (duplicateOf string, err error)
 
 	// Lease waits until at least one event is due, then returns at least one
 	// and at most max leases. No event is leased twice at a time, and none

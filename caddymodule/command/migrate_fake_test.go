@@ -182,9 +182,9 @@ func oldFile(t *testing.T, each int) string {
 		if n%2 == 0 {
 			e.TraceParent, e.TraceState = "00-"+fmt.Sprintf("%032d", n+1)+"-0000000000000001-01", "a=b"
 		}
-		duplicate, err := in.Put(t.Context(), e)
+		duplicateOf, err := in.Put(t.Context(), e)
 		require.NoError(t, err)
-		require.False(t, duplicate)
+		require.Empty(t, duplicateOf)
 		return e
 	}
 	for n := range each {

@@ -140,6 +140,9 @@ func nameIn(m message) (n named, err error) {
 // checkEvent reports what would make an event impossible to find again.
 func checkEvent(e *inbox.Event) error {
 	_, err := inbox.ParseID(e.ID)
+	if err == nil && e.FormerID != "" {
+		_, err = inbox.ParseID(e.FormerID)
+	}
 	switch {
 	case err != nil:
 		return err

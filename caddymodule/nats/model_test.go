@@ -91,8 +91,8 @@ func (m *model) put(a, b *store, random *rand.Rand) {
 		var wg sync.WaitGroup
 		for n, s := range []*store{a, b}[:1+random.IntN(2)] {
 			wg.Go(func() {
-				duplicate, err := s.Put(context.Background(), e)
-				if assert.NoError(m.t, err) && !duplicate {
+				duplicateOf, err := s.Put(context.Background(), e)
+				if assert.NoError(m.t, err) && duplicateOf == "" {
 					firsts[n] = 1
 				}
 			})

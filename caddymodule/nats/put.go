@@ -28,17 +28,17 @@ const (
 )
 
 // Put stores the event.
-func (s *store) Put(ctx context.Context, e *inbox.Event) (duplicate bool, err error) {
+func (s *store) Put(ctx context.Context, e *inbox.Event) (duplicateOf string, err error) {
 	if err := checkEvent(e); err != nil {
-		return false, err
+		return "", err
 	}
 	bounded, cancel, err := s.call(ctx)
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	defer cancel()
-	duplicate, err = s.put(bounded, e, nil)
-	return duplicate, s.failed(ctx, err)
+	duplicateOf, err = s.put(bounded, e, nil)
+	return duplicateOf, s.failed(ctx, err)
 }
 
 // put stores an event behind the last one of its task that it knows of. It
@@ -46,24 +46,24 @@ func (s *store) Put(ctx context.Context, e *inbox.Event) (duplicate bool, err er
 // back. If the guess is wrong it learns which is the last, and tries again behind
 // that: so no id is stored twice, and each event knows whether others are
 // before it.
-func (s *store) put(ctx context.Context, e *inbox.Event, origin *imported) (duplicate bool, err error) {
+func (s *store) put(ctx context.Context, e *inbox.Event, origin *imported) (duplicateOf string, err error) {
 	m, err := encodeEvent(s.subjects.event(e.ID), e)
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	if origin != nil {
 		text, err := json.Marshal(origin)
 		if err != nil {
-			return false, err
+			return "", err
 		}
 		m.Header.Set(headerImport, string(text))
 	}
 	p := putting{store: s, event: e, message: m, origin: origin}
 	for wait := conflictWait; ; wait = min(2*wait, 50*time.Millisecond) {
 		known := p.after
-		done, duplicate, err := p.try(ctx)
+		done, duplicateOf, err := p.try(ctx)
 		if done || err != nil {
-			return duplicate, err
+			return duplicateOf, err
 		}
 		if p.after > known {
 			continue
@@ -72,7 +72,7 @@ func (s *store) put(ctx context.Context, e *inbox.Event, origin *imported) (dupl
 		// no answer.
 		select {
 		case <-ctx.Done():
-			return false, fmt.Errorf("event %s cannot be stored behind others of its task: %w", e.ID, ctx.Err())
+			return "", fmt.Errorf("event %s cannot be stored behind others of its task: %w", e.ID, ctx.Err())
 		case <-time.After(wait):
 		}
 	}
@@ -91,7 +91,7 @@ type putting struct {
 
 // try publishes the event behind the last one that is known, and learns which
 // that is if it is another.
-func (p *putting) try(ctx context.Context) (done, duplicate bool, err error) {
+func (p *putting) try(ctx context.Context) (done bool, duplicateOf string, err error) {
 	if p.after > 0 {
 		p.message.Header.Set(headerPrev, "1")
 	}
@@ -106,15 +106,15 @@ func (p *putting) try(ctx context.Context) (done, duplicate bool, err error) {
 	switch {
 	case err == nil:
 		p.putInOrder(ctx, &stored{Event: p.event, seq: seq, prev: p.after > 0, final: p.final, origin: p.origin})
-		return true, false, nil
+		return true, "", nil
 	case errors.Is(err, errUnanswered):
 		p.unsure = true
-		return false, false, nil
+		return false, "", nil
 	case errors.Is(err, inbox.ErrFull):
 		p.full()
 	}
 	if !errors.Is(err, errConflict) {
-		return false, false, err
+		return false, "", err
 	}
 	var own *stored
 	err = p.once(ctx, func(ctx context.Context) (err error) {
@@ -123,18 +123,18 @@ func (p *putting) try(ctx context.Context) (done, duplicate bool, err error) {
 	})
 	switch {
 	case errors.Is(err, errUnanswered):
-		return false, false, nil
+		return false, "", nil
 	case err != nil, own == nil:
-		return false, false, err
+		return false, "", err
 	case p.unsure && bytes.Equal(own.Body, p.event.Body): // which has the time of arrival in it
 		p.putInOrder(ctx, own)
-		return true, false, nil
+		return true, "", nil
 	}
-	return true, true, nil
+	return true, own.ID, nil
 }
 
 // look learns which event of the task is the last one, and returns the one with
-// the id, if there is one. It reads no others: there may be many. That the id is
+// the id, or the former one, if there is one. It reads no others: there may be many. That the id is
 // not there counts only if whoever says so has the last one: then it has all that
 // were before. Unless all of that is known, what was known stays.
 func (p *putting) look(ctx context.Context) (own *stored, err error) {
@@ -146,7 +146,11 @@ func (p *putting) look(ctx context.Context) (own *stored, err error) {
 		p.after, p.final = 0, false
 		return nil, nil //nolint:nilnil // there is none
 	}
-	messages, err := p.latest(ctx, p.subjects.stream, m.subject, p.subjects.event(p.event.ID))
+	subjects := []string{m.subject, p.subjects.event(p.event.ID)}
+	if p.event.FormerID != "" {
+		subjects = append(subjects, p.subjects.event(p.event.FormerID))
+	}
+	messages, err := p.latest(ctx, p.subjects.stream, subjects...)
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +160,7 @@ func (p *putting) look(ctx context.Context) (own *stored, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if e.ID == p.event.ID {
+		if e.ID == p.event.ID || e.ID == p.event.FormerID {
 			own = e
 		}
 		last = e // they are in order
@@ -256,8 +260,8 @@ func (s *store) Import(ctx context.Context, r *inbox.Record, attempts []inbox.At
 		return false, err
 	}
 	defer cancel()
-	duplicate, err = s.put(bounded, r.Event, originOf(r, attempts, s.room(r.Event)))
-	return duplicate, s.failed(ctx, err)
+	duplicateOf, err := s.put(bounded, r.Event, originOf(r, attempts, s.room(r.Event)))
+	return duplicateOf != "", s.failed(ctx, err)
 }
 
 // originOf is what is stored of what became of an event: nil if nothing did.

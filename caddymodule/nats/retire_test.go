@@ -118,9 +118,9 @@ func TestARemovalThatWasCutShortIsEnded(t *testing.T) {
 		left, kept := numbers(ctx, t, b)
 		return left == 0 && kept == 0
 	})
-	duplicate, err := b.Put(ctx, e)
+	duplicateOf, err := b.Put(ctx, e)
 	require.NoError(t, err)
-	require.False(t, duplicate)
+	require.Empty(t, duplicateOf)
 	require.Equal(t, e, leases(t, a, 1)[0].Event)
 }
 

@@ -77,9 +77,9 @@ func newEvent(task string, status inbox.Status) *inbox.Event {
 func put(t testing.TB, s *store, events ...*inbox.Event) {
 	t.Helper()
 	for _, e := range events {
-		duplicate, err := s.Put(context.Background(), e)
+		duplicateOf, err := s.Put(context.Background(), e)
 		require.NoError(t, err)
-		require.False(t, duplicate)
+		require.Empty(t, duplicateOf)
 	}
 }
 

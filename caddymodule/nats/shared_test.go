@@ -21,8 +21,8 @@ func TestOfTwoThatPutTheSameAtOnceOneIsFirst(t *testing.T) {
 		var wg sync.WaitGroup
 		for _, s := range []*store{a, b, a, b} {
 			wg.Go(func() {
-				duplicate, err := s.Put(context.Background(), e)
-				if err == nil && !duplicate {
+				duplicateOf, err := s.Put(context.Background(), e)
+				if err == nil && duplicateOf == "" {
 					firsts.Add(1)
 				}
 			})

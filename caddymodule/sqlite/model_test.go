@@ -108,10 +108,10 @@ func (m *model) put(t *rapid.T) {
 		Status: inbox.Status(min(1, content/3)), ReceivedAt: time.Unix(1_800_000_000, 0).UTC(), Body: []byte("{}"),
 		TraceParent: rapid.SampledFrom([]string{"", "00-1", "00-2"}).Draw(t, "trace"),
 	}
-	duplicate, err := m.inbox.Put(context.Background(), e)
+	duplicateOf, err := m.inbox.Put(context.Background(), e)
 	require.NoError(t, err)
-	require.Equal(t, m.find(e.ID) != nil, duplicate)
-	if !duplicate {
+	require.Equal(t, m.find(e.ID) != nil, duplicateOf != "")
+	if duplicateOf == "" {
 		m.events = append(m.events, &modelEvent{event: e, new: true})
 	}
 	m.tidy()

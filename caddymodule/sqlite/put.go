@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"sync"
@@ -17,46 +18,52 @@ const eventOverhead = 250
 // put is the request to store an event.
 type put struct {
 	request
-	event     *inbox.Event
-	id        rawID
-	duplicate bool
+	event       *inbox.Event
+	id, former  rawID // the former one is zero if there is none
+	duplicateOf rawID // zero if it is none
 }
 
 var puts = sync.Pool{New: func() any { return &put{request: newRequest()} }}
 
 // Put stores the event.
-func (s *store) Put(ctx context.Context, e *inbox.Event) (duplicate bool, err error) {
-	id, err := checkEvent(e)
+func (s *store) Put(ctx context.Context, e *inbox.Event) (duplicateOf string, err error) {
+	id, former, err := checkEvent(e)
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	p, _ := puts.Get().(*put)
-	p.ctx, p.event, p.id = ctx, e, id
+	p.ctx, p.event, p.id, p.former = ctx, e, id, former
 	if err := s.do(ctx, p); err != nil {
-		return false, err // the writer may still hold p
+		return "", err // the writer may still hold p
 	}
-	duplicate, err = p.duplicate, p.err
+	if p.duplicateOf != (rawID{}) {
+		duplicateOf = hex.EncodeToString(p.duplicateOf[:])
+	}
+	err = p.err
 	p.ctx, p.event = nil, nil
 	puts.Put(p)
-	return duplicate, err
+	return duplicateOf, err
 }
 
-// checkEvent reports what would make an event impossible to find again.
-func checkEvent(e *inbox.Event) (rawID, error) {
-	id, err := inbox.ParseID(e.ID)
+// checkEvent returns an event's ids, or what would make it impossible to find
+// again.
+func checkEvent(e *inbox.Event) (id, former rawID, err error) {
+	id, err = inbox.ParseID(e.ID)
+	if err == nil && e.FormerID != "" {
+		former, err = inbox.ParseID(e.FormerID)
+	}
 	switch {
 	case err != nil:
-		return id, err
 	case e.TaskID == "":
-		return id, fmt.Errorf("event %s has no task id", e.ID)
+		err = fmt.Errorf("event %s has no task id", e.ID)
 	case e.Type == "":
-		return id, fmt.Errorf("event %s has no type", e.ID)
+		err = fmt.Errorf("event %s has no type", e.ID)
 	case e.Status > inbox.Failed:
-		return id, fmt.Errorf("event %s has status %d; expected 0, 1 or 2", e.ID, e.Status)
+		err = fmt.Errorf("event %s has status %d; expected 0, 1 or 2", e.ID, e.Status)
 	case keyOf(id) != int64(inbox.TaskKey(e.TaskID)): //nolint:gosec // the same 64 bits
-		return id, fmt.Errorf("event %s does not begin with the key of its task %q", e.ID, e.TaskID)
+		err = fmt.Errorf("event %s does not begin with the key of its task %q", e.ID, e.TaskID)
 	}
-	return id, nil
+	return id, former, err
 }
 
 // keyOf returns the task's key with which an id begins.
@@ -73,15 +80,15 @@ const (
 )
 
 func (p *put) apply(t *tx) error {
-	p.duplicate, p.err = false, nil
+	p.duplicateOf, p.err = rawID{}, nil
 	key := keyOf(p.id)
 	events, err := t.task(key, p.event.TaskID)
 	if err != nil {
 		return err
 	}
 	for _, e := range events {
-		if e.id == p.id {
-			p.duplicate = true
+		if e.id == p.id || e.id == p.former {
+			p.duplicateOf = e.id
 			return nil
 		}
 	}

@@ -135,9 +135,9 @@ func (s *suite) put(task string, status inbox.Status) *inbox.Event {
 
 func (s *suite) putEvent(e *inbox.Event) {
 	s.Helper()
-	duplicate, err := s.in.Put(s.ctx(), e)
+	duplicateOf, err := s.in.Put(s.ctx(), e)
 	require.NoError(s, err)
-	require.False(s, duplicate)
+	require.Empty(s, duplicateOf)
 }
 
 // lease takes what is due until it has n leases.

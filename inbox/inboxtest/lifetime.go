@@ -42,9 +42,9 @@ var lifetimeTests = []test{
 		got, err := s.in.Suspect(s.ctx(), q.ID)
 		require.NoError(s, err)
 		require.Equal(s, q, got)
-		duplicate, err := s.in.Put(s.ctx(), delivered)
+		duplicateOf, err := s.in.Put(s.ctx(), delivered)
 		require.NoError(s, err)
-		require.True(s, duplicate)
+		require.Equal(s, delivered.ID, duplicateOf)
 		s.settle(inbox.Deliver, s.leaseOf(final))
 		s.leaseOf(waits)
 	}},

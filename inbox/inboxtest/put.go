@@ -34,9 +34,9 @@ var putTests = []test{
 			s.Helper()
 			repeat := *e
 			repeat.ReceivedAt = e.ReceivedAt.Add(time.Hour)
-			duplicate, err := s.in.Put(s.ctx(), &repeat)
+			duplicateOf, err := s.in.Put(s.ctx(), &repeat)
 			require.NoError(s, err)
-			require.True(s, duplicate)
+			require.Equal(s, e.ID, duplicateOf)
 		}
 		e := s.put("task", inbox.Completed)
 		again(e)
@@ -61,8 +61,8 @@ var putTests = []test{
 			var wg sync.WaitGroup
 			for range callers {
 				wg.Go(func() {
-					duplicate, err := s.in.Put(s.ctx(), e)
-					if err == nil && !duplicate {
+					duplicateOf, err := s.in.Put(s.ctx(), e)
+					if err == nil && duplicateOf == "" {
 						firsts.Add(1)
 					}
 				})
@@ -81,12 +81,13 @@ var putTests = []test{
 	}},
 	{"refuses an event that could not be found again", func(s *suite) {
 		for name, spoil := range map[string]func(e *inbox.Event){
-			"no id":                 func(e *inbox.Event) { e.ID = "" },
-			"an id that is no id":   func(e *inbox.Event) { e.ID = strings.Repeat("g", inbox.IDLength) },
-			"another task's id":     func(e *inbox.Event) { e.ID = inbox.NewID("other", nil) },
-			"no task":               func(e *inbox.Event) { e.TaskID = "" },
-			"no type":               func(e *inbox.Event) { e.Type = "" },
-			"a status of no task's": func(e *inbox.Event) { e.Status = 3 },
+			"no id":                    func(e *inbox.Event) { e.ID = "" },
+			"an id that is no id":      func(e *inbox.Event) { e.ID = strings.Repeat("g", inbox.IDLength) },
+			"another task's id":        func(e *inbox.Event) { e.ID = inbox.NewID("other", nil) },
+			"a former id that is none": func(e *inbox.Event) { e.FormerID = "x" },
+			"no task":                  func(e *inbox.Event) { e.TaskID = "" },
+			"no type":                  func(e *inbox.Event) { e.Type = "" },
+			"a status of no task's":    func(e *inbox.Event) { e.Status = 3 },
 		} {
 			e := s.event("task", inbox.Completed)
 			spoil(e)
@@ -105,9 +106,69 @@ var putTests = []test{
 		e := s.put("task", inbox.Completed)
 		s.settle(inbox.Deliver, s.leaseOf(e))
 		s.reopen()
-		duplicate, err := s.in.Put(s.ctx(), e)
+		duplicateOf, err := s.in.Put(s.ctx(), e)
 		require.NoError(s, err)
-		require.True(s, duplicate)
+		require.Equal(s, e.ID, duplicateOf)
 		s.nothingDue()
+	}},
+	{"finds an event by the id that it had formerly", func(s *suite) {
+		s.put("task", inbox.InProgress)
+		old := s.put("task", inbox.Completed)
+		s.put("task", inbox.Failed)
+		s.put("other", inbox.Completed)
+		e := s.event("task", inbox.Completed)
+		e.FormerID = old.ID
+		again := func() {
+			s.Helper()
+			duplicateOf, err := s.in.Put(s.ctx(), e)
+			require.NoError(s, err)
+			require.Equal(s, old.ID, duplicateOf)
+			_, _, err = s.in.Get(s.ctx(), e.ID)
+			require.ErrorIs(s, err, inbox.ErrNotFound, "it is not stored")
+		}
+		again()
+		s.settle(inbox.Deliver, s.lease(2)...)
+		again()
+		s.settle(inbox.Deliver, s.lease(1)...)
+		s.reopen()
+		again()
+		s.nothingDue()
+	}},
+	{"stores an event whose former id is gone or never was", func(s *suite) {
+		old := s.put("task", inbox.Completed)
+		s.settle(inbox.Deliver, s.leaseOf(old))
+		require.NoError(s, s.in.Purge(s.ctx(), old.ID))
+		other := s.put("task", inbox.Completed)
+		s.settle(inbox.Deliver, s.leaseOf(other))
+		e := s.event("task", inbox.Completed)
+		want := *e
+		e.FormerID = old.ID
+		s.putEvent(e)
+		duplicateOf, err := s.in.Put(s.ctx(), e)
+		require.NoError(s, err)
+		require.Equal(s, e.ID, duplicateOf)
+		s.leaseOf(&want) // which does not have it any more
+	}},
+	{"stores one of many that had different ids", func(s *suite) {
+		const callers = 8
+		e := s.event("task", inbox.Completed)
+		var firsts atomic.Int64
+		var wg sync.WaitGroup
+		for range callers {
+			former := *e
+			former.FormerID = s.event("task", inbox.Completed).ID
+			wg.Go(func() {
+				duplicateOf, err := s.in.Put(s.ctx(), &former)
+				switch {
+				case err == nil && duplicateOf == "":
+					firsts.Add(1)
+				case err == nil && duplicateOf != e.ID:
+					s.Errorf("it is taken for a duplicate of %s", duplicateOf)
+				}
+			})
+		}
+		wg.Wait()
+		require.EqualValues(s, 1, firsts.Load())
+		s.leaseOf(e)
 	}},
 }

@@ -80,9 +80,9 @@ var traceTests = []test{
 		s.putEvent(e)
 		repeat := *e
 		repeat.TraceParent, repeat.TraceState = "00-2", ""
-		duplicate, err := s.in.Put(s.ctx(), &repeat)
+		duplicateOf, err := s.in.Put(s.ctx(), &repeat)
 		require.NoError(s, err)
-		require.True(s, duplicate)
+		require.Equal(s, repeat.ID, duplicateOf)
 		require.Equal(s, e, s.leaseOf(e).Event)
 	}},
 	{"an event that is put again after a purge has the trace of the second", func(s *suite) {
