@@ -62,7 +62,8 @@ var (
 	}
 	answerMethod = answer{
 		outcome: outcomeMethod, status: http.StatusMethodNotAllowed, kind: "method", title: "Method not allowed",
-		detail: "A callback is sent with POST.", header: "Allow", value: http.MethodPost,
+		detail: "This address takes the callbacks of Fotor's tasks: each a POST with a JSON body. There is nothing to read here.",
+		header: "Allow", value: http.MethodPost,
 	}
 	answerTimeout = answer{
 		outcome: outcomeBroken, status: http.StatusRequestTimeout, kind: "broken-off", title: "Body broke off",
@@ -88,7 +89,7 @@ func answerTooLarge(limit int64) answer {
 func answerMedia(detail string) answer {
 	return answer{
 		outcome: outcomeMedia, status: http.StatusUnsupportedMediaType, kind: "media-type", title: "Unsupported media type",
-		detail: "Expected application/json without a content encoding: " + detail + ".",
+		detail: detail + ".",
 	}
 }
 

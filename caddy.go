@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"sync/atomic"
@@ -45,6 +46,12 @@ const (
 	defaultRetryFirst  = 5 * time.Second
 	defaultRetryMax    = time.Hour
 	defaultGiveUp      = 72 * time.Hour
+
+	// Images of avatar tasks can come with the URL of the bucket that is behind
+	// a public host: Fotor's own plugin for Dify (fotor-ai/dify-plugin-broker,
+	// tools/openapi/client.py) replaces it so.
+	defaultURLPrefix      = "s3://img-pub-fotor/"
+	defaultURLReplacement = "https://pub-static.fotor.com/"
 )
 
 // The limits of a Handler, checked in Validate.
@@ -93,6 +100,18 @@ type Handler struct {
 	// oldest goes out first. 0 keeps none. Default: 1000
 	Quarantine *int `json:"quarantine,omitempty"`
 
+	// What the URLs of results and images may begin with, and what the event has
+	// in place of it: both absolute http, https or s3 URLs with a path, such as
+	// `s3://bucket/`. Prefixes are compared byte for byte, and the longest that
+	// fits counts. One that is its own replacement leaves URLs as they are. At
+	// most 100. Default: `{"s3://img-pub-fotor/": "https://pub-static.fotor.com/"}`,
+	// which stays beside others, unless its prefix is given
+	ResultURL map[string]string `json:"result_url,omitempty"`
+
+	// Status numbers that are taken beside 0, 1 and 2, from 3 to 999, and what
+	// each means: `in_progress`, `completed` or `failed`. Default: none
+	MapStatus map[int]string `json:"map_status,omitempty"`
+
 	// Where events go. Required.
 	Forward *Forward `json:"forward,omitempty"`
 
@@ -122,6 +141,7 @@ type Handler struct {
 	inboxName string
 	key       string
 	secrets   [][]byte
+	rules     *Rules
 	attempter attempter
 	grace     time.Duration       // for attempts under way at a stop
 	budget    *semaphore.Weighted // bytes of bodies in memory
@@ -182,6 +202,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.provisionWhitelist(ctx); err != nil {
 		return err
 	}
+	if h.rules, err = NewRules(h.MapStatus, h.ResultURL); err != nil {
+		return err
+	}
 	if err := h.provisionInbox(ctx); err != nil {
 		return err
 	}
@@ -219,6 +242,13 @@ func (h *Handler) setDefaults() {
 	if h.Quarantine == nil {
 		h.Quarantine = new(int)
 		*h.Quarantine = inbox.DefaultQuarantine
+	}
+	if _, ok := h.ResultURL[defaultURLPrefix]; !ok {
+		h.ResultURL = maps.Clone(h.ResultURL)
+		if h.ResultURL == nil {
+			h.ResultURL = make(map[string]string)
+		}
+		h.ResultURL[defaultURLPrefix] = defaultURLReplacement
 	}
 	if h.Timeout == 0 {
 		h.Timeout = caddy.Duration(defaultTimeout)
@@ -315,15 +345,18 @@ func (h *Handler) Cleanup() error {
 
 // maxEvent bounds the body of an event, in bytes, by that of its callback. What
 // grows most is a template without images: {"templateId":"a","x":1} gets
-// "images":[] and "extra":{}, which is less than its own length.
-func maxEvent(callback int64) int { return int(2*callback) + eventOverhead }
+// "images":[] and "extra":{}, which is less than its own length; or URLs whose
+// prefix is replaced by something long.
+func maxEvent(callback int64, rules *Rules) int {
+	return int(2*callback+rules.growth(callback)) + eventOverhead
+}
 
 // policy is what the handler's settings mean to its inbox.
 func (h *Handler) policy() inbox.Policy {
 	return inbox.Policy{
 		Keep:       time.Duration(h.Keep),
 		Quarantine: *h.Quarantine,
-		MaxEvent:   maxEvent(h.MaxBody),
+		MaxEvent:   maxEvent(h.MaxBody, h.rules),
 	}
 }
 

@@ -36,6 +36,8 @@ func TestDefaults(t *testing.T) {
 	assert.JSONEq(t, `{"module":"sqlite"}`, string(h.InboxRaw))
 	assert.Equal(t, 7*24*time.Hour, time.Duration(h.Keep))
 	assert.Equal(t, 1000, *h.Quarantine)
+	assert.Equal(t, map[string]string{"s3://img-pub-fotor/": "https://pub-static.fotor.com/"}, h.ResultURL)
+	assert.Empty(t, h.MapStatus)
 	assert.Equal(t, 30*time.Second, time.Duration(h.Timeout))
 	assert.Equal(t, 32, h.Concurrency)
 	assert.Equal(t, 5*time.Second, time.Duration(h.Retry.First))
@@ -63,6 +65,9 @@ func TestRules(t *testing.T) {
 		`{"max_body":-1,"forward":{"url":"http://app/"}}`:                         "max_body is -1: expected",
 		`{"keep":1000,"forward":{"url":"http://app/"}}`:                           "keep is 1µs: expected 1m0s to",
 		`{"quarantine":-1,"forward":{"url":"http://app/"}}`:                       "quarantine is -1: expected 0 to 1000000",
+		`{"map_status":{"2":"failed"},"forward":{"url":"http://app/"}}`:           "map_status 2: expected a number from 3 to 999",
+		`{"map_status":{"3":"timed_out"},"forward":{"url":"http://app/"}}`:        `map_status 3 is "timed_out": expected in_progress, completed or failed`,
+		`{"result_url":{"s3://b":"https://h/"},"forward":{"url":"http://app/"}}`:  `result_url "s3://b": the prefix is not what a URL begins with`,
 		`{"timeout":-5,"forward":{"url":"http://app/"}}`:                          "timeout is -5ns: expected",
 		`{"timeout":"2h","forward":{"url":"http://app/"}}`:                        "timeout is 2h0m0s: expected",
 		`{"concurrency":5000,"forward":{"url":"http://app/"}}`:                    "concurrency is 5000: expected 1 to 4096",

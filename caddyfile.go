@@ -40,6 +40,8 @@ func parseCaddyfile(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 //	    inbox       <module> ...
 //	    keep        <duration>
 //	    quarantine  <count>|off
+//	    result_url  <prefix> <replacement> | off
+//	    map_status  <number> in_progress|completed|failed
 //	    forward     <url> | {
 //	        <directives...>
 //	    }
@@ -53,8 +55,8 @@ func parseCaddyfile(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 //	    }
 //	}
 //
-// Only allow and allow_from may be repeated. FinalizeUnmarshalCaddyfile must be
-// called after this to parse a forward block.
+// Only allow, allow_from, result_url and map_status may be repeated.
+// FinalizeUnmarshalCaddyfile must be called after this to parse a forward block.
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume directive name
 	if d.NextArg() {
@@ -63,7 +65,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	seen := make(seenOptions)
 	for d.NextBlock(0) {
 		option := d.Val()
-		if err := seen.once(d, option, "allow", "allow_from"); err != nil {
+		if err := seen.once(d, option, "allow", "allow_from", "result_url", "map_status"); err != nil {
 			return err
 		}
 		if err := h.unmarshalOption(d, option); err != nil {
@@ -104,6 +106,10 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser, option string) error {
 			}
 			return nil
 		})
+	case "result_url":
+		return h.unmarshalResultURL(d)
+	case "map_status":
+		return h.unmarshalMapStatus(d)
 	case "forward":
 		return h.unmarshalForward(d)
 	case "sign":
@@ -116,8 +122,47 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser, option string) error {
 		return h.unmarshalRetry(d)
 	default:
 		return d.Errf("fotor_webhook: unknown option '%s': expected name, allow, allow_from, max_body, inbox, keep,"+
-			" quarantine, forward, sign, timeout, concurrency or retry", option)
+			" quarantine, result_url, map_status, forward, sign, timeout, concurrency or retry", option)
 	}
+}
+
+// unmarshalResultURL takes a prefix and its replacement; off says that the
+// prefix that has one by default is to stay as it is.
+func (h *Handler) unmarshalResultURL(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) == 1 && args[0] == "off" {
+		args = []string{defaultURLPrefix, defaultURLPrefix}
+	}
+	if len(args) != 2 {
+		return d.Errf("result_url: %d values: expected a prefix and its replacement, or off", len(args))
+	}
+	if _, ok := h.ResultURL[args[0]]; ok {
+		return d.Errf("result_url: '%s' given twice: expected one replacement for each prefix", args[0])
+	}
+	if h.ResultURL == nil {
+		h.ResultURL = make(map[string]string)
+	}
+	h.ResultURL[args[0]] = args[1]
+	return noBlock(d, "result_url")
+}
+
+func (h *Handler) unmarshalMapStatus(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) != 2 {
+		return d.Errf("map_status: %d values: expected a number and in_progress, completed or failed", len(args))
+	}
+	number, err := strconv.Atoi(args[0])
+	if err != nil {
+		return d.Errf("map_status: '%s': expected a number from %d to %d", args[0], minMappedStatus, maxMappedStatus)
+	}
+	if _, ok := h.MapStatus[number]; ok {
+		return d.Errf("map_status: %d given twice: expected one meaning for each number", number)
+	}
+	if h.MapStatus == nil {
+		h.MapStatus = make(map[int]string)
+	}
+	h.MapStatus[number] = args[1]
+	return noBlock(d, "map_status")
 }
 
 func (h *Handler) unmarshalAllowFrom(d *caddyfile.Dispenser) error {

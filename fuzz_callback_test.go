@@ -1,6 +1,7 @@
 package fotorwebhook
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/http"
@@ -33,12 +34,14 @@ func FuzzParseCallback(f *testing.F) {
 		}
 	}
 	f.Add([]byte(callbackWith(`"x":[1e400,-0,9007199254740993,0.1000000000000000000001,1E-999999999999999999999]`)))
+	f.Add([]byte(callbackWith(`"createTime":1,"x":{"a":null,"b":[null]},"hasNsfw":null,"avatarResult":[{"templateId":"t","images":[]}]`)))
+	f.Add([]byte("\ufeff" + callbackWith(`"resultUrl":"s3://img-pub-fotor/\"\u002f\\","status":3`)))
 	f.Add([]byte(callbackWith(`"resultUrl":"http://u%40:p@[2001:db8::1.2.3.4]:80/a%20b?c#d"`)))
 
 	all := loadSchemas(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
 		original := slices.Clone(body)
-		callback, err := ParseCallback(body)
+		callback, err := ParseCallback(body, sampleRules)
 		require.Equal(t, original, body, "the body was changed")
 		if err != nil {
 			requireGoodError(t, body, err)
@@ -50,15 +53,16 @@ func FuzzParseCallback(f *testing.F) {
 		if err != nil {
 			return
 		}
+		requireFormerID(t, body, callback)
 		event := callback.Event(sampleTime, sampleSource)
 		require.True(t, jsontext.Value(event.Body).IsValid(), "%s", event.Body)
 		require.NoError(t, validate(all.event, event.Body))
 
-		again, err := ParseCallback(body)
+		again, err := ParseCallback(body, sampleRules)
 		require.NoError(t, err)
 		require.Equal(t, event, again.Event(sampleTime, sampleSource))
 		for _, spelling := range respell(t, body) {
-			same, err := ParseCallback(spelling)
+			same, err := ParseCallback(spelling, sampleRules)
 			require.NoError(t, err, "%s", spelling)
 			require.Equal(t, callback.id, same.id, "%s", spelling)
 		}
@@ -84,20 +88,23 @@ func requireGoodError(t *testing.T, body []byte, err error) {
 	case http.StatusBadRequest:
 		require.Len(t, invalid.Problems, 1)
 	case http.StatusUnprocessableEntity:
-		require.True(t, jsontext.Value(body).IsValid(), "JSON, but not a callback")
+		require.True(t, jsontext.Value(bytes.TrimPrefix(body, byteOrderMark)).IsValid(), "JSON, but not a callback")
 	default:
 		require.Fail(t, "status is neither 400 nor 422", "%d", invalid.Status)
 	}
 }
 
-// respell writes a JSON text in other ways.
+// respell writes a callback in other ways.
 func respell(t *testing.T, body []byte) [][]byte {
 	t.Helper()
+	body = bytes.TrimPrefix(body, byteOrderMark)
 	spaced := jsontext.Value(slices.Clone(body))
 	require.NoError(t, spaced.Indent(jsontext.SpaceAfterComma(true)))
 	sorted := jsontext.Value(slices.Clone(body))
 	require.NoError(t, sorted.Canonicalize(jsontext.CanonicalizeRawInts(false), jsontext.CanonicalizeRawFloats(false)))
-	return [][]byte{spaced, sorted, []byte(shuffled(t, body))}
+	marked := slices.Concat(byteOrderMark, body)
+	nothing := bytes.Replace(body, []byte("{"), []byte(`{"nothing, it is to be hoped":null,`), 1)
+	return [][]byte{spaced, sorted, []byte(shuffled(t, body)), marked, nothing}
 }
 
 // shuffled writes a JSON text with each object's members in reverse, each

@@ -21,11 +21,11 @@ const eventOverhead = 512
 // schema/event.schema.json describes it. Its id depends on the callback's
 // content alone.
 //
-// Texts keep every character; undocumented members keep their spelling
+// URLs begin as the rules say. Texts keep every character; undocumented members keep their spelling
 // (escapes, digits) and order, but not the white space within them.
 func (c *Callback) Event(receivedAt time.Time, source netip.Addr) *inbox.Event {
 	receivedAt = receivedAt.UTC().Truncate(time.Microsecond)
-	e := &inbox.Event{ID: c.id, TaskID: c.TaskID, Type: c.Type, Status: c.Status, ReceivedAt: receivedAt}
+	e := &inbox.Event{ID: c.id, FormerID: c.formerID, TaskID: c.TaskID, Type: c.Type, Status: c.Status, ReceivedAt: receivedAt}
 	e.Body = c.appendBody(make([]byte, 0, c.size+eventOverhead), receivedAt, source)
 	return e
 }
@@ -40,17 +40,17 @@ func (c *Callback) appendBody(b []byte, receivedAt time.Time, source netip.Addr)
 	b = append(b, `,"status":"`...)
 	b = append(b, c.Status.String()...)
 	b = append(b, `","statusCode":`...)
-	b = strconv.AppendUint(b, uint64(c.Status), 10)
+	b = strconv.AppendInt(b, int64(c.code), 10)
 	b = append(b, `,"businessId":`...)
 	b = c.businessID.append(b)
 	b = append(b, `,"resultUrl":`...)
-	b = c.resultURL.append(b)
+	b = c.rules.appendURL(b, c.resultURL)
 	b = append(b, `,"avatars":[`...)
 	for i := range c.avatars {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = c.avatars[i].append(b)
+		b = c.avatars[i].append(b, c.rules)
 	}
 	b = append(b, `],"sensitive":`...)
 	b = strconv.AppendBool(b, c.sensitive())
@@ -63,7 +63,7 @@ func (c *Callback) appendBody(b []byte, receivedAt time.Time, source netip.Addr)
 	return append(b, `"}`...)
 }
 
-func (a *avatar) append(b []byte) []byte {
+func (a *avatar) append(b []byte, rules *Rules) []byte {
 	b = append(b, `{"templateId":`...)
 	b = a.templateID.append(b)
 	b = append(b, `,"images":[`...)
@@ -71,16 +71,16 @@ func (a *avatar) append(b []byte) []byte {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = a.images[i].append(b)
+		b = a.images[i].append(b, rules)
 	}
 	return append(appendExtra(append(b, ']'), a.extra), '}')
 }
 
-func (i *avatarImage) append(b []byte) []byte {
+func (i *avatarImage) append(b []byte, rules *Rules) []byte {
 	b = append(b, `{"id":`...)
 	b = i.id.append(b)
 	b = append(b, `,"url":`...)
-	b = i.url.append(b)
+	b = rules.appendURL(b, i.url)
 	b = append(b, `,"sensitive":`...)
 	b = strconv.AppendBool(b, i.sensitive())
 	return append(appendExtra(b, i.extra), '}')
@@ -89,7 +89,7 @@ func (i *avatarImage) append(b []byte) []byte {
 // sensitive reports whether the callback as a whole or any of its images is
 // said to be harmful or sensitive.
 func (c *Callback) sensitive() bool {
-	if c.hsfw == boolTrue || c.nsfw == boolTrue {
+	if isTrue(c.hsfw, c.nsfw) {
 		return true
 	}
 	for _, a := range c.avatars {
@@ -102,11 +102,11 @@ func (c *Callback) sensitive() bool {
 	return false
 }
 
-func (i *avatarImage) sensitive() bool { return i.hsfw == boolTrue || i.nsfw == boolTrue }
+func (i *avatarImage) sensitive() bool { return isTrue(i.hsfw, i.nsfw) }
 
 func (s jsonString) append(b []byte) []byte {
 	if s == nil {
-		return append(b, "null"...)
+		return append(b, jsonNull...)
 	}
 	return append(b, s...)
 }

@@ -18,7 +18,12 @@ type canonicalizer struct {
 	out   []byte
 	depth int // of the deepest object or array
 
-	members []span // of the objects that are open
+	// bare leaves out members that are null, at every depth; dropped is whether
+	// there was one.
+	bare, dropped bool
+
+	members []span        // of the objects that are open
+	others  []namedMember // that are still to come in those of a callback
 	sorting []byte
 }
 
@@ -132,20 +137,26 @@ func (c *canonicalizer) object(i, level int) int {
 		case ',':
 			i = c.skipSpace(i + 1)
 		}
+		end := endOfString(c.src, i)
+		begins := c.skipSpace(c.skipSpace(end) + 1) // its value
+		if c.bare && c.src[begins] == 'n' {
+			c.dropped = true
+			i = begins + len("null")
+			continue
+		}
 		m := span{from: len(c.out)}
 		separator := byte('{')
 		if len(c.members) > base {
 			separator = ','
 		}
 		c.out = append(c.out, separator)
-		end := endOfString(c.src, i)
 		if name := c.src[i:end]; bytes.IndexByte(name, '\\') >= 0 {
 			m.unescaped, _ = jsontext.AppendUnquote(nil, name)
 		}
 		c.string(c.src[i:end])
 		m.nameEnd = len(c.out)
 		c.out = append(c.out, ':')
-		i = c.value(c.skipSpace(end)+1, level)
+		i = c.value(begins, level)
 		m.to = len(c.out)
 		sorted = sorted && (len(c.members) == base || c.compare(c.members[len(c.members)-1], m) < 0)
 		c.members = append(c.members, m)

@@ -7,8 +7,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// The id of an event comes from its callback's canonical form, RFC 8785, with
-// one difference. RFC 8785 takes every number for a float64, so it writes
+// Numbers in the canonical form of a callback, from which its event's id comes,
+// are those of RFC 8785 with one difference. RFC 8785 takes every number for a float64, so it writes
 // 9007199254740993 as 9007199254740992 and 1e400 as the largest float64: two
 // callbacks that differ only there would get one id, and the second would be
 // dropped as a repeat. So a number whose RFC 8785 form is another decimal
@@ -149,16 +149,26 @@ func parseExponent(s []byte) (e int64, ok bool) {
 	return e, true
 }
 
-// equalsDigit reports whether a JSON number equals the integer of this one
-// digit, however it is spelled.
-func equalsDigit(number []byte, digit byte) bool {
+// maxSmall is the largest integer that smallInteger reads.
+const maxSmall = 999
+
+// smallInteger reads a JSON number that equals an integer from 0 to 999,
+// however it is spelled.
+func smallInteger(number []byte) (n int, ok bool) {
 	if len(number) == 1 {
-		return number[0] == digit
+		return int(number[0] - '0'), true
 	}
 	var room [64]byte
 	d, ok := parseDecimal(room[:0], number)
-	if digit == '0' {
-		return ok && len(d.digits) == 0
+	const digits = 3
+	if !ok || d.negative || d.exponent < 0 || int64(len(d.digits))+d.exponent > digits {
+		return 0, false
 	}
-	return ok && !d.negative && d.exponent == 0 && len(d.digits) == 1 && d.digits[0] == digit
+	for _, c := range d.digits {
+		n = n*10 + int(c-'0')
+	}
+	for range d.exponent {
+		n *= 10
+	}
+	return n, true
 }

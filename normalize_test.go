@@ -34,7 +34,7 @@ func eventBody(t testing.TB, c *Callback) []byte {
 func TestValidSamplesBecomeTheirGoldenEvents(t *testing.T) {
 	for _, path := range validSamples(t) {
 		t.Run(path, func(t *testing.T) {
-			callback, err := ParseCallback(readFile(t, path))
+			callback, err := ParseCallback(readFile(t, path), sampleRules)
 			require.NoError(t, err)
 			got := callback.Event(sampleTime, sampleSource)
 			golden := strings.TrimSuffix(path, ".json") + ".event.golden"
@@ -80,7 +80,7 @@ func TestEventNamesTimeAndSourcePlainly(t *testing.T) {
 // An event outlives the request whose buffer held the body.
 func TestEventDoesNotReferToTheBody(t *testing.T) {
 	body := readFile(t, callbackSamples, "valid", "extra-everywhere.json")
-	callback, err := ParseCallback(body)
+	callback, err := ParseCallback(body, sampleRules)
 	require.NoError(t, err)
 	event := callback.Event(sampleTime, sampleSource)
 	taskID, want := strings.Clone(event.TaskID), string(event.Body)
@@ -111,6 +111,24 @@ func TestEqualContentsHaveEqualIDs(t *testing.T) {
 		{callbackWith(`"x":9007199254740993`), callbackWith(`"x":9007199254740993.0`), callbackWith(`"x":9007199254740.993e3`), callbackWith(`"x":9007199254740993000e-3`)},
 		{callbackWith(`"x":1e400`), callbackWith(`"x":10e399`), callbackWith(`"x":0.1e0401`)},
 		{callbackWith(`"x":0.1`), callbackWith(`"x":1e-1`), callbackWith(`"x":0.10`)},
+		{
+			`{"taskId":"a","status":1,"type":"b"}`,
+			"\ufeff" + `{"taskId":"a","status":1,"type":"b"}`,
+			callbackWith(`"businessId":null`),
+			callbackWith(`"resultUrl":null`), callbackWith(`"resultUrl":""`),
+			callbackWith(`"avatarResult":null`), callbackWith(`"avatarResult":[]`),
+			callbackWith(`"hasHsfw":null`), callbackWith(`"hasHsfw":false`), callbackWith(`"hasNsfw":false`), callbackWith(`"hasNsfw":null,"hasHsfw":false`),
+			callbackWith(`"createTime":1730000000000`), callbackWith(`"updateTime":1,"createTime":{"a":null}`), callbackWith(`"\u0075pdateTime":null`),
+			callbackWith(`"x":null`), callbackWith(`"":null,"z":null`),
+		},
+		{callbackWith(`"hasHsfw":true`), callbackWith(`"hasNsfw":true`), callbackWith(`"hasNsfw":true,"hasHsfw":false`)},
+		{callbackWith(`"x":{}`), callbackWith(`"x":{"a":null}`), callbackWith(`"x":{"b" : null , "a": null}`)},
+		{callbackWith(`"x":[{"a":1}]`), callbackWith(`"x":[{"b":null,"a":1,"c":null}]`)},
+		{
+			callbackWith(`"avatarResult":[{"templateId":"t","images":[{"id":"i","url":"http://h","hasHsfw":true}]}]`),
+			callbackWith(`"avatarResult":[{"x":null,"templateId":"t","images":[{"hasNsfw":true,"url":"http://h","id":"i","y":null}]}]`),
+		},
+		{callbackWith(`"avatarResult":[{"templateId":"t"}]`), callbackWith(`"avatarResult":[{"templateId":"t","images":null}]`), callbackWith(`"avatarResult":[{"images":[],"templateId":"t"}]`)},
 	} {
 		want := requireValid(t, group[0]).id
 		for _, body := range group[1:] {
@@ -127,9 +145,15 @@ func TestDifferentContentsHaveDifferentIDs(t *testing.T) {
 		`{"taskId":"a","status":1,"type":"b"}`,
 		`{"taskId":"a","status":2,"type":"b"}`,
 		`{"taskId":"A","status":1,"type":"b"}`,
-		callbackWith(`"businessId":null`), callbackWith(`"businessId":""`), callbackWith(`"resultUrl":""`),
-		callbackWith(`"hasHsfw":false`), callbackWith(`"hasNsfw":false`),
-		callbackWith(`"x":1`), callbackWith(`"x":-1`), callbackWith(`"x":"1"`), callbackWith(`"x":[1]`), callbackWith(`"x":null`), callbackWith(`"X":1`),
+		callbackWith(`"businessId":""`), callbackWith(`"businessId":"1"`), callbackWith(`"resultUrl":"http://h"`),
+		callbackWith(`"hasHsfw":true`), callbackWith(`"avatarResult":[{"templateId":"t"}]`),
+		callbackWith(`"avatarResult":[{"templateId":"t","createTime":1}]`), callbackWith(`"avatarResult":[{"templateId":"t","createTime":2}]`),
+		callbackWith(`"CreateTime":1`), callbackWith(`"time":1`), callbackWith(`"x":{"updateTime":1}`), callbackWith(`"x":{"updateTime":2}`),
+		callbackWith(`"avatarResult":[{"templateId":"t","images":[{"id":"i","url":"http://h","hasHsfw":false}]}]`),
+		callbackWith(`"avatarResult":[{"templateId":"t","images":[{"id":"i","url":"http://h","hasHsfw":true}]}]`),
+		callbackWith(`"avatarResult":[{"templateId":"t","images":[{"id":"i","url":"http://h","hasHsfw":true}]}],"hasHsfw":true`),
+		callbackWith(`"x":1`), callbackWith(`"x":-1`), callbackWith(`"x":"1"`), callbackWith(`"x":[1]`), callbackWith(`"X":1`),
+		callbackWith(`"x":""`), callbackWith(`"x":{}`), callbackWith(`"x":[]`), callbackWith(`"x":[null]`), callbackWith(`"x":[null,null]`), callbackWith(`"x":[{}]`), callbackWith(`"x":false`),
 		callbackWith(`"x":[1,2]`), callbackWith(`"x":[2,1]`), callbackWith(`"x":[12]`),
 		callbackWith(`"x":"é"`), callbackWith(`"x":"e\u0301"`),
 		// RFC 8785 would merge each of these with a neighbour.
@@ -252,7 +276,7 @@ func BenchmarkParseCallback(b *testing.B) {
 			b.SetBytes(int64(len(body)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := ParseCallback(body); err != nil {
+				if _, err := ParseCallback(body, sampleRules); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -266,7 +290,7 @@ func BenchmarkEvent(b *testing.B) {
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()
 	for b.Loop() {
-		callback, err := ParseCallback(body)
+		callback, err := ParseCallback(body, sampleRules)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -289,10 +313,10 @@ func TestEventIsAtMostTwiceItsCallback(t *testing.T) {
 			if count > 0 {
 				body = start + `,"avatarResult":[` + strings.TrimSuffix(strings.Repeat(element+",", count), ",") + "]}"
 			}
-			callback, err := ParseCallback([]byte(body))
+			callback, err := ParseCallback([]byte(body), sampleRules)
 			require.NoError(t, err, name)
 			event := callback.Event(sampleTime, netip.MustParseAddr("2001:db8:1111:2222:3333:4444:5555:6666"))
-			require.LessOrEqual(t, len(event.Body), maxEvent(int64(len(body))), "%d %s of a callback of %d bytes", count, name, len(body))
+			require.LessOrEqual(t, len(event.Body), maxEvent(int64(len(body)), nil), "%d %s of a callback of %d bytes", count, name, len(body))
 		}
 	}
 }
@@ -323,7 +347,7 @@ func BenchmarkHostileBody(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if callback, err := ParseCallback([]byte(body)); err == nil {
+				if callback, err := ParseCallback([]byte(body), sampleRules); err == nil {
 					callback.Event(sampleTime, sampleSource)
 				}
 			}

@@ -159,7 +159,7 @@ func (o *operated) Release(ctx context.Context, id int64) (control.Released, err
 	if err != nil {
 		return control.Released{}, err
 	}
-	parsed, err := ParseCallback(suspect.Body)
+	parsed, err := ParseCallback(suspect.Body, o.rules)
 	if invalid, ok := errors.AsType[*InvalidError](err); ok {
 		problems := make([]control.Problem, 0, len(invalid.Problems))
 		for _, p := range invalid.Problems {

@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"mime"
 	"net/http"
 	"net/netip"
 	"os"
@@ -122,7 +120,7 @@ func (h *Handler) take(ctx context.Context, st *station, r *http.Request, c call
 	if problem := mediaTrouble(r.Header); problem != "" {
 		return h.quarantine(ctx, st, c, answerMedia(problem))
 	}
-	parsed, err := ParseCallback(c.body)
+	parsed, err := ParseCallback(c.body, h.rules)
 	if err != nil {
 		invalid, ok := errors.AsType[*InvalidError](err)
 		if !ok {
@@ -180,24 +178,6 @@ func (h *Handler) quarantine(ctx context.Context, st *station, c callback, refus
 	h.tellQuarantined(id, c.source, refusal.title, len(problems))
 	h.logger.Warn("invalid callback", fields...)
 	return refusal
-}
-
-// mediaTrouble says what is wrong with the body's declared form, if anything.
-func mediaTrouble(header http.Header) string {
-	if encoding := header.Values("Content-Encoding"); len(encoding) > 0 && (len(encoding) > 1 || encoding[0] != "") {
-		return "the body has a Content-Encoding; expected none"
-	}
-	types := header.Values("Content-Type")
-	if len(types) != 1 {
-		return fmt.Sprintf("%d Content-Type headers; expected one, application/json", len(types))
-	}
-	if types[0] == mediaJSON {
-		return ""
-	}
-	if media, _, err := mime.ParseMediaType(types[0]); err != nil || media != mediaJSON {
-		return "the Content-Type is not application/json"
-	}
-	return ""
 }
 
 // read fills the buffer with the request's body. If it cannot, it returns the

@@ -111,29 +111,6 @@ func TestLenientTrustedProxyIsWarnedAboutOnce(t *testing.T) {
 	}
 }
 
-func TestMediaTypeAndEncoding(t *testing.T) {
-	tests := map[string]struct {
-		types, encodings []string
-		good             bool
-	}{
-		"plain":               {types: []string{"application/json"}, good: true},
-		"parameters":          {types: []string{`application/json; charset="utf-8"; x=y`}, good: true},
-		"capitals":            {types: []string{"APPLICATION/json"}, good: true},
-		"an empty encoding":   {types: []string{"application/json"}, encodings: []string{""}, good: true},
-		"none":                {},
-		"two":                 {types: []string{"application/json", "application/json"}},
-		"a relative":          {types: []string{"application/problem+json"}},
-		"a prefix":            {types: []string{"application/jsonp"}},
-		"not a type":          {types: []string{"json;;"}},
-		"gzip":                {types: []string{"application/json"}, encodings: []string{"gzip"}},
-		"an encoding, hidden": {types: []string{"application/json"}, encodings: []string{"", "gzip"}},
-	}
-	for name, test := range tests {
-		header := http.Header{"Content-Type": test.types, "Content-Encoding": test.encodings}
-		assert.Equal(t, test.good, mediaTrouble(header) == "", name)
-	}
-}
-
 func TestErrorAnswerIsProblemDetails(t *testing.T) {
 	got := answerInvalid(&InvalidError{Status: 422, Problems: []Problem{
 		{Pointer: "/a~1\"b", Detail: "is\n<wrong>"},

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -86,27 +87,39 @@ type Callback struct {
 	TaskID, Type string
 	Status       inbox.Status
 
-	id   string // the event's
-	size int    // the body's
+	id       string // the event's
+	formerID string // that older versions gave it; empty if it is the same
+	size     int    // the body's
+	code     int    // the status as Fotor's number
+	rules    *Rules
 
 	taskID, taskType jsonString
 	businessID       jsonString
 	resultURL        jsonString
 	avatars          []avatar
+	noAvatars        jsonString // what is there in place of avatars: null, [] or nothing
 	hsfw, nsfw       optionalBool
 	extra            []member
 }
 
 // jsonString is a string as JSON in its shortest spelling, quotation marks included;
-// nil if it is absent.
+// null if that was there in its place, nil if it was not there.
 type jsonString []byte
 
-var emptyString = jsonString(`""`)
+var (
+	emptyString = jsonString(`""`)
+	emptyArray  = jsonString(`[]`)
+	jsonNull    = jsonString(`null`)
+)
+
+// isNothing reports whether s is absent, null or empty.
+func (s jsonString) isNothing() bool { return len(s) <= len(emptyString) || s[0] == 'n' }
 
 // avatar is an element of avatarResult: what one template made.
 type avatar struct {
 	templateID jsonString
 	images     []avatarImage
+	noImages   jsonString // what is there in place of images: null, [] or nothing
 	extra      []member
 }
 
@@ -125,36 +138,50 @@ type optionalBool uint8
 
 const (
 	boolAbsent optionalBool = iota
+	boolNull                // which is absent too
 	boolFalse
 	boolTrue
 	boolUnusable // of another type, which is a problem on record
 )
 
+// isTrue reports whether either spelling of a flag says that something is so.
+func isTrue(hsfw, nsfw optionalBool) bool { return hsfw == boolTrue || nsfw == boolTrue }
+
 // ParseCallback reads a callback in Fotor's documented format. It accepts
-// exactly what schema/callback.schema.json accepts, provided that the body is
-// I-JSON (RFC 7493: one document, UTF-8, no lone surrogates, no name twice in an
-// object) and nested at most 500 levels deep. What is wrong with any other body
-// is an *InvalidError.
+// exactly what schema/callback.schema.json accepts, and the further statuses of
+// the rules, provided that the body is I-JSON (RFC 7493: one document, UTF-8, no
+// lone surrogates, no name twice in an object) and nested at most 500 levels
+// deep. A byte order mark before it is ignored, but counts in byte offsets. What
+// is wrong with any other body is an *InvalidError.
 //
 // The callback refers to the body, which must not change until the last use of
 // the callback.
-func ParseCallback(body []byte) (*Callback, error) {
-	p := newParser(body)
+func ParseCallback(body []byte, rules *Rules) (*Callback, error) {
+	p := newParser(body, rules)
 	defer p.free()
 
 	if err := p.document(); err != nil {
-		return nil, notJSON(err)
-	}
-	canonical, depth := p.canonicalizer.canonicalize(body)
-	if depth > maxDepth {
-		return nil, notJSON(fmt.Errorf("nested %d levels deep; at most %d are read", depth, maxDepth))
+		return nil, notJSON(err, p.mark)
 	}
 	if len(p.problems) > 0 {
+		// what is no JSON for the gateway is told as that
+		_, depth := p.canonicalizer.canonicalize(p.body)
+		if err := checkDepth(depth); err != nil {
+			return nil, notJSON(err, 0)
+		}
 		return nil, p.invalid()
 	}
-	p.c.size = len(body)
-	p.c.id = inbox.NewID(p.c.TaskID, canonical)
+	if err := p.identify(); err != nil {
+		return nil, notJSON(err, 0)
+	}
 	return p.c, nil
+}
+
+func checkDepth(depth int) error {
+	if depth > maxDepth {
+		return fmt.Errorf("nested %d levels deep; at most %d are read", depth, maxDepth)
+	}
+	return nil
 }
 
 // invalid reports the recorded problems as an error.
@@ -168,24 +195,101 @@ func (p *callbackParser) invalid() *InvalidError {
 
 // notJSON makes the error for a body that is not one I-JSON document. Only a
 // repeated name has a place that can be pointed to; what else is wrong with the
-// syntax makes every place behind it doubtful, so its byte offset must do.
-func notJSON(err error) *InvalidError {
+// syntax makes every place behind it doubtful, so its byte offset must do: that
+// in the body, the bytes that were skipped before the document counted.
+func notJSON(err error, skipped int64) *InvalidError {
 	problem := Problem{Detail: err.Error()}
 	var syntax *jsontext.SyntacticError
 	switch {
 	case errors.Is(err, jsontext.ErrDuplicateName) && errors.As(err, &syntax):
 		problem.Pointer = boundPointer(syntax.JSONPointer)
-		problem.Detail = fmt.Sprintf("is the second member of this name in its object, at byte offset %d", syntax.ByteOffset)
+		problem.Detail = fmt.Sprintf("is the second member of this name in its object, at byte offset %d", skipped+syntax.ByteOffset)
 		if problem.Pointer != string(syntax.JSONPointer) {
-			problem.Detail = fmt.Sprintf("holds an object with two members of the same name, the second at byte offset %d", syntax.ByteOffset)
+			problem.Detail = fmt.Sprintf("holds an object with two members of the same name, the second at byte offset %d", skipped+syntax.ByteOffset)
 		}
 	case errors.Is(err, io.ErrUnexpectedEOF) && errors.As(err, &syntax):
-		problem.Detail = fmt.Sprintf("unexpected end in the middle of a value at byte offset %d", syntax.ByteOffset)
+		problem.Detail = fmt.Sprintf("unexpected end in the middle of a value at byte offset %d", skipped+syntax.ByteOffset)
 	case errors.As(err, &syntax):
-		problem.Detail = fmt.Sprintf("%v at byte offset %d", syntax.Err, syntax.ByteOffset)
+		problem.Detail = fmt.Sprintf("%v at byte offset %d", syntax.Err, skipped+syntax.ByteOffset)
 	}
 	problem.Detail = boundText(problem.Detail, maxDetail)
 	return &InvalidError{Status: http.StatusBadRequest, Problems: []Problem{problem}}
+}
+
+// mediaTrouble says what is wrong with the body's declared form, if anything.
+// Fotor may not send a callback again, so it is refused for what is known to be
+// something else, and not for how it is said: parameters do not matter, be they
+// broken, and a header that is there twice says the same twice.
+func mediaTrouble(header http.Header) string {
+	types := header.Values("Content-Type")
+	if len(types) == 1 && types[0] == mediaJSON && header["Content-Encoding"] == nil {
+		return ""
+	}
+	encodings := header.Values("Content-Encoding")
+	for _, encoding := range listed(encodings) {
+		if !strings.EqualFold(encoding, "identity") {
+			return "The body has the Content-Encoding " + quoteCut(encodings) + "; expected none"
+		}
+	}
+	media := listed(types)
+	if len(media) == 0 {
+		return "There is no Content-Type; expected application/json"
+	}
+	for _, m := range media {
+		end := strings.IndexAny(m, "; \t")
+		if end < 0 {
+			end = len(m)
+		}
+		if !strings.EqualFold(m[:end], mediaJSON) {
+			return "The Content-Type is " + quoteCut(types) + "; expected application/json"
+		}
+	}
+	return ""
+}
+
+// listed returns the elements of a header that may be a list: separated by
+// commas outside of quotation marks, or in lines of their own. Empty ones do not
+// count (RFC 9110, section 5.6.1.2).
+func listed(values []string) (elements []string) {
+	for _, value := range values {
+		for rest := value; rest != ""; {
+			end := endOfElement(rest)
+			if element := strings.Trim(rest[:end], " \t"); element != "" {
+				elements = append(elements, element)
+			}
+			rest = rest[min(end+1, len(rest)):]
+		}
+	}
+	return elements
+}
+
+// endOfElement returns the index of the first comma that is not between
+// quotation marks, or the length of the list.
+func endOfElement(list string) int {
+	quoted := false
+	for i := 0; i < len(list); i++ {
+		switch c := list[i]; {
+		case c == '"':
+			quoted = !quoted
+		case c == '\\' && quoted:
+			i++ // what it escapes
+		case c == ',' && !quoted:
+			return i
+		}
+	}
+	return len(list)
+}
+
+// maxQuoted is how much of a header is repeated to its sender, in bytes.
+const maxQuoted = 64
+
+// quoteCut quotes the values of a header in printable ASCII.
+func quoteCut(values []string) string {
+	text := strings.Join(values, ", ")
+	if len(text) <= maxQuoted {
+		return strconv.QuoteToASCII(text)
+	}
+	return strconv.QuoteToASCII(text[:maxQuoted]) + " …"
 }
 
 // boundPointer returns p, or if that is too long the pointer of the nearest

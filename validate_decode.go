@@ -40,7 +40,8 @@ const detailRequired = "is required"
 // callbackParser reads one body in a single pass. Its methods return an error only if
 // the body is not JSON; what else is wrong they record as problems and read on.
 type callbackParser struct {
-	body []byte
+	body []byte // without a byte order mark
+	mark int64  // bytes of the mark
 	src  bytes.Buffer
 	dec  *jsontext.Decoder
 	c    *Callback
@@ -64,11 +65,16 @@ var parsers = sync.Pool{New: func() any {
 	return p
 }}
 
-func newParser(body []byte) *callbackParser {
+// byteOrderMark may stand before the document (RFC 8259, section 8.1).
+var byteOrderMark = []byte("\ufeff")
+
+func newParser(body []byte, rules *Rules) *callbackParser {
 	p := parsers.Get().(*callbackParser)
-	p.body, p.src = body, *bytes.NewBuffer(body)
+	p.body = bytes.TrimPrefix(body, byteOrderMark)
+	p.mark = int64(len(body) - len(p.body))
+	p.src = *bytes.NewBuffer(p.body)
 	p.dec.Reset(&p.src)
-	p.c = new(Callback)
+	p.c = &Callback{rules: rules, size: len(body)}
 	p.statusSeen, p.template, p.image = false, -1, -1
 	return p
 }
@@ -99,7 +105,7 @@ func (p *callbackParser) document() error {
 		}
 		p.add("", "must be an object, not ", kindName(kind))
 	}
-	end := p.dec.InputOffset()
+	end := p.mark + p.dec.InputOffset()
 	switch _, err := p.dec.ReadToken(); {
 	case err == nil:
 		return fmt.Errorf("more than one JSON value; the first ends at byte offset %d", end)
@@ -140,15 +146,15 @@ func (c *Callback) member(p *callbackParser, name []byte) (documented bool, err 
 	case nameTaskID:
 		c.taskID, err = p.text(nameTaskID, true)
 	case nameStatus:
-		c.Status, err = p.status()
+		c.code, c.Status, err = p.status()
 	case nameType:
 		c.taskType, err = p.text(nameType, true)
 	case nameBusinessID:
 		c.businessID, err = p.text(nameBusinessID, false)
 	case nameResultURL:
-		c.resultURL, err = p.url(nameResultURL, true)
+		c.resultURL, err = p.url(nameResultURL, false)
 	case nameAvatars:
-		err = p.array(nameAvatars, &p.template, (*callbackParser).avatarElement)
+		c.noAvatars, err = p.array(nameAvatars, &p.template, (*callbackParser).avatarElement)
 	case nameHsfw:
 		c.hsfw, err = p.flag(nameHsfw)
 	case nameNsfw:
@@ -180,7 +186,7 @@ func (a *avatar) member(p *callbackParser, name []byte) (documented bool, err er
 	case nameTemplateID:
 		a.templateID, err = p.text(nameTemplateID, true)
 	case nameImages:
-		err = p.array(nameImages, &p.image, (*callbackParser).imageElement)
+		a.noImages, err = p.array(nameImages, &p.image, (*callbackParser).imageElement)
 	default:
 		return false, nil
 	}
@@ -199,7 +205,7 @@ func (p *callbackParser) imageElement() error {
 	}
 	p.require(nameImageID, i.id != nil)
 	p.require(nameImageURL, i.url != nil)
-	p.require(nameHsfw, i.hsfw != boolAbsent || i.nsfw != boolAbsent)
+	p.require(nameHsfw, i.hsfw > boolNull || i.nsfw > boolNull)
 	return nil
 }
 
@@ -208,7 +214,7 @@ func (i *avatarImage) member(p *callbackParser, name []byte) (documented bool, e
 	case nameImageID:
 		i.id, err = p.text(nameImageID, true)
 	case nameImageURL:
-		i.url, err = p.url(nameImageURL, false)
+		i.url, err = p.url(nameImageURL, true)
 	case nameHsfw:
 		i.hsfw, err = p.flag(nameHsfw)
 	case nameNsfw:
@@ -252,32 +258,33 @@ func (p *callbackParser) object(r memberReader, extra *[]member) error {
 }
 
 // array reads an optional array of objects with element, keeping its place in
-// index.
-func (p *callbackParser) array(name string, index *int, element func(*callbackParser) error) error {
+// index. It returns what there is if there is no element.
+func (p *callbackParser) array(name string, index *int, element func(*callbackParser) error) (nothing jsonString, err error) {
 	switch kind := p.dec.PeekKind(); kind {
 	case jsontext.KindBeginArray:
 	case jsontext.KindNull:
-		return p.skip()
+		return jsonNull, p.skip()
 	default:
-		return p.wrongType(name, "an array", kind)
+		return nil, p.wrongType(name, "an array", kind)
 	}
 	if _, err := p.dec.ReadToken(); err != nil {
-		return err
+		return nil, err
 	}
+	nothing = emptyArray
 	for *index = 0; p.dec.PeekKind() != jsontext.KindEndArray; *index++ {
-		var err error
+		nothing = nil
 		if kind := p.dec.PeekKind(); kind == jsontext.KindBeginObject {
 			err = element(p)
 		} else {
 			err = p.wrongType("", "an object", kind)
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
 	*index = -1
-	_, err := p.dec.ReadToken()
-	return err
+	_, err = p.dec.ReadToken()
+	return nothing, err
 }
 
 // value reads the next value, or an object member's name, and returns its

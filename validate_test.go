@@ -55,7 +55,7 @@ type refused struct {
 
 func requireInvalid(t testing.TB, body []byte) *InvalidError {
 	t.Helper()
-	callback, err := ParseCallback(body)
+	callback, err := ParseCallback(body, sampleRules)
 	require.Nil(t, callback)
 	var invalid *InvalidError
 	require.ErrorAs(t, err, &invalid)
@@ -64,7 +64,7 @@ func requireInvalid(t testing.TB, body []byte) *InvalidError {
 
 func requireValid(t testing.TB, body string) *Callback {
 	t.Helper()
-	callback, err := ParseCallback([]byte(body))
+	callback, err := ParseCallback([]byte(body), sampleRules)
 	require.NoError(t, err, body)
 	return callback
 }
@@ -98,6 +98,12 @@ func TestProblemsSayWhatIsWrongAndWhatIsExpected(t *testing.T) {
 		{"end", `{"taskId":"a`, []Problem{{"", "unexpected end in the middle of a value at byte offset 12"}}},
 		{"second value", ` {} []`, []Problem{{"", "more than one JSON value; the first ends at byte offset 3"}}},
 		{"syntax wins over the rest", `{"taskId":1,"status":1,"type":"a"]`, []Problem{{"", "invalid character ']' after object value (expecting ',' or '}') at byte offset 33"}}},
+		{"after a byte order mark", "\ufeff" + `{"taskId" 1}`, []Problem{{"", "invalid character '1' after object name (expecting ':') at byte offset 13"}}},
+		{"end after a byte order mark", "\ufeff" + `{"taskId":"a`, []Problem{{"", "unexpected end in the middle of a value at byte offset 15"}}},
+		{"second value after a byte order mark", "\ufeff {} []", []Problem{{"", "more than one JSON value; the first ends at byte offset 6"}}},
+		{"duplicate after a byte order mark", "\ufeff" + `{"a":1,"a":2}`, []Problem{{"/a", "is the second member of this name in its object, at byte offset 10"}}},
+		{"only a byte order mark", "\ufeff", []Problem{{"", "empty; a JSON object is expected"}}},
+		{"two byte order marks", "\ufeff\ufeff{}", []Problem{{"", "invalid character '\\ufeff' at start of value at byte offset 3"}}},
 		{"duplicate", `{"a":1,"a":2}`, []Problem{{"/a", "is the second member of this name in its object, at byte offset 7"}}},
 		{"null", `null`, []Problem{{"", "must be an object, not null"}}},
 		{"string", `"a"`, []Problem{{"", "must be an object, not a string"}}},
@@ -113,7 +119,7 @@ func TestProblemsSayWhatIsWrongAndWhatIsExpected(t *testing.T) {
 		{
 			"values", `{"taskId":"","status":-1,"type":"a","resultUrl":"a"}`,
 			[]Problem{
-				{"/resultUrl", "must be an absolute http or https URL with a host"},
+				{"/resultUrl", "must be an absolute http, https or s3 URL with a host"},
 				{"/status", status},
 				{"/taskId", "must not be empty"},
 			},
@@ -161,7 +167,7 @@ func TestStatusIsAnIntegerAsJSONSchemaHasIt(t *testing.T) {
 		}
 	}
 	for _, spelling := range []string{
-		"1.5", `"1"`, "3", "-1", "-2.0", "10", "1e1", "1e-1", "0.1", "20", "true", "[1]", "11",
+		"1.5", `"1"`, "3", "4", "999", "-1", "-2.0", "10", "1e1", "1e-1", "0.1", "20", "true", "[1]", "11",
 		"1e999999999", "1e-999999999", "1e99999999999999999999", "-1e99999999999999999999", "1e18446744073709551616", "1e9223372036854775808", "2.000000000000000000000001",
 	} {
 		invalid := requireInvalid(t, fmt.Appendf(nil, body, spelling))
@@ -282,11 +288,13 @@ var acceptedURLs = []string{
 	"http://host_name", "http://a.b.", "http://-", "http://!$&'()*+,;=", "http://图片.example/", "http://%e5%9b%be/",
 	"http://h/a b", "http://h/%E4%BD", `http://h/\^|{}<>"`, "http://h/[]", "http://h//a:b@c", "http://h/\u0085\u2028",
 	"http://h?100%", "http://h?a=%zz&b=[]", "http://h#%20", "http://h#a#b",
+	"s3://b", "S3://b/", "s3://img-pub-fotor/aigc/a b.jpg", "s3://a:b@b:1/?x#y", "s3://[::1]/",
 }
 
 var refusedURLs = []string{
 	"", " ", "h", "/a", "//h", "//h/a", "http", "http:", "http:/", "http://", "http:///", "http://?", "http://#", "http:h", "http:/h", "http:\\\\h",
 	"ftp://h", "file:///a", "javascript:alert(1)", "data:,a", "httpss://h", "xhttp://h", " http://h", "\nhttp://h", "http ://h", "mailto:a@b",
+	"s3:", "s3:///a", "s3:/b", "s3:b", "s33://b", "s4://b", "xs3://b", "s3s://b", "gs://b/a", "s3://b/%", "s3://b c/",
 	"http://:80", "http://a@", "http://a@:80", "http://a@b@c", "http://h:a", "http://h:-1", "http://h:1:2", "http://h:80:80/", "http://::1", "http://1:2:3:4:5:6:7:8",
 	"http://h h", "http://h\\a", "http://h\t", "http://h\n", "http://h/\n", "http://h/\x7f", "http://h?\x00", "http://h#\x1f", "http://h<", "http://h\"", "http://h|", "http://h^", "http://h`", "http://{h}",
 	"http://a b@h", "http://图@h", "http://%zz@h", "http://a[@h", "http://%41", "http://%2e", "http://%", "http://%e5%9", "http://%25",

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// isResultURL reports whether s, which is UTF-8, is an absolute http or https
-// URL with a host. It accepts what net/url parses, with less liberty in the
+// isResultURL reports whether s, which is UTF-8, is an absolute http, https or
+// s3 URL with a host: of s3, that is the bucket. It accepts what net/url parses, with less liberty in the
 // authority, where a lenient reading can send a request elsewhere:
 //
 //   - user information, which may be there, is what RFC 3986 allows;
@@ -21,7 +21,7 @@ import (
 // of $defs/url in schema/callback.schema.json says exactly the same.
 func isResultURL(s []byte) bool {
 	scheme, rest, ok := bytes.Cut(s, []byte("://"))
-	if !ok || !isHTTP(scheme) {
+	if !ok || !isScheme(scheme) {
 		return false
 	}
 	end := bytes.IndexAny(rest, "/?#")
@@ -31,8 +31,8 @@ func isResultURL(s []byte) bool {
 	return isAuthority(rest[:end]) && isPath(rest[end:])
 }
 
-func isHTTP(scheme []byte) bool {
-	return bytes.EqualFold(scheme, []byte("http")) || bytes.EqualFold(scheme, []byte("https"))
+func isScheme(s []byte) bool {
+	return bytes.EqualFold(s, []byte("https")) || bytes.EqualFold(s, []byte("http")) || bytes.EqualFold(s, []byte("s3"))
 }
 
 func isAuthority(s []byte) bool {

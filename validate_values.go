@@ -2,19 +2,24 @@ package fotorwebhook
 
 import (
 	"bytes"
+	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// text reads an optional string. It returns nil if that is absent, and
-// something else if it is of another type, which is a problem on record.
-func (p *callbackParser) text(name string, notEmpty bool) (jsonString, error) {
+// text reads a string. It returns null if that is there in its place, nil if it
+// is required then, and something else if it is of another type, which is a
+// problem on record.
+func (p *callbackParser) text(name string, required bool) (jsonString, error) {
 	switch kind := p.dec.PeekKind(); kind {
 	case jsontext.KindString:
 	case jsontext.KindNull:
-		return nil, p.skip()
+		if required {
+			return nil, p.skip()
+		}
+		return jsonNull, p.skip()
 	default:
 		return emptyString, p.wrongType(name, "a string", kind)
 	}
@@ -27,26 +32,21 @@ func (p *callbackParser) text(name string, notEmpty bool) (jsonString, error) {
 			return nil, err
 		}
 	}
-	if notEmpty && len(s) == len(emptyString) {
+	if required && len(s) == len(emptyString) {
 		p.add(name, "must not be empty")
 	}
 	return s, nil
 }
 
-// url reads an optional string that is a URL or, if that counts as absent, "".
-func (p *callbackParser) url(name string, emptyIsAbsent bool) (jsonString, error) {
-	s, err := p.text(name, !emptyIsAbsent)
-	switch {
-	case err != nil || s == nil:
-	case len(s) == len(emptyString):
-		if emptyIsAbsent {
-			s = nil
-		}
-	default:
-		var u []byte
-		if u, err = unquote(s); err == nil && !isResultURL(u) {
-			p.add(name, "must be an absolute http or https URL with a host")
-		}
+// url reads a string that is a URL or, if it is not required, "".
+func (p *callbackParser) url(name string, required bool) (jsonString, error) {
+	s, err := p.text(name, required)
+	if err != nil || s.isNothing() {
+		return s, err
+	}
+	u, err := unquote(s)
+	if err == nil && !isResultURL(u) {
+		p.add(name, "must be an absolute http, https or s3 URL with a host")
 	}
 	return s, err
 }
@@ -59,36 +59,39 @@ func (p *callbackParser) flag(name string) (optionalBool, error) {
 	case jsontext.KindFalse:
 		return boolFalse, p.skip()
 	case jsontext.KindNull:
-		return boolAbsent, p.skip()
+		return boolNull, p.skip()
 	default:
 		return boolUnusable, p.wrongType(name, "a boolean", kind)
 	}
 }
 
-// status reads the task's status. If that is not one, which is a problem on
-// record, it returns any.
-func (p *callbackParser) status() (inbox.Status, error) {
+// status reads the task's status: the number, and what it means. If that is not
+// one, which is a problem on record, it returns any.
+func (p *callbackParser) status() (code int, status inbox.Status, err error) {
 	const expected = "must be the integer 0 (in progress), 1 (completed) or 2 (failed)"
 	kind := p.dec.PeekKind()
 	if kind == jsontext.KindNull {
-		return 0, p.skip()
+		return 0, 0, p.skip()
 	}
 	p.statusSeen = true
 	literal, err := p.value()
 	switch {
 	case err != nil:
-		return 0, err
+		return 0, 0, err
 	case kind != jsontext.KindNumber:
 		p.add(nameStatus, expected, ", not ", kindName(kind))
-		return 0, nil
+		return 0, 0, nil
 	}
-	for s := inbox.InProgress; s <= inbox.Failed; s++ {
-		if equalsDigit(literal, byte('0'+s)) {
-			return s, nil
-		}
+	code, ok := smallInteger(literal)
+	if !ok {
+		p.add(nameStatus, expected)
+		return 0, 0, nil
 	}
-	p.add(nameStatus, expected)
-	return 0, nil
+	status, ok = p.c.rules.status(code)
+	if !ok {
+		p.add(nameStatus, expected, ", or one that map_status takes, which ", strconv.Itoa(code), " is not")
+	}
+	return code, status, nil
 }
 
 // wrongType reads a value that is not of the type that its member must have.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -127,6 +128,10 @@ func TestDefaults(t *testing.T) {
 		{"option", "max_body", h.MaxBody, size},
 		{"option", "keep", h.Keep, duration},
 		{"option", "quarantine", *h.Quarantine, count},
+		{"option", "result_url", h.ResultURL, func(s string) any {
+			prefix, replacement, _ := strings.Cut(s, " ")
+			return map[string]string{prefix: replacement}
+		}},
 		{"option", "timeout", h.Timeout, duration},
 		{"option", "concurrency", h.Concurrency, count},
 		{"option", "retry first", h.Retry.First, duration},
@@ -156,7 +161,7 @@ func TestDefaults(t *testing.T) {
 func TestEventExamples(t *testing.T) {
 	callbacks := fencesOf(t, "docs/event.md", "json callback")
 	require.Len(t, callbacks, 1)
-	parsed, err := fotorwebhook.ParseCallback([]byte(callbacks[0].text))
+	parsed, err := fotorwebhook.ParseCallback([]byte(callbacks[0].text), nil)
 	require.NoError(t, err)
 	received := time.Date(2026, 11, 23, 12, 0, 0, 123456000, time.UTC)
 	event := parsed.Event(received, netip.MustParseAddr("54.212.95.175"))

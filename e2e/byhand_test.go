@@ -133,7 +133,7 @@ func TestReleaseFromQuarantine(t *testing.T) {
 	binary, invalid, media := list.Callbacks[0], list.Callbacks[1], list.Callbacks[2]
 	assert.Equal(t, http.StatusUnsupportedMediaType, media.Status)
 	require.Len(t, media.Problems, 1)
-	assert.Contains(t, media.Problems[0].Detail, "the Content-Type is not application/json")
+	assert.Contains(t, media.Problems[0].Detail, `The Content-Type is "text/plain"; expected application/json`)
 	assert.Equal(t, len(notice("media", 1)), media.Size)
 	assert.Equal(t, 3, invalid.ProblemCount)
 	assert.Len(t, invalid.Problems, 3)

@@ -1,0 +1,161 @@
+package fotorwebhook
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// The limits of Rules.
+const (
+	minMappedStatus = 3
+	maxMappedStatus = maxSmall
+	maxURLPrefixes  = 100
+	maxURLPrefix    = 1024
+)
+
+// Rules are what a user may decide about callbacks. Nil are those of Fotor's
+// document alone.
+type Rules struct {
+	statuses map[int]inbox.Status
+	prefixes []urlPrefix // the longest first
+}
+
+// urlPrefix is what a URL may begin with, and what stands there in the event,
+// both as they are spelled within a JSON string.
+type urlPrefix struct{ prefix, replacement []byte }
+
+// NewRules makes rules.
+//
+// statuses takes status numbers beyond 0, 1 and 2, from 3 to 999, and says what
+// each means: "in_progress", "completed" or "failed".
+//
+// urls says of the result URLs and the URLs of images what the event has in
+// place of a prefix. Prefixes are compared byte for byte, the longest that fits
+// counts, and one that is its own replacement leaves URLs as they are. Both must
+// be absolute http, https or s3 URLs of at most 1024 bytes whose path is begun,
+// so that no host can be lengthened; without a fragment, the prefix also without
+// a query. There may be 100.
+//
+// The error joins what is wrong with each.
+func NewRules(statuses map[int]string, urls map[string]string) (*Rules, error) {
+	r := &Rules{statuses: make(map[int]inbox.Status, len(statuses))}
+	var errs []error
+	for _, number := range slices.Sorted(maps.Keys(statuses)) {
+		status, ok := statusNamed(statuses[number])
+		switch {
+		case number < minMappedStatus || number > maxMappedStatus:
+			errs = append(errs, fmt.Errorf("map_status %d: expected a number from %d to %d", number, minMappedStatus, maxMappedStatus))
+		case !ok:
+			errs = append(errs, fmt.Errorf("map_status %d is %q: expected in_progress, completed or failed", number, statuses[number]))
+		default:
+			r.statuses[number] = status
+		}
+	}
+	if len(urls) > maxURLPrefixes {
+		errs = append(errs, fmt.Errorf("result_url has %d prefixes: expected at most %d", len(urls), maxURLPrefixes))
+	}
+	for _, prefix := range slices.Sorted(maps.Keys(urls)) {
+		replacement := urls[prefix]
+		if err := checkURLPrefix(prefix, "?#"); err != nil {
+			errs = append(errs, fmt.Errorf("result_url %.100q: the prefix %w", prefix, err))
+		} else if err := checkURLPrefix(replacement, "#"); err != nil {
+			errs = append(errs, fmt.Errorf("result_url %.100q: the replacement %.100q %w", prefix, replacement, err))
+		} else {
+			r.prefixes = append(r.prefixes, urlPrefix{inJSON(prefix), inJSON(replacement)})
+		}
+	}
+	slices.SortStableFunc(r.prefixes, func(a, b urlPrefix) int { return cmp.Compare(len(b.prefix), len(a.prefix)) })
+	return r, errors.Join(errs...)
+}
+
+func statusNamed(name string) (inbox.Status, bool) {
+	for s := inbox.InProgress; s <= inbox.Failed; s++ {
+		if s.String() == name {
+			return s, true
+		}
+	}
+	return 0, false
+}
+
+// checkURLPrefix reports why s is not what URLs may begin with. What it must not
+// hold would let what follows it mean something else.
+func checkURLPrefix(s, forbidden string) error {
+	switch {
+	case len(s) > maxURLPrefix:
+		return fmt.Errorf("has %d bytes: expected at most %d", len(s), maxURLPrefix)
+	case !utf8.ValidString(s) || !isResultURL([]byte(s)) || !hasPath(s):
+		return errors.New("is not what a URL begins with: expected http, https or s3, a host and a path, such as s3://bucket/")
+	case strings.ContainsAny(s, forbidden):
+		return fmt.Errorf("has one of %q, which it must not", forbidden)
+	}
+	return nil
+}
+
+// hasPath reports whether a URL's authority is followed by a path.
+func hasPath(url string) bool {
+	_, rest, _ := strings.Cut(url, "://")
+	end := strings.IndexAny(rest, "/?#")
+	return end >= 0 && rest[end] == '/'
+}
+
+// inJSON spells a text as it stands within a JSON string. That is done character
+// by character, so what is a prefix of a text is one of its spelling too, and
+// nothing else is.
+func inJSON(s string) []byte {
+	quoted, _ := jsontext.AppendQuote(nil, s) // it is valid UTF-8
+	return quoted[1 : len(quoted)-1]
+}
+
+// status says what a status number means.
+func (r *Rules) status(number int) (s inbox.Status, ok bool) {
+	if number <= int(inbox.Failed) {
+		return inbox.Status(number), true //nolint:gosec // 0, 1 or 2
+	}
+	if r != nil {
+		s, ok = r.statuses[number]
+	}
+	return s, ok
+}
+
+// appendURL appends a URL as the event has it.
+func (r *Rules) appendURL(b []byte, url jsonString) []byte {
+	if url.isNothing() {
+		return append(b, jsonNull...)
+	}
+	if r == nil {
+		return append(b, url...)
+	}
+	for _, p := range r.prefixes {
+		if bytes.HasPrefix(url[1:], p.prefix) {
+			b = append(append(b, '"'), p.replacement...)
+			return append(b, url[1+len(p.prefix):]...)
+		}
+	}
+	return append(b, url...)
+}
+
+// leastImage is what an image takes in a callback beside the text of its URL.
+const leastImage = int64(len(`{"id":"i","url":"","hasHsfw":true},`))
+
+// growth is by how many bytes the replacement of prefixes can make an event
+// longer than twice its callback, of that length, at most.
+func (r *Rules) growth(callback int64) (most int64) {
+	if r == nil {
+		return 0
+	}
+	for _, p := range r.prefixes {
+		beyond := int64(len(p.replacement)) - 2*int64(len(p.prefix))
+		most = max(most, beyond*(1+callback/(int64(len(p.prefix))+leastImage)))
+	}
+	return most
+}
