@@ -120,7 +120,7 @@ func (m *gatewayMetrics) forHandler(name string) *handlerMetrics {
 	}
 	for _, outcome := range []string{
 		outcomeAccepted, outcomeDuplicate, outcomeRefused, outcomeEarlyData, outcomeMethod, outcomeMedia,
-		outcomeTooLarge, outcomeNotJSON, outcomeInvalid, outcomeBroken, outcomeUnavailable,
+		outcomeTooLarge, outcomeNotJSON, outcomeInvalid, outcomeBroken, outcomeTimeout, outcomeUnavailable,
 	} {
 		h.callbacks[outcome] = m.callbacks.WithLabelValues(name, outcome)
 	}
