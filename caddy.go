@@ -122,7 +122,7 @@ type Handler struct {
 	key       string
 	secrets   [][]byte
 	attempter attempter
-	grace     time.Duration       // for attempts under way at a stop
+	grace     time.Duration // for attempts under way at a stop
 	times     bodyTimes
 	metrics   *handlerMetrics
 	link      *stationLink
