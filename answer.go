@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -32,6 +33,7 @@ const (
 	outcomeNotJSON     = "not_json"
 	outcomeInvalid     = "invalid"
 	outcomeBroken      = "broken"
+	outcomeTimeout     = "timeout"
 	outcomeUnavailable = "unavailable"
 )
 
@@ -49,6 +51,9 @@ type answer struct {
 
 	// body is the answer of an accepted callback.
 	body []byte
+
+	// early says that the caller may still be sending its body.
+	early bool
 }
 
 var (
@@ -65,10 +70,6 @@ var (
 		detail: "This address takes the callbacks of Fotor's tasks: each a POST with a JSON body. There is nothing to read here.",
 		header: "Allow", value: http.MethodPost,
 	}
-	answerTimeout = answer{
-		outcome: outcomeBroken, status: http.StatusRequestTimeout, kind: "broken-off", title: "Body broke off",
-		detail: "The body did not arrive in time.",
-	}
 	answerBroken = answer{
 		outcome: outcomeBroken, status: http.StatusBadRequest, kind: "broken-off", title: "Body broke off",
 		detail: "The body could not be read to its end.",
@@ -84,6 +85,19 @@ func answerTooLarge(limit int64) answer {
 		outcome: outcomeTooLarge, status: http.StatusRequestEntityTooLarge, kind: "too-large", title: "Body too large",
 		detail: fmt.Sprintf("The body is larger than %d bytes.", limit),
 	}
+}
+
+func answerTimeout(err error) answer {
+	return answer{
+		outcome: outcomeTimeout, status: http.StatusRequestTimeout, kind: "too-slow", title: "Body too slow",
+		detail: sentence(err) + ".",
+	}
+}
+
+// sentence is the text of an error of ours, which begins a sentence.
+func sentence(err error) string {
+	text := err.Error()
+	return strings.ToUpper(text[:1]) + text[1:]
 }
 
 func answerMedia(detail string) answer {
@@ -118,6 +132,12 @@ func answerAccepted(id string, duplicate bool) answer {
 	body = strconv.AppendBool(body, duplicate)
 	body = append(body, "}\n"...)
 	return answer{outcome: outcome, status: http.StatusOK, body: body}
+}
+
+// whileSending marks an answer that is given before the body has come whole.
+func (a answer) whileSending() answer {
+	a.early = true
+	return a
 }
 
 // write sends the answer. An error says that the caller has gone.

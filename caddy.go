@@ -23,7 +23,6 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
-	"golang.org/x/sync/semaphore"
 
 	// the default inbox, the admin API and the command line come with the
 	// handler, so that one --with is enough
@@ -143,8 +142,8 @@ type Handler struct {
 	secrets   [][]byte
 	rules     *Rules
 	attempter attempter
-	grace     time.Duration       // for attempts under way at a stop
-	budget    *semaphore.Weighted // bytes of bodies in memory
+	grace     time.Duration // for attempts under way at a stop
+	times     bodyTimes
 	metrics   *handlerMetrics
 	link      *stationLink
 	server    *caddyhttp.Server // nil if there is none
@@ -187,7 +186,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.setDefaults()
 	h.logger = ctx.Logger().With(zap.String("handler", h.Name))
 	h.refusals = sampled(h.logger)
-	h.budget = semaphore.NewWeighted(max(bodyBudget, h.MaxBody))
+	h.times = defaultBodyTimes
 
 	if err := registerMetrics(ctx.GetMetricsRegistry()); err != nil {
 		return err

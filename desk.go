@@ -23,6 +23,8 @@ type desk struct {
 	feed     *control.Feed
 	refusals refusals
 	arrivals arrivals
+	bodies   bodyRoom
+	hidden   sync.Once // the warning that connections are
 
 	// handler is the newest that runs: Caddy's events go its way.
 	handler atomic.Pointer[Handler]

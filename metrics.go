@@ -69,6 +69,9 @@ func newGatewayMetrics() *gatewayMetrics {
 			bytes:       desc("inbox_bytes", "Room that the inbox takes on disk."),
 			limit:       desc("inbox_limit_bytes", "Size at which the inbox is full."),
 			held:        desc("held", "1 while deliveries are held, by hand or because the upstream is in trouble, else 0."),
+			reading:     desc("bodies_reading", "Callbacks whose bodies have not come whole."),
+			bodies:      desc("body_bytes", "Memory that bodies of callbacks take until they are stored."),
+			bodiesLimit: desc("body_limit_bytes", "Most memory that bodies of callbacks may take."),
 			up:          desc("inbox_up", "1 if the inbox answers, else 0."),
 		},
 	}
@@ -120,7 +123,7 @@ func (m *gatewayMetrics) forHandler(name string) *handlerMetrics {
 	}
 	for _, outcome := range []string{
 		outcomeAccepted, outcomeDuplicate, outcomeRefused, outcomeEarlyData, outcomeMethod, outcomeMedia,
-		outcomeTooLarge, outcomeNotJSON, outcomeInvalid, outcomeBroken, outcomeUnavailable,
+		outcomeTooLarge, outcomeNotJSON, outcomeInvalid, outcomeBroken, outcomeTimeout, outcomeUnavailable,
 	} {
 		h.callbacks[outcome] = m.callbacks.WithLabelValues(name, outcome)
 	}
@@ -146,11 +149,14 @@ func (m *handlerMetrics) attempted(verdict inbox.Verdict, took, age time.Duratio
 // inboxCollector asks the running stations when the metrics are scraped.
 type inboxCollector struct {
 	events, oldest, quarantined, bytes, limit, held, up *prometheus.Desc
+	reading, bodies, bodiesLimit                        *prometheus.Desc
 }
 
 // Describe implements prometheus.Collector.
 func (c inboxCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{c.events, c.oldest, c.quarantined, c.bytes, c.limit, c.held, c.up} {
+	for _, desc := range []*prometheus.Desc{
+		c.events, c.oldest, c.quarantined, c.bytes, c.limit, c.held, c.up, c.reading, c.bodies, c.bodiesLimit,
+	} {
 		ch <- desc
 	}
 }
@@ -176,6 +182,12 @@ func (c inboxCollector) collect(ch chan<- prometheus.Metric, name string, st *st
 		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, append([]string{name}, labels...)...)
 	}
 	gauge(c.held, oneIf(len(st.running().Holds()) > 0))
+	if att := attached.newest(name); att != nil {
+		reading, used := att.handler.desk.bodies.load()
+		gauge(c.reading, float64(reading))
+		gauge(c.bodies, float64(used))
+		gauge(c.bodiesLimit, float64(att.handler.roomLimit()))
+	}
 
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()

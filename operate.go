@@ -59,10 +59,12 @@ func (o *operated) Summary(ctx context.Context) control.Handler {
 	s := control.Handler{
 		Name:     o.Name,
 		Config:   o.configSummary(),
+		Bodies:   control.Bodies{Limit: o.roomLimit()},
 		Holds:    holds,
 		UnderWay: underWay,
 		Refusals: o.desk.refusals.list(),
 	}
+	s.Bodies.Reading, s.Bodies.Bytes = o.desk.bodies.load()
 	ctx, cancel := context.WithTimeout(ctx, summaryTimeout)
 	defer cancel()
 	stats, err := o.station.inbox.Stats(ctx)

@@ -4,11 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"net/http"
 	"net/netip"
-	"os"
-	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -17,30 +14,58 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-const (
-	// storeTimeout is how long a callback waits for the inbox. It is a guess at
-	// what a caller waits, long enough for a busy disk and for a start.
-	storeTimeout = 10 * time.Second
-
-	// bodyBudget bounds the memory that one handler's callbacks take while they
-	// wait for the inbox. Beyond it callbacks wait before they are read.
-	bodyBudget = 64 << 20
-)
+// storeTimeout is how long a callback waits for the inbox. It is a guess at
+// what a caller waits, long enough for a busy disk and for a start.
+const storeTimeout = 10 * time.Second
 
 // ServeHTTP takes one callback from request to answer.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
 	start := time.Now()
-	answer := h.receive(r, start)
+	answer := h.receive(w, r, start)
 	h.metrics.answered(answer.outcome, time.Since(start))
+	if answer.early {
+		return answer.writeEarly(w, r, start)
+	}
 	return answer.write(w)
 }
 
 // receive judges and stores the callback and says what to answer.
-func (h *Handler) receive(r *http.Request, now time.Time) answer {
+func (h *Handler) receive(w http.ResponseWriter, r *http.Request, now time.Time) answer {
+	source, refusal, ok := h.admit(r, now)
+	if !ok {
+		return refusal.whileSending()
+	}
+
+	// from here on the request keeps its inbox open: it may outlive the handler
+	st, err := h.hold(r.Context())
+	if err != nil {
+		h.logger.Error("callback not read", zap.Stringer("source_ip", source), zap.Error(err))
+		return answerUnavailable.whileSending()
+	}
+	defer h.drop(st)
+
+	body, err := h.readBody(w, r, now)
+	defer body.close()
+	if err != nil {
+		return h.unread(source, now, body, err)
+	}
+	// what has arrived is stored, also for a caller who does not wait for it
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), storeTimeout)
+	defer cancel()
+	if successor := h.successor(st); successor != nil {
+		defer h.drop(successor)
+		st = successor
+	}
+	return h.take(ctx, st, r, callback{body: body.data, source: source, receivedAt: now})
+}
+
+// admit judges what can be judged without the body. If the callback is refused,
+// it returns the answer to give.
+func (h *Handler) admit(r *http.Request, now time.Time) (source netip.Addr, refusal answer, ok bool) {
 	// A replayed 0-RTT request would be a forged one (RFC 8470): its address is
 	// not proven before the handshake is.
 	if r.TLS != nil && !r.TLS.HandshakeComplete {
-		return answerTooEarly
+		return source, answerTooEarly, false
 	}
 	h.proxies.check(r, h.logger)
 	source, err := h.whitelist.judge(r)
@@ -50,62 +75,23 @@ func (h *Handler) receive(r *http.Request, now time.Time) answer {
 			zap.String("peer", r.RemoteAddr),
 			zap.Error(err))
 		h.desk.refusals.add(clientAddress(r), r.RemoteAddr, err.Error(), now.UTC())
-		return answerForbidden
+		return source, answerForbidden, false
 	}
 	if r.Method != http.MethodPost {
-		return answerMethod
+		return source, answerMethod, false
 	}
 	if r.ContentLength > h.MaxBody {
-		return answerTooLarge(h.MaxBody)
+		h.refusals.Warn("callback too large", zap.Stringer("source_ip", source),
+			zap.Int64("size", r.ContentLength), zap.Int64("limit", h.MaxBody))
+		return source, answerTooLarge(h.MaxBody), false
 	}
-
-	// from here on the request keeps its inbox open: it may outlive the handler
-	st, err := h.hold(r.Context())
-	if err != nil {
-		h.logger.Error("callback not read", zap.Stringer("source_ip", source), zap.Error(err))
-		return answerUnavailable
-	}
-	defer h.drop(st)
-
-	room := h.MaxBody
-	if r.ContentLength >= 0 {
-		room = r.ContentLength
-	}
-	if err := h.makeRoom(r.Context(), room); err != nil {
-		h.logger.Error("callback not read: too many are waiting to be stored", zap.Error(err))
-		return answerUnavailable
-	}
-	defer h.budget.Release(room)
-
-	body := bodies.Get().(*bytes.Buffer)
-	defer putBody(body)
-	if refusal, ok := h.read(r, body); !ok {
-		return refusal
-	}
-	// what has arrived is stored, also for a caller who does not wait for it
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), storeTimeout)
-	defer cancel()
-	if successor := h.successor(st); successor != nil {
-		defer h.drop(successor)
-		st = successor
-	}
-	return h.take(ctx, st, r, callback{body: body.Bytes(), source: source, receivedAt: now})
+	return source, answer{}, true
 }
 
 func (h *Handler) drop(st *station) {
 	if err := st.drop(); err != nil {
 		h.logger.Error("after the last request", zap.Error(err))
 	}
-}
-
-// makeRoom waits until the budget has room for a body of that many bytes.
-func (h *Handler) makeRoom(ctx context.Context, size int64) error {
-	if h.budget.TryAcquire(size) {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	return h.budget.Acquire(ctx, size)
 }
 
 // callback is what arrived from a whitelisted address.
@@ -180,41 +166,36 @@ func (h *Handler) quarantine(ctx context.Context, st *station, c callback, refus
 	return refusal
 }
 
-// read fills the buffer with the request's body. If it cannot, it returns the
-// answer to give.
-func (h *Handler) read(r *http.Request, buf *bytes.Buffer) (refusal answer, ok bool) {
-	_, err := buf.ReadFrom(io.LimitReader(r.Body, h.MaxBody+1))
+// unread tells the operator why a body could not be read, and says what to
+// answer. The lines are sampled: a proxy that stalls breaks off many at once.
+func (h *Handler) unread(source netip.Addr, since time.Time, body *bodyReader, err error) answer {
 	tooLarge, limited := errors.AsType[*http.MaxBytesError](err)
-	switch {
-	case limited: // a request_body directive before us has a limit of its own
-		return answerTooLarge(tooLarge.Limit), false
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return answerTimeout, false
-	case err != nil:
-		h.logger.Warn("callback broke off", zap.String("client_ip", clientAddress(r)), zap.Error(err))
-		return answerBroken, false
-	case int64(buf.Len()) > h.MaxBody:
-		return answerTooLarge(h.MaxBody), false
+	fields := []zap.Field{
+		zap.Stringer("source_ip", source),
+		zap.Int("received", len(body.data)),
+		zap.Duration("took", time.Since(since)),
 	}
-	return answer{}, true
+	switch {
+	case limited: // also by a request_body directive before us
+		h.refusals.Warn("callback too large", append(fields, zap.Int64("limit", tooLarge.Limit))...)
+		return answerTooLarge(tooLarge.Limit).whileSending()
+	case errors.Is(err, errSlow), errors.Is(err, errCrowded):
+		h.refusals.Warn("callback too slow", append(fields, zap.Error(err))...)
+		return answerTimeout(err).whileSending()
+	case errors.Is(err, errNoRoom):
+		h.refusals.Error("callback not read", append(fields, zap.Error(err))...)
+		return answerUnavailable.whileSending()
+	default:
+		h.refusals.Warn("callback broke off", append(fields, zap.Error(err))...)
+		return answerBroken.whileSending()
+	}
 }
+
+// roomLimit is the memory that bodies may take.
+func (h *Handler) roomLimit() int64 { return bodyBudget + h.MaxBody }
 
 // clientAddress is the caller's address as Caddy determined it, for the log.
 func clientAddress(r *http.Request) string {
 	clientIP, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
 	return clientIP
-}
-
-// bodies reuses the buffers that bodies are read into.
-var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-
-// maxPooledBuffer keeps a few large bodies from pinning their memory for ever.
-const maxPooledBuffer = 64 << 10
-
-func putBody(buf *bytes.Buffer) {
-	if buf.Cap() > maxPooledBuffer {
-		return
-	}
-	buf.Reset()
-	bodies.Put(buf)
 }

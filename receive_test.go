@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -15,7 +16,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 	zaplog "go.uber.org/zap/zaptest/observer"
-	"golang.org/x/sync/semaphore"
 )
 
 // receiver is a handler whose inbox has not been opened: what it refuses, it
@@ -25,7 +25,7 @@ func receiver(t *testing.T) (*Handler, *zaplog.ObservedLogs) {
 	core, logs := zaplog.New(zap.DebugLevel)
 	h := &Handler{logger: zap.New(core), MaxBody: defaultMaxBody, link: newStationLink(), proxies: new(proxyCheck)}
 	h.refusals = sampled(h.logger)
-	h.budget = semaphore.NewWeighted(bodyBudget)
+	h.times = defaultBodyTimes
 	h.metrics = metrics.forHandler(t.Name())
 	ranges, err := parseRanges([]string{"192.0.2.1"})
 	require.NoError(t, err)
@@ -44,11 +44,11 @@ func TestEarlyDataIsAnsweredTooEarly(t *testing.T) {
 	h, _ := receiver(t)
 	r := fromAddress(httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader("{}")), "192.0.2.1")
 	r.TLS = &tls.ConnectionState{HandshakeComplete: false}
-	assert.Equal(t, http.StatusTooEarly, h.receive(r, time.Now()).status)
+	assert.Equal(t, http.StatusTooEarly, h.receive(httptest.NewRecorder(), r, time.Now()).status)
 
 	r.TLS = &tls.ConnectionState{HandshakeComplete: true}
 	r.Method = http.MethodPut
-	assert.Equal(t, http.StatusMethodNotAllowed, h.receive(r, time.Now()).status)
+	assert.Equal(t, http.StatusMethodNotAllowed, h.receive(httptest.NewRecorder(), r, time.Now()).status)
 }
 
 // unreadable is a body that must not be read.
@@ -66,7 +66,7 @@ func TestStrangersBodyIsNotRead(t *testing.T) {
 	for range 5000 {
 		r := fromAddress(httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", unreadable{t}), "198.51.100.9")
 		r.RemoteAddr = "203.0.113.5:4711"
-		require.Equal(t, http.StatusForbidden, h.receive(r, time.Now()).status)
+		require.Equal(t, http.StatusForbidden, h.receive(httptest.NewRecorder(), r, time.Now()).status)
 	}
 	require.NotZero(t, logs.Len())
 	assert.Less(t, logs.Len(), 200, "a flood does not fill the log")
@@ -80,20 +80,24 @@ func TestHandlerThatIsGoneAnswersUnavailable(t *testing.T) {
 	h, _ := receiver(t)
 	h.link.close()
 	r := fromAddress(httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader("{}")), "192.0.2.1")
-	got := h.receive(r, time.Now())
+	got := h.receive(httptest.NewRecorder(), r, time.Now())
 	assert.Equal(t, http.StatusServiceUnavailable, got.status)
 	assert.Equal(t, "Retry-After", got.header)
 }
 
 func TestBodiesInMemoryAreBounded(t *testing.T) {
 	h, _ := receiver(t)
-	h.budget = semaphore.NewWeighted(h.MaxBody)
-	require.True(t, h.budget.TryAcquire(h.MaxBody), "all of it is taken")
+	all := &incoming{room: &h.desk.bodies, limit: h.roomLimit(), since: time.Now(), cutOff: func() {}}
+	require.NoError(t, all.enter(t.Context(), h.roomLimit()), "all of it is taken")
+	defer all.leave()
+	all.arrived()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // a caller who does not wait
-	r := fromAddress(httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", unreadable{t}), "192.0.2.1")
-	r.ContentLength = -1
-	got := h.receive(r.WithContext(context.WithValue(ctx, caddyhttp.VarsCtxKey, r.Context().Value(caddyhttp.VarsCtxKey))), time.Now())
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/", unreadable{t})
+	body, err := h.readBody(httptest.NewRecorder(), r, time.Now())
+	defer body.close()
+	require.ErrorIs(t, err, errNoRoom)
+	got := h.unread(netip.Addr{}, time.Now(), body, err)
 	assert.Equal(t, outcomeUnavailable, got.outcome)
 }
 
@@ -104,7 +108,7 @@ func TestLenientTrustedProxyIsWarnedAboutOnce(t *testing.T) {
 		for _, trusted := range []bool{false, true, true} {
 			r := fromAddress(httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil), "192.0.2.1")
 			caddyhttp.SetVar(r.Context(), caddyhttp.TrustedProxyVarKey, trusted)
-			require.Equal(t, http.StatusMethodNotAllowed, h.receive(r, time.Now()).status)
+			require.Equal(t, http.StatusMethodNotAllowed, h.receive(httptest.NewRecorder(), r, time.Now()).status)
 		}
 		warnings := logs.FilterMessageSnippet("trusted_proxies_strict").Len()
 		assert.Equal(t, lenient, warnings == 1, "%d warnings", warnings)

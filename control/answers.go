@@ -33,6 +33,9 @@ type Handler struct {
 	InboxBytes int64 `json:"inboxBytes"`
 	InboxLimit int64 `json:"inboxLimit"`
 
+	// Bodies are those of callbacks in the memory of this Caddy.
+	Bodies Bodies `json:"bodies"`
+
 	// UnderWay counts the delivery attempts that are being made.
 	UnderWay int `json:"underWay"`
 
@@ -46,6 +49,14 @@ type Handler struct {
 
 	// Error says what could not be found out, such as when the inbox does not answer.
 	Error string `json:"error,omitempty"`
+}
+
+// Bodies says how much memory the bodies of callbacks take that are not stored
+// yet. When it is used up, slow ones are broken off and others answered 503.
+type Bodies struct {
+	Reading int   `json:"reading"` // those that have not come whole
+	Bytes   int64 `json:"bytes"`   // that all take
+	Limit   int64 `json:"limit"`
 }
 
 // MaxRefusals bounds Handler.Refusals.

@@ -203,6 +203,7 @@ func (s *session) printHandler(h *control.Handler) {
 		inbox += fmt.Sprintf(" of %s (%.1f%%)", size(h.InboxLimit), 100*float64(h.InboxBytes)/float64(h.InboxLimit))
 	}
 	f.add("Inbox", inbox)
+	f.add("Bodies", fmt.Sprintf("%s of %s, %d not whole yet", size(h.Bodies.Bytes), size(h.Bodies.Limit), h.Bodies.Reading))
 	s.configFields(f, &h.Config)
 	s.print(f.String())
 	if len(h.Refusals) > 0 {

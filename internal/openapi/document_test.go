@@ -33,6 +33,7 @@ var answers = map[string]struct{ full, least any }{
 	"Handler": {handler, control.Handler{
 		Name: "a", Config: control.Config{Allow: []string{}, AllowFrom: []string{}}, Holds: []control.Hold{}, Refusals: []control.Refusal{},
 	}},
+	"Bodies":      {control.Bodies{Reading: 1, Bytes: 1, Limit: 1}, control.Bodies{}},
 	"Counts":      {counts, control.Counts{}},
 	"Config":      {config, control.Config{Allow: []string{}, AllowFrom: []string{}}},
 	"Hold":        {hold, control.Hold{By: control.ByUpstream}},
@@ -84,7 +85,7 @@ var (
 	hold    = control.Hold{By: control.ByOperator, Since: sampleTime, Until: &sampleTime, Reason: "x"}
 	refusal = control.Refusal{Address: "::1", Peer: "[::1]:1", Reason: "x", Count: 1, First: sampleTime, Last: sampleTime}
 	handler = control.Handler{
-		Name: "a", Config: config, Events: counts, OldestPending: &sampleTime, Quarantined: 1, InboxBytes: 1, InboxLimit: 1,
+		Name: "a", Config: config, Events: counts, OldestPending: &sampleTime, Quarantined: 1, InboxBytes: 1, InboxLimit: 1, Bodies: control.Bodies{Reading: 1, Bytes: 1, Limit: 1},
 		UnderWay: 1, Holds: []control.Hold{hold}, Refusals: []control.Refusal{refusal}, Error: "x",
 	}
 	attempt = control.Attempt{At: sampleTime, DurationMS: 1.5, Status: 200, Reason: "x"}

@@ -1,0 +1,234 @@
+package fotorwebhook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// bodyTimes bounds how long a body may take to arrive. The server's own
+// timeouts hold too, where they are shorter.
+type bodyTimes struct {
+	whole time.Duration // from the headers to the end
+	idle  time.Duration // without a byte
+}
+
+var defaultBodyTimes = bodyTimes{whole: 30 * time.Second, idle: 10 * time.Second}
+
+// firstRoom is the buffer that a body begins with, in bytes: most callbacks fit
+// in, and a body that stalls at its beginning holds no more.
+const firstRoom = 4 << 10
+
+// buffers reuses the buffers that bodies begin with.
+var buffers = sync.Pool{New: func() any { return new([firstRoom]byte) }}
+
+// errSlow says that a body did not arrive in time.
+var errSlow = errors.New("the body did not arrive in time")
+
+// bodyReader reads the body of one callback.
+type bodyReader struct {
+	room  incoming
+	read  deadlineReader
+	limit int64 // max_body
+	most  int64 // bytes that it can have: as many as declared, or the limit
+	first *[firstRoom]byte
+	data  []byte
+}
+
+// readBody reads the body of a callback, which came at the given time. What it
+// returns must be closed, also if there is an error; the data may be used until then.
+func (h *Handler) readBody(w http.ResponseWriter, r *http.Request, since time.Time) (*bodyReader, error) {
+	b := &bodyReader{limit: h.MaxBody, most: h.MaxBody}
+	if r.ContentLength >= 0 {
+		b.most = min(b.most, r.ContentLength)
+	}
+	b.read = deadlineReader{
+		body: r.Body, control: http.NewResponseController(w), times: h.times,
+		since: since, latest: since, server: serverDeadline(r, since),
+	}
+	b.room = incoming{room: &h.desk.bodies, limit: h.roomLimit(), since: since, cutOff: b.read.cutOff}
+
+	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
+	defer cancel()
+	if err := b.room.enter(ctx, firstRoom); err != nil {
+		return b, err
+	}
+	b.first = buffers.Get().(*[firstRoom]byte)
+	b.data = b.first[:0:min(firstRoom, b.most)]
+	err := b.fill()
+	evicted := b.room.arrived()
+	// Caddy's own reader, if there is one, has cleared the deadline at the end
+	idle, _ := caddyhttp.IdleTimeoutsFromContext(r.Context())
+	b.read.end(err == nil && idle == nil)
+	if b.read.unsupported {
+		h.desk.hidden.Do(func() {
+			h.logger.Warn("a handler before fotor_webhook hides the connection:" +
+				" a body that stalls is not cut off by this handler, only by the server's own timeouts")
+		})
+	}
+	if err != nil && evicted {
+		err = errCrowded
+	}
+	return b, err
+}
+
+// fill reads until the end of the body, or one byte beyond what it may have.
+func (b *bodyReader) fill() error {
+	for {
+		if int64(len(b.data)) == b.most {
+			var beyond [1]byte
+			if n, err := b.read.Read(beyond[:]); n == 0 && err != nil {
+				return ending(err)
+			} else if n > 0 {
+				return &http.MaxBytesError{Limit: b.limit}
+			}
+			continue
+		}
+		if len(b.data) == cap(b.data) {
+			if err := b.widen(); err != nil {
+				return err
+			}
+		}
+		n, err := b.read.Read(b.data[len(b.data):cap(b.data)])
+		b.data = b.data[:len(b.data)+n]
+		if err != nil {
+			return ending(err)
+		}
+	}
+}
+
+func ending(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// widen doubles the buffer, as far as the body can need it.
+func (b *bodyReader) widen() error {
+	size := min(2*int64(cap(b.data)), b.most)
+	if err := b.room.grow(size - int64(cap(b.data))); err != nil {
+		return err
+	}
+	data := make([]byte, len(b.data), size)
+	copy(data, b.data)
+	b.data = data
+	return nil
+}
+
+// close gives the memory back.
+func (b *bodyReader) close() {
+	if b.first != nil {
+		buffers.Put(b.first)
+	}
+	b.first, b.data = nil, nil
+	b.room.leave()
+}
+
+// serverDeadline is when the server's own timeout for the whole request ends;
+// zero if it has none. A deadline for a read would replace it.
+func serverDeadline(r *http.Request, since time.Time) time.Time {
+	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok || server == nil || server.ReadTimeout <= 0 {
+		return time.Time{}
+	}
+	return since.Add(time.Duration(server.ReadTimeout))
+}
+
+// deadlineReader reads a body with a deadline for each read. A connection that
+// lets none be set, because another handler hides it, is only looked at between
+// two reads.
+type deadlineReader struct {
+	body    io.Reader
+	control *http.ResponseController
+	times   bodyTimes
+	since   time.Time // the arrival of the headers
+	latest  time.Time // that of the last bytes
+	server  time.Time // the server's deadline; zero if it has none
+
+	mu          sync.Mutex
+	cut, ended  bool
+	unsupported bool
+}
+
+// Read implements io.Reader. An error of the deadline wraps errSlow.
+func (d *deadlineReader) Read(p []byte) (int, error) {
+	if err := d.arm(); err != nil {
+		return 0, err
+	}
+	n, err := d.body.Read(p)
+	now := time.Now()
+	if n > 0 {
+		d.latest = now
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = d.reason(now)
+	}
+	return n, err
+}
+
+func (d *deadlineReader) arm() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	at, whole := now.Add(d.times.idle), d.since.Add(d.times.whole)
+	if whole.Before(at) {
+		at = whole
+	}
+	if !d.server.IsZero() && d.server.Before(at) {
+		at = d.server
+	}
+	if d.cut || !now.Before(at) {
+		return d.reason(now)
+	}
+	if !d.unsupported {
+		// another error is that of a connection which is gone: the read has it too
+		d.unsupported = errors.Is(d.control.SetReadDeadline(at), http.ErrNotSupported)
+	}
+	return nil
+}
+
+// reason says which deadline it was.
+func (d *deadlineReader) reason(now time.Time) error {
+	switch {
+	case !d.server.IsZero() && !now.Before(d.server):
+		return fmt.Errorf("%w: not whole when the server's read_body timeout had passed", errSlow)
+	case now.Sub(d.since) >= d.times.whole:
+		return fmt.Errorf("%w: not whole after %s", errSlow, d.times.whole)
+	case now.Sub(d.latest) >= d.times.idle:
+		return fmt.Errorf("%w: no byte for %s", errSlow, d.times.idle)
+	default:
+		return fmt.Errorf("%w: a timeout of the server had passed", errSlow)
+	}
+}
+
+// cutOff ends the read that is under way, and those that would follow.
+func (d *deadlineReader) cutOff() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ended {
+		return
+	}
+	d.cut = true
+	if !d.unsupported {
+		_ = d.control.SetReadDeadline(time.Unix(1, 0)) // fails if the connection is gone already
+	}
+}
+
+// end says that there will be no more reads. With clear, the connection is left
+// without a deadline, so that the next request on it has all of its time.
+func (d *deadlineReader) end(clear bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ended = true
+	if clear && !d.unsupported {
+		_ = d.control.SetReadDeadline(time.Time{}) // fails if the connection is gone already
+	}
+}

@@ -1,0 +1,269 @@
+package fotorwebhook
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// quickly is long enough for a body that is sent at once, also on a machine
+// that is busy, and short enough to wait for.
+const quickly = 300 * time.Millisecond
+
+// reading serves a handler that only reads bodies, as ServeHTTP does, and
+// answers 200 with their length.
+func reading(t *testing.T, h *Handler, server *caddyhttp.Server, prepare func(*httptest.Server)) *httptest.Server {
+	t.Helper()
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if server != nil {
+			r = r.WithContext(context.WithValue(r.Context(), caddyhttp.ServerCtxKey, server))
+		}
+		since := time.Now()
+		body, err := h.readBody(w, r, since)
+		defer body.close()
+		if err != nil {
+			a := h.unread(netip.Addr{}, since, body, err)
+			_ = a.writeEarly(w, r, since)
+			return
+		}
+		time.Sleep(quickly) // a deadline that was left would end the connection
+		_, _ = fmt.Fprint(w, len(body.data))
+	}))
+	prepare(s)
+	t.Cleanup(s.Close)
+	return s
+}
+
+func http1(s *httptest.Server) { s.Start() }
+
+func http2(s *httptest.Server) {
+	s.EnableHTTP2 = true
+	s.StartTLS()
+}
+
+// stall is a body of which nothing comes after its beginning.
+func stall(t *testing.T, beginning string) io.Reader {
+	t.Helper()
+	stalled, end := io.Pipe()
+	t.Cleanup(func() { _ = end.Close() })
+	return struct { // a client closes it once it is answered
+		io.Reader
+		io.Closer
+	}{io.MultiReader(strings.NewReader(beginning), stalled), stalled}
+}
+
+// trickle is a body that never stops coming.
+type trickle struct{}
+
+func (trickle) Read(p []byte) (int, error) {
+	time.Sleep(10 * time.Millisecond)
+	p[0] = ' '
+	return 1, nil
+}
+
+func TestBodiesThatDoNotComeAreAnswered(t *testing.T) {
+	long := bodyTimes{whole: time.Hour, idle: time.Hour}
+	tests := map[string]struct {
+		times  bodyTimes
+		server *caddyhttp.Server
+		body   func(t *testing.T) io.Reader
+		detail string
+	}{
+		"stalled": {
+			bodyTimes{whole: time.Hour, idle: quickly}, nil,
+			func(t *testing.T) io.Reader { return stall(t, `{"taskId":`) }, "no byte for",
+		},
+		"never begun": {
+			bodyTimes{whole: time.Hour, idle: quickly}, nil,
+			func(t *testing.T) io.Reader { return stall(t, "") }, "no byte for",
+		},
+		"trickling": {
+			bodyTimes{whole: quickly, idle: time.Hour}, nil,
+			func(*testing.T) io.Reader { return trickle{} }, "not whole after",
+		},
+		"slower than the server allows": {
+			long, &caddyhttp.Server{ReadTimeout: caddy.Duration(quickly)},
+			func(*testing.T) io.Reader { return trickle{} }, "read_body",
+		},
+	}
+	for protocol, start := range map[string]func(*httptest.Server){"HTTP/1.1": http1, "HTTP/2.0": http2} {
+		for name, test := range tests {
+			for _, length := range []int64{-1, 60_000} {
+				t.Run(fmt.Sprint(protocol, " ", name, " ", length), func(t *testing.T) {
+					t.Parallel()
+					h, logs := receiver(t)
+					h.times = test.times
+					s := reading(t, h, test.server, start)
+					r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL, test.body(t))
+					require.NoError(t, err)
+					r.ContentLength = length
+					response, err := s.Client().Do(r)
+					require.NoError(t, err)
+					defer response.Body.Close()
+					assert.Equal(t, protocol, response.Proto)
+					assert.Equal(t, http.StatusRequestTimeout, response.StatusCode)
+					assert.Equal(t, protocol == "HTTP/1.1", response.Close)
+					text, err := io.ReadAll(response.Body)
+					require.NoError(t, err)
+					assert.Contains(t, string(text), "#too-slow")
+					assert.Contains(t, string(text), test.detail)
+					require.Equal(t, 1, logs.FilterMessage("callback too slow").Len())
+					require.Eventually(t, func() bool {
+						reading, used := h.desk.bodies.load()
+						return reading == 0 && used == 0
+					}, time.Minute, time.Millisecond, "the room is given back")
+				})
+			}
+		}
+	}
+}
+
+// The deadline of one request must not end the next one on its connection.
+func TestDeadlineEndsWithTheBody(t *testing.T) {
+	for protocol, start := range map[string]func(*httptest.Server){"HTTP/1.1": http1, "HTTP/2.0": http2} {
+		t.Run(protocol, func(t *testing.T) {
+			h, _ := receiver(t)
+			h.times = bodyTimes{whole: 2 * quickly / 3, idle: 2 * quickly / 3}
+			s := reading(t, h, nil, start)
+			connections := make(map[string]bool)
+			for _, size := range []int{0, 10, firstRoom - 1, firstRoom, firstRoom + 1, 300_000, int(h.MaxBody)} {
+				for _, length := range []int64{-1, int64(size)} {
+					r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL, strings.NewReader(strings.Repeat("x", size)))
+					require.NoError(t, err)
+					r.ContentLength = length
+					response, err := s.Client().Do(r)
+					require.NoError(t, err)
+					text, err := io.ReadAll(response.Body)
+					require.NoError(t, err)
+					require.NoError(t, response.Body.Close())
+					require.Equal(t, fmt.Sprint(size), string(text))
+					connections[response.Proto] = true
+				}
+			}
+			assert.Equal(t, map[string]bool{protocol: true}, connections)
+		})
+	}
+}
+
+// A body that has to make room is answered at once, whatever it waits for.
+func TestBodyThatMakesRoomIsAnswered(t *testing.T) {
+	for protocol, start := range map[string]func(*httptest.Server){"HTTP/1.1": http1, "HTTP/2.0": http2} {
+		t.Run(protocol, func(t *testing.T) {
+			h, _ := receiver(t)
+			h.times = bodyTimes{whole: time.Hour, idle: time.Hour}
+			s := reading(t, h, nil, start)
+			answered := make(chan error, 1)
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL, stall(t, "{"))
+			require.NoError(t, err)
+			go func() {
+				response, err := s.Client().Do(r)
+				if err == nil {
+					err = errors.Join(response.Body.Close())
+					if response.StatusCode != http.StatusRequestTimeout {
+						err = fmt.Errorf("answered %s", response.Status)
+					}
+				}
+				answered <- err
+			}()
+			require.Eventually(t, func() bool {
+				reading, _ := h.desk.bodies.load()
+				return reading == 1
+			}, time.Minute, time.Millisecond)
+			large := &incoming{room: &h.desk.bodies, limit: h.roomLimit(), since: time.Now(), cutOff: func() {}}
+			defer large.leave()
+			require.NoError(t, large.enter(t.Context(), h.roomLimit()))
+			require.NoError(t, <-answered)
+		})
+	}
+}
+
+// A connection that another handler hides is still bounded where it can be.
+func TestBodyBehindAHiddenConnection(t *testing.T) {
+	h, logs := receiver(t)
+	h.times = bodyTimes{whole: quickly, idle: time.Hour}
+	for range 2 {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", trickle{})
+		body, err := h.readBody(httptest.NewRecorder(), r, time.Now())
+		require.ErrorIs(t, err, errSlow)
+		body.close()
+	}
+	assert.Equal(t, 1, logs.FilterMessageSnippet("hides the connection").Len())
+}
+
+// A caller who sends all before it reads gets the answer too.
+func TestAnswerReachesCallerWhoIsSending(t *testing.T) {
+	h, _ := receiver(t)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// as Caddy does, which hides the body from net/http
+		r.Body = struct{ io.ReadCloser }{r.Body}
+		since := time.Now()
+		if _, refusal, ok := h.admit(r, since); !ok {
+			_ = refusal.writeEarly(w, r, since)
+		}
+	}))
+	defer s.Close()
+	for _, length := range []string{"Content-Length: 20000000", "Transfer-Encoding: chunked"} {
+		for range 20 {
+			c, err := new(net.Dialer).DialContext(t.Context(), "tcp", s.Listener.Addr().String())
+			require.NoError(t, err)
+			require.NoError(t, c.SetDeadline(time.Now().Add(time.Minute)))
+			_, err = fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: a\r\n%s\r\n\r\n", length)
+			require.NoError(t, err)
+			chunk := strings.Repeat("x", 1_000_000)
+			if strings.HasPrefix(length, "Transfer") {
+				chunk = fmt.Sprintf("%x\r\n%s\r\n", len(chunk), chunk)
+			}
+			for range 20 {
+				_, err = io.WriteString(c, chunk)
+				require.NoError(t, err)
+			}
+			response, err := http.ReadResponse(bufio.NewReader(c), nil)
+			require.NoError(t, err)
+			assert.Equal(t, http.StatusForbidden, response.StatusCode)
+			assert.NoError(t, response.Body.Close())
+			assert.NoError(t, c.Close())
+		}
+	}
+}
+
+// The answer to a stranger does not wait for its body.
+func TestAnswerDoesNotWaitForTheBody(t *testing.T) {
+	h, _ := receiver(t)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Body = struct{ io.ReadCloser }{r.Body}
+		since := time.Now()
+		if _, refusal, ok := h.admit(r, since); !ok {
+			_ = refusal.writeEarly(w, r, since)
+		}
+	}))
+	defer s.Close()
+	for _, head := range []string{
+		"Content-Length: 20000000", "Content-Length: 10", "Transfer-Encoding: chunked", "Content-Length: 10\r\nExpect: 100-continue",
+	} {
+		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", s.Listener.Addr().String())
+		require.NoError(t, err)
+		require.NoError(t, c.SetDeadline(time.Now().Add(time.Minute)))
+		_, err = fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: a\r\n%s\r\n\r\n", head)
+		require.NoError(t, err)
+		response, err := http.ReadResponse(bufio.NewReader(c), nil)
+		require.NoError(t, err, head)
+		assert.Equal(t, http.StatusForbidden, response.StatusCode, head)
+		assert.True(t, response.Close, head)
+		assert.NoError(t, response.Body.Close())
+		assert.NoError(t, c.Close())
+	}
+}
