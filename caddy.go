@@ -144,8 +144,9 @@ type Retry struct {
 	Max caddy.Duration `json:"max,omitempty"`
 
 	// The age at which an event that the upstream does not take is given up: it
-	// becomes dead and stays, to be replayed or purged. Time in which the whole
-	// upstream was in trouble does not count. At least `first`. Default: 72h
+	// becomes dead and stays, to be replayed or purged. It has five attempts in
+	// any case. Time in which the whole upstream was in trouble does not count. At
+	// least `first`. Default: 72h
 	GiveUp caddy.Duration `json:"give_up,omitempty"`
 }
 
