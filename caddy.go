@@ -324,6 +324,7 @@ func (h *Handler) policy() inbox.Policy {
 	return inbox.Policy{
 		Keep:       time.Duration(h.Keep),
 		Quarantine: *h.Quarantine,
+		MaxWait:    time.Duration(h.Retry.Max),
 		MaxEvent:   maxEvent(h.MaxBody),
 	}
 }
