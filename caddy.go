@@ -64,8 +64,9 @@ var nameRegexp = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 // It is a terminal handler: it answers every request that reaches it.
 type Handler struct {
 	// The name of the stream of events. It names the inbox file, the metrics and
-	// the log lines, so it should stay the same. It must be unique in the config,
-	// and consist of 1 to 64 letters, digits, "_" and "-". Default: `default`
+	// the log lines, so it should stay the same. Handlers of the same name are one
+	// gateway, and must be equal in every option. It consists of 1 to 64 letters,
+	// digits, "_" and "-". Default: `default`
 	Name string `json:"name,omitempty"`
 
 	// Who may call: IP addresses, CIDR ranges, `fotor` (the addresses that Fotor
@@ -112,6 +113,9 @@ type Handler struct {
 
 	// forwardBlock is a Caddyfile's forward block until it is parsed.
 	forwardBlock *caddyfile.Dispenser
+
+	config map[string]any // as it was given, with defaults
+	copies []*Handler     // of the same name and config
 
 	ctx       caddy.Context
 	logger    *zap.Logger
@@ -166,6 +170,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.link = newStationLink()
 	h.tracers = new(atomic.Pointer[tracerSource])
 	h.setDefaults()
+	config, err := h.canonicalConfig()
+	if err != nil {
+		return fmt.Errorf("reading the config: %w", err)
+	}
+	h.config = config
 	h.logger = ctx.Logger().With(zap.String("handler", h.Name))
 	h.refusals = sampled(h.logger)
 	h.budget = semaphore.NewWeighted(max(bodyBudget, h.MaxBody))
