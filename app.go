@@ -18,7 +18,7 @@ const appID = "fotor_webhook"
 // the whole config is known to be sound, and stops them in Stop. The handlers
 // bring it up; it has no configuration of its own.
 type App struct {
-	handlers []*Handler
+	handlers []*Handler // one of each name; those that it has joined are its copies
 	stations []*attachment
 }
 
@@ -34,8 +34,7 @@ func (App) CaddyModule() caddy.ModuleInfo {
 func (a *App) register(h *Handler) error {
 	for _, other := range a.handlers {
 		if other.Name == h.Name {
-			return fmt.Errorf("name %q is used by two fotor_webhook handlers: expected a name of its own for each"+
-				" (a site block that serves several ports counts once for each)", h.Name)
+			return h.join(other)
 		}
 		if other.key == h.key {
 			return fmt.Errorf("the handlers %q and %q have the same inbox, %s: expected one of its own for each",

@@ -70,8 +70,9 @@ var nameRegexp = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 // It is a terminal handler: it answers every request that reaches it.
 type Handler struct {
 	// The name of the stream of events. It names the inbox file, the metrics and
-	// the log lines, so it should stay the same. It must be unique in the config,
-	// and consist of 1 to 64 letters, digits, "_" and "-". Default: `default`
+	// the log lines, so it should stay the same. Handlers of the same name are one
+	// gateway, and must be equal in every option. It consists of 1 to 64 letters,
+	// digits, "_" and "-". Default: `default`
 	Name string `json:"name,omitempty"`
 
 	// Who may call: IP addresses, CIDR ranges, `fotor` (the addresses that Fotor
@@ -131,6 +132,9 @@ type Handler struct {
 	// forwardBlock is a Caddyfile's forward block until it is parsed.
 	forwardBlock *caddyfile.Dispenser
 
+	config map[string]any // as it was given, with defaults
+	copies []*Handler     // of the same name and config
+
 	ctx       caddy.Context
 	logger    *zap.Logger
 	refusals  *zap.Logger
@@ -163,8 +167,9 @@ type Retry struct {
 	Max caddy.Duration `json:"max,omitempty"`
 
 	// The age at which an event that the upstream does not take is given up: it
-	// becomes dead and stays, to be replayed or purged. Time in which the whole
-	// upstream was in trouble does not count. At least `first`. Default: 72h
+	// becomes dead and stays, to be replayed or purged. It has five attempts in
+	// any case. Time in which the whole upstream was in trouble does not count. At
+	// least `first`. Default: 72h
 	GiveUp caddy.Duration `json:"give_up,omitempty"`
 }
 
@@ -184,6 +189,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.link = newStationLink()
 	h.tracers = new(atomic.Pointer[tracerSource])
 	h.setDefaults()
+	config, err := h.canonicalConfig()
+	if err != nil {
+		return fmt.Errorf("reading the config: %w", err)
+	}
+	h.config = config
 	h.logger = ctx.Logger().With(zap.String("handler", h.Name))
 	h.refusals = sampled(h.logger)
 	h.times = defaultBodyTimes
@@ -355,6 +365,7 @@ func (h *Handler) policy() inbox.Policy {
 	return inbox.Policy{
 		Keep:       time.Duration(h.Keep),
 		Quarantine: *h.Quarantine,
+		MaxWait:    time.Duration(h.Retry.Max),
 		MaxEvent:   maxEvent(h.MaxBody, h.rules),
 	}
 }

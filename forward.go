@@ -115,22 +115,6 @@ func noAnswer(ctx context.Context, err error) dispatch.Result {
 	return r
 }
 
-// retryAfterOf reads a Retry-After header (RFC 9110, 10.2.3): seconds or a
-// date. What cannot be read counts as none.
-func retryAfterOf(header http.Header, now time.Time) time.Duration {
-	value := strings.TrimSpace(header.Get("Retry-After"))
-	if value == "" {
-		return 0
-	}
-	if seconds, err := strconv.ParseUint(value, 10, 64); err == nil {
-		return time.Duration(min(seconds, uint64(maxDuration/time.Second))) * time.Second
-	}
-	if at, err := http.ParseTime(value); err == nil {
-		return max(0, min(at.Sub(now), maxDuration))
-	}
-	return 0
-}
-
 // readable makes one bounded line of text from what an upstream sent.
 func readable(b []byte) string {
 	b = b[:min(len(b), inbox.MaxReason/2)]

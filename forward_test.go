@@ -13,20 +13,33 @@ import (
 func TestRetryAfterIsSecondsOrDate(t *testing.T) {
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	tests := map[string]time.Duration{
-		"":                               0,
-		"120":                            2 * time.Minute,
-		" 5 ":                            5 * time.Second,
-		"0":                              0,
-		"-5":                             0,
-		"1.5":                            0,
-		"soon":                           0,
-		"18446744073709551615":           maxDuration,
-		"99999999999999999999999999":     0,
-		"Mon, 23 Nov 2026 12:00:30 GMT":  30 * time.Second,
-		"Monday, 23-Nov-26 12:00:30 GMT": 30 * time.Second,
-		"Mon Nov 23 12:00:30 2026":       30 * time.Second,
-		"Mon, 23 Nov 2026 11:00:00 GMT":  0,
-		"Mon, 23 Nov 2999 11:00:00 GMT":  maxDuration,
+		"":                                      0,
+		"120":                                   2 * time.Minute,
+		" 5 ":                                   5 * time.Second,
+		"0":                                     0,
+		"-5":                                    0,
+		"1.5":                                   0,
+		"soon":                                  0,
+		"18446744073709551615":                  maxDuration,
+		"99999999999999999999999999":            maxDuration,
+		"000000000000000000000000000007":        7 * time.Second,
+		"+5":                                    0,
+		"1e3":                                   0,
+		"５":                                     0,
+		"120, 60":                               0,
+		"120;60":                                0,
+		"Mon, 23 Nov 2026 12:00:30 GMT":         30 * time.Second,
+		"Monday, 23-Nov-26 12:00:30 GMT":        30 * time.Second,
+		"Mon Nov 23 12:00:30 2026":              30 * time.Second,
+		"Mon, 23 Nov 2026 11:00:00 GMT":         0,
+		"Mon, 23 Nov 2999 11:00:00 GMT":         maxDuration,
+		"Fri, 31 Dec 9999 23:59:59 GMT":         maxDuration,
+		"Tue, 29 Feb 10000 00:00:00 GMT":        maxDuration,
+		"Sun, 04 Dec 292277026596 15:30:08 GMT": maxDuration,
+		"Sun, 99 Dec 292277026596 15:30:08 GMT": 0,
+		"Thu, 01 Jan 1970 00:00:00 GMT":         0,
+		"Mon, 23 Nov 2026 12:00:30 GMT, Mon, 23 Nov 2026 12:00:30 GMT": 0,
+		strings.Repeat("9", 100_000):                                   maxDuration,
 	}
 	for value, want := range tests {
 		header := http.Header{}
@@ -35,6 +48,25 @@ func TestRetryAfterIsSecondsOrDate(t *testing.T) {
 		}
 		assert.Equal(t, want, retryAfterOf(header, now), "%q", value)
 	}
+}
+
+func TestOfSeveralRetryAfterTheLongestIsObeyed(t *testing.T) {
+	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	for want, values := range map[time.Duration][]string{
+		2 * time.Minute:  {"5", "120", "60"},
+		30 * time.Second: {"soon", "Mon, 23 Nov 2026 12:00:30 GMT", "-7"},
+		0:                {"soon", "later"},
+	} {
+		assert.Equal(t, want, retryAfterOf(http.Header{"Retry-After": values}, now), "%q", values)
+	}
+}
+
+func TestARetryAfterDateIsTakenAgainstTheAnswersOwnClock(t *testing.T) {
+	ours := time.Date(1970, 1, 1, 0, 0, 9, 0, time.UTC)
+	header := http.Header{"Retry-After": {"Mon, 23 Nov 2026 12:00:30 GMT"}, "Date": {"Mon, 23 Nov 2026 12:00:00 GMT"}}
+	assert.Equal(t, 30*time.Second, retryAfterOf(header, ours))
+	header.Set("Date", "yesterday")
+	assert.Equal(t, maxDuration, retryAfterOf(header, ours))
 }
 
 func TestReadableIsOneBoundedLine(t *testing.T) {

@@ -68,6 +68,9 @@ func attach(h *Handler) (*attachment, error) {
 	}
 	attached.add(att)
 	h.link.set(st)
+	for _, c := range h.copies {
+		c.link.set(st)
+	}
 	return att, nil
 }
 

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"time"
 
@@ -90,6 +91,37 @@ func (s *Settings) retryIn(attempt int, r *Result, lived time.Duration, random f
 	return wait
 }
 
+// minAttempts is the number of attempts before age alone is an event's end. Its
+// age may be a mistake: the clock stood in 1970 when its callback came, or the
+// gateway was off for days.
+const minAttempts = 5
+
+// scheduled returns how long the waits after so many attempts are on average.
+func (s *Settings) scheduled(attempts int) time.Duration {
+	var sum time.Duration
+	for ceiling := s.First; attempts > 0 && ceiling < s.Max; attempts-- {
+		sum += ceiling / 2
+		if ceiling > s.Max/2 {
+			ceiling = s.Max
+		} else {
+			ceiling *= 2
+		}
+	}
+	each := max(s.Max/2, 1)
+	return sum + each*min(time.Duration(max(attempts, 0)), (math.MaxInt64-sum)/each)
+}
+
+// old reports whether an event is at its end by its age, after an attempt of
+// that number. One that arrived in the future, by a clock that was ahead, has no
+// age yet: it is at its end once it has had the attempts for which there is
+// time until then.
+func (s *Settings) old(attempt int, lived time.Duration) bool {
+	if lived < 0 {
+		lived = s.scheduled(attempt - 1)
+	}
+	return attempt >= minAttempts && lived >= s.GiveUp
+}
+
 // decide returns the verdict on an event that has lived so long, and for a
 // Retry how long to wait. mortal says whether this failure may end the event.
 func (s *Settings) decide(attempt int, r *Result, lived time.Duration, mortal bool, random float64) (inbox.Verdict, time.Duration) {
@@ -98,7 +130,7 @@ func (s *Settings) decide(attempt int, r *Result, lived time.Duration, mortal bo
 		return inbox.Deliver, 0
 	case k == cancelled:
 		return inbox.Release, 0
-	case k == gone, mortal && lived >= s.GiveUp:
+	case k == gone, mortal && s.old(attempt, lived):
 		return inbox.GiveUp, 0
 	default:
 		return inbox.Retry, s.retryIn(attempt, r, lived, random)

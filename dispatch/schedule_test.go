@@ -156,27 +156,51 @@ func TestRetryAfterIsObeyedUpToMax(t *testing.T) {
 	assert.Equal(t, shortestWait, wait(1), "no busy loop")
 }
 
+func TestTheTimeThatAttemptsTakeHasNoOverflow(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := genSettings(t)
+		attempts := rapid.OneOf(rapid.IntRange(0, 70), rapid.IntRange(0, math.MaxInt)).Draw(t, "attempts")
+		want := new(big.Int)
+		for n := 1; n <= min(attempts, 70); n++ {
+			want.Add(want, big.NewInt(int64(ceiling(s, n)/2)))
+		}
+		got := s.scheduled(attempts)
+		if got < 0 || attempts <= 70 && want.IsInt64() && (int64(got) < want.Int64() || int64(got) > want.Int64()+70) {
+			t.Fatalf("%d attempts take %d, want about %s", attempts, got, want)
+		}
+		if more := s.scheduled(max(attempts, attempts+1)); more < got {
+			t.Fatalf("%d attempts take %d, one more takes %d", attempts, got, more)
+		}
+	})
+}
+
 func TestVerdicts(t *testing.T) {
 	s := Settings{First: time.Second, Max: time.Minute, GiveUp: time.Hour}.withDefaults()
 	for _, c := range []struct {
-		name   string
-		r      Result
-		lived  time.Duration
-		mortal bool
-		want   inbox.Verdict
-		wait   time.Duration
+		name    string
+		r       Result
+		attempt int
+		lived   time.Duration
+		mortal  bool
+		want    inbox.Verdict
+		wait    time.Duration
 	}{
-		{"delivered", Result{Status: 201}, 2 * time.Hour, true, inbox.Deliver, 0},
-		{"gone at once", Result{Status: 410}, 0, true, inbox.GiveUp, 0},
-		{"gone though immortal", Result{Status: 410}, 0, false, inbox.GiveUp, 0},
-		{"young", Result{Status: 404}, time.Minute, true, inbox.Retry, time.Second},
-		{"just before its end", Result{Status: 404}, time.Hour - 300*time.Millisecond, true, inbox.Retry, 300 * time.Millisecond},
-		{"at its end", Result{Status: 404}, time.Hour, true, inbox.GiveUp, 0},
-		{"beyond its end, but immortal", Result{Status: 500}, 2 * time.Hour, false, inbox.Retry, time.Second},
-		{"cancelled", Result{Cancelled: true}, 2 * time.Hour, true, inbox.Release, 0},
+		{"delivered", Result{Status: 201}, 9, 2 * time.Hour, true, inbox.Deliver, 0},
+		{"gone at once", Result{Status: 410}, 1, 0, true, inbox.GiveUp, 0},
+		{"gone though immortal", Result{Status: 410}, 1, 0, false, inbox.GiveUp, 0},
+		{"young", Result{Status: 404}, 1, time.Minute, true, inbox.Retry, time.Second},
+		{"young after many attempts", Result{Status: 404}, 1000, time.Minute, true, inbox.Retry, time.Minute},
+		{"just before its end", Result{Status: 404}, 9, time.Hour - 300*time.Millisecond, true, inbox.Retry, 300 * time.Millisecond},
+		{"at its end", Result{Status: 404}, 5, time.Hour, true, inbox.GiveUp, 0},
+		{"beyond its end, but immortal", Result{Status: 500}, 5, 2 * time.Hour, false, inbox.Retry, 16 * time.Second},
+		{"older than its end at the first attempt", Result{Status: 404}, 1, 57 * 8766 * time.Hour, true, inbox.Retry, time.Second},
+		{"older than its end at the last but one", Result{Status: 404}, 4, 2 * time.Hour, true, inbox.Retry, 8 * time.Second},
+		{"from the future, after few attempts", Result{Status: 404}, 100, -8766 * time.Hour, true, inbox.Retry, time.Minute},
+		{"from the future, after as many as have time", Result{Status: 404}, 130, -8766 * time.Hour, true, inbox.GiveUp, 0},
+		{"cancelled", Result{Cancelled: true}, 9, 2 * time.Hour, true, inbox.Release, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			verdict, wait := s.decide(1, &c.r, c.lived, c.mortal, 0)
+			verdict, wait := s.decide(c.attempt, &c.r, c.lived, c.mortal, 0)
 			assert.Equal(t, c.want, verdict)
 			assert.Equal(t, c.wait, wait)
 		})

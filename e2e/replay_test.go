@@ -114,8 +114,8 @@ func TestReplayAndPurgeByHand(t *testing.T) {
 	up.Answer(status(http.StatusTeapot))
 	done := ask[control.Done](g, http.MethodPost, "default/events/"+first+"/replay", "")
 	assert.Equal(t, control.Done{ID: first, State: "pending"}, done)
-	reply := g.API(http.MethodPost, "default/events/"+first+"/replay", "")
-	assert.Equal(t, http.StatusConflict, reply.Status, "it is pending already: %s", reply.Body)
+	done = ask[control.Done](g, http.MethodPost, "default/events/"+first+"/replay", "")
+	assert.Equal(t, control.Done{ID: first, State: "pending"}, done, "though it is pending already")
 
 	// pending ones are left alone unless they are named
 	purge := ask[control.Bulk](g, http.MethodPost, "default/purge?all=true", "")
@@ -125,10 +125,40 @@ func TestReplayAndPurgeByHand(t *testing.T) {
 
 	for _, dry := range []string{"true", "false"} {
 		replay := ask[control.Bulk](g, http.MethodPost, "default/replay?state=pending,dead&dry_run="+dry, "")
-		assert.Equal(t, control.Bulk{Matched: 1, Skipped: 1, DryRun: dry == "true", Done: true}, replay)
+		assert.Equal(t, control.Bulk{Matched: 1, Changed: 1, DryRun: dry == "true", Done: true}, replay)
 	}
 	await(t, func() bool {
 		return ask[control.Bulk](g, http.MethodPost, "default/purge?state=pending", "").Changed == 1
 	}, "a moment in which it is not being delivered")
 	assert.Empty(t, g.list(url.Values{}))
+}
+
+func TestReplayOfPendingEventsDeliversThemAtOnce(t *testing.T) {
+	for _, how := range []string{"one", "many"} {
+		t.Run(how, func(t *testing.T) {
+			up := newUpstream(t, status(http.StatusTeapot))
+			g := newGateway(t)
+			g.Start("forward "+up.URL+"\nretry {\nfirst 24h\nmax 24h\n}", "", quiet)
+			id := g.Accept(notice("task", 1))
+			await(t, func() bool {
+				events := g.list(url.Values{})
+				return len(events) == 1 && events[0].Due != nil
+			}, "the event to wait for its next attempt")
+
+			up.Answer(nil)
+			skipped := ask[control.Bulk](g, http.MethodPost, "default/replay?all=true", "")
+			assert.Equal(t, control.Bulk{Done: true}, skipped, "pending events have to be named")
+			if how == "one" {
+				done := ask[control.Done](g, http.MethodPost, "default/events/"+id+"/replay", "")
+				assert.Equal(t, control.Done{ID: id, State: "pending"}, done)
+			} else {
+				many := ask[control.Bulk](g, http.MethodPost, "default/replay?state=pending", "")
+				assert.Equal(t, control.Bulk{Matched: 1, Changed: 1, Done: true}, many)
+			}
+			g.delivered(1)
+			deliveries := up.Deliveries()
+			require.Len(t, deliveries, 2)
+			assert.Equal(t, "2", deliveries[1].Header.Get("Fotor-Webhook-Attempt"), "the first attempt still counts")
+		})
+	}
 }

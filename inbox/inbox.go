@@ -34,7 +34,7 @@ var (
 	ErrCursor = errors.New("not a cursor of this list")
 
 	// ErrState says that an event is not in a state that allows the call,
-	// such as a replay of an event that is still pending.
+	// such as a purge of an event that is leased.
 	ErrState = errors.New("event is not in a state that allows this")
 )
 
@@ -167,7 +167,8 @@ type Outcome struct {
 	Lease   *Lease
 	Verdict Verdict
 
-	// Due is when the event may be leased again; for Retry and Release.
+	// Due is when the event may be leased again; for Retry and Release. It may be
+	// sooner by the inbox's Policy.
 	Due time.Time
 
 	// Attempt is the record of the attempt, kept with the event; for all
@@ -352,8 +353,13 @@ type Inbox interface {
 	// once, its attempts counted from 1 again and their records removed. It
 	// takes its place in its task: it waits for an event that is leased, and
 	// later ones wait for it; an in-progress one whose task's final event was
-	// accepted is superseded again. It returns ErrNotFound, or ErrState for an
-	// event that is pending.
+	// accepted is superseded again.
+	//
+	// An event that is pending becomes due at once, and keeps its attempts and
+	// its place in its task. For one that is leased nothing changes: its attempt
+	// is under way, and what that brings decides.
+	//
+	// It returns ErrNotFound, or ErrState if others change the event meanwhile.
 	Replay(ctx context.Context, id string) error
 
 	// Purge removes an event for good, pending or not. It returns ErrNotFound,
@@ -396,6 +402,10 @@ type Inbox interface {
 	Close() error
 }
 
+// DueSlack is how much later than Policy.MaxWait an event may be due before that
+// counts as a mistake.
+const DueSlack = 5 * time.Second
+
 // Policy is what an inbox is told about how long to keep things.
 type Policy struct {
 	// Keep is how long delivered and superseded events stay, counted from
@@ -407,8 +417,28 @@ type Policy struct {
 	// Quarantine is the largest number of callbacks in quarantine; 0 keeps none.
 	Quarantine int
 
+	// MaxWait is the longest time from now at which an event may be due; 0 sets
+	// no bound. What was said to be due later, by a clock that was wrong or under
+	// a longer MaxWait, is due MaxWait after the inbox finds it. It may take up to
+	// DueSlack more, so that clocks which differ a little change nothing.
+	MaxWait time.Duration
+
 	// MaxEvent is the largest size in bytes of an event's body; 0 if it is not
 	// known. An inbox that could not take one of that size says so when it is
 	// opened.
 	MaxEvent int
+}
+
+// Bound returns the time at which an event is due that was said to be due at
+// that time.
+func (p *Policy) Bound(due, now time.Time) time.Time {
+	if latest := now.Add(p.MaxWait); p.TooLate(due, now) {
+		return latest
+	}
+	return due
+}
+
+// TooLate reports whether an event cannot be meant to be due at that time.
+func (p *Policy) TooLate(due, now time.Time) bool {
+	return p.MaxWait > 0 && due.After(now.Add(p.MaxWait+DueSlack))
 }

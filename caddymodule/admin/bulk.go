@@ -39,7 +39,6 @@ type bulk struct {
 	dryRun bool
 
 	change func(ctx context.Context, id string) error
-	fits   func(s inbox.State) bool // whether an event in that state may be changed
 
 	matched          int64
 	changed, skipped atomic.Int64
@@ -49,13 +48,11 @@ type bulk struct {
 
 func (c *call) replayMany() error {
 	b := &bulk{call: c, change: c.gateway.Inbox().Replay}
-	b.fits = func(s inbox.State) bool { return s != inbox.Pending }
 	return b.run("events replayed by hand")
 }
 
 func (c *call) purgeMany() error {
 	b := &bulk{call: c, change: c.gateway.Inbox().Purge}
-	b.fits = func(inbox.State) bool { return true }
 	return b.run("events purged by hand")
 }
 
@@ -151,9 +148,7 @@ func (b *bulk) changeAll(ctx context.Context) error {
 // after the other.
 func (b *bulk) changeSome(ctx context.Context, records []*inbox.Record) error {
 	if b.dryRun {
-		for _, r := range records {
-			b.count(b.fits(r.State))
-		}
+		b.changed.Add(int64(len(records)))
 		return nil
 	}
 	var byLane [lanes][]*inbox.Record
@@ -176,28 +171,16 @@ func (b *bulk) changeSome(ctx context.Context, records []*inbox.Record) error {
 }
 
 func (b *bulk) changeOne(ctx context.Context, r *inbox.Record) error {
-	if !b.fits(r.State) {
-		b.count(false)
-		return nil
-	}
 	err := b.change(ctx, r.Event.ID)
 	switch {
 	case errors.Is(err, inbox.ErrState), errors.Is(err, inbox.ErrNotFound): // it has moved since it was listed
-		b.count(false)
+		b.skipped.Add(1)
 	case err != nil:
 		return err
 	default:
-		b.count(true)
+		b.changed.Add(1)
 	}
 	return nil
-}
-
-func (b *bulk) count(changed bool) {
-	if changed {
-		b.changed.Add(1)
-	} else {
-		b.skipped.Add(1)
-	}
 }
 
 func (b *bulk) progress() control.Bulk {

@@ -27,15 +27,18 @@ type bulk struct {
 func replayCommand(env *environment) *cobra.Command {
 	return env.bulkCommand(bulk{
 		verb: "replay", past: "replayed", one: (*session).replayOne,
-		skipped: "pending, being delivered just then, or gone",
+		skipped: "changed by others just then, or gone",
 	}, "Delivers events again", `
 Makes events pending again, so that they are delivered once more: one, or all
-that fit a filter, the oldest first. Pending events are left alone.
+that fit a filter, the oldest first. A pending event that waits for its next
+attempt is due at once, and keeps its attempts; with a filter only if --state
+names pending.
 
   caddy fotor-webhook replay d43f7d0975a061bf49b7ffab7d5cb30720da6a1949559304
   caddy fotor-webhook replay --state dead --dry-run
   caddy fotor-webhook replay --state dead --since 24h --yes
-`+bulkLong+exitHelpNo("the event is pending"))
+  caddy fotor-webhook replay --state pending --yes
+`+bulkLong+exitHelpNo("the event was changed by others just then"))
 }
 
 func purgeCommand(env *environment) *cobra.Command {

@@ -130,7 +130,7 @@ func TestProgress(t *testing.T) {
 	env.stderr = &watch{w: &stderr, text: "25.00%", seen: drawn}
 	code := runTo(t, env, "replay", "--all", "--yes", "-n", "h", "--address", server.Listener.Addr().String())
 	require.Zero(t, code, stderr.String())
-	require.Equal(t, "1,999 events replayed. 1 skipped (pending, being delivered just then, or gone).\n", stdout.String())
+	require.Equal(t, "1,999 events replayed. 1 skipped (changed by others just then, or gone).\n", stdout.String())
 	require.Contains(t, stderr.String(), "replayed ... ")
 	require.Regexp(t, `25\.00%.*500`, stderr.String())
 	require.Contains(t, stderr.String(), "done!")

@@ -32,23 +32,17 @@ func (*fakeAPI) deleteEvent(h *fakeHandler, id string, w http.ResponseWriter, _ 
 
 func (*fakeAPI) replayEvent(h *fakeHandler, id string, _ http.ResponseWriter, _ *http.Request) (any, error) {
 	i, err := h.find(id)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case h.events[i].State == "pending":
-		return nil, apiError{http.StatusConflict, "event " + id + " is pending"}
 	}
-	h.events[i].State = "pending"
+	h.events[i].State, h.events[i].Due = "pending", nil
 	return control.Done{ID: id, State: "pending"}, nil
 }
 
 func (f *fakeAPI) replayMany(h *fakeHandler, _ string, w http.ResponseWriter, r *http.Request) (any, error) {
 	return f.bulk(h, w, r, func(e *control.EventDetail) bool {
-		if e.State == "pending" {
-			return false
-		}
 		if r.URL.Query().Get("dry_run") != "true" {
-			e.State = "pending"
+			e.State, e.Due = "pending", nil
 		}
 		return true
 	})

@@ -51,6 +51,9 @@ func (s *store) tidy(applied *settings) error {
 	if err := s.revive(ctx); err != nil {
 		return err
 	}
+	if err := s.bringForward(ctx); err != nil {
+		return err
+	}
 	if err := s.trimQuarantine(ctx); err != nil {
 		return err
 	}

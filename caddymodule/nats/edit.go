@@ -32,7 +32,8 @@ func (s *store) withEvent(ctx context.Context, id string, f func(context.Context
 	return s.failed(ctx, err)
 }
 
-// Replay makes an event that has ended pending. Its record is what comes again.
+// Replay makes an event that has ended pending, and one that is pending due. Its
+// record is what comes again.
 func (s *store) Replay(ctx context.Context, id string) error {
 	return s.withEvent(ctx, id, func(ctx context.Context, m *member) error {
 		if m.kind == none && m.origin != nil {
@@ -45,7 +46,7 @@ func (s *store) Replay(ctx context.Context, id string) error {
 			}
 		}
 		if !m.kind.ended() {
-			return wrongState(id)
+			return changed(id, s.hasten(ctx, m))
 		}
 		m.rec = initial(m.stored)
 		if !m.Status.Final() {

@@ -250,7 +250,7 @@ func (s *store) turnOf(ctx context.Context, c *candidate) (*held, error) {
 		}
 	}
 	if left := time.Until(fromMicros(me.rec.Due)); me.kind == pending && left > 0 {
-		return nil, c.msg.NakWithDelay(left)
+		return nil, s.putOff(ctx, c, me, left)
 	}
 	if waits {
 		return nil, s.wait(ctx, c, me)

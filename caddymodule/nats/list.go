@@ -54,7 +54,7 @@ func cursorOf(past uint64, oldestFirst bool) string {
 // Get returns an event and its attempts.
 func (s *store) Get(ctx context.Context, id string) (r *inbox.Record, attempts []inbox.Attempt, err error) {
 	err = s.withEvent(ctx, id, func(_ context.Context, m *member) error {
-		r, attempts = m.public(m.stored, time.Now())
+		r, attempts = m.public(m.stored, s.policy.Load(), time.Now())
 		return nil
 	})
 	return r, attempts, err
@@ -139,7 +139,7 @@ func (p *pager) add(ctx context.Context, messages []message) error {
 		if !p.fits(m.stored) || m.kind == gone || m.newer {
 			continue
 		}
-		r, _ := m.public(m.stored, p.now)
+		r, _ := m.public(m.stored, p.policy.Load(), p.now)
 		if len(p.f.States) > 0 && !slices.Contains(p.f.States, r.State) {
 			continue
 		}

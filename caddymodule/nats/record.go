@@ -99,14 +99,14 @@ func (s *store) historyOf(e *stored, messages []message) (h history, err error) 
 }
 
 // public is the record as the interface knows it.
-func (h *history) public(e *stored, now time.Time) (*inbox.Record, []inbox.Attempt) {
+func (h *history) public(e *stored, p *inbox.Policy, now time.Time) (*inbox.Record, []inbox.Attempt) {
 	rec, k := h.rec, h.kind
 	if k == none && e.origin != nil {
 		rec, k = e.origin.Record, e.origin.Kind
 	}
 	r := &inbox.Record{Event: e.Event, State: k.public(), Attempts: rec.Attempts, SettledAt: fromMicros(rec.Settled)}
 	if due := fromMicros(rec.Due); k == pending && due.After(now) {
-		r.Due = due
+		r.Due = p.Bound(due, now).UTC().Truncate(time.Microsecond)
 	}
 	attempts := make([]inbox.Attempt, len(rec.Log))
 	for i, a := range rec.Log {

@@ -86,7 +86,8 @@ type store struct {
 	ready  chan struct{} // closed once the streams were checked
 	link   link
 	notYet atomic.Pointer[error]
-	tidied atomic.Int64 // when the stream was found full last, in ms since 1970
+	tidied atomic.Int64  // when the stream was found full last, in ms since 1970
+	seenTo time.Duration // the Policy.MaxWait that bringForward has seen to; of the chores
 
 	leaser  leaser
 	replies replies

@@ -65,9 +65,14 @@ func (r *edit) grows() bool { return false }
 const replayState = `UPDATE delivery SET state = 0, attempts = 0, due = 0, settled_at = 0,
 	last_at = 0, last_duration = 0, last_status = 0, last_reason = '' WHERE seq = ?`
 
+// replaySooner makes a pending event that waits for its time due. One that is
+// leased gets another when it is settled.
+const replaySooner = `UPDATE delivery SET due = 1 WHERE seq = ? AND due > 1`
+
 func (t *tx) replay(e taskEvent, taskID string) (refusal, failure error) {
 	if !e.state.ended() {
-		return fmt.Errorf("%w: it is pending already", inbox.ErrState), nil
+		t.wake = true
+		return nil, t.c.exec(replaySooner, e.seq)
 	}
 	if err := t.c.exec(replayState, e.seq); err != nil {
 		return nil, err

@@ -47,12 +47,18 @@ func (l *leaser) lease(ctx context.Context, max int) ([]*inbox.Lease, error) {
 			return nil, err
 		}
 		granted, found, err := l.scan(max)
-		if err != nil || len(granted) > 0 {
-			return granted, err
+		if err == nil && found.tooLate {
+			err = l.bringForward(ctx)
 		}
-		if len(found.outdated) > 0 {
+		switch {
+		case len(granted) > 0:
+			return granted, nil
+		case err != nil:
+			return nil, err
+		case found.tooLate:
+		case len(found.outdated) > 0:
 			err = l.reorder(ctx, found.outdated)
-		} else {
+		default:
 			err = l.wait(ctx, found.nextDue)
 		}
 		if err != nil {
@@ -90,6 +96,9 @@ func (l *leaser) scan(max int) (granted []*inbox.Lease, f finding, err error) {
 	if err = l.find(max, &f); err == nil {
 		err = l.findOutdated(&f)
 	}
+	if err == nil {
+		f.tooLate, err = l.findTooLate()
+	}
 	if err != nil || len(f.outdated) > 0 {
 		l.leases.endScan(nil, cursor)
 		return nil, f, err
@@ -103,6 +112,7 @@ type finding struct {
 	outdated []*holding // those whose tasks have to be put in order first
 	cursor   int64      // where fresh events begin once the holdings are leased
 	nextDue  time.Time  // when the next retry is due, if there was nothing
+	tooLate  bool       // there are retries that cannot be meant to be due so late
 }
 
 // waitsInVain finds an event that waits for one that must not go before it:

@@ -186,7 +186,7 @@ func (p *pager) add(row []driver.Value) error {
 		(p.f.Type == "" || p.f.Type == text(row[3])) &&
 		p.since <= received && received < p.until
 	if fits {
-		p.records = append(p.records, scanRecord(row, p.now().UnixMicro()))
+		p.records = append(p.records, p.scanRecord(row))
 		p.last = integer(row[0])
 		p.bytes += len(blob(row[6])) + len(text(row[7])) + len(text(row[8]))
 		if p.full = len(p.records) == p.limit || p.bytes >= maxPageBytes; p.full {

@@ -16,6 +16,7 @@ func TestQueriesUseTheirIndexes(t *testing.T) {
 	for name, c := range map[string]struct{ query, index string }{
 		"ready":        {readyRows, "delivery_pending"},
 		"retries":      {dueRetries, "delivery_due"},
+		"last retry":   {lastDue, "delivery_due"},
 		"oldest":       {oldestWithRow, "delivery_pending"},
 		"dead":         {newestFirst.dead, "delivery_dead"},
 		"dead, oldest": {oldestFirst.dead, "delivery_dead"},

@@ -20,11 +20,12 @@ const (
 )
 
 // scanRecord reads the columns above. A retry that is due counts as due now.
-func scanRecord(row []driver.Value, now int64) *inbox.Record {
-	s := state(integer(row[9]))
+func (s *store) scanRecord(row []driver.Value) *inbox.Record {
+	now := s.now()
+	st := state(integer(row[9]))
 	r := &inbox.Record{
 		Event:     scanEvent(row[1:]),
-		State:     s.public(),
+		State:     st.public(),
 		Attempts:  int(integer(row[10])),
 		SettledAt: fromMicros(integer(row[12])),
 		Last: inbox.Attempt{
@@ -34,8 +35,8 @@ func scanRecord(row []driver.Value, now int64) *inbox.Record {
 			Reason:   text(row[16]),
 		},
 	}
-	if due := integer(row[11]); s == retry && due > now {
-		r.Due = fromMicros(due)
+	if due := fromMicros(integer(row[11])); st == retry && due.After(now) {
+		r.Due = s.policy.Load().Bound(due, now).UTC().Truncate(time.Microsecond)
 	}
 	return r
 }
@@ -54,7 +55,7 @@ func (s *store) Get(ctx context.Context, id string) (record *inbox.Record, attem
 		for _, seq := range seqs {
 			err := c.query(recordColumns+`WHERE e.seq = ?`, func(row []driver.Value) error {
 				if bytes.Equal(blob(row[1]), raw[:]) {
-					record = scanRecord(row, s.now().UnixMicro())
+					record = s.scanRecord(row)
 				}
 				return nil
 			}, seq)

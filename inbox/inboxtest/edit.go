@@ -25,13 +25,74 @@ var editTests = []test{
 			s.requireState(inbox.Delivered, e)
 		}
 	}},
-	{"a pending event cannot be replayed", func(s *suite) {
+	{"a replayed event that is pending is due at once, and keeps its attempts", func(s *suite) {
+		for _, v := range []inbox.Verdict{inbox.Retry, inbox.Release} {
+			e := s.put("task", inbox.Completed)
+			s.settle(inbox.Retry, s.leaseOf(e))
+			s.settleDue(v, s.leaseOf(e), time.Now().Add(time.Hour))
+			s.nothingDue()
+			before, attempts, err := s.in.Get(s.ctx(), e.ID)
+			require.NoError(s, err)
+			require.NoError(s, s.in.Replay(s.ctx(), e.ID))
+			after, same, err := s.in.Get(s.ctx(), e.ID)
+			require.NoError(s, err)
+			require.Equal(s, attempts, same)
+			require.False(s, before.Due.IsZero())
+			before.Due = time.Time{}
+			require.Equal(s, before, after)
+			require.NoError(s, s.in.Replay(s.ctx(), e.ID), "once more")
+			l := s.leaseOf(e)
+			require.Equal(s, before.Attempts+1, l.Attempt)
+			s.settle(inbox.Deliver, l)
+			s.requireState(inbox.Delivered, e)
+			require.Equal(s, [...]int64{0, 1, 0, 0}, s.stats().Events)
+			require.NoError(s, s.in.Purge(s.ctx(), e.ID))
+		}
+	}},
+	{"a replay of a pending event outlives a crash", func(s *suite) {
 		e := s.put("task", inbox.Completed)
-		require.ErrorIs(s, s.in.Replay(s.ctx(), e.ID), inbox.ErrState)
-		l := s.leaseOf(e)
-		require.ErrorIs(s, s.in.Replay(s.ctx(), e.ID), inbox.ErrState)
-		s.settle(inbox.Retry, l)
-		require.ErrorIs(s, s.in.Replay(s.ctx(), e.ID), inbox.ErrState)
+		s.settleDue(inbox.Retry, s.leaseOf(e), time.Now().Add(time.Hour))
+		require.NoError(s, s.in.Replay(s.ctx(), e.ID))
+		s.crash()
+		require.Equal(s, 2, s.leaseOf(e).Attempt)
+	}},
+	{"a replay of what was never leased changes nothing", func(s *suite) {
+		e := s.put("task", inbox.Completed)
+		require.NoError(s, s.in.Replay(s.ctx(), e.ID))
+		require.Equal(s, 1, s.leaseOf(e).Attempt)
+	}},
+	{"a replay of what is leased changes nothing", func(s *suite) {
+		e := s.put("task", inbox.Completed)
+		for n := 1; n <= 2; n++ { // one that was never settled, and one that was
+			l := s.leaseOf(e)
+			require.NoError(s, s.in.Replay(s.ctx(), e.ID))
+			s.nothingDue()
+			require.Equal(s, n, l.Attempt)
+			s.settle(inbox.Retry, l)
+		}
+		s.settleDue(inbox.Retry, s.leaseOf(e), time.Now().Add(time.Hour))
+		s.nothingDue()
+	}},
+	{"a pending event that is replayed keeps its place in its task", func(s *suite) {
+		first := s.put("task", inbox.Completed)
+		s.settle(inbox.Deliver, s.leaseOf(first))
+		second := s.put("task", inbox.Completed)
+		s.settleDue(inbox.Retry, s.leaseOf(second), time.Now().Add(time.Hour))
+		require.NoError(s, s.in.Replay(s.ctx(), first.ID))
+		l := s.leaseOf(first)
+		require.NoError(s, s.in.Replay(s.ctx(), second.ID))
+		s.nothingDue()
+		s.settle(inbox.Deliver, l)
+		require.Equal(s, 2, s.leaseOf(second).Attempt)
+	}},
+	{"a replay of a pending event wakes whoever waits for a lease", func(s *suite) {
+		e := s.put("task", inbox.Completed)
+		s.settleDue(inbox.Retry, s.leaseOf(e), time.Now().Add(time.Hour))
+		var leases []*inbox.Lease
+		done := background(func() { leases, _ = s.in.Lease(s.ctx(), 1) })
+		require.NoError(s, s.in.Replay(s.ctx(), e.ID))
+		s.await(done)
+		require.Equal(s, []string{e.ID}, ids(leases))
 	}},
 	{"a replay wakes whoever waits for a lease", func(s *suite) {
 		e := s.put("task", inbox.Completed)

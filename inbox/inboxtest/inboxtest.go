@@ -58,6 +58,7 @@ func Run(t *testing.T, factory Factory) {
 		{"Edit", editTests},
 		{"Quarantine", quarantineTests},
 		{"Hold", holdTests},
+		{"Clock", clockTests},
 		{"Lifetime", lifetimeTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
@@ -189,6 +190,14 @@ func (s *suite) settle(v inbox.Verdict, leases ...*inbox.Lease) {
 		outcomes[i] = outcome(l, v)
 	}
 	require.NoError(s, s.in.Settle(s.ctx(), outcomes...))
+}
+
+// settleDue gives a lease the verdict Retry or Release, due at that time.
+func (s *suite) settleDue(v inbox.Verdict, l *inbox.Lease, due time.Time) {
+	s.Helper()
+	o := outcome(l, v)
+	o.Due = due
+	require.NoError(s, s.in.Settle(s.ctx(), o))
 }
 
 var attemptTime = time.Date(2026, 11, 24, 8, 0, 0, 654321000, time.UTC)

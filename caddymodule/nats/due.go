@@ -1,0 +1,114 @@
+package nats
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// putOff hands an event back until it is due. If it cannot be meant to be due so
+// late, its record says so anew: a clock was wrong.
+func (s *store) putOff(ctx context.Context, c *candidate, m *member, left time.Duration) error {
+	now, p := time.Now(), s.policy.Load()
+	if !p.TooLate(fromMicros(m.rec.Due), now) {
+		return c.msg.NakWithDelay(left)
+	}
+	if err := s.writePending(ctx, m, now.Add(p.MaxWait)); err != nil {
+		return err
+	}
+	return c.msg.Ack()
+}
+
+// writePending says of a pending event that has a record when it is due. The new
+// record is what comes again.
+func (s *store) writePending(ctx context.Context, m *member, due time.Time) error {
+	rec := m.rec
+	rec.Event, rec.Received, rec.By, rec.Base, rec.Due = m.seq, micros(m.ReceivedAt), s.me, 0, micros(due)
+	if _, err := s.writeRecord(ctx, pending, m.ID, rec, m.last); err != nil {
+		return err
+	}
+	s.forgetRecords(ctx, m.others)
+	return nil
+}
+
+// hasten makes a pending event due that may wait for its time. One that is leased,
+// or was never, does not.
+func (s *store) hasten(ctx context.Context, m *member) error {
+	for m.kind == pending {
+		err := s.writePending(ctx, m, time.Time{})
+		if err == nil {
+			s.leaser.signal()
+		}
+		if !errors.Is(err, errConflict) {
+			return err
+		}
+		// It was leased or settled at the same moment, or the replica that was
+		// asked does not know its last record yet.
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(conflictWait):
+		}
+		if m, err = s.find(ctx, m.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bringForward makes the events due within Policy.MaxWait that a Caddy has said to
+// be due later, by a clock that was wrong or under a longer MaxWait. The server
+// has them by that Caddy's word, and would not hand them out before. It is done
+// once, and again when MaxWait becomes shorter.
+func (s *store) bringForward(ctx context.Context) error {
+	p := s.policy.Load()
+	if p.MaxWait == 0 || s.seenTo != 0 && p.MaxWait >= s.seenTo {
+		s.seenTo = p.MaxWait
+		return nil
+	}
+	for from := uint64(1); ; {
+		records, more, err := s.ask(ctx, s.subjects.states(),
+			query{Seq: from, NextFor: s.subjects.ofKind(pending), Batch: retireBatch, MaxBytes: maxAnswer})
+		if err == nil {
+			err = s.bringSomeForward(ctx, p, records)
+		}
+		if err != nil {
+			return err
+		}
+		if more == 0 || len(records) == 0 {
+			s.seenTo = p.MaxWait
+			return nil
+		}
+		from = records[len(records)-1].seq + 1
+	}
+}
+
+func (s *store) bringSomeForward(ctx context.Context, p *inbox.Policy, records []message) error {
+	var jobs errgroup.Group
+	jobs.SetLimit(retireAtOnce)
+	for _, message := range records {
+		id, now := idOf(message.subject), time.Now()
+		var r record
+		if json.Unmarshal(message.data, &r) != nil || len(id) != inbox.IDLength || !p.TooLate(fromMicros(r.Due), now) {
+			continue
+		}
+		jobs.Go(func() error {
+			m, err := s.find(ctx, id)
+			if err == nil && m.kind == pending && p.TooLate(fromMicros(m.rec.Due), now) {
+				err = s.writePending(ctx, m, now.Add(p.MaxWait))
+			}
+			if errors.Is(err, inbox.ErrNotFound) || errors.Is(err, errConflict) {
+				return nil // it is not what it was: others have changed it
+			}
+			return err
+		})
+	}
+	err := jobs.Wait()
+	s.leaser.signal()
+	return err
+}

@@ -1,0 +1,55 @@
+package sqlite
+
+import (
+	"context"
+	"time"
+)
+
+// lateStep is the number of retries that are brought forward in one transaction.
+const lateStep = 256
+
+const (
+	lastDue = `SELECT due FROM delivery WHERE state = 1 ORDER BY due DESC LIMIT 1`
+
+	// The second condition is that of the index.
+	bringLateForward = `UPDATE delivery SET due = ? WHERE seq IN (
+		SELECT seq FROM delivery WHERE due > ? AND state = 1 ORDER BY due DESC LIMIT ?)`
+)
+
+// findTooLate reports whether a retry is due so late that its time was set by a
+// clock that was wrong, or under a longer Policy.MaxWait.
+func (l *leaser) findTooLate() (bool, error) {
+	if l.view.Load().meta.rows[retry] == 0 {
+		return false, nil
+	}
+	last, err := l.conn.number(lastDue)
+	return l.policy.Load().TooLate(time.UnixMicro(last), l.now()), err
+}
+
+// bringForward asks the writer to make such retries due sooner: some of them, so
+// that callbacks that come meanwhile need not wait for all.
+func (l *leaser) bringForward(ctx context.Context) error {
+	r := &bringForward{request: newRequest()}
+	r.ctx = ctx
+	if err := l.do(ctx, r); err != nil {
+		return err
+	}
+	return r.err
+}
+
+// bringForward is the request to make retries due sooner.
+type bringForward struct {
+	request
+}
+
+func (r *bringForward) apply(t *tx) error {
+	r.err = nil
+	now, p := t.w.now(), t.w.policy.Load()
+	last := now.Add(p.MaxWait).UnixMicro()
+	if p.MaxWait == 0 {
+		return nil
+	}
+	return t.c.exec(bringLateForward, last, last, int64(lateStep))
+}
+
+func (r *bringForward) grows() bool { return false }

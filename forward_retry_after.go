@@ -1,0 +1,58 @@
+package fotorwebhook
+
+import (
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// retryAfterOf reads how long an answer asks to wait (RFC 9110, 10.2.3): seconds
+// or a date. Too much is maxDuration, which the schedule bounds by `retry max`.
+// What is neither counts as none, and so does 0 or a date that has passed: then
+// the schedule alone decides.
+//
+// A date is taken against the answer's own Date, if it has one: the two were
+// written by one clock, which need not agree with ours. If a proxy has added a
+// header of its own, the longest wait is obeyed, which keeps to each of them.
+func retryAfterOf(header http.Header, now time.Time) time.Duration {
+	values := header.Values("Retry-After")
+	if len(values) == 0 {
+		return 0
+	}
+	if date, err := http.ParseTime(header.Get("Date")); err == nil {
+		now = date
+	}
+	var longest time.Duration
+	for _, value := range values {
+		longest = max(longest, waitOf(strings.TrimSpace(value), now))
+	}
+	return longest
+}
+
+var (
+	secondsRegexp = regexp.MustCompile(`^[0-9]+$`)
+
+	// farYearRegexp finds a year that no time package can read.
+	farYearRegexp = regexp.MustCompile(`^([A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} )[0-9]{5,}( [0-9]{2}:[0-9]{2}:[0-9]{2} GMT)$`)
+)
+
+// waitOf reads one value of Retry-After.
+func waitOf(value string, now time.Time) time.Duration {
+	if secondsRegexp.MatchString(value) {
+		seconds := strings.TrimLeft(value, "0")
+		if len(seconds) > 9 { // 31 years and more
+			return maxDuration
+		}
+		var n time.Duration
+		for _, digit := range seconds {
+			n = 10*n + time.Duration(digit-'0')
+		}
+		return min(n*time.Second, maxDuration)
+	}
+	at, err := http.ParseTime(farYearRegexp.ReplaceAllString(value, "${1}9996${2}")) // a leap year
+	if err != nil {
+		return 0
+	}
+	return max(0, min(at.Sub(now), maxDuration))
+}
