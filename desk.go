@@ -12,7 +12,7 @@ import (
 )
 
 // desks holds the desk of every handler name in use. It lives as long as the
-// process, so that a reload loses neither notices nor refusals.
+// process, so that a reload loses neither notices nor refusals nor counts.
 var desks = deskPool{open: make(map[string]*desk)}
 
 // desk is what the operator of a handler looks at beside its inbox: what
@@ -23,6 +23,7 @@ type desk struct {
 	feed     *control.Feed
 	refusals refusals
 	arrivals arrivals
+	recent   *recent
 
 	// handler is the newest that runs: Caddy's events go its way.
 	handler atomic.Pointer[Handler]
@@ -44,7 +45,7 @@ func (p *deskPool) get(name string) *desk {
 	defer p.mu.Unlock()
 	d := p.open[name]
 	if d == nil {
-		d = &desk{name: name, feed: control.NewFeed(name)}
+		d = &desk{name: name, feed: control.NewFeed(name), recent: newRecent(time.Now)}
 		p.open[name] = d
 	}
 	d.users++

@@ -34,6 +34,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	start := time.Now()
 	answer := h.receive(r, start)
 	h.metrics.answered(answer.outcome, time.Since(start))
+	h.desk.recent.add(answer.outcome)
 	return answer.write(w)
 }
 
@@ -65,7 +66,7 @@ func (h *Handler) receive(r *http.Request, now time.Time) answer {
 	st, err := h.hold(r.Context())
 	if err != nil {
 		h.logger.Error("callback not read", zap.Stringer("source_ip", source), zap.Error(err))
-		return answerUnavailable
+		return h.unavailable(err)
 	}
 	defer h.drop(st)
 
@@ -75,7 +76,7 @@ func (h *Handler) receive(r *http.Request, now time.Time) answer {
 	}
 	if err := h.makeRoom(r.Context(), room); err != nil {
 		h.logger.Error("callback not read: too many are waiting to be stored", zap.Error(err))
-		return answerUnavailable
+		return h.unavailable(fmt.Errorf("too many callbacks are waiting to be stored: %w", err))
 	}
 	defer h.budget.Release(room)
 
@@ -92,6 +93,13 @@ func (h *Handler) receive(r *http.Request, now time.Time) answer {
 		st = successor
 	}
 	return h.take(ctx, st, r, callback{body: body.Bytes(), source: source, receivedAt: now})
+}
+
+// unavailable is the answer to a callback that cannot be stored, and remembers
+// why, for the operator only.
+func (h *Handler) unavailable(err error) answer {
+	h.desk.recent.fails(err)
+	return answerUnavailable
 }
 
 func (h *Handler) drop(st *station) {
@@ -127,7 +135,7 @@ func (h *Handler) take(ctx context.Context, st *station, r *http.Request, c call
 		invalid, ok := errors.AsType[*InvalidError](err)
 		if !ok {
 			h.logger.Error("callback cannot be judged", zap.Error(err))
-			return answerUnavailable
+			return h.unavailable(err)
 		}
 		return h.quarantine(ctx, st, c, answerInvalid(invalid))
 	}
@@ -137,7 +145,7 @@ func (h *Handler) take(ctx context.Context, st *station, r *http.Request, c call
 	duplicate, err := h.put(ctx, st, event, c.source)
 	if err != nil {
 		h.logger.Error("callback not stored", eventFields(event, zap.Error(err))...)
-		return answerUnavailable
+		return h.unavailable(err)
 	}
 	if line := h.logger.Check(zap.InfoLevel, "callback accepted"); line != nil {
 		line.Write(eventFields(event,
@@ -172,6 +180,8 @@ func (h *Handler) quarantine(ctx context.Context, st *station, c callback, refus
 		}
 		if err := st.inbox.Quarantine(ctx, suspect); err != nil {
 			h.logger.Error("invalid callback could not be kept in quarantine", append(fields, zap.Error(err))...)
+			h.desk.recent.add(outcomeNotKept)
+			h.desk.recent.fails(err)
 			return refusal
 		}
 		id = suspect.ID

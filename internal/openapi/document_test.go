@@ -34,6 +34,8 @@ var answers = map[string]struct{ full, least any }{
 		Name: "a", Config: control.Config{Allow: []string{}, AllowFrom: []string{}}, Holds: []control.Hold{}, Refusals: []control.Refusal{},
 	}},
 	"Counts":      {counts, control.Counts{}},
+	"Recent":      {sampleRecent, control.Recent{}},
+	"Unavailable": {*sampleRecent.LastUnavailable, control.Unavailable{}},
 	"Config":      {config, control.Config{Allow: []string{}, AllowFrom: []string{}}},
 	"Hold":        {hold, control.Hold{By: control.ByUpstream}},
 	"Refusal":     {refusal, control.Refusal{Count: 1}},
@@ -76,6 +78,10 @@ var answers = map[string]struct{ full, least any }{
 }
 
 var (
+	sampleRecent = control.Recent{
+		From: sampleTime, Accepted: 1, Duplicates: 2, Refused: 3, TooLarge: 4, Invalid: 5, NotKept: 6, Unavailable: 7,
+		LastUnavailable: &control.Unavailable{At: sampleTime, Reason: "x"},
+	}
 	counts = control.Counts{Pending: 1, Delivered: 2, Superseded: 3, Dead: 4}
 	config = control.Config{
 		Allow: []string{"fotor"}, AllowFrom: []string{"static"}, MaxBody: 1, Inbox: "sqlite", Storage: "sqlite:/x", Keep: "1h",
@@ -84,8 +90,8 @@ var (
 	hold    = control.Hold{By: control.ByOperator, Since: sampleTime, Until: &sampleTime, Reason: "x"}
 	refusal = control.Refusal{Address: "::1", Peer: "[::1]:1", Reason: "x", Count: 1, First: sampleTime, Last: sampleTime}
 	handler = control.Handler{
-		Name: "a", Config: config, Events: counts, OldestPending: &sampleTime, Quarantined: 1, InboxBytes: 1, InboxLimit: 1,
-		UnderWay: 1, Holds: []control.Hold{hold}, Refusals: []control.Refusal{refusal}, Error: "x",
+		Name: "a", Config: config, Events: &counts, OldestPending: &sampleTime, Quarantined: new(int64(1)), InboxBytes: new(int64(1)), InboxLimit: new(int64(1)),
+		Recent: sampleRecent, UnderWay: 1, Holds: []control.Hold{hold}, Refusals: []control.Refusal{refusal}, Error: "x",
 	}
 	attempt = control.Attempt{At: sampleTime, DurationMS: 1.5, Status: 200, Reason: "x"}
 	event   = control.Event{
@@ -101,22 +107,24 @@ var (
 	rule             = control.Rule{Option: "allow", Value: "fotor", Range: "::/0"}
 )
 
-// declared returns the syntax tree of the file that declares the answers.
-func declared(t *testing.T) *ast.File {
+// declared returns the syntax tree of a file that declares answers.
+func declared(t *testing.T, name string) *ast.File {
 	t.Helper()
-	tree, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", "..", "control", "answers.go"), nil, 0)
+	tree, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", "..", "control", name), nil, 0)
 	require.NoError(t, err)
 	return tree
 }
 
 func TestEveryTypeIsHeldAgainstItsSchema(t *testing.T) {
 	var types []string
-	ast.Inspect(declared(t), func(n ast.Node) bool {
-		if spec, ok := n.(*ast.TypeSpec); ok {
-			types = append(types, spec.Name.Name)
-		}
-		return true
-	})
+	for _, file := range []string{"answers.go", "recent.go"} {
+		ast.Inspect(declared(t, file), func(n ast.Node) bool {
+			if spec, ok := n.(*ast.TypeSpec); ok {
+				types = append(types, spec.Name.Name)
+			}
+			return true
+		})
+	}
 	assert.ElementsMatch(t, types, slices.Collect(maps.Keys(answers)))
 	for name, values := range answers {
 		assert.Equal(t, name, reflect.TypeOf(values.least).Name())
@@ -229,7 +237,7 @@ func TestSchemasRefuse(t *testing.T) {
 // that the schemas allow.
 func TestConstantsAreEnums(t *testing.T) {
 	words := make(map[string][]string) // by the first constant of the block
-	for _, decl := range declared(t).Decls {
+	for _, decl := range declared(t, "answers.go").Decls {
 		block, ok := decl.(*ast.GenDecl)
 		if !ok || block.Tok != token.CONST {
 			continue
