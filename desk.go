@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
@@ -25,6 +26,9 @@ type desk struct {
 	arrivals arrivals
 	recent   *recent
 
+	// repeats says how often a callback in quarantine that arrives again is told.
+	repeats *rate.Limiter
+
 	// handler is the newest that runs: Caddy's events go its way.
 	handler atomic.Pointer[Handler]
 
@@ -33,6 +37,13 @@ type desk struct {
 	stop    context.CancelFunc
 	ended   chan struct{}
 }
+
+// Callbacks in quarantine that arrive again and again are told, in the log and in
+// the feed, so many at once and then at this pace: each line has the count.
+const (
+	repeatsAtOnce = 10
+	repeatsEvery  = 10 * time.Second
+)
 
 type deskPool struct {
 	mu   sync.Mutex
@@ -45,7 +56,7 @@ func (p *deskPool) get(name string) *desk {
 	defer p.mu.Unlock()
 	d := p.open[name]
 	if d == nil {
-		d = &desk{name: name, feed: control.NewFeed(name), recent: newRecent(time.Now)}
+		d = &desk{name: name, feed: control.NewFeed(name), recent: newRecent(time.Now), repeats: rate.NewLimiter(rate.Every(repeatsEvery), repeatsAtOnce)}
 		p.open[name] = d
 	}
 	d.users++
@@ -194,6 +205,7 @@ func eventData(n *control.Notice) map[string]any {
 	}
 	if n.Kind == control.InQuarantine {
 		data["quarantine_id"] = n.QuarantineID
+		data["count"] = n.Count
 		data["problems"] = n.Problems
 	}
 	return data

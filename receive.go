@@ -169,7 +169,7 @@ func (h *Handler) quarantine(ctx context.Context, st *station, c callback, refus
 		zap.Int("size", len(c.body)),
 		zap.Array("problems", logProblems(problems)),
 	}
-	var id int64
+	kept := new(inbox.Suspect)
 	if *h.Quarantine > 0 {
 		suspect := &inbox.Suspect{
 			ReceivedAt: c.receivedAt,
@@ -184,10 +184,13 @@ func (h *Handler) quarantine(ctx context.Context, st *station, c callback, refus
 			h.desk.recent.fails(err)
 			return refusal
 		}
-		id = suspect.ID
-		fields = append(fields, zap.Int64("quarantine_id", id))
+		kept = suspect
+		fields = append(fields, zap.Int64("quarantine_id", kept.ID), zap.Int64("count", kept.Count))
 	}
-	h.tellQuarantined(id, c.source, refusal.title, len(problems))
+	if kept.Count > 1 && !h.desk.repeats.Allow() {
+		return refusal
+	}
+	h.tellQuarantined(kept, c.source, refusal.title, len(problems))
 	h.logger.Warn("invalid callback", fields...)
 	return refusal
 }

@@ -209,16 +209,18 @@ type Holds struct {
 	UnderWay int    `json:"underWay"`
 }
 
-// Quarantined is a callback in quarantine, in a list.
+// Quarantined is a callback in quarantine, in a list: all that had the same body.
 type Quarantined struct {
 	ID         int64     `json:"id"`
-	ReceivedAt time.Time `json:"receivedAt"`
-	SourceIP   string    `json:"sourceIp"`
-	Status     int       `json:"status"` // what the caller was answered
-	Size       int       `json:"size"`   // of the body, in bytes
+	ReceivedAt time.Time `json:"receivedAt"` // the first time
+	LastAt     time.Time `json:"lastAt"`     // the last time
+	Count      int64     `json:"count"`      // how often it arrived
+	SourceIP   string    `json:"sourceIp"`   // the last time
+	Status     int       `json:"status"`     // what the caller was answered, the last time
+	Size       int       `json:"size"`       // of the body, in bytes
 
-	// Problems are those that the caller was answered; in a list the first
-	// three. ProblemCount counts them all.
+	// Problems are those that the caller was answered the last time; in a list the
+	// first three. ProblemCount counts them all.
 	Problems     []Problem `json:"problems"`
 	ProblemCount int       `json:"problemCount"`
 }
@@ -229,7 +231,7 @@ type Problem struct {
 	Detail  string `json:"detail"`
 }
 
-// Quarantine is a page of a list, the newest first.
+// Quarantine is a page of a list, those that arrived last first.
 type Quarantine struct {
 	Callbacks []Quarantined `json:"callbacks"`
 	Next      string        `json:"next,omitempty"`
@@ -311,6 +313,7 @@ type Notice struct {
 
 	// About a callback in quarantine. QuarantineID is 0 if it was not kept.
 	QuarantineID int64  `json:"quarantineId,omitempty"`
+	Count        int64  `json:"count,omitempty"` // how often the same body was kept
 	SourceIP     string `json:"sourceIp,omitempty"`
 	Problems     int    `json:"problems,omitempty"`
 

@@ -182,7 +182,7 @@ func (h *fakeHandler) addQuarantine() {
 	add := func(n int64, status int, body, encoding string, problems ...control.Problem) {
 		h.quarantine = append(h.quarantine, &control.QuarantinedDetail{
 			Quarantined: control.Quarantined{
-				ID: n, ReceivedAt: ago(time.Duration(100-n) * time.Minute), SourceIP: "54.212.95.175", Status: status,
+				ID: n, ReceivedAt: ago(time.Duration(100-n) * time.Minute), LastAt: ago(time.Duration(100-n) * time.Minute), Count: 1, SourceIP: "54.212.95.175", Status: status,
 				Size: len(body), Problems: append([]control.Problem{}, problems...), ProblemCount: len(problems),
 			},
 			Body: body, BodyEncoding: encoding,
@@ -193,6 +193,7 @@ func (h *fakeHandler) addQuarantine() {
 		control.Problem{Pointer: "/type", Detail: "is required"})
 	add(8, 400, "not JSON\nat all", control.BodyText, control.Problem{Detail: "is not JSON"})
 	add(9, 400, "/w4baFsy", control.BodyBase64, control.Problem{Pointer: "", Detail: "is not UTF-8"})
+	h.quarantine[2].Count, h.quarantine[2].LastAt = 12_345, ago(time.Minute)
 }
 
 // safe fails if anything may reach a terminal that should not.

@@ -71,7 +71,7 @@ var answers = map[string]struct{ full, least any }{
 		control.Notice{
 			Kind: control.Gap, Handler: "a", At: sampleTime, ID: sampleID, TaskID: "t", Type: "x", Status: "failed",
 			Attempt: 1, UpstreamStatus: 200, DurationMS: 1.5, Due: &sampleTime, Reason: "x",
-			QuarantineID: 1, SourceIP: "::1", Problems: 1, By: control.ByOperator, Until: &sampleTime, Missed: -1,
+			QuarantineID: 1, Count: 1, SourceIP: "::1", Problems: 1, By: control.ByOperator, Until: &sampleTime, Missed: -1,
 		},
 		control.Notice{Kind: control.Resumed, Handler: "a"},
 	},
@@ -101,9 +101,9 @@ var (
 	leastEvent  = control.Event{ID: sampleID, Status: "in_progress", State: "delivered"}
 	problem     = control.Problem{Pointer: "/x", Detail: "x"}
 	quarantined = control.Quarantined{
-		ID: 1, ReceivedAt: sampleTime, SourceIP: "::1", Status: 422, Size: 1, Problems: []control.Problem{problem}, ProblemCount: 1,
+		ID: 1, ReceivedAt: sampleTime, LastAt: sampleTime, Count: 2, SourceIP: "::1", Status: 422, Size: 1, Problems: []control.Problem{problem}, ProblemCount: 1,
 	}
-	leastQuarantined = control.Quarantined{ID: 1, Status: 400, Problems: []control.Problem{}}
+	leastQuarantined = control.Quarantined{ID: 1, Count: 1, Status: 400, Problems: []control.Problem{}}
 	rule             = control.Rule{Option: "allow", Value: "fotor", Range: "::/0"}
 )
 
