@@ -7,12 +7,13 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
 // desks holds the desk of every handler name in use. It lives as long as the
-// process, so that a reload loses neither notices nor refusals.
+// process, so that a reload loses neither notices nor refusals nor counts.
 var desks = deskPool{open: make(map[string]*desk)}
 
 // desk is what the operator of a handler looks at beside its inbox: what
@@ -25,6 +26,10 @@ type desk struct {
 	arrivals arrivals
 	bodies   bodyRoom
 	hidden   sync.Once // the warning that connections are
+	recent   *recent
+
+	// repeats says how often a callback in quarantine that arrives again is told.
+	repeats *rate.Limiter
 
 	// handler is the newest that runs: Caddy's events go its way.
 	handler atomic.Pointer[Handler]
@@ -34,6 +39,13 @@ type desk struct {
 	stop    context.CancelFunc
 	ended   chan struct{}
 }
+
+// Callbacks in quarantine that arrive again and again are told, in the log and in
+// the feed, so many at once and then at this pace: each line has the count.
+const (
+	repeatsAtOnce = 10
+	repeatsEvery  = 10 * time.Second
+)
 
 type deskPool struct {
 	mu   sync.Mutex
@@ -46,7 +58,7 @@ func (p *deskPool) get(name string) *desk {
 	defer p.mu.Unlock()
 	d := p.open[name]
 	if d == nil {
-		d = &desk{name: name, feed: control.NewFeed(name)}
+		d = &desk{name: name, feed: control.NewFeed(name), recent: newRecent(time.Now), repeats: rate.NewLimiter(rate.Every(repeatsEvery), repeatsAtOnce)}
 		p.open[name] = d
 	}
 	d.users++
@@ -195,6 +207,7 @@ func eventData(n *control.Notice) map[string]any {
 	}
 	if n.Kind == control.InQuarantine {
 		data["quarantine_id"] = n.QuarantineID
+		data["count"] = n.Count
 		data["problems"] = n.Problems
 	}
 	return data

@@ -65,9 +65,9 @@ func newGatewayMetrics() *gatewayMetrics {
 		inboxes: inboxCollector{
 			events:      desc("events", "Events in the inbox, by state.", "state"),
 			oldest:      desc("oldest_pending_age_seconds", "Age of the oldest pending event; 0 if none is pending."),
-			quarantined: desc("quarantined", "Callbacks in quarantine."),
+			quarantined: desc("quarantined", "Distinct callbacks in quarantine."),
 			bytes:       desc("inbox_bytes", "Room that the inbox takes on disk."),
-			limit:       desc("inbox_limit_bytes", "Size at which the inbox is full."),
+			limit:       desc("inbox_limit_bytes", "Size at which the inbox is full; absent if it has no limit."),
 			held:        desc("held", "1 while deliveries are held, by hand or because the upstream is in trouble, else 0."),
 			reading:     desc("bodies_reading", "Callbacks whose bodies have not come whole."),
 			bodies:      desc("body_bytes", "Memory that bodies of callbacks take until they are stored."),
@@ -207,7 +207,9 @@ func (c inboxCollector) collect(ch chan<- prometheus.Metric, name string, st *st
 	gauge(c.oldest, age)
 	gauge(c.quarantined, float64(stats.Quarantined))
 	gauge(c.bytes, float64(stats.Bytes))
-	gauge(c.limit, float64(stats.MaxBytes))
+	if stats.MaxBytes > 0 {
+		gauge(c.limit, float64(stats.MaxBytes))
+	}
 }
 
 func oneIf(b bool) float64 {

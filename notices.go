@@ -76,12 +76,13 @@ func (h *Handler) put(ctx context.Context, st *station, e *inbox.Event, source n
 	return duplicateOf != "", err
 }
 
-// tellQuarantined tells that a callback was not valid. Its id is 0 if it was
-// not kept.
-func (h *Handler) tellQuarantined(id int64, source netip.Addr, reason string, problems int) {
+// tellQuarantined tells that a callback was not valid. What was kept has no id if
+// that was nothing.
+func (h *Handler) tellQuarantined(kept *inbox.Suspect, source netip.Addr, reason string, problems int) {
 	h.desk.feed.Publish(control.Notice{
 		Kind:         control.InQuarantine,
-		QuarantineID: id,
+		QuarantineID: kept.ID,
+		Count:        kept.Count,
 		SourceIP:     source.String(),
 		Problems:     problems,
 		Reason:       reason,

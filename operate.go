@@ -54,14 +54,15 @@ func (o *operated) Close() error { return o.station.drop() }
 const summaryTimeout = 2 * time.Second
 
 // Summary implements control.Gateway.
-func (o *operated) Summary(ctx context.Context) control.Handler {
-	holds, underWay := o.station.holds()
+func (o *operated) Summary(ctx context.Context, recent time.Duration) control.Handler {
+	holds := o.station.holds(time.Now())
 	s := control.Handler{
 		Name:     o.Name,
 		Config:   o.configSummary(),
 		Bodies:   control.Bodies{Limit: o.roomLimit()},
-		Holds:    holds,
-		UnderWay: underWay,
+		Holds:    holds.Holds,
+		UnderWay: holds.UnderWay,
+		Recent:   o.desk.recent.sum(recent),
 		Refusals: o.desk.refusals.list(),
 	}
 	s.Bodies.Reading, s.Bodies.Bytes = o.desk.bodies.load()
@@ -72,7 +73,7 @@ func (o *operated) Summary(ctx context.Context) control.Handler {
 		s.Error = err.Error()
 		return s
 	}
-	s.Events = control.Counts{
+	s.Events = &control.Counts{
 		Pending:    stats.Events[inbox.Pending],
 		Delivered:  stats.Events[inbox.Delivered],
 		Superseded: stats.Events[inbox.Superseded],
@@ -82,7 +83,7 @@ func (o *operated) Summary(ctx context.Context) control.Handler {
 		oldest := stats.OldestPending.UTC()
 		s.OldestPending = &oldest
 	}
-	s.Quarantined, s.InboxBytes, s.InboxLimit = stats.Quarantined, stats.Bytes, stats.MaxBytes
+	s.Quarantined, s.InboxBytes, s.InboxLimit = &stats.Quarantined, &stats.Bytes, &stats.MaxBytes
 	return s
 }
 
@@ -188,20 +189,24 @@ func (o *operated) Release(ctx context.Context, id int64) (control.Released, err
 	return control.Released{ID: event.ID, Duplicate: duplicate}, err
 }
 
-// holds returns why deliveries are held, and how many attempts are being made.
-func (st *station) holds() (holds []control.Hold, underWay int) {
+// Holds implements control.Gateway.
+func (o *operated) Holds() control.Holds { return o.station.holds(time.Now()) }
+
+// holds returns why deliveries are held, and how many attempts are being made. The
+// end of a pause is told as long as it is to come.
+func (st *station) holds(now time.Time) control.Holds {
 	dispatcher := st.running()
 	reasons := dispatcher.Holds()
-	holds = make([]control.Hold, 0, len(reasons))
+	holds := make([]control.Hold, 0, len(reasons))
 	for _, h := range reasons {
 		hold := control.Hold{By: holder(h), Since: h.Since.UTC(), Reason: h.Reason}
-		if !h.Until.IsZero() {
+		if h.Until.After(now) {
 			until := h.Until.UTC()
 			hold.Until = &until
 		}
 		holds = append(holds, hold)
 	}
-	return holds, dispatcher.UnderWay()
+	return control.Holds{Holds: holds, UnderWay: dispatcher.UnderWay()}
 }
 
 // names lists the names of the running handlers in alphabetical order.

@@ -23,6 +23,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	start := time.Now()
 	answer := h.receive(w, r, start)
 	h.metrics.answered(answer.outcome, time.Since(start))
+	h.desk.recent.add(answer.outcome)
 	if answer.early {
 		return answer.writeEarly(w, r, start)
 	}
@@ -40,7 +41,7 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, now time.Time)
 	st, err := h.hold(r.Context())
 	if err != nil {
 		h.logger.Error("callback not read", zap.Stringer("source_ip", source), zap.Error(err))
-		return answerUnavailable.whileSending()
+		return h.unavailable(err).whileSending()
 	}
 	defer h.drop(st)
 
@@ -88,6 +89,13 @@ func (h *Handler) admit(r *http.Request, now time.Time) (source netip.Addr, refu
 	return source, answer{}, true
 }
 
+// unavailable is the answer to a callback that cannot be stored, and remembers
+// why, for the operator only.
+func (h *Handler) unavailable(err error) answer {
+	h.desk.recent.fails(err)
+	return answerUnavailable
+}
+
 func (h *Handler) drop(st *station) {
 	if err := st.drop(); err != nil {
 		h.logger.Error("after the last request", zap.Error(err))
@@ -111,7 +119,7 @@ func (h *Handler) take(ctx context.Context, st *station, r *http.Request, c call
 		invalid, ok := errors.AsType[*InvalidError](err)
 		if !ok {
 			h.logger.Error("callback cannot be judged", zap.Error(err))
-			return answerUnavailable
+			return h.unavailable(err)
 		}
 		return h.quarantine(ctx, st, c, answerInvalid(invalid))
 	}
@@ -121,7 +129,7 @@ func (h *Handler) take(ctx context.Context, st *station, r *http.Request, c call
 	duplicate, err := h.put(ctx, st, event, c.source)
 	if err != nil {
 		h.logger.Error("callback not stored", eventFields(event, zap.Error(err))...)
-		return answerUnavailable
+		return h.unavailable(err)
 	}
 	if line := h.logger.Check(zap.InfoLevel, "callback accepted"); line != nil {
 		line.Write(eventFields(event,
@@ -145,7 +153,7 @@ func (h *Handler) quarantine(ctx context.Context, st *station, c callback, refus
 		zap.Int("size", len(c.body)),
 		zap.Array("problems", logProblems(problems)),
 	}
-	var id int64
+	kept := new(inbox.Suspect)
 	if *h.Quarantine > 0 {
 		suspect := &inbox.Suspect{
 			ReceivedAt: c.receivedAt,
@@ -156,12 +164,17 @@ func (h *Handler) quarantine(ctx context.Context, st *station, c callback, refus
 		}
 		if err := st.inbox.Quarantine(ctx, suspect); err != nil {
 			h.logger.Error("invalid callback could not be kept in quarantine", append(fields, zap.Error(err))...)
+			h.desk.recent.add(outcomeNotKept)
+			h.desk.recent.fails(err)
 			return refusal
 		}
-		id = suspect.ID
-		fields = append(fields, zap.Int64("quarantine_id", id))
+		kept = suspect
+		fields = append(fields, zap.Int64("quarantine_id", kept.ID), zap.Int64("count", kept.Count))
 	}
-	h.tellQuarantined(id, c.source, refusal.title, len(problems))
+	if kept.Count > 1 && !h.desk.repeats.Allow() {
+		return refusal
+	}
+	h.tellQuarantined(kept, c.source, refusal.title, len(problems))
 	h.logger.Warn("invalid callback", fields...)
 	return refusal
 }
@@ -184,7 +197,7 @@ func (h *Handler) unread(source netip.Addr, since time.Time, body *bodyReader, e
 		return answerTimeout(err).whileSending()
 	case errors.Is(err, errNoRoom):
 		h.refusals.Error("callback not read", append(fields, zap.Error(err))...)
-		return answerUnavailable.whileSending()
+		return h.unavailable(err).whileSending()
 	default:
 		h.refusals.Warn("callback broke off", append(fields, zap.Error(err))...)
 		return answerBroken.whileSending()

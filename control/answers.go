@@ -7,7 +7,8 @@ import (
 
 // The types in this file are the JSON of the admin API; docs/openapi.yaml has
 // the same. Times are RFC 3339 in UTC, durations are milliseconds. A time or
-// text that there is not is left out.
+// text that there is not is left out. A number that is not known, because the
+// inbox does not answer, is null.
 
 // Handlers is the answer to GET /fotor_webhook/.
 type Handlers struct {
@@ -19,19 +20,23 @@ type Handler struct {
 	Name   string `json:"name"`
 	Config Config `json:"config"`
 
-	// Events counts the events in the inbox by state.
-	Events Counts `json:"events"`
+	// Events counts the events in the inbox by state; nil if they are not known.
+	Events *Counts `json:"events"`
 
-	// OldestPending is when the oldest pending event arrived.
+	// OldestPending is when the oldest pending event arrived; nil if none is
+	// pending, or if Events is nil.
 	OldestPending *time.Time `json:"oldestPending,omitempty"`
 
-	// Quarantined counts the callbacks in quarantine.
-	Quarantined int64 `json:"quarantined"`
+	// Quarantined counts the distinct callbacks in quarantine; nil if it is not known.
+	Quarantined *int64 `json:"quarantined"`
 
 	// InboxBytes is the room that the inbox takes, InboxLimit the size at which
-	// it is full; 0 if it has none.
-	InboxBytes int64 `json:"inboxBytes"`
-	InboxLimit int64 `json:"inboxLimit"`
+	// it is full, 0 if it has none; nil if they are not known.
+	InboxBytes *int64 `json:"inboxBytes"`
+	InboxLimit *int64 `json:"inboxLimit"`
+
+	// Recent counts what has arrived lately.
+	Recent Recent `json:"recent"`
 
 	// Bodies are those of callbacks in the memory of this Caddy.
 	Bodies Bodies `json:"bodies"`
@@ -97,10 +102,17 @@ const (
 
 // Hold is a stop of deliveries.
 type Hold struct {
-	By    string     `json:"by"`
-	Since time.Time  `json:"since"`
-	Until *time.Time `json:"until,omitempty"` // of the present pause; absent if it has no end
-	// Reason is empty if the operator gave none.
+	By    string    `json:"by"`
+	Since time.Time `json:"since"` // of all of it, however often the upstream was tried
+
+	// Until is when a hold by the operator ends by itself; absent if it does
+	// not. Of an upstream in trouble it is when one event is tried next: if that
+	// fails, there is another pause. It is absent while that try is under way, or
+	// waits for an event.
+	Until *time.Time `json:"until,omitempty"`
+
+	// Reason is empty if the operator gave none. Of an upstream in trouble it is
+	// what the last try has brought.
 	Reason string `json:"reason"`
 }
 
@@ -208,16 +220,18 @@ type Holds struct {
 	UnderWay int    `json:"underWay"`
 }
 
-// Quarantined is a callback in quarantine, in a list.
+// Quarantined is a callback in quarantine, in a list: all that had the same body.
 type Quarantined struct {
 	ID         int64     `json:"id"`
-	ReceivedAt time.Time `json:"receivedAt"`
-	SourceIP   string    `json:"sourceIp"`
-	Status     int       `json:"status"` // what the caller was answered
-	Size       int       `json:"size"`   // of the body, in bytes
+	ReceivedAt time.Time `json:"receivedAt"` // the first time
+	LastAt     time.Time `json:"lastAt"`     // the last time
+	Count      int64     `json:"count"`      // how often it arrived
+	SourceIP   string    `json:"sourceIp"`   // the last time
+	Status     int       `json:"status"`     // what the caller was answered, the last time
+	Size       int       `json:"size"`       // of the body, in bytes
 
-	// Problems are those that the caller was answered; in a list the first
-	// three. ProblemCount counts them all.
+	// Problems are those that the caller was answered the last time; in a list the
+	// first three. ProblemCount counts them all.
 	Problems     []Problem `json:"problems"`
 	ProblemCount int       `json:"problemCount"`
 }
@@ -228,7 +242,7 @@ type Problem struct {
 	Detail  string `json:"detail"`
 }
 
-// Quarantine is a page of a list, the newest first.
+// Quarantine is a page of a list, those that arrived last first.
 type Quarantine struct {
 	Callbacks []Quarantined `json:"callbacks"`
 	Next      string        `json:"next,omitempty"`
@@ -310,6 +324,7 @@ type Notice struct {
 
 	// About a callback in quarantine. QuarantineID is 0 if it was not kept.
 	QuarantineID int64  `json:"quarantineId,omitempty"`
+	Count        int64  `json:"count,omitempty"` // how often the same body was kept
 	SourceIP     string `json:"sourceIp,omitempty"`
 	Problems     int    `json:"problems,omitempty"`
 

@@ -22,9 +22,13 @@ var ErrNoHandler = errors.New("no running fotor_webhook handler has this name")
 // Gateway is one running handler. It stays usable, over reloads too, until it
 // is closed, and keeps the handler's inbox open until then.
 type Gateway interface {
-	// Summary says how the handler is doing. What it could not find out is in
-	// the answer's Error.
-	Summary(ctx context.Context) Handler
+	// Summary says how the handler is doing, and what has arrived since so long
+	// ago, RecentMin to RecentMax. What it could not find out is nil, and in the
+	// answer's Error.
+	Summary(ctx context.Context, recent time.Duration) Handler
+
+	// Holds says why deliveries are held, and how many attempts are being made.
+	Holds() Holds
 
 	// Inbox is where the handler's events are.
 	Inbox() inbox.Inbox

@@ -33,6 +33,7 @@ func (n *Notice) AppendJSON(b []byte) []byte {
 	}
 	b = appendMember(b, `,"reason":`, n.Reason)
 	b = appendNumber(b, `,"quarantineId":`, n.QuarantineID)
+	b = appendNumber(b, `,"count":`, n.Count)
 	b = appendMember(b, `,"sourceIp":`, n.SourceIP)
 	b = appendNumber(b, `,"problems":`, int64(n.Problems))
 	b = appendMember(b, `,"by":`, n.By)

@@ -54,6 +54,9 @@ func (h *hold) heed(t inbox.Trouble, now time.Time) effect {
 	if h.latest.IsZero() {
 		h.latest = later(until, now.Add(min(longestPause, h.max)))
 	}
+	if h.heeded {
+		h.reason = cut(elsewhere+t.Reason, maxReason)
+	}
 	h.until = later(h.until, earlier(until, h.latest))
 	return effect{began: began}
 }
@@ -75,9 +78,8 @@ func (h *hold) heedWell(now time.Time) effect {
 	return effect{}
 }
 
-// own makes a heeded hold one of our own finding.
-func (h *hold) own(reason string) {
-	if h.heeded {
-		h.heeded, h.reason = false, cut(reason, maxReason)
-	}
+// found notes what a try of ours has brought while the destination is held: the
+// hold is our own finding from then on.
+func (h *hold) found(reason string) {
+	h.heeded, h.reason = false, cut(reason, maxReason)
 }

@@ -86,7 +86,7 @@ func TestTheObserverIsToldOfEachFailedProbeOfOurOwn(t *testing.T) {
 		assert.Greater(t, r.up.attempts(), attempts, "a probe at once")
 		assert.False(t, r.inTrouble())
 		holds, _ := r.told()
-		assert.Equal(t, []string{"held too: another gateway: down", "resumed: a probe failed: connection refused"}, holds)
+		assert.Equal(t, []string{"held too: another gateway: down", "resumed: the last probe failed: connection refused"}, holds)
 		assert.Zero(t, r.box.spent()-r.box.count(inbox.Delivered))
 	})
 }

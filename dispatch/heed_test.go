@@ -38,7 +38,7 @@ func TestAFailedProbeMakesAHeededHoldOurOwn(t *testing.T) {
 		reason string
 		pause  time.Duration
 	}{
-		{down, "a probe failed: connection refused", 2 * time.Second},
+		{down, "the last probe failed: connection refused", 2 * time.Second},
 		{Result{Status: 503, RetryAfter: time.Minute}, "the upstream answered 503 with Retry-After 1m0s", time.Minute},
 	} {
 		s := newStage(t)
@@ -49,9 +49,19 @@ func TestAFailedProbeMakesAHeededHoldOurOwn(t *testing.T) {
 		assert.True(t, e.release)
 		assert.Equal(t, Holding{Since: epoch, Until: s.now.Add(c.pause), Reason: c.reason}, s.holding())
 		s.pass(c.pause)
-		assert.True(t, s.try("b", down).longer)
-		assert.Equal(t, c.reason, s.reason, "as it was when it became our own")
+		assert.True(t, s.try("b", Result{Status: 500, Reason: "boom"}).longer)
+		assert.Equal(t, "the last probe failed: boom", s.reason)
+		assert.Equal(t, epoch, s.since)
+		s.hears(10 * time.Minute)
+		assert.Equal(t, "the last probe failed: boom", s.reason, "what we have found ourselves")
 	}
+}
+
+func TestAHeededHoldTellsWhatWasToldLast(t *testing.T) {
+	s := newStage(t)
+	s.hears(time.Minute)
+	s.heed(inbox.Trouble{Until: s.now.Add(time.Minute), Reason: "HTTP 500"}, s.now)
+	assert.Equal(t, Holding{Heeded: true, Since: epoch, Until: s.now.Add(time.Minute), Reason: "another gateway: HTTP 500"}, s.holding())
 }
 
 func TestAnswersFromBeforeAHeededHold(t *testing.T) {

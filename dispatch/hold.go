@@ -37,7 +37,7 @@ type hold struct {
 
 	held    bool
 	asked   string // the task whose Retry-After holds it; "" for a run
-	reason  string
+	reason  string // what the last try brought, or what another gateway has told last
 	since   time.Time
 	until   time.Time // end of the pause: then one probe may go
 	failed  int       // probes that failed in this hold
@@ -176,16 +176,16 @@ func (h *hold) stillInTrouble(t ticket, task string, r *Result, now time.Time) e
 	if asks {
 		h.asked = task
 		h.until = h.notBefore(h.until, r, now)
-		h.own(r.request())
+		h.found(r.request())
 	}
 	if !t.probe {
 		return effect{release: true, due: h.notBefore(h.until, r, now), longer: asks}
 	}
 	h.failed++
 	h.latest = time.Time{}
-	h.own("a probe failed: " + r.failure())
 	if !asks {
 		h.until = now.Add(h.pause())
+		h.found("the last probe failed: " + r.failure())
 	}
 	return effect{release: true, due: h.notBefore(h.aside(now), r, now), longer: true}
 }

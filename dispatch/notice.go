@@ -14,10 +14,14 @@ type Holding struct {
 	// Since is when it began; of one by hand, what Pause was told.
 	Since time.Time
 
-	// Until is the end of the present pause; zero if it has no end. Where the
-	// destination is in trouble, a probe follows that may bring another pause.
+	// Until is when a hold by hand ends; zero if it has no end. Where the
+	// destination is in trouble, it is when the next probe may go, whose failure
+	// brings another pause. It is in the past while that probe is under way, or as
+	// long as there is no event that could be one.
 	Until time.Time
 
+	// Reason is why it was begun by hand; of a destination in trouble, what the
+	// last try has brought.
 	Reason string
 }
 

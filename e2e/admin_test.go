@@ -123,11 +123,11 @@ func TestOperatorSeesTheHandlers(t *testing.T) {
 		Keep: "24h0m0s", Quarantine: 1000, Forward: up.URL, SignSecrets: 1, Timeout: "30s", Concurrency: 32,
 		RetryFirst: "5s", RetryMax: "1h0m0s", GiveUp: "48h0m0s",
 	}, h.Config)
-	assert.Equal(t, control.Counts{Dead: 1}, h.Events)
-	assert.EqualValues(t, 1, h.Quarantined)
+	assert.Equal(t, &control.Counts{Dead: 1}, h.Events)
+	assert.EqualValues(t, 1, *h.Quarantined)
 	assert.Nil(t, h.OldestPending)
-	assert.Positive(t, h.InboxBytes)
-	assert.EqualValues(t, 10<<30, h.InboxLimit)
+	assert.Positive(t, *h.InboxBytes)
+	assert.EqualValues(t, 10<<30, *h.InboxLimit)
 	assert.Empty(t, h.Holds)
 	assert.Empty(t, h.Refusals)
 	assert.Empty(t, h.Error)

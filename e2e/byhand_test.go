@@ -170,5 +170,5 @@ func TestReleaseFromQuarantine(t *testing.T) {
 
 	assert.Equal(t, http.StatusNoContent, g.API(http.MethodDelete, path(invalid), "").Status)
 	assert.Equal(t, http.StatusNotFound, g.API(http.MethodDelete, path(invalid), "").Status)
-	assert.EqualValues(t, 1, ask[control.Handler](g, http.MethodGet, "default", "").Quarantined)
+	assert.EqualValues(t, 1, *ask[control.Handler](g, http.MethodGet, "default", "").Quarantined)
 }

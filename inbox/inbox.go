@@ -247,7 +247,7 @@ type Stats struct {
 	// OldestPending is ReceivedAt of the oldest pending event; zero if none.
 	OldestPending time.Time
 
-	// Quarantined counts the callbacks in quarantine.
+	// Quarantined counts the callbacks in quarantine, those of the same body once.
 	Quarantined int64
 
 	// Bytes is the room that the inbox takes on disk of what MaxBytes limits.
@@ -255,24 +255,6 @@ type Stats struct {
 
 	// MaxBytes is the size at which the inbox is full; 0 if it has no limit.
 	MaxBytes int64
-}
-
-// Suspect is a callback from a whitelisted address that failed validation.
-type Suspect struct {
-	// ID is given by the inbox when it is put, in order of arrival.
-	ID int64
-
-	ReceivedAt time.Time
-	SourceIP   string
-
-	// Status is the HTTP status that the caller was answered: 400 or 422.
-	Status int
-
-	// Problems is the JSON array of problems that the caller was answered.
-	Problems []byte
-
-	// Body is the body exactly as it arrived.
-	Body []byte
 }
 
 // Hold is a stop of deliveries by hand. The zero value is none.
@@ -370,11 +352,14 @@ type Inbox interface {
 	// takes nothing because it is broken it returns an error that is ErrBroken.
 	Stats(ctx context.Context) (Stats, error)
 
-	// Quarantine keeps a suspect durably and sets its ID. Beyond the limit of
-	// the inbox's Policy the oldest goes out. With a limit of 0 it is dropped.
+	// Quarantine keeps a suspect durably and sets its ID, its Count and the
+	// times. One whose body is there already is added to that, and has its ID.
+	// Beyond the limit of the inbox's Policy that goes out which has not arrived
+	// for longest. With a limit of 0 it is dropped.
 	Quarantine(ctx context.Context, s *Suspect) error
 
-	// Suspects lists quarantined callbacks, newest first, with pages as List has.
+	// Suspects lists quarantined callbacks, those that arrived last first, with
+	// pages as List has.
 	Suspects(ctx context.Context, p Page) (suspects []*Suspect, next string, err error)
 
 	// Suspect returns one quarantined callback, or ErrNotFound.
@@ -414,7 +399,8 @@ type Policy struct {
 	// than refuse new events.
 	Keep time.Duration
 
-	// Quarantine is the largest number of callbacks in quarantine; 0 keeps none.
+	// Quarantine is the largest number of distinct callbacks in quarantine; 0
+	// keeps none.
 	Quarantine int
 
 	// MaxWait is the longest time from now at which an event may be due; 0 sets

@@ -13,7 +13,8 @@ import (
 )
 
 func (c *call) listHandlers() error {
-	if err := c.params().failure(); err != nil {
+	recent, err := c.recent()
+	if err != nil {
 		return err
 	}
 	answer := control.Handlers{Handlers: []control.Handler{}}
@@ -22,17 +23,33 @@ func (c *call) listHandlers() error {
 		if err != nil {
 			continue // it has stopped since
 		}
-		answer.Handlers = append(answer.Handlers, gateway.Summary(c.r.Context()))
+		answer.Handlers = append(answer.Handlers, gateway.Summary(c.r.Context(), recent))
 		c.close(gateway, name)
 	}
 	return c.answer(http.StatusOK, answer)
 }
 
 func (c *call) showHandler() error {
-	if err := c.params().failure(); err != nil {
+	recent, err := c.recent()
+	if err != nil {
 		return err
 	}
-	return c.answer(http.StatusOK, c.gateway.Summary(c.r.Context()))
+	return c.answer(http.StatusOK, c.gateway.Summary(c.r.Context(), recent))
+}
+
+// recent returns how far back is to be counted what has arrived.
+func (c *call) recent() (time.Duration, error) {
+	p := c.params("recent")
+	recent := control.RecentDefault
+	if p.values.Has("recent") {
+		var err error
+		value := p.values.Get("recent")
+		recent, err = caddy.ParseDuration(value)
+		if err != nil || recent < control.RecentMin || recent > control.RecentMax {
+			p.fail("recent", "it is %.64q: expected a duration from %s to %s, such as 5m", value, control.RecentMin, control.RecentMax)
+		}
+	}
+	return recent, p.failure()
 }
 
 func (c *call) explain() error {
@@ -130,6 +147,5 @@ func (c *call) resume() error {
 }
 
 func (c *call) answerHolds() error {
-	summary := c.gateway.Summary(c.r.Context())
-	return c.answer(http.StatusOK, control.Holds{Holds: summary.Holds, UnderWay: summary.UnderWay})
+	return c.answer(http.StatusOK, c.gateway.Holds())
 }

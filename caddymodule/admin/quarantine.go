@@ -50,6 +50,8 @@ func quarantinedOf(s *inbox.Suspect) (control.Quarantined, error) {
 	return control.Quarantined{
 		ID:           s.ID,
 		ReceivedAt:   s.ReceivedAt.UTC(),
+		LastAt:       s.Last.UTC(),
+		Count:        s.Count,
 		SourceIP:     s.SourceIP,
 		Status:       s.Status,
 		Size:         len(s.Body),

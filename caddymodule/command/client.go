@@ -14,8 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
@@ -40,16 +38,14 @@ type client struct {
 }
 
 func newClient(address string, transport http.RoundTripper) (*client, error) {
-	parsed, err := caddy.ParseNetworkAddress(address)
-	if err != nil || parsed.PortRangeSize() > 1 {
-		return nil, fmt.Errorf("%q is no address of an admin endpoint: expected host:port or unix//path", address)
+	parsed, err := parseAdmin(address)
+	if err != nil {
+		return nil, err
 	}
 	c := &client{address: address, tcp: true, origin: "http://" + parsed.JoinHostPort(0)}
-	if parsed.IsUnixNetwork() || parsed.IsFdNetwork() {
+	if parsed.IsUnixNetwork() {
 		// net/http wants some host; nothing goes there
 		c.tcp, c.origin = false, "http://127.0.0.1"
-		// the permission bits of unix//path|0220 are for who listens
-		parsed.Host, _, _ = strings.Cut(parsed.Host, "|")
 	}
 	if transport == nil {
 		dialer := &net.Dialer{Timeout: dialTimeout}

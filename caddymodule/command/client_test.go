@@ -7,11 +7,14 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+	_ "github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile" // the adapter
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -44,10 +47,68 @@ func TestAddresses(t *testing.T) {
 			require.NoError(t, err)
 		})
 	}
-	for _, address := range []string{"localhost:2019-2025", "localhost:port"} {
+}
+
+// TestWrongAddresses says what is right for each form that is meant well.
+func TestWrongAddresses(t *testing.T) {
+	for address, expected := range map[string]string{
+		"http://localhost:2020":     ", but a URL: expected localhost:2020",
+		"http://[::1]:2020/config/": ", but a URL: expected [::1]:2020",
+		"https://localhost":         ", but a URL: expected localhost:2019",
+		"unix:///run/caddy.sock":    ", but a URL: expected unix//run/caddy.sock",
+		"unix:/run/caddy.sock":      ": expected unix//run/caddy.sock",
+		"unix:run/caddy.sock":       ": expected unix//run/caddy.sock",
+		"/run/caddy.sock":           ", but a path: expected unix//run/caddy.sock",
+		"unix/run/caddy.sock":       ": with one slash it is the file run/caddy.sock in this directory, which is not there: expected unix//run/caddy.sock",
+		"unix/\x1b[1m":              ": with one slash it is the file \x1b[1m in this directory, which is not there: expected \"unix//\\x1b[1m\"",
+		"fd/3":                      ", but a file descriptor that Caddy listens at: expected the address behind it, host:port or unix//path",
+		"udp/localhost:2019":        ": expected host:port or unix//path",
+		"localhost":                 ": expected one port, such as localhost:2019",
+		"localhost:2019-2025":       ": expected one port, such as localhost:2019",
+		"localhost:0":               ": expected one port, such as localhost:2019",
+		"localhost:port":            ` (invalid start port: strconv.ParseUint: parsing "port": invalid syntax): expected host:port or unix//path`,
+	} {
 		_, err := newClient(address, nil)
-		require.EqualError(t, err, fmt.Sprintf("%q is no address of an admin endpoint: expected host:port or unix//path", address))
+		require.EqualError(t, err, fmt.Sprintf("%q is no address of an admin endpoint%s", address, expected))
 	}
+	c, err := newClient(":2019", nil)
+	require.NoError(t, err)
+	require.Equal(t, "http://localhost:2019", c.origin)
+}
+
+// TestAddressOfAConfig reads where the admin endpoint is.
+func TestAddressOfAConfig(t *testing.T) {
+	t.Setenv("FOTOR_TEST_ADMIN", "127.0.0.1:2021")
+	for _, c := range []struct{ name, text, adapter, address, err string }{
+		{"Caddyfile", "{\nadmin off\n}\n:80", "", "", "turns the admin endpoint off (admin off), and this command asks it"},
+		{"off.json", `{"admin":{"disabled":true,"listen":"localhost:2020"}}`, "", "", "turns the admin endpoint off (admin off)"},
+		{"Caddyfile", "{\nadmin unix//run/x.sock\n}\n:80", "", "unix//run/x.sock", ""},
+		{"other.conf", "{\nadmin localhost:2020\n}\n:80", "caddyfile", "localhost:2020", ""},
+		{"Caddyfile", ":80", "", caddy.DefaultAdminListen, ""},
+		{"env.json", `{"admin":{"listen":"{env.FOTOR_TEST_ADMIN}"}}`, "", "127.0.0.1:2021", ""},
+		{"Caddyfile", "{\nadmin {env.FOTOR_TEST_ADMIN}\n}\n:80", "", "127.0.0.1:2021", ""},
+		{"env.json", `{"admin":{"listen":"{env.FOTOR_TEST_NOWHERE}"}}`, "", "", "the environment here may not be that of Caddy"},
+		{"odd.json", `{"admin":{"listen":7}}`, "", "", "reading the address of the admin endpoint"},
+		{"bad.json", `{`, "", "", "--config"},
+	} {
+		file := filepath.Join(t.TempDir(), c.name)
+		require.NoError(t, os.WriteFile(file, []byte(c.text), 0o600))
+		address, err := adminAddress("", file, c.adapter)
+		if c.err != "" {
+			require.ErrorContains(t, err, c.err, c.text)
+			r := run(t, testEnvironment(), "status", "--config", file)
+			require.Equal(t, exitFailed, r.code)
+			require.Contains(t, r.stderr, c.err)
+			continue
+		}
+		require.NoError(t, err, c.text)
+		require.Equal(t, c.address, address, c.text)
+	}
+	_, err := adminAddress("", "", "caddyfile")
+	require.EqualError(t, err, "--adapter is for --config, which is not given")
+	address, err := adminAddress("unix//x", "/nowhere", "")
+	require.NoError(t, err)
+	require.Equal(t, "unix//x", address, "--address goes before --config")
 }
 
 // TestUnreachable names the address and what to do, whatever is wrong there.

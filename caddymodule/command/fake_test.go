@@ -94,8 +94,8 @@ func fakeRoutes() []route {
 	list := append([]string{"limit", "cursor", "order"}, filterParams...)
 	bulk := append([]string{"dry_run", "limit", "all"}, filterParams...)
 	return []route{
-		{"GET", "/fotor_webhook/", nil, (*fakeAPI).all},
-		{"GET", "/fotor_webhook/{name}", nil, (*fakeAPI).one},
+		{"GET", "/fotor_webhook/", []string{"recent"}, (*fakeAPI).all},
+		{"GET", "/fotor_webhook/{name}", []string{"recent"}, (*fakeAPI).one},
 		{"GET", "/fotor_webhook/{name}/events", list, (*fakeAPI).list},
 		{"GET", "/fotor_webhook/{name}/events/stream", []string{"kind", "task", "type", "last_event_id"}, (*fakeAPI).stream},
 		{"GET", "/fotor_webhook/{name}/events/{id}", nil, (*fakeAPI).event},

@@ -29,6 +29,15 @@ var goldenCases = []struct {
 	{name: "status_check", args: "status --check", setup: held},
 	{name: "status_check_json", args: "status default --check --json", setup: held},
 	{name: "status_check_well", args: "status --check", setup: well},
+	{name: "status_check_bad", args: "status --check --max-quarantined 2", setup: bad},
+	{name: "status_check_borne", args: "status --check --max-unavailable 2 --max-too-large 1 --max-invalid 5 --max-inbox-used 91 --max-pending-age 2h --max-hold 1h --max-dead 4", setup: borne},
+	{name: "status_check_away", args: "status --check", setup: away},
+	{name: "status_check_number_bad", args: "status --check --max-dead -1"},
+	{name: "status_check_duration_bad", args: "status --check --max-hold never"},
+	{name: "status_limit_unasked", args: "status --max-dead 3"},
+	{name: "status_recent_bad", args: "status --recent 2h"},
+	{name: "status_check_unknown", args: "status nobody --check"},
+	{name: "status_away_json", args: "status default --json", setup: away},
 	{name: "status_none", args: "status", setup: none},
 	{name: "status_several", args: "status", setup: several},
 	{name: "status_several_check", args: "status --check", setup: several},
@@ -140,13 +149,40 @@ func TestGolden(t *testing.T) {
 func held(f *fakeAPI, _ *environment) {
 	f.handlers[0].Holds = []control.Hold{
 		{By: control.ByOperator, Since: ago(10 * time.Minute), Until: new(testNow.Add(20 * time.Minute)), Reason: "migration"},
-		{By: control.ByUpstream, Since: ago(time.Minute), Reason: "upstream answered 503"},
+		{By: control.ByUpstream, Since: ago(time.Minute), Until: new(testNow.Add(4 * time.Second)), Reason: "upstream answered 503"},
 	}
-	f.handlers[0].Error = "the inbox does not answer"
+}
+
+// away is an inbox that does not answer: how it is is not known.
+func away(f *fakeAPI, _ *environment) {
+	h := f.handlers[0]
+	h.Error = "nats: no servers available for connection"
+	h.Events, h.OldestPending, h.Quarantined, h.InboxBytes, h.InboxLimit = nil, nil, nil, nil, nil
+	h.Recent.Unavailable = 3
+	h.Recent.LastUnavailable = &control.Unavailable{At: ago(time.Minute), Reason: "nats: no responders"}
+	h.Holds = []control.Hold{{By: control.ByUpstream, Since: ago(time.Minute), Reason: "upstream answered 503"}}
+}
+
+// bad is a handler that is beyond every limit.
+func bad(f *fakeAPI, env *environment) {
+	held(f, env)
+	h := f.handlers[0]
+	h.Events.Dead, h.OldestPending = 4, new(ago(61*time.Minute))
+	h.InboxBytes, h.InboxLimit = new(int64(91)), new(int64(100))
+	h.Recent = control.Recent{
+		From: ago(10 * time.Minute), Unavailable: 2, TooLarge: 1, Invalid: 5, NotKept: 1,
+		LastUnavailable: &control.Unavailable{At: ago(2 * time.Minute), Reason: "inbox is full: a\x1b[31mred\x1b[0m limit"},
+	}
 }
 
 func well(f *fakeAPI, _ *environment) {
-	f.handlers[0].Events.Dead, f.handlers[0].Quarantined = 0, 0
+	f.handlers[0].Events.Dead = 0
+}
+
+// borne is a handler at every limit of the test, and not beyond.
+func borne(f *fakeAPI, env *environment) {
+	bad(f, env)
+	f.handlers[0].Recent.NotKept = 0
 }
 
 // manyAttempts has more attempts than there are records of.
@@ -158,7 +194,7 @@ func several(f *fakeAPI, env *environment) {
 	f.handlers = append(f.handlers, sampleHandler("avatars"))
 	held(f, env)
 	second := f.handlers[1]
-	second.Events, second.OldestPending, second.Quarantined = control.Counts{Delivered: 1}, nil, 0
+	second.Events, second.OldestPending, second.Quarantined = &control.Counts{Delivered: 1}, nil, new(int64(0))
 }
 
 func bulkFails(f *fakeAPI, _ *environment) {

@@ -215,9 +215,9 @@ func oldFile(t *testing.T, each int) string {
 		put("superseded", n, inbox.Completed)
 	}
 	put("fresh", 0, inbox.Completed)
-	for n := range 3 {
+	for n := range 4 {
 		require.NoError(t, in.Quarantine(t.Context(), &inbox.Suspect{
-			ReceivedAt: testNow, SourceIP: "192.0.2.1", Status: 422, Problems: []byte(`[]`), Body: fmt.Appendf(nil, "%d", n/2),
+			ReceivedAt: testNow, SourceIP: "192.0.2.1", Status: 422, Problems: []byte(`[]`), Body: fmt.Appendf(nil, "%d", n%3),
 		}))
 	}
 	require.NoError(t, in.Close())

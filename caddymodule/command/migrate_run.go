@@ -2,8 +2,6 @@ package command
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -138,10 +136,11 @@ func (m *migration) importPage(ctx context.Context, records []*inbox.Record, imp
 
 // moveQuarantine brings over the callbacks that are not there yet and that the
 // new quarantine has room for, oldest first as the oldest go out first. They have
-// no ids of their own: equal ones are taken for the same.
+// no ids of their own: one whose body is there was moved before, or has arrived
+// since.
 func (m *migration) moveQuarantine(ctx context.Context) error {
-	there := make(map[[sha256.Size]byte]int)
-	err := eachSuspect(ctx, m.target, func(s *inbox.Suspect) { there[fingerprint(s)]++ })
+	there := make(map[inbox.SuspectKey]bool)
+	err := eachSuspect(ctx, m.target, func(s *inbox.Suspect) { there[s.Key()] = true })
 	if err != nil {
 		return err
 	}
@@ -154,8 +153,7 @@ func (m *migration) moveQuarantine(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if print := fingerprint(suspect); there[print] > 0 {
-			there[print]--
+		if there[suspect.Key()] {
 			m.QuarantineDuplicates++
 			continue
 		}
@@ -191,21 +189,6 @@ func eachSuspect(ctx context.Context, in inbox.Inbox, f func(*inbox.Suspect)) er
 		}
 		page.Cursor = next
 	}
-}
-
-// fingerprint tells suspects apart whatever inbox they are in.
-func fingerprint(s *inbox.Suspect) (sum [sha256.Size]byte) {
-	h := sha256.New()
-	for _, n := range []int64{s.ReceivedAt.UnixMicro(), int64(s.Status), int64(len(s.SourceIP)), int64(len(s.Problems))} {
-		var b [8]byte
-		binary.BigEndian.PutUint64(b[:], uint64(n)) //nolint:gosec // any mapping will do
-		h.Write(b[:])
-	}
-	h.Write([]byte(s.SourceIP))
-	h.Write(s.Problems)
-	h.Write(s.Body)
-	h.Sum(sum[:0])
-	return sum
 }
 
 // verify compares counts. Nothing else uses the old file; of the new inbox

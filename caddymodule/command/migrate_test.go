@@ -243,8 +243,9 @@ func TestMigrateFillsASmallQuarantineWithTheNewest(t *testing.T) {
 		r := run(t, testEnvironment(), "migrate", "--from", from, "--config", config, "--yes")
 		require.Zero(t, r.code, r.stderr)
 		require.Len(t, target.suspects, 2)
-		require.Equal(t, "0", string(target.suspects[0].Body))
-		require.Equal(t, "1", string(target.suspects[1].Body))
+		require.Equal(t, "2", string(target.suspects[0].Body))
+		require.Equal(t, "0", string(target.suspects[1].Body), "it has arrived again")
+		require.EqualValues(t, 2, target.suspects[1].Count)
 	}
 }
 

@@ -38,7 +38,8 @@ func quarantineListCommand(env *environment) *cobra.Command {
 		Use:   "list",
 		Short: "Lists callbacks in quarantine",
 		Long: `
-Lists the callbacks in quarantine, the newest first.
+Lists the callbacks in quarantine, those that arrived last first. Callbacks with the
+same body are one, with how often they arrived; the rest of a line is of the last.
 
   caddy fotor-webhook quarantine list
   caddy fotor-webhook quarantine list --limit 0 --json | jq .id
@@ -111,7 +112,8 @@ func (s *session) quarantineLister(handler string) lister {
 		member: "callbacks",
 		columns: []column{
 			{title: "ID", width: 6, right: true},
-			{title: "RECEIVED", width: len("2006-01-02 15:04:05")},
+			{title: "COUNT", width: 6, right: true},
+			{title: "LAST", width: len("2006-01-02 15:04:05")},
 			{title: "FROM", width: len("255.255.255.255")},
 			{title: "ANSWER", right: true},
 			{title: "SIZE", width: len("1023 KiB"), right: true},
@@ -121,7 +123,7 @@ func (s *session) quarantineLister(handler string) lister {
 			var q control.Quarantined
 			err := json.Unmarshal(raw, &q)
 			return []string{
-				strconv.FormatInt(q.ID, 10), s.localTime(q.ReceivedAt), quoted(q.SourceIP),
+				strconv.FormatInt(q.ID, 10), count(q.Count), s.localTime(q.LastAt), quoted(q.SourceIP),
 				strconv.Itoa(q.Status), size(int64(q.Size)), problems(q.Problems, q.ProblemCount),
 			}, err
 		},
@@ -163,7 +165,13 @@ func (s *session) quarantineShow(ctx context.Context, id string) error {
 	}
 	f := &fields{printer: s.printer}
 	f.add("Callback", strconv.FormatInt(q.ID, 10))
-	f.add("Received", s.localTimeWithAge(q.ReceivedAt))
+	if q.Count > 1 {
+		f.add("Received", plural(q.Count, "time"))
+		f.add("First", s.localTimeWithAge(q.ReceivedAt))
+		f.add("Last", s.localTimeWithAge(q.LastAt))
+	} else {
+		f.add("Received", s.localTimeWithAge(q.ReceivedAt))
+	}
 	f.add("From", quoted(q.SourceIP))
 	f.add("Answer", strconv.Itoa(q.Status))
 	f.add("Size", size(int64(q.Size)))

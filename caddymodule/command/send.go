@@ -39,7 +39,8 @@ address in.
 
 With several of --status, each task has a callback for each, in that order. With
 --file the body is sent as it is, --count times. A callback is accepted if the
-answer is 200, which is what Fotor wants. Ctrl-C ends it with the summary.
+answer is 200, which is what Fotor wants, with the id of an event: any other
+handler of a site may answer 200 too. Ctrl-C ends it with the summary.
 
 --json prints a line of JSON for each answer, then one with the member "summary".
 ` + exitHelpNo("a callback was not accepted") + severalSent,

@@ -67,9 +67,23 @@ func refusal(w http.ResponseWriter, n int, _ []byte) bool {
 	if n%2 == 1 {
 		return false
 	}
+	w.Header().Set("Content-Type", mediaProblem)
 	w.WriteHeader(http.StatusUnprocessableEntity)
 	io.WriteString(w, `{"title":"Not a Fotor callback","status":422,"errors":[{"pointer":"/status","detail":"is required"},{"pointer":"","detail":"is odd"}]}`) //nolint:errcheck // the test would fail
 	return true
+}
+
+// always answers every callback the same.
+func always(status int, media, body string) func(http.ResponseWriter, int, []byte) bool {
+	return func(w http.ResponseWriter, _ int, _ []byte) bool {
+		w.Header()["Content-Type"] = nil
+		if media != "" {
+			w.Header().Set("Content-Type", media)
+		}
+		w.WriteHeader(status)
+		io.WriteString(w, body) //nolint:errcheck // the test would fail
+		return true
+	}
 }
 
 func TestSendGolden(t *testing.T) {
@@ -88,6 +102,13 @@ func TestSendGolden(t *testing.T) {
 			w.WriteHeader(http.StatusFound)
 			return true
 		}},
+		{name: "send_empty", args: "send URL", answer: always(200, "", "")},
+		{name: "send_html", args: "send URL --count 2", answer: always(200, "text/html; charset=utf-8", "<title>\x1b[31mWelcome")},
+		{name: "send_created", args: "send URL --json", answer: always(201, "application/json", `{"id":"`+id(1)+`","duplicate":false}`)},
+		{name: "send_wrong_id", args: "send URL", answer: always(200, "application/json", `{"id":"\u001b[31m7","duplicate":true}`)},
+		{name: "send_odd_json", args: "send URL", answer: always(200, "application/json", `{"id":{"a":1},"title":"OK"}`)},
+		{name: "send_not_found", args: "send URL --quiet", answer: always(404, "", "")},
+		{name: "send_forbidden", args: "send URL", answer: always(403, mediaProblem, `{"title":"Not whitelisted","status":403}`)},
 		{name: "send_url_bad", args: "send ftp://example.com"},
 		{name: "send_url_no_host", args: "send http:///callback"},
 		{name: "send_status_bad", args: "send URL --status done"},
@@ -195,7 +216,7 @@ func TestSendRate(t *testing.T) {
 				env.now = time.Now
 				env.transport = roundTrip(func(*http.Request) (*http.Response, error) {
 					time.Sleep(30 * time.Millisecond) // synthetic
-					return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader("{}"))}, nil
+					return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(`{"id":"` + id(1) + `"}`))}, nil
 				})
 				begun := time.Now()
 				r := run(t, env, "send", "http://fotor.test", "--rate", c.rate, "--count", c.count, "--concurrency", c.concurrency, "-q")
@@ -218,7 +239,7 @@ func TestSendTimeout(t *testing.T) {
 				<-r.Context().Done()
 				return nil, r.Context().Err()
 			}
-			return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader("{}"))}, nil
+			return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(`{"id":"` + id(1) + `"}`))}, nil
 		})
 		r := run(t, env, "send", "http://fotor.test", "--count", "3", "--timeout", "7s")
 		require.Equal(t, exitFailed, r.code)
@@ -238,7 +259,7 @@ func TestSendInterrupted(t *testing.T) {
 			cancel()
 			return nil, r.Context().Err()
 		}
-		return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader("{}"))}, nil
+		return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(`{"id":"` + id(1) + `"}`))}, nil
 	})
 	var stdout bytes.Buffer
 	env.stdout = &output{w: &stdout}
@@ -261,20 +282,22 @@ func TestSendNobodyReads(t *testing.T) {
 }
 
 func TestSendCodes(t *testing.T) {
+	ok, no, none := reply{HTTPStatus: 200, Accepted: true}, reply{HTTPStatus: 503}, reply{}
+	odd := reply{HTTPStatus: 200, foreign: true}
 	for _, c := range []struct {
-		statuses []int
-		want     int
+		replies []reply
+		want    int
 	}{
-		{[]int{200, 200}, exitDone},
-		{[]int{200, 204}, exitNo}, // Fotor wants 200
-		{[]int{200, 503}, exitNo},
-		{[]int{422, 0, 200}, exitFailed},
+		{[]reply{ok, ok}, exitDone},
+		{[]reply{ok, odd}, exitNo}, // Fotor would be content, and nothing stored
+		{[]reply{ok, no}, exitNo},
+		{[]reply{no, none, ok}, exitFailed},
 	} {
 		s := newSummary()
-		for _, status := range c.statuses {
-			s.add(&reply{HTTPStatus: status})
+		for i := range c.replies {
+			s.add(&c.replies[i])
 		}
-		require.Equal(t, c.want, s.code(), c.statuses)
+		require.Equal(t, c.want, s.code(), c.replies)
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/jedib0t/go-pretty/v6/text"
 	"golang.org/x/time/rate"
@@ -77,6 +76,9 @@ func (s *sender) send(ctx context.Context) error {
 		}
 	} else {
 		s.print(s.summary.text(s.printer, s.plan.quiet))
+	}
+	if s.summary.foreign > 0 {
+		s.note(foreignHint, plural(s.summary.foreign, "answer"))
 	}
 	return said(s.summary.code())
 }
@@ -157,26 +159,6 @@ func (s *sender) callback(task, business string, status int) ([]byte, error) {
 	return s.plan.kind.make(s.random, s.now(), task, business, status)
 }
 
-// reply is what came of a callback: a line of --json.
-type reply struct {
-	Number     int64         `json:"number"`
-	TaskID     string        `json:"taskId,omitempty"`
-	HTTPStatus int           `json:"httpStatus"`      // 0 if there was no answer
-	Error      string        `json:"error,omitempty"` // why there was no answer
-	Answer     gatewayAnswer `json:"answer"`
-	DurationMS float64       `json:"durationMs"`
-
-	took time.Duration
-}
-
-// gatewayAnswer is an answer of the gateway: one that it accepted, or a problem.
-type gatewayAnswer struct {
-	ID        string            `json:"id,omitempty"`
-	Duplicate bool              `json:"duplicate,omitempty"`
-	Title     string            `json:"title,omitempty"`
-	Errors    []control.Problem `json:"errors,omitempty"`
-}
-
 // post sends one callback. Only the context's end is an error.
 func (s *sender) post(ctx context.Context, body []byte) (*reply, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.plan.url, bytes.NewReader(body))
@@ -186,31 +168,31 @@ func (s *sender) post(ctx context.Context, body []byte) (*reply, error) {
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "caddy-fotor-webhook-send")
 	begun := s.now()
-	answer, status, err := s.do(req)
+	resp, answer, err := s.do(req)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	r := &reply{HTTPStatus: status, took: s.now().Sub(begun)}
+	r := &reply{took: s.now().Sub(begun)}
 	if err != nil {
-		r.HTTPStatus, r.Error = 0, err.Error()
-	} else if json.Unmarshal(answer, &r.Answer) != nil {
-		r.Answer = gatewayAnswer{} // of another kind of server
+		r.Error = err.Error()
+	} else {
+		r.judge(resp, answer)
 	}
 	r.DurationMS = float64(r.took.Microseconds()) / 1000
 	return r, nil
 }
 
-func (s *sender) do(req *http.Request) ([]byte, int, error) {
+func (s *sender) do(req *http.Request) (*http.Response, []byte, error) {
 	resp, err := s.http.Do(req) //nolint:gosec // the user says where to send
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxReply))
 	if err != nil {
-		return nil, 0, errors.New("the answer broke off: " + err.Error())
+		return nil, nil, errors.New("the answer broke off: " + err.Error())
 	}
-	return answer, resp.StatusCode, nil
+	return resp, answer, nil
 }
 
 // record counts a reply and prints it.
@@ -235,7 +217,7 @@ func (s *sender) record(r *reply) error {
 func (s *sender) line(r *reply) string {
 	status := s.paint("-  ", text.FgRed)
 	if r.HTTPStatus != 0 {
-		status = s.paint(httpStatus(r.HTTPStatus), statusColor(r.HTTPStatus))
+		status = s.paint(httpStatus(r.HTTPStatus), acceptedColor(r.Accepted))
 	}
 	parts := []string{fmt.Sprintf("%6d", r.Number), status, fmt.Sprintf("%8s", latency(r.took))}
 	switch {
@@ -270,8 +252,8 @@ func pointers(problems []control.Problem) string {
 	return ": " + strings.Join(texts, "; ")
 }
 
-func statusColor(status int) text.Color {
-	if status == http.StatusOK {
+func acceptedColor(accepted bool) text.Color {
+	if accepted {
 		return text.FgGreen
 	}
 	return text.FgRed

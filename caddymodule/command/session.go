@@ -10,8 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	caddycmd "github.com/caddyserver/caddy/v2/cmd"
-
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
@@ -87,7 +85,7 @@ func (env *environment) adminClient(cmd *cobra.Command) (*client, error) {
 	address, _ := cmd.Flags().GetString(flagAddress)
 	config, _ := cmd.Flags().GetString(flagConfig)
 	adapter, _ := cmd.Flags().GetString(flagAdapter)
-	address, err := caddycmd.DetermineAdminAPIAddress(address, nil, config, adapter)
+	address, err := adminAddress(address, config, adapter)
 	if err != nil {
 		return nil, err
 	}

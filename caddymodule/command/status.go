@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
@@ -22,14 +24,19 @@ Shows how the handler of that name is doing: its events by state, its inbox,
 whether deliveries are held, which addresses were refused, its configuration.
 Without a name, and if several handlers run, shows a line for each.
 
-With --check it also says what needs attention, and exits with 5 if anything
-does: dead events, a hold, callbacks in quarantine, an error.
+With --check it also says what needs attention, a line for each, and exits with 5
+if anything does: an inbox that does not answer or is nearly full, callbacks that
+were answered 503, were too large or not valid lately, an old pending event, a
+hold, dead events. Lately is the time of --recent, so that the check is well again
+by itself once a fault is over. The flags --max-… say how much of each is well;
+what is not known is not taken to be well, but said.
 
   caddy fotor-webhook status
   caddy fotor-webhook status avatars --json
   caddy fotor-webhook status --check || echo "look at the gateway"
+  caddy fotor-webhook status --check --recent 15m --max-hold 10m --max-dead 3
 
---json prints an object with the member "handlers", or that handler's object if
+A number that is not known is shown as – and is null with --json, which prints an object with the member "handlers", or that handler's object if
 a name is given.
 ` + exitHelpNo("--check found something that needs attention"),
 		Args: cobra.MaximumNArgs(1),
@@ -47,11 +54,14 @@ a name is given.
 					return err
 				}
 			}
-			check, _ := cmd.Flags().GetBool("check")
-			return s.status(ctx, check)
+			check, recent, limits, err := readLimits(cmd)
+			if err != nil {
+				return err
+			}
+			return s.status(ctx, recent, check, limits)
 		}),
 	}
-	cmd.Flags().Bool("check", false, "Exit with 5 if something needs attention, and say what")
+	addCheckFlags(cmd)
 	env.addAdminFlags(cmd, "n")
 	cmd.ValidArgsFunction = func(c *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
@@ -69,15 +79,17 @@ func errNoName(name string) error {
 	return nil
 }
 
-func (s *session) status(ctx context.Context, check bool) error {
+func (s *session) status(ctx context.Context, recent time.Duration, check bool, l limits) error {
 	var all control.Handlers
 	var raw []byte
 	var err error
+	ask := call{query: url.Values{"recent": {recent.String()}}}
 	if s.handler == "" {
-		all, raw, err = get[control.Handlers](ctx, s.client, call{})
+		all, raw, err = get[control.Handlers](ctx, s.client, ask)
 	} else {
+		ask.path = []string{s.handler}
 		all.Handlers = make([]control.Handler, 1)
-		all.Handlers[0], raw, err = get[control.Handler](ctx, s.client, call{path: []string{s.handler}})
+		all.Handlers[0], raw, err = get[control.Handler](ctx, s.client, ask)
 	}
 	if err != nil {
 		return err
@@ -98,44 +110,7 @@ func (s *session) status(ctx context.Context, check bool) error {
 	if len(all.Handlers) == 0 {
 		return s.noHandler()
 	}
-	return s.attention(all.Handlers)
-}
-
-// attention says what needs it. With --json it goes to stderr, beside the document.
-func (s *session) attention(handlers []control.Handler) error {
-	found := false
-	for i := range handlers {
-		for _, what := range attention(&handlers[i]) {
-			found = true
-			line := fmt.Sprintf("%s: %s", quoted(handlers[i].Name), what)
-			if s.json {
-				s.note("%s", line)
-			} else {
-				s.print(s.paint("needs attention: ", text.FgRed) + line + "\n")
-			}
-		}
-	}
-	if found {
-		return said(exitNo)
-	}
-	return nil
-}
-
-func attention(h *control.Handler) []string {
-	var found []string
-	if h.Events.Dead > 0 {
-		found = append(found, plural(h.Events.Dead, "dead event"))
-	}
-	for _, hold := range h.Holds {
-		found = append(found, "deliveries are held by "+quoted(hold.By)+reasonOf(hold.Reason))
-	}
-	if h.Quarantined > 0 {
-		found = append(found, plural(h.Quarantined, "callback")+" in quarantine")
-	}
-	if h.Error != "" {
-		found = append(found, quoted(h.Error))
-	}
-	return found
+	return s.attention(all.Handlers, l)
 }
 
 func reasonOf(reason string) string {
@@ -168,46 +143,85 @@ func (s *session) handlersTable(handlers []control.Handler) string {
 		if h.Error != "" {
 			notes = append(notes, quoted(h.Error))
 		}
-		oldest := "-"
-		if h.OldestPending != nil {
+		if n := h.Recent.Unavailable; n > 0 {
+			notes = append(notes, count(n)+" not stored lately")
+		}
+		events := s.counts(h.Events)
+		oldest := unknown
+		switch {
+		case h.OldestPending != nil:
 			oldest = span(s.now().Sub(*h.OldestPending))
+		case h.Events != nil:
+			oldest = "none"
 		}
 		rows = append(rows, []string{
-			quoted(h.Name), count(h.Events.Pending), count(h.Events.Delivered), count(h.Events.Superseded),
-			s.bad(h.Events.Dead), s.bad(h.Quarantined), oldest, size(h.InboxBytes),
+			quoted(h.Name), events.pending, events.delivered, events.superseded,
+			events.dead, known(h.Quarantined, s.bad), oldest, known(h.InboxBytes, size),
 			strconv.Itoa(h.UnderWay), s.paint(strings.Join(notes, "; "), text.FgYellow),
 		})
 	}
 	return s.table(columns, rows, true)
 }
 
+// unknown is shown in place of a number that is not known.
+const unknown = "–"
+
+func known(n *int64, show func(int64) string) string {
+	if n == nil {
+		return unknown
+	}
+	return show(*n)
+}
+
+// countTexts are numbers of events by state as they are shown.
+type countTexts struct{ pending, delivered, superseded, dead string }
+
+func (s *session) counts(c *control.Counts) countTexts {
+	if c == nil {
+		return countTexts{unknown, unknown, unknown, unknown}
+	}
+	return countTexts{count(c.Pending), count(c.Delivered), count(c.Superseded), s.bad(c.Dead)}
+}
+
 func (s *session) printHandler(h *control.Handler) {
 	f := &fields{printer: s.printer}
 	f.add("Handler", quoted(h.Name))
 	f.add("Error", s.paint(quoted(h.Error), text.FgRed))
-	pending := count(h.Events.Pending)
+	events := s.counts(h.Events)
+	pending := events.pending
 	if h.OldestPending != nil {
 		pending += ", the oldest of " + s.localTimeWithAge(*h.OldestPending)
 	}
 	f.add("Pending", pending)
-	f.add("Delivered", count(h.Events.Delivered))
-	f.add("Superseded", count(h.Events.Superseded))
-	f.add("Dead", s.bad(h.Events.Dead))
-	f.add("Quarantined", s.bad(h.Quarantined))
+	f.add("Delivered", events.delivered)
+	f.add("Superseded", events.superseded)
+	f.add("Dead", events.dead)
+	f.add("Quarantined", known(h.Quarantined, s.bad))
 	f.add("Under way", strconv.Itoa(h.UnderWay))
 	for _, hold := range h.Holds {
 		f.add("Held", s.paint(s.holdText(hold), text.FgYellow))
 	}
-	inbox := size(h.InboxBytes)
-	if h.InboxLimit > 0 {
-		inbox += fmt.Sprintf(" of %s (%.1f%%)", size(h.InboxLimit), 100*float64(h.InboxBytes)/float64(h.InboxLimit))
+	inbox := known(h.InboxBytes, size)
+	if h.InboxBytes != nil && h.InboxLimit != nil && *h.InboxLimit > 0 {
+		inbox += fmt.Sprintf(" of %s (%.1f%%)", size(*h.InboxLimit), 100*float64(*h.InboxBytes)/float64(*h.InboxLimit))
 	}
 	f.add("Inbox", inbox)
 	f.add("Bodies", fmt.Sprintf("%s of %s, %d not whole yet", size(h.Bodies.Bytes), size(h.Bodies.Limit), h.Bodies.Reading))
+	s.recentFields(f, &h.Recent)
 	s.configFields(f, &h.Config)
 	s.print(f.String())
 	if len(h.Refusals) > 0 {
 		s.print("\n" + s.refusals(h.Refusals))
+	}
+}
+
+func (s *session) recentFields(f *fields, r *control.Recent) {
+	told := fmt.Sprintf("%s accepted, %s repeats, %s not stored, %s not valid, %s too large, %s refused, since %s",
+		count(r.Accepted), count(r.Duplicates), s.bad(r.Unavailable), s.bad(r.Invalid), s.bad(r.TooLarge), count(r.Refused),
+		s.localTimeWithAge(r.From))
+	f.add("Lately", told)
+	if last := r.LastUnavailable; last != nil {
+		f.add("Not stored", fmt.Sprintf("last at %s%s", s.localTimeWithAge(last.At), reasonOf(last.Reason)))
 	}
 }
 
@@ -249,7 +263,12 @@ func (s *session) refusals(refusals []control.Refusal) string {
 // holdText says who holds, since and until when, and why.
 func (s *session) holdText(h control.Hold) string {
 	told := "by " + quoted(h.By) + " since " + s.localTimeWithAge(h.Since)
-	if h.Until != nil {
+	switch {
+	case h.By == control.ByUpstream && h.Until == nil:
+		told += ", the next try is under way or due"
+	case h.By == control.ByUpstream:
+		told += ", the next try at " + s.localTimeWithAge(*h.Until)
+	case h.Until != nil:
 		told += " until " + s.localTimeWithAge(*h.Until)
 	}
 	return told + reasonOf(h.Reason)

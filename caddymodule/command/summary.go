@@ -10,14 +10,14 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/jedib0t/go-pretty/v6/text"
 )
 
 // summary is what came of all callbacks.
 type summary struct {
 	statuses map[int]int64 // answers by HTTP status; 0: no answer
-	times    histogram     // of answers
+	accepted int64
+	foreign  int64     // answers that no gateway gives
+	times    histogram // of answers
 	elapsed  time.Duration
 }
 
@@ -26,6 +26,12 @@ func newSummary() summary { return summary{statuses: make(map[int]int64)} }
 // add counts a reply and returns its number.
 func (s *summary) add(r *reply) int64 {
 	s.statuses[r.HTTPStatus]++
+	if r.Accepted {
+		s.accepted++
+	}
+	if r.foreign {
+		s.foreign++
+	}
 	if r.HTTPStatus != 0 {
 		s.times.add(r.took)
 	}
@@ -42,17 +48,13 @@ func (s *summary) sent() int64 {
 
 // code is what to exit with.
 func (s *summary) code() int {
-	code := exitDone
-	for status := range s.statuses {
-		switch status {
-		case 0:
-			code = worse(code, exitFailed)
-		case http.StatusOK:
-		default:
-			code = worse(code, exitNo)
-		}
+	switch {
+	case s.statuses[0] > 0:
+		return exitFailed
+	case s.accepted < s.sent():
+		return exitNo
 	}
-	return code
+	return exitDone
 }
 
 func (s *summary) rate() float64 {
@@ -75,12 +77,13 @@ func (s *summary) text(p printer, alone bool) string {
 		elapsed = latency(s.elapsed)
 	}
 	f.add("Sent", fmt.Sprintf("%s in %s (%.1f/s)", plural(s.sent(), "callback"), elapsed, s.rate()))
+	f.add("Accepted", p.paint(count(s.accepted), acceptedColor(s.accepted == s.sent())))
 	for _, status := range slices.Sorted(maps.Keys(s.statuses)) {
-		name, color := "HTTP "+strconv.Itoa(status), statusColor(status)
+		name := "HTTP " + strconv.Itoa(status)
 		if status == 0 {
-			name, color = "No answer", text.FgRed
+			name = "No answer"
 		}
-		f.add(name, p.paint(count(s.statuses[status]), color))
+		f.add(name, p.paint(count(s.statuses[status]), acceptedColor(status == http.StatusOK && s.foreign == 0)))
 	}
 	if s.times.count > 0 {
 		times := make([]string, 0, len(quantiles))
@@ -109,6 +112,7 @@ func (s *summary) document() any {
 	}
 	return map[string]any{"summary": map[string]any{
 		"sent":       s.sent(),
+		"accepted":   s.accepted,
 		"statuses":   statuses,
 		"durationMs": float64(s.elapsed.Microseconds()) / 1000,
 		"rate":       s.rate(),

@@ -123,10 +123,11 @@ func sampleHandler(name string) *fakeHandler {
 				Forward: "https://app.example.com", SignSecrets: 1, Timeout: "30s", Concurrency: 32,
 				RetryFirst: "5s", RetryMax: "1h0m0s", GiveUp: "72h0m0s",
 			},
-			Events:        control.Counts{Pending: 2, Delivered: 1034, Superseded: 3, Dead: 1},
-			OldestPending: new(ago(3*time.Minute + 20*time.Second)), Quarantined: 3,
-			InboxBytes: 5 << 20, InboxLimit: 10 << 30, UnderWay: 4,
+			Events:        &control.Counts{Pending: 2, Delivered: 1034, Superseded: 3, Dead: 1},
+			OldestPending: new(ago(3*time.Minute + 20*time.Second)), Quarantined: new(int64(3)),
+			InboxBytes: new(int64(5 << 20)), InboxLimit: new(int64(10 << 30)), UnderWay: 4,
 			Bodies: control.Bodies{Reading: 3, Bytes: 1 << 20, Limit: 65 << 20},
+			Recent: control.Recent{From: ago(10 * time.Minute), Accepted: 12, Duplicates: 2, Refused: 1},
 			Holds:  []control.Hold{}, Refusals: []control.Refusal{
 				{Address: "203.0.113.9", Peer: "203.0.113.9", Reason: "not in allow or allow_from", Count: 12, First: ago(time.Hour), Last: ago(time.Minute)},
 				{Address: "", Peer: "10.0.0.1", Reason: "no client address", Count: 1, First: ago(26 * time.Hour), Last: ago(26 * time.Hour)},
@@ -182,7 +183,7 @@ func (h *fakeHandler) addQuarantine() {
 	add := func(n int64, status int, body, encoding string, problems ...control.Problem) {
 		h.quarantine = append(h.quarantine, &control.QuarantinedDetail{
 			Quarantined: control.Quarantined{
-				ID: n, ReceivedAt: ago(time.Duration(100-n) * time.Minute), SourceIP: "54.212.95.175", Status: status,
+				ID: n, ReceivedAt: ago(time.Duration(100-n) * time.Minute), LastAt: ago(time.Duration(100-n) * time.Minute), Count: 1, SourceIP: "54.212.95.175", Status: status,
 				Size: len(body), Problems: append([]control.Problem{}, problems...), ProblemCount: len(problems),
 			},
 			Body: body, BodyEncoding: encoding,
@@ -193,6 +194,7 @@ func (h *fakeHandler) addQuarantine() {
 		control.Problem{Pointer: "/type", Detail: "is required"})
 	add(8, 400, "not JSON\nat all", control.BodyText, control.Problem{Detail: "is not JSON"})
 	add(9, 400, "/w4baFsy", control.BodyBase64, control.Problem{Pointer: "", Detail: "is not UTF-8"})
+	h.quarantine[2].Count, h.quarantine[2].LastAt = 12_345, ago(time.Minute)
 }
 
 // safe fails if anything may reach a terminal that should not.

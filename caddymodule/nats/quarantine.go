@@ -3,12 +3,17 @@ package nats
 import (
 	"context"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
@@ -16,6 +21,8 @@ import (
 // suspect is what is stored of a quarantined callback before its body.
 type suspect struct {
 	Received int64  `json:"received"`
+	Last     int64  `json:"last,omitempty"`
+	Count    int64  `json:"count,omitempty"`
 	Source   string `json:"source"`
 	Status   int    `json:"status"`
 	Problems []byte `json:"problems,omitempty"`
@@ -24,7 +31,7 @@ type suspect struct {
 // encodeSuspect makes a message of a suspect: the length of what is known of
 // it, that, and its body.
 func encodeSuspect(q *inbox.Suspect) ([]byte, error) {
-	head, err := json.Marshal(suspect{micros(q.ReceivedAt), q.SourceIP, q.Status, q.Problems})
+	head, err := json.Marshal(suspect{micros(q.ReceivedAt), micros(q.Last), q.Count, q.SourceIP, q.Status, q.Problems})
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +39,16 @@ func encodeSuspect(q *inbox.Suspect) ([]byte, error) {
 	return append(append(data, head...), q.Body...), nil
 }
 
-func decodeSuspect(m message) (*inbox.Suspect, error) {
+// decodeSuspect reads a message. The id is in its subject; one of an older
+// release has its number.
+func (s *store) decodeSuspect(m message) (*inbox.Suspect, error) {
+	id := int64(m.seq)
+	if m.subject != s.subjects.oldSuspects() {
+		var err error
+		if id, err = strconv.ParseInt(idOf(m.subject), 10, 64); err != nil {
+			return nil, fmt.Errorf("message %d of the quarantine: its subject has no id: %w", m.seq, err)
+		}
+	}
 	size, n := binary.Uvarint(m.data)
 	if n <= 0 || size > uint64(len(m.data)-n) {
 		return nil, fmt.Errorf("quarantined callback %d cannot be read", m.seq)
@@ -42,13 +58,15 @@ func decodeSuspect(m message) (*inbox.Suspect, error) {
 	if err := json.Unmarshal(m.data[n:end], &head); err != nil {
 		return nil, fmt.Errorf("quarantined callback %d: %w", m.seq, err)
 	}
-	return &inbox.Suspect{
-		ID: int64(m.seq), ReceivedAt: fromMicros(head.Received), SourceIP: head.Source,
-		Status: head.Status, Problems: head.Problems, Body: m.data[end:],
-	}, nil
+	q := &inbox.Suspect{
+		ID: id, ReceivedAt: fromMicros(head.Received), Last: fromMicros(head.Last), Count: head.Count,
+		SourceIP: head.Source, Status: head.Status, Problems: head.Problems, Body: m.data[end:],
+	}
+	q.Complete()
+	return q, nil
 }
 
-// Quarantine keeps a suspect. The stream itself lets the oldest go.
+// Quarantine keeps a suspect.
 func (s *store) Quarantine(ctx context.Context, q *inbox.Suspect) error {
 	bounded, cancel, err := s.call(ctx)
 	if err != nil {
@@ -58,6 +76,76 @@ func (s *store) Quarantine(ctx context.Context, q *inbox.Suspect) error {
 	if s.policy.Load().Quarantine <= 0 {
 		return nil
 	}
+	// One at a time, or they would only be in each other's way: each names the
+	// message that it follows.
+	select {
+	case s.quarantining <- struct{}{}:
+		defer func() { <-s.quarantining }()
+	case <-bounded.Done():
+		return s.failed(ctx, bounded.Err())
+	}
+	for {
+		err = s.keep(bounded, q)
+		if !errors.Is(err, errConflict) || bounded.Err() != nil {
+			return s.failed(ctx, err)
+		}
+	}
+}
+
+// keep stores a suspect in place of the message that has its body, or as a new
+// one. It returns errConflict if another Caddy was faster.
+func (s *store) keep(ctx context.Context, q *inbox.Suspect) error {
+	key := q.Key()
+	body := hex.EncodeToString(key[:])
+	// Of the quarantine's state what was before the look for the body: what comes
+	// between is a conflict.
+	there, err := s.js.Stream(ctx, s.subjects.quarantine())
+	if err != nil {
+		return err
+	}
+	state := there.CachedInfo().State
+	before, err := s.last(ctx, s.subjects.quarantine(), s.subjects.suspect(body, "*"))
+	if err != nil {
+		return err
+	}
+	now := *q
+	now.Complete()
+	now.ID = int64(state.LastSeq) + 1 // which is this message's number
+	if before != nil {
+		kept, err := s.decodeSuspect(*before)
+		if err != nil {
+			return err
+		}
+		kept.Add(&now)
+		now = *kept
+	}
+	m := &nats.Msg{Subject: s.subjects.suspect(body, strconv.FormatInt(now.ID, 10))}
+	if m.Data, err = s.fitSuspect(&now); err != nil {
+		return err
+	}
+	if before != nil {
+		m.Header = nats.Header{jetstream.MsgRollup: {jetstream.MsgRollupSubject}}
+		_, err = s.publish(ctx, m, before.seq, m.Subject)
+	} else {
+		m.Header = nats.Header{jetstream.ExpectedLastSeqHeader: {strconv.FormatUint(state.LastSeq, 10)}}
+		if _, err = s.js.PublishMsg(ctx, m); err != nil {
+			err = publishError(err)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	q.ID, q.Count, q.ReceivedAt, q.Last = now.ID, now.Count, now.ReceivedAt, now.Last
+	if before == nil && state.Msgs+1 > uint64(s.policy.Load().Quarantine) {
+		if err := s.trimSuspects(ctx); err != nil { // it is kept all the same
+			s.log.Warn("the quarantine has more than its limit, it is tried again", zap.Error(err))
+		}
+	}
+	return nil
+}
+
+// fitSuspect encodes a suspect as the server takes it.
+func (s *store) fitSuspect(q *inbox.Suspect) ([]byte, error) {
 	data, err := encodeSuspect(q)
 	if err == nil && int64(len(data)) > s.conn.MaxPayload() {
 		// Its body says again what is wrong with it.
@@ -65,18 +153,43 @@ func (s *store) Quarantine(ctx context.Context, q *inbox.Suspect) error {
 		short.Problems = []byte("[]")
 		data, err = encodeSuspect(&short)
 	}
-	if err != nil {
-		return err
+	return data, err
+}
+
+// maxSuspects is the stream's own limit: one more than the policy's. The server
+// heeds it before a message that arrived again leaves its old place, so with less
+// each would push out another one.
+func maxSuspects(p *inbox.Policy) int64 { return int64(max(1, p.Quarantine)) + 1 }
+
+// trimStep is the most suspects that are removed at a time.
+const trimStep = 16
+
+// trimSuspects removes those beyond the policy's limit that have not arrived
+// for longest. There is one too many at most, or a few if several Caddys put
+// them at the same time; what is left is removed the next time.
+func (s *store) trimSuspects(ctx context.Context) error {
+	for range trimStep {
+		there, err := s.js.Stream(ctx, s.subjects.quarantine())
+		if err != nil {
+			return err
+		}
+		state := there.CachedInfo().State
+		if state.Msgs <= uint64(max(0, s.policy.Load().Quarantine)) {
+			return nil
+		}
+		if err := s.deleteSuspect(ctx, state.FirstSeq); err != nil && !isMissing(err) {
+			return err
+		}
 	}
-	ack, err := s.js.PublishMsg(bounded, &nats.Msg{Subject: s.subjects.suspects(), Data: data})
-	if err != nil {
-		return s.failed(ctx, publishError(err))
-	}
-	q.ID = int64(ack.Sequence)
 	return nil
 }
 
-// Suspects lists quarantined callbacks, newest first whatever the page says.
+func (s *store) deleteSuspect(ctx context.Context, seq uint64) error {
+	return s.api(ctx, "STREAM.MSG.DELETE."+s.subjects.quarantine(), map[string]any{"seq": seq, "no_erase": true})
+}
+
+// Suspects lists quarantined callbacks, those that arrived last first whatever
+// the page says.
 func (s *store) Suspects(ctx context.Context, p inbox.Page) (suspects []*inbox.Suspect, next string, err error) {
 	bounded, cancel, err := s.call(ctx)
 	if err != nil {
@@ -94,26 +207,28 @@ func (s *store) Suspects(ctx context.Context, p inbox.Page) (suspects []*inbox.S
 	if err != nil {
 		return nil, "", s.failed(ctx, err)
 	}
-	if more {
-		next = cursorOf(uint64(suspects[len(suspects)-1].ID), false)
+	if more != 0 {
+		next = cursorOf(more, false)
 	}
 	return suspects, next, nil
 }
 
-// suspects returns the last ones before a number.
-func (s *store) suspects(ctx context.Context, past uint64, limit int) (suspects []*inbox.Suspect, more bool, err error) {
+// suspects returns the last ones before a number, and the number before which
+// there are more; 0 if there are none.
+func (s *store) suspects(ctx context.Context, past uint64, limit int) (suspects []*inbox.Suspect, more uint64, err error) {
 	stream := s.subjects.quarantine()
 	first, last, err := s.bounds(ctx, stream)
 	if err != nil {
-		return nil, false, err
+		return nil, 0, err
 	}
 	past = min(past, last+1)
+	var lowest uint64
 	width, bytes := uint64(min(limit+1, s.options.limits.window)), 0
 	for past > first {
 		low := max(first, past-min(past, width))
 		messages, all, err := s.between(ctx, stream, low, past)
 		if err != nil {
-			return nil, false, err
+			return nil, 0, err
 		}
 		if !all && width > 1 {
 			width = narrower(past-low, messages)
@@ -122,18 +237,18 @@ func (s *store) suspects(ctx context.Context, past uint64, limit int) (suspects 
 		slices.Reverse(messages)
 		for _, m := range messages {
 			if len(suspects) == limit || bytes >= maxPageBytes {
-				return suspects, true, nil
+				return suspects, lowest, nil
 			}
-			q, err := decodeSuspect(m)
+			q, err := s.decodeSuspect(m)
 			if err != nil {
-				return nil, false, err
+				return nil, 0, err
 			}
-			suspects = append(suspects, q)
+			suspects, lowest = append(suspects, q), m.seq
 			bytes += len(m.data)
 		}
 		past, width = low, min(2*width, math.MaxInt32)
 	}
-	return suspects, false, nil
+	return suspects, 0, nil
 }
 
 // Suspect returns one quarantined callback.
@@ -146,14 +261,30 @@ func (s *store) Suspect(ctx context.Context, id int64) (*inbox.Suspect, error) {
 	if id < 1 {
 		return nil, suspectNotFound(id)
 	}
-	messages, _, err := s.ask(bounded, s.subjects.quarantine(), query{Seq: uint64(id), Batch: 1})
+	m, err := s.suspect(bounded, id)
 	if err != nil {
 		return nil, s.failed(ctx, err)
 	}
-	if len(messages) == 0 || messages[0].seq != uint64(id) {
-		return nil, suspectNotFound(id)
+	return s.decodeSuspect(m)
+}
+
+// suspect returns the message of a quarantined callback as the leader has it.
+func (s *store) suspect(ctx context.Context, id int64) (message, error) {
+	stream := s.subjects.quarantine()
+	m, err := s.last(ctx, stream, s.subjects.suspect("*", strconv.FormatInt(id, 10)))
+	if err == nil && m == nil { // of an older release?
+		m, err = s.askLeader(ctx, stream, map[string]any{"seq": id})
+		if m != nil && m.subject != s.subjects.oldSuspects() {
+			m = nil
+		}
 	}
-	return decodeSuspect(messages[0])
+	if err == nil && m == nil {
+		err = suspectNotFound(id)
+	}
+	if err != nil {
+		return message{}, err
+	}
+	return *m, nil
 }
 
 // Unquarantine removes a suspect.
@@ -166,11 +297,16 @@ func (s *store) Unquarantine(ctx context.Context, id int64) error {
 	if id < 1 {
 		return suspectNotFound(id)
 	}
-	err = s.api(bounded, "STREAM.MSG.DELETE."+s.subjects.quarantine(), map[string]any{"seq": id, "no_erase": true})
-	if isMissing(err) {
-		return suspectNotFound(id)
+	for {
+		m, err := s.suspect(bounded, id)
+		if err == nil {
+			err = s.deleteSuspect(bounded, m.seq)
+		}
+		if isMissing(err) && bounded.Err() == nil {
+			continue // it has arrived again just now, or another Caddy removed it
+		}
+		return s.failed(ctx, err)
 	}
-	return s.failed(ctx, err)
 }
 
 func suspectNotFound(id int64) error {
@@ -183,18 +319,19 @@ func (s *store) trimQuarantine(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	limit := int64(s.policy.Load().Quarantine)
-	if limit <= 0 {
+	policy := s.policy.Load()
+	if policy.Quarantine <= 0 {
 		if there.CachedInfo().State.Msgs == 0 {
 			return nil
 		}
 		return s.api(ctx, "STREAM.PURGE."+s.subjects.quarantine(), struct{}{})
 	}
 	config := there.CachedInfo().Config
-	if config.MaxMsgs == limit {
-		return nil
+	if config.MaxMsgs != maxSuspects(policy) {
+		config.MaxMsgs = maxSuspects(policy)
+		if _, err = s.js.UpdateStream(ctx, config); err != nil {
+			return err
+		}
 	}
-	config.MaxMsgs = limit
-	_, err = s.js.UpdateStream(ctx, config)
-	return err
+	return s.trimSuspects(ctx)
 }

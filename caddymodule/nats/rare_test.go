@@ -255,6 +255,7 @@ func TestLargeOnesAreReadAFewAtATime(t *testing.T) {
 		e := newEvent(fmt.Sprint("task ", n), inbox.Completed)
 		e.Body = make([]byte, 900<<10)
 		put(t, s, e)
+		e.Body[0] = byte(n)
 		require.NoError(t, s.Quarantine(ctx, &inbox.Suspect{ReceivedAt: e.ReceivedAt, Status: 400, Body: e.Body}))
 	}
 	const most = 5 * maxPageBytes

@@ -92,6 +92,8 @@ type store struct {
 	leaser  leaser
 	replies replies
 
+	quarantining chan struct{} // has room for the one who puts a suspect
+
 	closeOnce sync.Once
 }
 
@@ -101,6 +103,7 @@ func open(ctx context.Context, o options, secrets *secrets) (*store, error) {
 		options: o, log: o.log.With(zap.String("stream", o.stream)),
 		me: rand.Text(), subjects: subjects{o.stream},
 		poke: make(chan struct{}, 1), ready: make(chan struct{}),
+		quarantining: make(chan struct{}, 1),
 	}
 	s.current.Store(&o.settings)
 	s.secrets.Store(secrets)

@@ -107,9 +107,10 @@ func (s *store) streams() []jetstream.StreamConfig {
 	states.Description = "What became of the events of the Fotor webhook gateway"
 	states.MaxMsgsPerSubject = 1
 
-	suspects.Name, suspects.Subjects = s.subjects.quarantine(), []string{s.subjects.suspects()}
+	suspects.Name, suspects.Subjects = s.subjects.quarantine(), []string{s.subjects.oldSuspects(), s.subjects.suspects()}
+	suspects.AllowRollup = true
 	suspects.Description = "Quarantine of the Fotor webhook gateway"
-	suspects.MaxMsgs = int64(max(1, s.policy.Load().Quarantine))
+	suspects.MaxMsgs = maxSuspects(s.policy.Load())
 	return []jetstream.StreamConfig{events, states, suspects}
 }
 
@@ -131,10 +132,14 @@ func (s *store) stream(ctx context.Context, want jetstream.StreamConfig) error {
 		return fmt.Errorf("looking for stream %s: %w", want.Name, err)
 	}
 	have := there.CachedInfo().Config
+	older := want.AllowRollup && !have.AllowRollup && slices.Equal(have.Subjects, want.Subjects[:1])
+	if older { // the quarantine of a release that did not know equal callbacks
+		have.Subjects, have.AllowRollup = want.Subjects, true
+	}
 	if err := fits(have, want); err != nil {
 		return err
 	}
-	if have.Replicas == want.Replicas && have.MaxBytes == want.MaxBytes && have.MaxMsgs == want.MaxMsgs {
+	if !older && have.Replicas == want.Replicas && have.MaxBytes == want.MaxBytes && have.MaxMsgs == want.MaxMsgs {
 		return nil
 	}
 	update := have
@@ -167,6 +172,7 @@ func fits(have, want jetstream.StreamConfig) error {
 	check(have.MaxMsgsPerSubject == want.MaxMsgsPerSubject, "max_msgs_per_subject", have.MaxMsgsPerSubject, want.MaxMsgsPerSubject)
 	check(have.MaxAge == 0, "max_age", have.MaxAge, "0")
 	check(have.AllowDirect, "allow_direct", have.AllowDirect, true)
+	check(have.AllowRollup || !want.AllowRollup, "allow_rollup_hdrs", have.AllowRollup, true)
 	check(!have.Sealed && !have.DenyDelete && !have.DenyPurge && !have.NoAck && have.Mirror == nil && have.SubjectTransform == nil && len(have.Sources) == 0,
 		"one of sealed, deny_delete, deny_purge, no_ack, mirror, sources, subject_transform", "set", "not set")
 	if len(wrong) > 0 {

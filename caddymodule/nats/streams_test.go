@@ -79,7 +79,7 @@ func TestALargerSizeIsBroughtToTheStream(t *testing.T) {
 		require.NoError(t, err)
 		q, err := js.Stream(context.Background(), "TEST_QUARANTINE")
 		require.NoError(t, err)
-		return stream.CachedInfo().Config.MaxBytes == 64<<20 && c.CachedInfo().Config.AckWait == 2e9 && q.CachedInfo().Config.MaxMsgs == 3
+		return stream.CachedInfo().Config.MaxBytes == 64<<20 && c.CachedInfo().Config.AckWait == 2e9 && q.CachedInfo().Config.MaxMsgs == 4
 	})
 }
 
@@ -284,4 +284,46 @@ func TestMoreThanOneAnswerIsPutTogether(t *testing.T) {
 	for n, m := range messages {
 		require.EqualValues(t, n+1, m.seq)
 	}
+}
+
+// Callbacks that an older release kept stay, and its stream is brought up to date.
+func TestQuarantineOfAnOlderRelease(t *testing.T) {
+	url := serve(t).ClientURL()
+	ctx := context.Background()
+	js := admin(t, url)
+	_, err := js.CreateStream(ctx, jetstream.StreamConfig{
+		Name: "TEST_QUARANTINE", Subjects: []string{"TEST.quarantine"}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
+		Replicas: 1, AllowDirect: true, Metadata: map[string]string{mark: layout}, MaxMsgs: 3, MaxBytes: -1, MaxMsgsPerSubject: -1,
+		Duplicates: time.Second,
+	})
+	require.NoError(t, err)
+	at := time.UnixMicro(1e15).UTC()
+	for _, body := range []string{"a", "b"} {
+		head := `{"received":1000000000000000,"source":"::1","status":422,"problems":"W10="}`
+		_, err := js.Publish(ctx, "TEST.quarantine", append([]byte{byte(len(head))}, head+body...))
+		require.NoError(t, err)
+	}
+	s := with(t, url, func(o *options) { o.policy.Quarantine = 3 })
+	b := &inbox.Suspect{ID: 2, ReceivedAt: at, Last: at, Count: 1, SourceIP: "::1", Status: 422, Problems: []byte("[]"), Body: []byte("b")}
+	got, err := s.Suspect(ctx, 2)
+	require.NoError(t, err)
+	require.Equal(t, b, got)
+	for range 5 {
+		q := &inbox.Suspect{ReceivedAt: at, Status: 400, Body: []byte("c")}
+		require.NoError(t, s.Quarantine(ctx, q))
+		require.EqualValues(t, 3, q.ID)
+	}
+	_, err = s.Suspect(ctx, 7)
+	require.ErrorIs(t, err, inbox.ErrNotFound, "the number of a message is no id")
+	list, _, err := s.Suspects(ctx, inbox.Page{})
+	require.NoError(t, err)
+	require.Len(t, list, 3)
+	require.EqualValues(t, 5, list[0].Count)
+	require.Equal(t, b, list[1])
+	require.NoError(t, s.Quarantine(ctx, &inbox.Suspect{ReceivedAt: at, Status: 400, Body: []byte("d")}))
+	_, err = s.Suspect(ctx, 1)
+	require.ErrorIs(t, err, inbox.ErrNotFound)
+	require.NoError(t, s.Unquarantine(ctx, 2))
+	require.NoError(t, s.Close())
+	with(t, url, func(o *options) { o.policy.Quarantine = 3 })
 }

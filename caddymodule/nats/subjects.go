@@ -62,7 +62,18 @@ func (n subjects) quarantine() string { return n.stream + "_QUARANTINE" }
 func (n subjects) allEvents() string { return n.stream + ".event.>" }
 func (n subjects) allStates() string { return n.stream + ".state.>" }
 func (n subjects) allMeta() string   { return n.stream + ".meta.>" }
-func (n subjects) suspects() string  { return n.stream + ".quarantine" }
+
+// oldSuspects is the subject of all callbacks in quarantine that a release put
+// there which did not know equal ones.
+func (n subjects) oldSuspects() string { return n.stream + ".quarantine" }
+
+func (n subjects) suspects() string { return n.stream + ".quarantine.*.*" }
+
+// suspect is the subject of a callback in quarantine. Either of its parts may be
+// found by itself, the other one being "*".
+func (n subjects) suspect(body, id string) string {
+	return n.stream + ".quarantine." + body + "." + id
+}
 
 // event is the subject of an event.
 func (n subjects) event(id string) string {

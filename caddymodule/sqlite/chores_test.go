@@ -234,9 +234,10 @@ func TestOnlyTheLastAttemptsAreKept(t *testing.T) {
 func TestPageOfLargeBodiesIsShort(t *testing.T) {
 	ctx := context.Background()
 	s := openTest(t)
-	for range 5 {
+	for i := range 5 {
 		e := newEvent()
 		e.Body = make([]byte, maxPageBytes/2)
+		e.Body[0] = byte(i)
 		_, err := s.Put(ctx, e)
 		require.NoError(t, err)
 		require.NoError(t, s.Quarantine(ctx, &inbox.Suspect{Body: e.Body, Status: 400}))

@@ -1,9 +1,11 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
 	"database/sql/driver"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
@@ -16,43 +18,90 @@ const suspectOverhead = 100
 // quarantine is the request to keep a suspect.
 type quarantine struct {
 	request
-	suspect *inbox.Suspect
-	id      int64
+	suspect *inbox.Suspect // complete, and not changed
+	kept    inbox.Suspect  // what there is of it afterwards; its ID is 0 if there is not
 }
 
 // Quarantine keeps a suspect.
 func (s *store) Quarantine(ctx context.Context, suspect *inbox.Suspect) error {
-	r := &quarantine{request: newRequest(), suspect: suspect}
+	complete := *suspect // who asks may not wait for the writer
+	complete.Complete()
+	r := &quarantine{request: newRequest(), suspect: &complete}
 	r.ctx = ctx
 	if err := s.do(ctx, r); err != nil {
 		return err
 	}
-	if r.err == nil && r.id != 0 {
-		suspect.ID = r.id
+	if r.err == nil && r.kept.ID != 0 {
+		suspect.ID, suspect.Count, suspect.ReceivedAt, suspect.Last = r.kept.ID, r.kept.Count, r.kept.ReceivedAt, r.kept.Last
 	}
 	return r.err
 }
 
-const insertSuspect = `INSERT INTO quarantine (id, received_at, source_ip, status, problems, body) VALUES (?, ?, ?, ?, ?, ?)`
+const (
+	insertSuspect  = `INSERT INTO quarantine (id, received_at, source_ip, status, problems, body) VALUES (?, ?, ?, ?, ?, ?)`
+	updateSuspect  = `UPDATE quarantine SET received_at = ?, status = ?, problems = ? WHERE id = ?`
+	insertArrivals = `INSERT INTO arrivals (place, id, body_key, count, last_at, source_ip) VALUES (?, ?, ?, ?, ?, ?)`
+	updateArrivals = `UPDATE arrivals SET place = ?, count = ?, last_at = ?, source_ip = ? WHERE id = ?`
+)
 
 func (r *quarantine) apply(t *tx) error {
-	r.err, r.id = nil, 0
+	r.err, r.kept = nil, inbox.Suspect{}
 	if t.w.policy.Load().Quarantine <= 0 {
 		return nil
 	}
-	q := r.suspect
-	if !t.room(&r.request, len(q.Body)+len(q.Problems)+suspectOverhead) {
-		return nil
-	}
-	id := t.meta.nextSuspect
-	err := t.c.exec(insertSuspect, id, micros(q.ReceivedAt), q.SourceIP, int64(q.Status), nonNil(q.Problems), nonNil(q.Body))
+	q := *r.suspect
+	key := q.Key()
+	before, err := t.suspectWith(key[:])
 	if err != nil {
 		return err
 	}
-	r.id = id
+	size := suspectOverhead
+	if before == nil {
+		size += len(q.Body) + len(q.Problems)
+	}
+	if !t.room(&r.request, size) {
+		return nil
+	}
+	place := t.meta.nextSuspect
 	t.meta.nextSuspect++
+	if before != nil {
+		r.kept = *before
+		r.kept.Add(&q)
+		return t.repeated(place, before, &r.kept)
+	}
+	q.ID = place
+	err = t.c.exec(insertSuspect, q.ID, micros(q.ReceivedAt), q.SourceIP, int64(q.Status), nonNil(q.Problems), nonNil(q.Body))
+	if err == nil {
+		err = t.c.exec(insertArrivals, place, q.ID, key[:], q.Count, micros(q.Last), q.SourceIP)
+	}
+	if err != nil {
+		return err
+	}
+	r.kept = q
 	t.meta.quarantined++
 	return t.trimQuarantine(trimStep)
+}
+
+// suspectWith returns what is known of the suspect whose body has that key,
+// without the body; nil if there is none.
+func (t *tx) suspectWith(key []byte) (found *inbox.Suspect, err error) {
+	err = t.c.query(findSuspect, func(row []driver.Value) error {
+		found = scanSuspect(append(slices.Clone(row), nil))
+		return nil
+	}, key)
+	return found, err
+}
+
+// repeated notes that a suspect has arrived again. The row with the body is only
+// touched if that was answered something else than before.
+func (t *tx) repeated(place int64, before, now *inbox.Suspect) error {
+	if now.Status != before.Status || !bytes.Equal(now.Problems, before.Problems) || !now.ReceivedAt.Equal(before.ReceivedAt) {
+		err := t.c.exec(updateSuspect, micros(now.ReceivedAt), int64(now.Status), nonNil(now.Problems), now.ID)
+		if err != nil {
+			return err
+		}
+	}
+	return t.c.exec(updateArrivals, place, now.Count, micros(now.Last), now.SourceIP, now.ID)
 }
 
 func (r *quarantine) grows() bool { return true }
@@ -60,14 +109,17 @@ func (r *quarantine) grows() bool { return true }
 // trimStep is the largest number of suspects that one transaction removes.
 const trimStep = 16
 
-// trimQuarantine removes the oldest suspects beyond the policy's limit, at
-// most max of them.
+// trimQuarantine removes suspects beyond the policy's limit, at most max of
+// them: those that have not arrived for longest.
 func (t *tx) trimQuarantine(max int64) error {
 	over := min(max, t.meta.quarantined-int64(t.w.policy.Load().Quarantine))
 	if over <= 0 {
 		return nil
 	}
-	err := t.c.exec(`DELETE FROM quarantine WHERE id IN (SELECT id FROM quarantine ORDER BY id LIMIT ?)`, over)
+	err := t.c.exec(`DELETE FROM quarantine WHERE id IN (SELECT id FROM arrivals ORDER BY place LIMIT ?)`, over)
+	if err == nil {
+		err = t.c.exec(`DELETE FROM arrivals WHERE place IN (SELECT place FROM arrivals ORDER BY place LIMIT ?)`, over)
+	}
 	if err != nil {
 		return err
 	}
@@ -102,6 +154,9 @@ func (r *unquarantine) apply(t *tx) error {
 		return nil
 	}
 	t.meta.quarantined--
+	if err := t.c.exec(`DELETE FROM arrivals WHERE id = ?`, r.id); err != nil {
+		return err
+	}
 	return t.c.exec(`DELETE FROM quarantine WHERE id = ?`, r.id)
 }
 
@@ -112,34 +167,40 @@ func suspectNotFound(id int64) error {
 }
 
 const (
-	suspectColumns = `SELECT id, received_at, source_ip, status, problems, body FROM quarantine `
-	listSuspects   = suspectColumns + `WHERE id < ? ORDER BY id DESC LIMIT ?`
-	readSuspect    = suspectColumns + `WHERE id = ?`
+	suspectColumns = `SELECT a.place, q.id, q.received_at, a.last_at, a.count, a.source_ip, q.status, q.problems`
+	suspectTables  = ` FROM arrivals a JOIN quarantine q ON q.id = a.id `
+	findSuspect    = suspectColumns + suspectTables + `WHERE a.body_key = ?`
+	listSuspects   = suspectColumns + `, q.body` + suspectTables + `WHERE a.place < ? ORDER BY a.place DESC LIMIT ?`
+	readSuspect    = suspectColumns + `, q.body` + suspectTables + `WHERE a.id = ?`
 )
 
 func scanSuspect(row []driver.Value) *inbox.Suspect {
 	return &inbox.Suspect{
-		ID:         integer(row[0]),
-		ReceivedAt: time.UnixMicro(integer(row[1])).UTC(),
-		SourceIP:   text(row[2]),
-		Status:     int(integer(row[3])),
-		Problems:   blob(row[4]),
-		Body:       blob(row[5]),
+		ID:         integer(row[1]),
+		ReceivedAt: time.UnixMicro(integer(row[2])).UTC(),
+		Last:       time.UnixMicro(integer(row[3])).UTC(),
+		Count:      integer(row[4]),
+		SourceIP:   text(row[5]),
+		Status:     int(integer(row[6])),
+		Problems:   blob(row[7]),
+		Body:       blob(row[8]),
 	}
 }
 
-// Suspects lists quarantined callbacks, newest first whatever the page says.
+// Suspects lists quarantined callbacks, those that arrived last first whatever
+// the page says.
 func (s *store) Suspects(ctx context.Context, p inbox.Page) (suspects []*inbox.Suspect, next string, err error) {
 	past, limit, err := newestFirst.parsePage(p)
 	if err != nil {
 		return nil, "", err
 	}
 	err = s.read(ctx, func(c *conn) error {
-		var bytes int
+		var size int
+		var last int64 // its place
 		err := c.query(listSuspects, func(row []driver.Value) error {
 			q := scanSuspect(row)
-			suspects = append(suspects, q)
-			if bytes += len(q.Body) + len(q.Problems); bytes >= maxPageBytes {
+			suspects, last = append(suspects, q), integer(row[0])
+			if size += len(q.Body) + len(q.Problems); size >= maxPageBytes {
 				return errEnough
 			}
 			return ctx.Err()
@@ -150,8 +211,7 @@ func (s *store) Suspects(ctx context.Context, p inbox.Page) (suspects []*inbox.S
 		if len(suspects) == 0 {
 			return nil
 		}
-		last := suspects[len(suspects)-1].ID
-		more, err := c.number(`SELECT 1 FROM quarantine WHERE id < ? LIMIT 1`, last)
+		more, err := c.number(`SELECT 1 FROM arrivals WHERE place < ? LIMIT 1`, last)
 		if more != 0 {
 			next = newestFirst.cursor(last)
 		}

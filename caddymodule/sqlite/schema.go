@@ -114,6 +114,21 @@ var schema = []migration{{
 		ended  INTEGER NOT NULL,
 		reason TEXT    NOT NULL
 	) STRICT`,
+}, {
+	// How often the body of a callback in quarantine arrived, and its place among
+	// the others: the one that arrived last has the greatest. A repeat changes
+	// nothing but its row here. The place is the key, as the rows are read and
+	// removed in that order. A row that is older than this table has no body_key:
+	// it takes no repeats.
+	`CREATE TABLE arrivals (
+		place     INTEGER PRIMARY KEY,
+		id        INTEGER NOT NULL UNIQUE, -- in quarantine
+		body_key  BLOB    UNIQUE,          -- the first half of the body's SHA-256
+		count     INTEGER NOT NULL,
+		last_at   INTEGER NOT NULL,
+		source_ip TEXT    NOT NULL         -- the last time
+	) STRICT`,
+	`INSERT INTO arrivals SELECT id, id, NULL, 1, received_at, source_ip FROM quarantine`,
 }}
 
 // meta is the row of that name.

@@ -35,6 +35,8 @@ var answers = map[string]struct{ full, least any }{
 	}},
 	"Bodies":      {control.Bodies{Reading: 1, Bytes: 1, Limit: 1}, control.Bodies{}},
 	"Counts":      {counts, control.Counts{}},
+	"Recent":      {sampleRecent, control.Recent{}},
+	"Unavailable": {*sampleRecent.LastUnavailable, control.Unavailable{}},
 	"Config":      {config, control.Config{Allow: []string{}, AllowFrom: []string{}}},
 	"Hold":        {hold, control.Hold{By: control.ByUpstream}},
 	"Refusal":     {refusal, control.Refusal{Count: 1}},
@@ -70,13 +72,17 @@ var answers = map[string]struct{ full, least any }{
 		control.Notice{
 			Kind: control.Gap, Handler: "a", At: sampleTime, ID: sampleID, TaskID: "t", Type: "x", Status: "failed",
 			Attempt: 1, UpstreamStatus: 200, DurationMS: 1.5, Due: &sampleTime, Reason: "x",
-			QuarantineID: 1, SourceIP: "::1", Problems: 1, By: control.ByOperator, Until: &sampleTime, Missed: -1,
+			QuarantineID: 1, Count: 1, SourceIP: "::1", Problems: 1, By: control.ByOperator, Until: &sampleTime, Missed: -1,
 		},
 		control.Notice{Kind: control.Resumed, Handler: "a"},
 	},
 }
 
 var (
+	sampleRecent = control.Recent{
+		From: sampleTime, Accepted: 1, Duplicates: 2, Refused: 3, TooLarge: 4, Invalid: 5, NotKept: 6, Unavailable: 7,
+		LastUnavailable: &control.Unavailable{At: sampleTime, Reason: "x"},
+	}
 	counts = control.Counts{Pending: 1, Delivered: 2, Superseded: 3, Dead: 4}
 	config = control.Config{
 		Allow: []string{"fotor"}, AllowFrom: []string{"static"}, MaxBody: 1, Inbox: "sqlite", Storage: "sqlite:/x", Keep: "1h",
@@ -85,8 +91,9 @@ var (
 	hold    = control.Hold{By: control.ByOperator, Since: sampleTime, Until: &sampleTime, Reason: "x"}
 	refusal = control.Refusal{Address: "::1", Peer: "[::1]:1", Reason: "x", Count: 1, First: sampleTime, Last: sampleTime}
 	handler = control.Handler{
-		Name: "a", Config: config, Events: counts, OldestPending: &sampleTime, Quarantined: 1, InboxBytes: 1, InboxLimit: 1, Bodies: control.Bodies{Reading: 1, Bytes: 1, Limit: 1},
-		UnderWay: 1, Holds: []control.Hold{hold}, Refusals: []control.Refusal{refusal}, Error: "x",
+		Name: "a", Config: config, Events: &counts, OldestPending: &sampleTime, Quarantined: new(int64(1)), InboxBytes: new(int64(1)), InboxLimit: new(int64(1)),
+		Bodies: control.Bodies{Reading: 1, Bytes: 1, Limit: 1}, Recent: sampleRecent, UnderWay: 1,
+		Holds: []control.Hold{hold}, Refusals: []control.Refusal{refusal}, Error: "x",
 	}
 	attempt = control.Attempt{At: sampleTime, DurationMS: 1.5, Status: 200, Reason: "x"}
 	event   = control.Event{
@@ -96,28 +103,30 @@ var (
 	leastEvent  = control.Event{ID: sampleID, Status: "in_progress", State: "delivered"}
 	problem     = control.Problem{Pointer: "/x", Detail: "x"}
 	quarantined = control.Quarantined{
-		ID: 1, ReceivedAt: sampleTime, SourceIP: "::1", Status: 422, Size: 1, Problems: []control.Problem{problem}, ProblemCount: 1,
+		ID: 1, ReceivedAt: sampleTime, LastAt: sampleTime, Count: 2, SourceIP: "::1", Status: 422, Size: 1, Problems: []control.Problem{problem}, ProblemCount: 1,
 	}
-	leastQuarantined = control.Quarantined{ID: 1, Status: 400, Problems: []control.Problem{}}
+	leastQuarantined = control.Quarantined{ID: 1, Count: 1, Status: 400, Problems: []control.Problem{}}
 	rule             = control.Rule{Option: "allow", Value: "fotor", Range: "::/0"}
 )
 
-// declared returns the syntax tree of the file that declares the answers.
-func declared(t *testing.T) *ast.File {
+// declared returns the syntax tree of a file that declares answers.
+func declared(t *testing.T, name string) *ast.File {
 	t.Helper()
-	tree, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", "..", "control", "answers.go"), nil, 0)
+	tree, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", "..", "control", name), nil, 0)
 	require.NoError(t, err)
 	return tree
 }
 
 func TestEveryTypeIsHeldAgainstItsSchema(t *testing.T) {
 	var types []string
-	ast.Inspect(declared(t), func(n ast.Node) bool {
-		if spec, ok := n.(*ast.TypeSpec); ok {
-			types = append(types, spec.Name.Name)
-		}
-		return true
-	})
+	for _, file := range []string{"answers.go", "recent.go"} {
+		ast.Inspect(declared(t, file), func(n ast.Node) bool {
+			if spec, ok := n.(*ast.TypeSpec); ok {
+				types = append(types, spec.Name.Name)
+			}
+			return true
+		})
+	}
 	assert.ElementsMatch(t, types, slices.Collect(maps.Keys(answers)))
 	for name, values := range answers {
 		assert.Equal(t, name, reflect.TypeOf(values.least).Name())
@@ -230,7 +239,7 @@ func TestSchemasRefuse(t *testing.T) {
 // that the schemas allow.
 func TestConstantsAreEnums(t *testing.T) {
 	words := make(map[string][]string) // by the first constant of the block
-	for _, decl := range declared(t).Decls {
+	for _, decl := range declared(t, "answers.go").Decls {
 		block, ok := decl.(*ast.GenDecl)
 		if !ok || block.Tok != token.CONST {
 			continue

@@ -1,0 +1,75 @@
+package command
+
+import (
+	"encoding/json"
+	"fmt"
+	"mime"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// reply is what came of a callback: a line of --json.
+type reply struct {
+	Number     int64         `json:"number"`
+	TaskID     string        `json:"taskId,omitempty"`
+	HTTPStatus int           `json:"httpStatus"`      // 0 if there was no answer
+	Accepted   bool          `json:"accepted"`        // 200 with the id of an event
+	Error      string        `json:"error,omitempty"` // why there was no answer, or none of a gateway
+	Answer     gatewayAnswer `json:"answer"`
+	DurationMS float64       `json:"durationMs"`
+
+	took    time.Duration
+	foreign bool // it is not a gateway's
+}
+
+// gatewayAnswer is an answer of the gateway: one that it accepted, or a problem.
+type gatewayAnswer struct {
+	ID        string            `json:"id,omitempty"`
+	Duplicate bool              `json:"duplicate,omitempty"`
+	Title     string            `json:"title,omitempty"`
+	Errors    []control.Problem `json:"errors,omitempty"`
+}
+
+// foreignHint says what to do about answers that no gateway gives.
+const foreignHint = "%s came from something else than fotor_webhook: is its path that of the URL, and does no other " +
+	"handler of the site come first? docs/production.md, \"In a site that has other handlers\""
+
+// mediaProblem is the media type of the gateway's errors.
+const mediaProblem = "application/problem+json"
+
+// judge says whether the answer is a gateway's, and whether it accepted the
+// callback: then there is the id of an event. Another handler may answer 200 to
+// anything, and Caddy does where no route matches.
+func (r *reply) judge(resp *http.Response, body []byte) {
+	r.HTTPStatus = resp.StatusCode
+	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")) // an error leaves it empty
+	decoded := json.Unmarshal(body, &r.Answer) == nil
+	_, err := inbox.ParseID(r.Answer.ID)
+	switch {
+	case resp.StatusCode == http.StatusOK && decoded && err == nil:
+		r.Accepted = true
+		return
+	case resp.StatusCode >= 400 && decoded && media == mediaProblem && r.Answer.Title != "":
+		return
+	}
+	r.Answer, r.foreign = gatewayAnswer{}, true
+	r.Error = "not accepted: this is no answer of fotor_webhook: " + describe(resp, media, body)
+}
+
+// describe says in a few words what an answer is.
+func describe(resp *http.Response, media string, body []byte) string {
+	switch location := resp.Header.Get("Location"); {
+	case resp.StatusCode/100 == 3 && location != "":
+		return fmt.Sprintf("a redirect to %s, which Fotor may not follow", cut(location, 160))
+	case len(body) == 0:
+		return "it is empty"
+	case media == "":
+		return fmt.Sprintf("%s of no media type", plural(int64(len(body)), "byte"))
+	default:
+		return fmt.Sprintf("%s of %s", plural(int64(len(body)), "byte"), cut(strings.ToLower(media), 80))
+	}
+}

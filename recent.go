@@ -1,0 +1,115 @@
+package fotorwebhook
+
+import (
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+const (
+	// recentStep is how precisely it is known when something happened.
+	recentStep  = 10 * time.Second
+	recentSteps = int64(control.RecentMax/recentStep) + 1 // and the one that has begun
+)
+
+// outcomeNotKept counts, beside its outcome, an invalid callback that the
+// quarantine could not keep.
+const outcomeNotKept = "not_kept"
+
+// recentCounts says which of the counts an outcome belongs to. Others are not
+// counted.
+func recentCounts(r *control.Recent, outcome string) *int64 {
+	switch outcome {
+	case outcomeAccepted:
+		return &r.Accepted
+	case outcomeDuplicate:
+		return &r.Duplicates
+	case outcomeRefused:
+		return &r.Refused
+	case outcomeTooLarge:
+		return &r.TooLarge
+	case outcomeInvalid, outcomeNotJSON, outcomeMedia:
+		return &r.Invalid
+	case outcomeNotKept:
+		return &r.NotKept
+	case outcomeUnavailable:
+		return &r.Unavailable
+	}
+	return nil
+}
+
+// recent counts what became of callbacks, for each step of the last hour. What
+// it takes does not grow with their number.
+type recent struct {
+	now   func() time.Time
+	began time.Time
+
+	mu    sync.Mutex
+	steps [recentSteps]struct {
+		number int64 // steps since it began; those of another round are over
+		counts control.Recent
+	}
+	last *control.Unavailable
+}
+
+func newRecent(now func() time.Time) *recent { return &recent{now: now, began: now()} }
+
+// step returns the number of the step that it is. The time is read from the
+// monotonic clock, so that setting the clock neither hides nor repeats anything.
+func (r *recent) step() int64 { return max(0, int64(r.now().Sub(r.began)/recentStep)) }
+
+// add counts what became of a callback.
+func (r *recent) add(outcome string) {
+	number := r.step()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	step := &r.steps[number%recentSteps]
+	if step.number != number {
+		step.number, step.counts = number, control.Recent{}
+	}
+	if count := recentCounts(&step.counts, outcome); count != nil {
+		*count++
+	}
+}
+
+// fails notes why something could not be stored.
+func (r *recent) fails(err error) {
+	reason := err.Error()
+	if len(reason) > inbox.MaxReason {
+		reason = strings.ToValidUTF8(reason[:inbox.MaxReason], "")
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last = &control.Unavailable{At: r.now().UTC(), Reason: reason}
+}
+
+// sum returns the counts of so long ago until now.
+func (r *recent) sum(back time.Duration) control.Recent {
+	back = min(max(back, control.RecentMin), control.RecentMax)
+	number := r.step()
+	first := max(0, number-int64((back+recentStep-1)/recentStep))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	sum := control.Recent{From: r.began.Add(time.Duration(first) * recentStep).UTC()}
+	if r.last != nil {
+		last := *r.last
+		sum.LastUnavailable = &last
+	}
+	for n := first; n <= number; n++ {
+		step := &r.steps[n%recentSteps]
+		if step.number != n {
+			continue
+		}
+		sum.Accepted += step.counts.Accepted
+		sum.Duplicates += step.counts.Duplicates
+		sum.Refused += step.counts.Refused
+		sum.TooLarge += step.counts.TooLarge
+		sum.Invalid += step.counts.Invalid
+		sum.NotKept += step.counts.NotKept
+		sum.Unavailable += step.counts.Unavailable
+	}
+	return sum
+}
