@@ -51,7 +51,7 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request, since time.Ti
 	}
 	b.read = deadlineReader{
 		body: r.Body, control: http.NewResponseController(w), times: h.times,
-		since: since, latest: since, server: serverDeadline(r, since),
+		since: since, server: serverDeadline(r, since),
 	}
 	b.room = incoming{room: &h.desk.bodies, limit: h.roomLimit(), since: since, cutOff: b.read.cutOff}
 
@@ -150,8 +150,9 @@ type deadlineReader struct {
 	control *http.ResponseController
 	times   bodyTimes
 	since   time.Time // the arrival of the headers
-	latest  time.Time // that of the last bytes
 	server  time.Time // the server's deadline; zero if it has none
+	next    time.Time // the deadline of the read that is under way
+	why     string    // what has passed then
 
 	mu          sync.Mutex
 	cut, ended  bool
@@ -164,12 +165,8 @@ func (d *deadlineReader) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := d.body.Read(p)
-	now := time.Now()
-	if n > 0 {
-		d.latest = now
-	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = d.reason(now)
+		err = d.reason()
 	}
 	return n, err
 }
@@ -178,35 +175,31 @@ func (d *deadlineReader) arm() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := time.Now()
-	at, whole := now.Add(d.times.idle), d.since.Add(d.times.whole)
-	if whole.Before(at) {
-		at = whole
+	d.next, d.why = now.Add(d.times.idle), "no byte for "+d.times.idle.String()
+	if whole := d.since.Add(d.times.whole); whole.Before(d.next) {
+		d.next, d.why = whole, "not whole after "+d.times.whole.String()
 	}
-	if !d.server.IsZero() && d.server.Before(at) {
-		at = d.server
+	if !d.server.IsZero() && d.server.Before(d.next) {
+		d.next, d.why = d.server, "not whole when the server's read_body timeout had passed"
 	}
-	if d.cut || !now.Before(at) {
-		return d.reason(now)
+	if d.cut || !now.Before(d.next) {
+		return d.reason()
 	}
 	if !d.unsupported {
 		// another error is that of a connection which is gone: the read has it too
-		d.unsupported = errors.Is(d.control.SetReadDeadline(at), http.ErrNotSupported)
+		d.unsupported = errors.Is(d.control.SetReadDeadline(d.next), http.ErrNotSupported)
 	}
 	return nil
 }
 
-// reason says which deadline it was.
-func (d *deadlineReader) reason(now time.Time) error {
-	switch {
-	case !d.server.IsZero() && !now.Before(d.server):
-		return fmt.Errorf("%w: not whole when the server's read_body timeout had passed", errSlow)
-	case now.Sub(d.since) >= d.times.whole:
-		return fmt.Errorf("%w: not whole after %s", errSlow, d.times.whole)
-	case now.Sub(d.latest) >= d.times.idle:
-		return fmt.Errorf("%w: no byte for %s", errSlow, d.times.idle)
-	default:
+// reason says which deadline has passed: the one of the last read, or one of the
+// server's that was earlier. Timers may be early by a little.
+func (d *deadlineReader) reason() error {
+	const early = 100 * time.Millisecond
+	if time.Until(d.next) > early {
 		return fmt.Errorf("%w: a timeout of the server had passed", errSlow)
 	}
+	return fmt.Errorf("%w: %s", errSlow, d.why)
 }
 
 // cutOff ends the read that is under way, and those that would follow.

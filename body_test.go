@@ -84,15 +84,18 @@ func TestBodiesThatDoNotComeAreAnswered(t *testing.T) {
 		detail string
 	}{
 		"stalled": {
-			bodyTimes{whole: time.Hour, idle: quickly}, nil,
+			bodyTimes{whole: time.Hour, idle: quickly},
+			nil,
 			func(t *testing.T) io.Reader { return stall(t, `{"taskId":`) }, "no byte for",
 		},
 		"never begun": {
-			bodyTimes{whole: time.Hour, idle: quickly}, nil,
+			bodyTimes{whole: time.Hour, idle: quickly},
+			nil,
 			func(t *testing.T) io.Reader { return stall(t, "") }, "no byte for",
 		},
 		"trickling": {
-			bodyTimes{whole: quickly, idle: time.Hour}, nil,
+			bodyTimes{whole: quickly, idle: time.Hour},
+			nil,
 			func(*testing.T) io.Reader { return trickle{} }, "not whole after",
 		},
 		"slower than the server allows": {

@@ -221,6 +221,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 
+	if err := h.guardRequestBodies(ctx); err != nil {
+		return err
+	}
+
 	app, err := ctx.App(appID)
 	if err != nil {
 		return err

@@ -32,6 +32,9 @@ func (h *Handler) explain(peer netip.Addr, forwardedFor string) control.Explanat
 		ClientIP:     clientAddress(r),
 		Warnings:     []string{},
 	}
+	if _, found := h.proxies.doubt(r); found {
+		e.ClientIP = ""
+	}
 	q.step("the connection comes from %s", peer)
 	if e.TrustedProxy {
 		q.explainProxy(e.ClientIP)
@@ -94,11 +97,6 @@ func (q *question) request(peer netip.Addr, forwardedFor string) *http.Request {
 	return caddyhttp.PrepareRequest(r.WithContext(ctx), caddy.NewReplacer(), new(answerWriter), q.httpServer())
 }
 
-func isTrustedProxy(r *http.Request) bool {
-	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
-	return trusted
-}
-
 func (q *question) explainDirect() {
 	q.step("%s is none of the server's trusted_proxies, so the client is %s itself", q.peer, q.peer)
 	if q.forwardedFor != "" {
@@ -121,7 +119,7 @@ func (q *question) explainProxy(clientIP string) {
 		slices.Reverse(hops)
 	}
 	for _, hop := range hops[:min(len(hops), maxHops)] {
-		if q.explainHop(strings.TrimSpace(hop)) {
+		if q.explainHop(hop) {
 			return
 		}
 	}
@@ -132,16 +130,11 @@ func (q *question) explainProxy(clientIP string) {
 
 // explainHop tells of one entry of the header, and reports whether it is the client.
 func (q *question) explainHop(hop string) bool {
-	text := hop
-	if host, _, err := net.SplitHostPort(hop); err == nil {
-		text = host
-	}
-	text, _, _ = strings.Cut(text, "%")
-	addr, err := netip.ParseAddr(text)
+	addr, ok := entryAddr(hop)
 	switch {
-	case err != nil:
-		q.step("%.64q is no address: passed over", hop)
-		return false
+	case !ok:
+		q.step("%.64q is no address, so nobody can tell who the client is", strings.TrimSpace(hop))
+		return true
 	case !q.proxies.lenient && isTrustedProxy(q.request(addr, "")):
 		q.step("%s is a trusted proxy: passed over", addr)
 		return false
@@ -153,7 +146,7 @@ func (q *question) explainHop(hop string) bool {
 
 // explainVerdict judges the caller as a callback would be.
 func (q *question) explainVerdict(r *http.Request) (allowed bool, rule *control.Rule) {
-	addr, err := q.whitelist.judge(r)
+	addr, err := q.judge(r)
 	if err != nil {
 		q.step("refused: the %v", err)
 		return false, nil

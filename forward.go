@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -94,6 +95,11 @@ func result(status int, header http.Header, body []byte) dispatch.Result {
 	}
 	r.RetryAfter = retryAfterOf(header, time.Now())
 	r.Reason = "HTTP " + strconv.Itoa(status)
+	if location := location(header); location != "" && status >= 300 && status <= 399 {
+		// not the body, which repeats it with its query
+		r.Reason += ": a redirect to " + location + ", which is not followed"
+		return r
+	}
 	if status == http.StatusSwitchingProtocols {
 		r.Unreachable = true
 		r.Reason += ": the upstream switched protocols; expected an answer"
@@ -101,6 +107,35 @@ func result(status int, header http.Header, body []byte) dispatch.Result {
 		r.Reason += ": " + text
 	}
 	return r
+}
+
+// maxLocation is the length in bytes to which a redirect's target is cut.
+const maxLocation = 256
+
+// location is where an answer redirects to, "" if nowhere. It is without what
+// may be a secret: user, query and fragment.
+func location(header http.Header) string {
+	value := header.Get("Location")
+	if value == "" {
+		return ""
+	}
+	target, err := url.Parse(value)
+	if err != nil {
+		return "what is no URL"
+	}
+	query := target.RawQuery != "" || target.Fragment != ""
+	if target.Opaque != "" { // as in mailto:
+		target = &url.URL{Scheme: target.Scheme, Path: "…"}
+	}
+	target.User, target.RawQuery, target.Fragment, target.ForceQuery = nil, "", "", false
+	text := target.String()
+	if len(text) > maxLocation {
+		text = strings.ToValidUTF8(text[:maxLocation], "") + "…"
+	}
+	if query {
+		text += "?…"
+	}
+	return readable([]byte(text))
 }
 
 // noAnswer is the result of an attempt that brought no usable answer.

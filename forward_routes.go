@@ -45,6 +45,7 @@ func newRouteForward(ctx caddy.Context, h *Handler, app *caddyhttp.App) (*routeF
 	if err := routes.ProvisionHandlers(ctx, metrics); err != nil {
 		return nil, err
 	}
+	bufferRequests(routes)
 	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if !ok {
 		// handlers only ask the server for its settings
@@ -66,21 +67,37 @@ func (f *routeForward) attempt(ctx context.Context, lease *inbox.Lease) dispatch
 	target := &url.URL{Path: "/"}
 	r := f.handler.eventRequest(ctx, target, lease, time.Now())
 	r.Host, r.RemoteAddr, r.RequestURI = internalHost, internalRemote, "/"
+	r.Body = &replayedBody{data: lease.Event.Body}
 
 	w := &answerWriter{header: make(http.Header)}
-	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, f.server)
-	if err := runRoutes(f.chain, w, r); err != nil {
-		return routesFailed(ctx, err)
-	}
-	if w.status == 0 {
-		return noAnswer(ctx, errUnhandled)
-	}
-	if err := ctx.Err(); err != nil {
+	repl := caddy.NewReplacer()
+	r = caddyhttp.PrepareRequest(r, repl, w, f.server)
+	err := runRoutes(f.chain, w, r)
+	switch {
+	case w.cut, w.taken() && errors.Is(ctx.Err(), context.DeadlineExceeded) && (err == nil || errors.Is(err, errBrokenOff)):
+		// all that counts was there before the answer became too long, in bytes or time
+		return result(w.status, w.header, w.kept)
+	case err != nil:
+		return routesFailed(ctx, err, w.header)
+	case ctx.Err() != nil:
 		// reverse_proxy answers a cancelled attempt without an error
-		return noAnswer(ctx, err)
+		return noAnswer(ctx, ctx.Err())
+	case w.status == 0 && switchedProtocols(repl):
+		return result(http.StatusSwitchingProtocols, w.header, nil)
+	case w.status == 0:
+		return noAnswer(ctx, errUnhandled)
 	}
 	return result(w.status, w.header, w.kept)
 }
+
+// switchedProtocols says whether that was the answer to the last reverse_proxy,
+// which passes it on only to those who asked for it.
+func switchedProtocols(repl *caddy.Replacer) bool {
+	status, _ := repl.Get("http.reverse_proxy.status_code")
+	return status == http.StatusSwitchingProtocols
+}
+
+var errBrokenOff = errors.New("the upstream's answer broke off")
 
 // runRoutes runs the request through the routes. A panic in a handler is an
 // error: http.ErrAbortHandler, for one, is how reverse_proxy says that the
@@ -90,7 +107,7 @@ func runRoutes(chain caddyhttp.Handler, w http.ResponseWriter, r *http.Request) 
 		switch p := recover(); p {
 		case nil:
 		case http.ErrAbortHandler:
-			err = errors.New("the upstream's answer broke off")
+			err = errBrokenOff
 		default:
 			err = fmt.Errorf("panic in the forward's routes: %v", p)
 		}
@@ -99,8 +116,9 @@ func runRoutes(chain caddyhttp.Handler, w http.ResponseWriter, r *http.Request) 
 }
 
 // routesFailed is the result of an attempt that the routes ended with an error:
-// their own word for an upstream that gave no answer, or an error directive.
-func routesFailed(ctx context.Context, err error) dispatch.Result {
+// their own word for an upstream that gave no answer, an error directive, or a
+// handler such as rate_limit, which has set Retry-After before.
+func routesFailed(ctx context.Context, err error, header http.Header) dispatch.Result {
 	var handlerError caddyhttp.HandlerError
 	if !errors.As(err, &handlerError) {
 		return noAnswer(ctx, err)
@@ -111,18 +129,27 @@ func routesFailed(ctx context.Context, err error) dispatch.Result {
 	}
 	switch handlerError.StatusCode {
 	case 0, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return noAnswer(ctx, cause)
+		if handlerError.StatusCode == 0 || header.Get("Retry-After") == "" {
+			return noAnswer(ctx, cause)
+		}
 	}
-	return result(handlerError.StatusCode, nil, []byte(cause.Error()))
+	return result(handlerError.StatusCode, header, []byte(cause.Error()))
 }
 
 // answerWriter takes the routes' answer: its status, its headers and the
-// beginning of its body. Writing never fails, what exceeds the bound is dropped.
+// beginning of its body. Writing fails when more than maxAnswer has come, so
+// that an endless answer ends.
 type answerWriter struct {
 	header http.Header
 	status int
 	kept   []byte
+	size   int
+	cut    bool
 }
+
+var errLongAnswer = fmt.Errorf("the answer has more than %d bytes: the rest is not read", maxAnswer)
+
+func (w *answerWriter) taken() bool { return w.status >= 200 && w.status <= 299 }
 
 // Header implements http.ResponseWriter.
 func (w *answerWriter) Header() http.Header { return w.header }
@@ -141,6 +168,10 @@ func (w *answerWriter) Write(p []byte) (int, error) {
 	w.WriteHeader(http.StatusOK)
 	if room := keptAnswer - len(w.kept); room > 0 {
 		w.kept = append(w.kept, p[:min(room, len(p))]...)
+	}
+	if w.size += len(p); w.size > maxAnswer {
+		w.cut = true
+		return 0, errLongAnswer
 	}
 	return len(p), nil
 }

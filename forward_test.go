@@ -1,6 +1,7 @@
 package fotorwebhook
 
 import (
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -99,4 +100,45 @@ func TestForwardURLIsChecked(t *testing.T) {
 		require.ErrorContains(t, err, want, bad)
 		assert.NotContains(t, err.Error(), "pw", "an error must not show credentials")
 	}
+}
+
+func TestLocationShowsNoSecret(t *testing.T) {
+	for value, want := range map[string]string{
+		"":                                 "",
+		"/events/":                         "/events/",
+		"https://app.example/x y":          "https://app.example/x%20y",
+		"https://user:secret@app/?secret":  "https://app/?…",
+		"https://app/#secret":              "https://app/?…",
+		"//app/?secret":                    "//app/?…",
+		"mailto:secret":                    "mailto:…",
+		"https://app/\x01secret":           "what is no URL",
+		"https://app/" + "\xff":            "https://app/%FF",
+		"/" + strings.Repeat("x", 100_000): "/" + strings.Repeat("x", maxLocation-1) + "…",
+	} {
+		got := location(http.Header{"Location": {value}})
+		assert.Equal(t, want, got)
+	}
+}
+
+// A body that is read again begins again, also after it was read in part.
+func TestBodyIsReplayed(t *testing.T) {
+	const text = "some text"
+	b := &replayedBody{data: []byte(text)}
+	for range 3 {
+		whole, err := io.ReadAll(b)
+		require.NoError(t, err)
+		require.Equal(t, text, string(whole))
+	}
+	_, err := io.ReadFull(b, make([]byte, 4))
+	require.NoError(t, err)
+	require.NoError(t, b.Close())
+	whole, err := io.ReadAll(b)
+	require.NoError(t, err)
+	require.Equal(t, text, string(whole))
+	// as net/http does when it knows the length: so much, and then once more
+	_, err = io.CopyN(io.Discard, b, int64(len(text)))
+	require.NoError(t, err)
+	n, err := io.Copy(io.Discard, b)
+	require.NoError(t, err)
+	require.Zero(t, n)
 }

@@ -21,6 +21,8 @@ import (
 const (
 	// maxAnswer is how much of an upstream's answer is read, so that the
 	// connection can be used again. The connection of a longer one is closed.
+	// What is not read by then, or when the attempt's timeout has passed, does not
+	// change what its status says.
 	maxAnswer = 64 << 10
 
 	// keptAnswer is how much of it can become the reason of a failure.
@@ -115,7 +117,14 @@ func (f *urlForward) attempt(ctx context.Context, lease *inbox.Lease) dispatch.R
 		return noAnswer(ctx, err)
 	}
 	defer response.Body.Close()
+	if response.StatusCode == http.StatusSwitchingProtocols {
+		return result(response.StatusCode, response.Header, nil) // what follows is no answer
+	}
 	kept, err := readAnswer(response)
+	if taken := response.StatusCode <= 299; taken && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		// an answer without an end: all that counts was there before
+		return result(response.StatusCode, response.Header, nil)
+	}
 	if err != nil {
 		return noAnswer(ctx, fmt.Errorf("HTTP %d, but its body broke off: %w", response.StatusCode, err))
 	}

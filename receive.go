@@ -69,13 +69,14 @@ func (h *Handler) admit(r *http.Request, now time.Time) (source netip.Addr, refu
 		return source, answerTooEarly, false
 	}
 	h.proxies.check(r, h.logger)
-	source, err := h.whitelist.judge(r)
+	source, err := h.judge(r)
 	if err != nil {
-		h.refusals.Warn("caller refused",
-			zap.String("client_ip", clientAddress(r)),
-			zap.String("peer", r.RemoteAddr),
-			zap.Error(err))
-		h.desk.refusals.add(clientAddress(r), r.RemoteAddr, err.Error(), now.UTC())
+		client, fields := clientAddress(r), []zap.Field{zap.String("peer", r.RemoteAddr), zap.Error(err)}
+		if entry, found := h.proxies.doubt(r); found {
+			client, fields = "", append(fields, zap.String("entry", cut(entry))) // Caddy's choice may be anybody's
+		}
+		h.refusals.Warn("caller refused", append(fields, zap.String("client_ip", client))...)
+		h.desk.refusals.add(client, r.RemoteAddr, err.Error(), now.UTC())
 		return source, answerForbidden, false
 	}
 	if r.Method != http.MethodPost {

@@ -6,11 +6,9 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
-	"sync"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.uber.org/zap"
 )
 
 // The words that an `allow` list may hold beside addresses and ranges.
@@ -23,6 +21,7 @@ const (
 var (
 	errNotWhitelisted = errors.New("address is not whitelisted")
 	errNoAddress      = errors.New("address cannot be determined")
+	errDoubt          = errors.New("address cannot be determined: where a proxy's header should have it is something else")
 )
 
 // whitelist decides who may call: whom one of its rules has. Without a rule it
@@ -89,6 +88,15 @@ func allowRule(ctx caddy.Context, entry string) (rule, error) {
 
 // judge returns the caller's address, and an error if it may not call. The
 // address is invalid if it cannot be determined.
+func (h *Handler) judge(r *http.Request) (netip.Addr, error) {
+	if _, found := h.proxies.doubt(r); found {
+		return netip.Addr{}, errDoubt
+	}
+	return h.whitelist.judge(r)
+}
+
+// judge returns the caller's address, and an error if it may not call. The
+// address is invalid if it cannot be determined.
 func (wl whitelist) judge(r *http.Request) (netip.Addr, error) {
 	clientIP, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
 	addr, err := netip.ParseAddr(clientIP)
@@ -125,29 +133,6 @@ func (wl whitelist) moduleNames() []string {
 		}
 	}
 	return names
-}
-
-// lenientProxies is the warning of a proxyCheck.
-const lenientProxies = "a trusted proxy's header is believed from its left end, where a caller can write any address;" +
-	" set trusted_proxies_strict unless the proxy replaces the header"
-
-// proxyCheck notices a setting with which a whitelist protects nothing: unless
-// trusted_proxies_strict is on, Caddy believes the leftmost address of a
-// header that a proxy may only have appended to.
-type proxyCheck struct {
-	lenient bool
-	once    sync.Once
-}
-
-func (c *proxyCheck) check(r *http.Request, logger *zap.Logger) {
-	if !c.lenient {
-		return
-	}
-	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
-		c.once.Do(func() {
-			logger.Warn(lenientProxies, zap.String("peer", r.RemoteAddr))
-		})
-	}
 }
 
 // plainAddr removes what keeps one address from being compared with another:

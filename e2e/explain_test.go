@@ -57,7 +57,7 @@ func TestExplainProxiedCallers(t *testing.T) {
 			if strict {
 				servers += "trusted_proxies_strict\n"
 			}
-			g.Start("forward "+up.URL+"\nallow fotor", "", servers+"}\n"+quiet)
+			g.Start("forward "+up.URL+"\nallow fotor 127.0.0.1", "", servers+"}\n"+quiet)
 			const fotor = "54.212.95.175"
 			for forwardedFor, client := range map[string]struct{ strict, lenient string }{
 				fotor:                                  {fotor, fotor},
@@ -66,8 +66,16 @@ func TestExplainProxiedCallers(t *testing.T) {
 				fotor + ", 10.0.0.1":                   {fotor, fotor},
 				"203.0.113.9, " + fotor + ", 10.0.0.2": {fotor, "203.0.113.9"},
 				"10.0.0.1, 10.0.0.2":                   {"127.0.0.1", "10.0.0.1"},
-				"unknown, " + fotor + ":443":           {fotor, fotor},
-				"nonsense":                             {"127.0.0.1", "127.0.0.1"},
+				"unknown, " + fotor + ":443":           {fotor, ""},
+				"nonsense":                             {"", ""},
+				fotor + ", unknown":                    {"", fotor}, // whoever sent it wrote the first
+				fotor + ", unknown, 10.0.0.1":          {"", fotor},
+				fotor + ", ":                           {"", fotor},
+				fotor + ", [2001:db8::1]":              {"", fotor},
+				fotor + ",[2001:db8::1]:443":           {"2001:db8::1", fotor},
+				fotor + ", unknown, 127.0.0.1":         {"", fotor},
+				", " + fotor:                           {fotor, ""},
+				fotor + ", fe80::1%eth0":               {"fe80::1", fotor},
 			} {
 				want := client.lenient
 				if strict {
@@ -78,7 +86,8 @@ func TestExplainProxiedCallers(t *testing.T) {
 				assert.True(t, e.TrustedProxy, forwardedFor)
 				assert.Equal(t, want, e.ClientIP, "%s:\n%s", forwardedFor, steps)
 				found := slices.ContainsFunc(e.Steps, func(step string) bool {
-					return step == want+" is the client" || strings.HasSuffix(step, "so the client is "+want)
+					return step == want+" is the client" || strings.HasSuffix(step, "so the client is "+want) ||
+						want == "" && strings.HasSuffix(step, "nobody can tell who the client is")
 				})
 				assert.True(t, found, "%s:\n%s", forwardedFor, steps)
 				assert.Equal(t, !strict, len(e.Warnings) == 1, forwardedFor)
@@ -88,7 +97,7 @@ func TestExplainProxiedCallers(t *testing.T) {
 			}
 			e := g.explain("127.0.0.1", "")
 			assert.Equal(t, "127.0.0.1", e.ClientIP)
-			assert.False(t, e.Allowed)
+			assert.True(t, e.Allowed, "nobody is spoken for: it is the proxy's own request")
 		})
 	}
 }
@@ -102,4 +111,53 @@ func TestExplainReadsTheServersHeader(t *testing.T) {
 	e := g.explain("127.0.0.1", "54.212.95.175")
 	assert.True(t, e.Allowed)
 	assert.Contains(t, e.Steps[1], "its Cf-Connecting-Ip is believed")
+}
+
+// A header may come in several lines, and there may be several headers.
+func TestProxiedCallersThatCannotBeToldAreRefused(t *testing.T) {
+	const fotor = "54.212.95.175"
+	type lines = map[string][]string
+	for name, test := range map[string]struct {
+		header lines
+		strict bool // is let in, as what follows
+		left   bool
+		proxy  bool // with left, the client is a proxy that is not whitelisted
+	}{
+		"one address":                {lines{"X-Forwarded-For": {fotor}}, true, true, false},
+		"the last line is none":      {lines{"X-Forwarded-For": {fotor, "unknown"}}, false, true, false},
+		"the last line is empty":     {lines{"X-Forwarded-For": {fotor, ""}}, false, true, false},
+		"the first line is none":     {lines{"X-Forwarded-For": {"unknown", fotor}}, true, false, false},
+		"the first header is none":   {lines{"Cf-Connecting-Ip": {"unknown"}, "X-Forwarded-For": {fotor}}, false, false, false},
+		"the first header decides":   {lines{"Cf-Connecting-Ip": {fotor}, "X-Forwarded-For": {"unknown"}}, true, true, false},
+		"the first is all proxies'":  {lines{"Cf-Connecting-Ip": {"10.0.0.1"}, "X-Forwarded-For": {"unknown"}}, false, false, true},
+		"another header is no proof": {lines{"X-Real-Ip": {"unknown"}, "X-Forwarded-For": {fotor}}, true, true, false},
+	} {
+		for _, strict := range []bool{true, false} {
+			up := newUpstream(t, nil)
+			g := newGateway(t)
+			servers := "servers {\ntrusted_proxies static 127.0.0.1 10.0.0.0/8\nclient_ip_headers Cf-Connecting-Ip X-Forwarded-For\n"
+			want := test.left
+			if strict {
+				servers += "trusted_proxies_strict\n"
+				want = test.strict
+			}
+			g.Start("forward "+up.URL+"\nallow fotor 127.0.0.1", "", servers+"}\n"+quiet)
+			r := newRequest(t, g.URL(), strings.NewReader(notice("task", 1)))
+			for header, values := range test.header {
+				r.Header[header] = values
+			}
+			answer := do(t, r)
+			if want {
+				assert.Equal(t, http.StatusOK, answer.Status, "%s, strict: %t", name, strict)
+			} else {
+				assert.Equal(t, http.StatusForbidden, answer.Status, "%s, strict: %t", name, strict)
+				refusals := ask[control.Handler](g, http.MethodGet, "default", "").Refusals
+				if assert.Len(t, refusals, 1, "%s, strict: %t", name, strict) && !(test.proxy && !strict) {
+					assert.Empty(t, refusals[0].Address)
+					assert.Contains(t, refusals[0].Reason, "a proxy's header")
+				}
+			}
+			g.Stop()
+		}
+	}
 }
