@@ -20,10 +20,12 @@ func statusCommand(env *environment) *cobra.Command {
 		Long: `
 Shows how the handler of that name is doing: its events by state, its inbox,
 whether deliveries are held, which addresses were refused, its configuration.
-Without a name, and if several handlers run, shows a line for each.
+Without a name, and if several handlers run, shows a line for each. Inboxes that
+hold something and have no handler any more are listed below.
 
 With --check it also says what needs attention, and exits with 5 if anything
-does: dead events, a hold, callbacks in quarantine, an error.
+does: dead events, a hold, callbacks in quarantine, an error, events in an inbox
+without a handler.
 
   caddy fotor-webhook status
   caddy fotor-webhook status avatars --json
@@ -86,11 +88,18 @@ func (s *session) status(ctx context.Context, check bool) error {
 	case s.json:
 		s.printJSON(raw)
 	case len(all.Handlers) == 0:
+		s.printUnattended(&all)
 		return s.noHandler()
 	case len(all.Handlers) == 1:
 		s.printHandler(&all.Handlers[0])
 	default:
 		s.print(s.handlersTable(all.Handlers))
+	}
+	if !s.json && s.handler == "" {
+		if len(all.Unattended) > 0 {
+			s.print("\n")
+		}
+		s.printUnattended(&all)
 	}
 	if !check {
 		return nil
@@ -98,7 +107,11 @@ func (s *session) status(ctx context.Context, check bool) error {
 	if len(all.Handlers) == 0 {
 		return s.noHandler()
 	}
-	return s.attention(all.Handlers)
+	waiting := s.unattendedAttention(all.Unattended)
+	if err := s.attention(all.Handlers); err != nil || !waiting {
+		return err
+	}
+	return said(exitNo)
 }
 
 // attention says what needs it. With --json it goes to stderr, beside the document.
