@@ -1,10 +1,12 @@
 package fotorwebhook
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
 	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
 )
 
 func init() {
@@ -20,6 +22,10 @@ const appID = "fotor_webhook"
 type App struct {
 	handlers []*Handler // one of each name; those that it has joined are its copies
 	stations []*attachment
+
+	logger     *zap.Logger
+	stopSurvey context.CancelFunc
+	surveyed   chan struct{}
 }
 
 // CaddyModule returns the Caddy module information.
@@ -28,6 +34,12 @@ func (App) CaddyModule() caddy.ModuleInfo {
 		ID:  appID,
 		New: func() caddy.Module { return new(App) },
 	}
+}
+
+// Provision sets up the app.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.logger = ctx.Logger()
+	return nil
 }
 
 // register adds a handler that is being provisioned.
@@ -56,6 +68,13 @@ func (a *App) Start() error {
 		}
 		a.stations = append(a.stations, att)
 	}
+	left.forget()
+	ctx, cancel := context.WithCancel(context.Background())
+	a.stopSurvey, a.surveyed = cancel, make(chan struct{})
+	go func() {
+		defer close(a.surveyed)
+		warnUnattended(ctx, a.logger)
+	}()
 	return nil
 }
 
@@ -63,8 +82,14 @@ func (a *App) Start() error {
 // within the grace period of the HTTP app. Inboxes stay open for the requests
 // that are still being served.
 func (a *App) Stop() error {
+	if a.stopSurvey != nil {
+		a.stopSurvey()
+		<-a.surveyed
+	}
 	for _, att := range a.stations {
-		att.detach()
+		if att.detach() {
+			att.leave()
+		}
 	}
 	return nil
 }
@@ -87,5 +112,6 @@ func (a *App) release() error {
 // Interface guards
 var (
 	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
 	_ caddy.CleanerUpper = (*App)(nil)
 )

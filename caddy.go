@@ -185,6 +185,13 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 // and registers the handler with the app that opens its inbox at Start. It
 // touches no file and no network.
 func (h *Handler) Provision(ctx caddy.Context) error {
+	if err := h.provision(ctx); err != nil {
+		return fmt.Errorf("handler %q: %w", h.Name, err)
+	}
+	return nil
+}
+
+func (h *Handler) provision(ctx caddy.Context) error {
 	h.ctx = ctx
 	h.link = newStationLink()
 	h.tracers = new(atomic.Pointer[tracerSource])
@@ -289,6 +296,15 @@ func (h *Handler) provisionInbox(ctx caddy.Context) error {
 	if err := checkName(h.Name); err != nil {
 		return fmt.Errorf("name %q: %w", h.Name, err)
 	}
+	var choice struct {
+		Module string `json:"module"`
+	}
+	if err := json.Unmarshal(h.InboxRaw, &choice); err != nil {
+		return fmt.Errorf("inbox: %w", err)
+	}
+	if err := checkInbox(choice.Module); err != nil {
+		return fmt.Errorf("inbox: %w", err)
+	}
 	mod, err := ctx.LoadModule(h, "InboxRaw")
 	if err != nil {
 		return fmt.Errorf("inbox: %w", err)
@@ -314,7 +330,7 @@ func checkName(name string) error {
 
 // Validate checks the rules that hold for the JSON config and the Caddyfile alike.
 func (h *Handler) Validate() error {
-	return errors.Join(
+	err := errors.Join(
 		within("max_body", h.MaxBody, minMaxBody, maxMaxBody),
 		withinDuration("keep", h.Keep, time.Minute, maxDuration),
 		within("quarantine", int64(*h.Quarantine), 0, maxQuarantine),
@@ -324,6 +340,10 @@ func (h *Handler) Validate() error {
 		withinDuration("retry max", h.Retry.Max, time.Duration(h.Retry.First), maxDuration),
 		withinDuration("retry give_up", h.Retry.GiveUp, time.Duration(h.Retry.First), maxDuration),
 	)
+	if err != nil {
+		return fmt.Errorf("handler %q: %w", h.Name, err)
+	}
+	return nil
 }
 
 // maxDuration is far beyond every sensible setting and far below an overflow.

@@ -187,6 +187,9 @@ func (h *Handler) unmarshalInbox(d *caddyfile.Dispenser) error {
 		return d.Err("inbox: no value: expected the name of an inbox module, such as sqlite")
 	}
 	name := d.Val()
+	if err := checkInbox(name); err != nil {
+		return d.Errf("inbox: %v", err)
+	}
 	module, err := caddyfile.UnmarshalModule(d, "http.fotor_webhook.inbox."+name)
 	if err != nil {
 		return err

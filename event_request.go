@@ -6,7 +6,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -15,7 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
@@ -119,9 +117,8 @@ const (
 )
 
 func (h *Handler) provisionSecrets() error {
-	repl := caddy.NewReplacer()
 	for i, raw := range h.Sign {
-		secret, err := parseSecret(repl, raw)
+		secret, err := parseSecret(raw)
 		if err != nil {
 			// the text itself must not get into the log
 			return fmt.Errorf("sign: secret %d of %d: %w", i+1, len(h.Sign), err)
@@ -131,10 +128,10 @@ func (h *Handler) provisionSecrets() error {
 	return nil
 }
 
-func parseSecret(repl *caddy.Replacer, raw string) ([]byte, error) {
-	text, err := repl.ReplaceOrErr(raw, true, true)
+func parseSecret(raw string) ([]byte, error) {
+	text, err := resolve(raw)
 	if err != nil {
-		return nil, errors.New("its placeholder is unknown or empty")
+		return nil, err
 	}
 	text = strings.TrimPrefix(strings.TrimSpace(text), "whsec_")
 	secret, err := base64.StdEncoding.DecodeString(text)

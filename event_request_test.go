@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	cloudevents "github.com/cloudevents/sdk-go/v2"
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
@@ -126,7 +125,7 @@ func TestSecretsAreChecked(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte(oldSecret+"\n"), 0o600))
 	t.Setenv("FOTOR_TEST_SECRET", oldSecret)
 	for _, good := range []string{oldSecret, strings.TrimPrefix(oldSecret, "whsec_"), "{env.FOTOR_TEST_SECRET}", "{file." + file + "}"} {
-		secret, err := parseSecret(caddy.NewReplacer(), good)
+		secret, err := parseSecret(good)
 		require.NoError(t, err)
 		assert.Len(t, secret, 24)
 	}
@@ -135,14 +134,14 @@ func TestSecretsAreChecked(t *testing.T) {
 		"whsec_" + strings.Repeat("QUJD", 22): "it has 66 bytes; expected 24 to 64",
 		"not base64!":                         "it is not base64",
 		"":                                    "it has 0 bytes",
-		"{env.FOTOR_TEST_NOT_SET}":            "placeholder is unknown or empty",
-		"{no.such.placeholder}":               "placeholder is unknown or empty",
+		"{env.FOTOR_TEST_NOT_SET}":            "{env.FOTOR_TEST_NOT_SET} is empty",
+		"{no.such.placeholder}":               "a placeholder that is unknown or empty",
 	} {
 		h := &Handler{Sign: []string{oldSecret, bad}}
 		err := h.provisionSecrets()
 		require.ErrorContains(t, err, "sign: secret 2 of 2: ")
 		require.ErrorContains(t, err, want)
-		if bad != "" {
+		if bad != "" && !strings.HasPrefix(bad, "{env.") {
 			assert.NotContains(t, err.Error(), bad, "an error must not show a secret")
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -93,8 +94,15 @@ func TestForwardURLIsChecked(t *testing.T) {
 		"http://:8080/":          "has no host",
 		"http://app/#part":       "has a fragment",
 		"http://app:port/":       "cannot be read",
+		"http://app:99999/":      "has the port 99999: expected 1 to 65535",
+		"http://app:0/":          "has the port 0: expected 1 to 65535",
+		"unix//run/app.sock":     "expected a block in its place, such as forward { reverse_proxy unix//run/app.sock }",
+		"unix:///run/app.sock":   "a Unix socket has no URL",
+		"unix+h2c//run/app.sock": "a Unix socket has no URL",
 		"http://user:pw@a b/":    "cannot be read",
-		"{env.FOTOR_TEST_UNSET}": "replacing placeholders",
+		"{env.FOTOR_TEST_UNSET}": "{env.FOTOR_TEST_UNSET} is empty",
+		"http://{http.nonsense}": "{http.nonsense} is unknown",
+		"http://{pw}/":           "a placeholder that is unknown or empty",
 	} {
 		_, err := parseForwardURL(bad)
 		require.ErrorContains(t, err, want, bad)
@@ -141,4 +149,22 @@ func TestBodyIsReplayed(t *testing.T) {
 	n, err := io.Copy(io.Discard, b)
 	require.NoError(t, err)
 	require.Zero(t, n)
+}
+
+func TestAnInboxThatIsNotBuiltInSaysHowToGetIt(t *testing.T) {
+	require.NoError(t, checkInbox("sqlite"))
+	require.EqualError(t, checkInbox("redis"), `this Caddy has no inbox module "redis": expected sqlite or nats`)
+	if _, err := caddy.GetModule("http.fotor_webhook.inbox.nats"); err == nil {
+		t.Fatal("the root package must not bring the module nats")
+	}
+	require.EqualError(t, checkInbox("nats"),
+		"this Caddy is built without the module nats: build it with --with github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/nats")
+}
+
+func TestAnErrorNamesThePlaceholderOfASecretAndNothingElse(t *testing.T) {
+	_, err := parseSecret("{env.FOTOR_TEST_UNSET}")
+	require.EqualError(t, err, "{env.FOTOR_TEST_UNSET} is empty")
+	_, err = parseSecret("c2VjcmV0{hunter2}c2VjcmV0")
+	require.Error(t, err)
+	assert.NotContains(t, err.Error(), "hunter2")
 }

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -59,9 +61,12 @@ func newURLForward(ctx caddy.Context, h *Handler) (*urlForward, error) {
 // parseForwardURL checks a forward URL. Its errors do not show the URL, which
 // may hold a token.
 func parseForwardURL(raw string) (*url.URL, error) {
-	text, err := caddy.NewReplacer().ReplaceOrErr(raw, true, true)
+	text, err := resolve(raw)
 	if err != nil {
-		return nil, fmt.Errorf("replacing placeholders in the URL: %w", err)
+		return nil, fmt.Errorf("the URL: %w", err)
+	}
+	if strings.HasPrefix(text, "unix/") || strings.HasPrefix(text, "unix:") || strings.HasPrefix(text, "unix+") {
+		return nil, errors.New("a Unix socket has no URL: expected a block in its place, such as forward { reverse_proxy unix//run/app.sock }")
 	}
 	target, err := url.Parse(text)
 	if err != nil {
@@ -77,6 +82,11 @@ func parseForwardURL(raw string) (*url.URL, error) {
 	}
 	if target.Hostname() == "" {
 		return nil, errors.New("the URL has no host: expected one, as in https://app.example.com/events")
+	}
+	if port := target.Port(); port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return nil, fmt.Errorf("the URL has the port %.16s: expected 1 to 65535", port)
+		}
 	}
 	if target.Fragment != "" {
 		return nil, errors.New("the URL has a fragment, which is never sent: expected none")

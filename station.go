@@ -118,13 +118,13 @@ func (st *station) use(att *attachment) {
 // detach takes the attachment's settings out of force. Deliveries go on with
 // the newest attachment that is left; if there is none, they stop: attempts
 // under way may end within the grace period, what they cannot finish is handed
-// back unspent.
-func (att *attachment) detach() {
+// back unspent. It reports whether they did.
+func (att *attachment) detach() (stopped bool) {
 	st := att.station
 	st.mu.Lock()
 	if att.detached {
 		st.mu.Unlock()
-		return
+		return false
 	}
 	att.detached = true
 	wasNewest := st.attachments[len(st.attachments)-1] == att
@@ -138,7 +138,7 @@ func (att *attachment) detach() {
 	defer att.handler.desk.end(attached.remove(att))
 
 	if !last {
-		return
+		return false
 	}
 	sharing.end()
 	ctx, cancel := context.WithTimeout(context.Background(), att.handler.grace)
@@ -147,6 +147,7 @@ func (att *attachment) detach() {
 		st.logger.Error("stopping deliveries; what could not be settled will be delivered again", zap.Error(err))
 		stations.forget(st) // its leases last until it is closed: it cannot be used again
 	}
+	return true
 }
 
 // release gives back the attachment's use of the station.

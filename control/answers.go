@@ -13,6 +13,28 @@ import (
 // Handlers is the answer to GET /fotor_webhook/.
 type Handlers struct {
 	Handlers []Handler `json:"handlers"`
+
+	// Unattended are the inboxes that hold something and have no handler: those in
+	// Caddy's data directory, and those that a config of this process has used.
+	// At most MaxUnattended.
+	Unattended []Unattended `json:"unattended"`
+
+	// MoreUnattended says that there may be others, which were not looked at.
+	MoreUnattended bool `json:"moreUnattended,omitempty"`
+}
+
+// MaxUnattended bounds Handlers.Unattended.
+const MaxUnattended = 100
+
+// Unattended is an inbox that no handler has: nobody delivers what is in it.
+type Unattended struct {
+	Storage     string `json:"storage"` // as Config.Storage
+	Pending     int64  `json:"pending"` // events
+	Dead        int64  `json:"dead"`    // events
+	Quarantined int64  `json:"quarantined"`
+
+	// Error says why it cannot be looked at.
+	Error string `json:"error,omitempty"`
 }
 
 // Handler says how one handler is doing.

@@ -65,6 +65,10 @@ type Provider interface {
 
 	// Open returns one of them, or ErrNoHandler. The caller must close it.
 	Open(name string) (Gateway, error)
+
+	// Unattended lists the inboxes that are known, hold something and have no
+	// handler, at most MaxUnattended; more reports that there may be others.
+	Unattended(ctx context.Context) (found []Unattended, more bool)
 }
 
 var provider atomic.Value // of Provider
@@ -78,6 +82,15 @@ func Names() []string {
 		return (*p).Names()
 	}
 	return nil
+}
+
+// Inboxes lists the inboxes that hold something and have no handler; more reports
+// that there may be others.
+func Inboxes(ctx context.Context) (unattended []Unattended, more bool) {
+	if p, ok := provider.Load().(*Provider); ok {
+		return (*p).Unattended(ctx)
+	}
+	return []Unattended{}, false
 }
 
 // Open returns the running handler of that name, or ErrNoHandler. The caller

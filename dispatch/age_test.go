@@ -106,6 +106,32 @@ func TestAHoldByHandAsAStateMachine(t *testing.T) {
 	assert.Zero(t, s.endByHand(s.now.Add(-2*time.Hour)), "by a clock that was put back")
 }
 
+func TestAHoldByHandLastsNoLongerThanItWasMeantTo(t *testing.T) {
+	s := newStage(t)
+	// it was begun for an hour while the clock was a year ahead
+	begun := s.now.AddDate(1, 0, 0)
+	require.True(t, s.pauseByHand(inbox.Hold{Since: begun, Until: begun.Add(time.Hour)}, s.now))
+	assert.Equal(t, s.now.Add(time.Hour), s.hand.holding().Until)
+	s.pass(time.Hour - time.Second)
+	assert.False(t, s.hand.over(s.now))
+	assert.Equal(t, time.Second, s.hand.left(s.now))
+	s.pass(time.Second)
+	assert.True(t, s.hand.over(s.now))
+	assert.Positive(t, s.hand.left(s.now), "0 would be for ever")
+	assert.Equal(t, time.Hour, s.endByHand(s.now))
+}
+
+func TestAHoldByHandEndsThoughTheClockIsPutBack(t *testing.T) {
+	began := time.Now() // with the reading of the clock that nobody sets
+	h := hold{random: func() float64 { return 0 }}
+	require.True(t, h.pauseByHand(inbox.Hold{Since: began, Until: began.Add(time.Hour).Round(0)}, began))
+	assert.Equal(t, began.Add(time.Hour).Round(0), h.hand.holding().Until)
+	later := began.Add(time.Hour)
+	h.hand.Until = h.hand.Until.AddDate(1, 0, 0) // as if the wall clock were a year behind
+	assert.True(t, h.hand.over(later))
+	assert.False(t, h.hand.over(later.Add(-time.Second)))
+}
+
 func TestAHoldByHandsReasonIsBounded(t *testing.T) {
 	s := newStage(t)
 	s.pauseByHand(inbox.Hold{Since: s.now, Reason: string(make([]byte, 5000))}, s.now)

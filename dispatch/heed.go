@@ -42,7 +42,7 @@ func (d *Dispatcher) Heed(t inbox.Trouble) {
 // once between two probes of ours may that be for as long as they like: gateways
 // that go on failing must not keep this one from finding out for itself.
 func (h *hold) heed(t inbox.Trouble, now time.Time) effect {
-	until := earlier(t.Until, now.Add(h.max))
+	until := now.Add(min(t.Until.Sub(now), h.max)) // from here on, by the clock that nobody sets
 	if !until.After(now) || (!h.held && h.doubts) {
 		return effect{}
 	}

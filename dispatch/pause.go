@@ -65,12 +65,28 @@ func (d *Dispatcher) resume(now time.Time) {
 type byHand struct {
 	inbox.Hold
 	from time.Time // when the first of those began which it follows without a gap
+
+	// ends is when it ends at the latest; zero if it does not end by itself. Until
+	// is what the clock on the wall must say. If that is put back, or was ahead
+	// when the hold began, the hold does not last for longer than was meant.
+	ends time.Time
+}
+
+// limit returns when a hold with an end is over at the latest, by the clock that
+// nobody sets.
+func limit(h inbox.Hold, now time.Time) time.Time {
+	if h.Until.IsZero() {
+		return time.Time{}
+	}
+	return now.Add(min(h.Until.Sub(now), h.Until.Sub(h.Since)))
 }
 
 func (b *byHand) set() bool { return !b.Since.IsZero() }
 
 // over reports whether its time is over, so that it is to be ended.
-func (b *byHand) over(now time.Time) bool { return b.set() && !b.InForce(now) }
+func (b *byHand) over(now time.Time) bool {
+	return b.set() && (!b.InForce(now) || !b.ends.IsZero() && !now.Before(b.ends))
+}
 
 // left returns how long to wait before asking whether it is over; 0 if it does
 // not end by itself.
@@ -78,19 +94,23 @@ func (b *byHand) left(now time.Time) time.Duration {
 	if b.Until.IsZero() {
 		return 0
 	}
-	return max(1, min(b.Until.Sub(now), longestDoze))
+	return max(1, min(b.Until.Sub(now), b.ends.Sub(now), longestDoze))
 }
 
 // span returns the hold as far as it has come.
 func (b *byHand) span(now time.Time) span {
 	if !b.Until.IsZero() {
-		now = earlier(now, b.Until)
+		now = earlier(now, earlier(b.Until, b.ends))
 	}
 	return span{from: b.from, to: now}
 }
 
 func (b *byHand) holding() Holding {
-	return Holding{ByHand: true, Since: b.Since, Until: b.Until, Reason: b.Reason}
+	h := Holding{ByHand: true, Since: b.Since, Until: b.Until, Reason: b.Reason}
+	if !b.ends.IsZero() && b.Since.After(b.ends) { // by a clock that was ahead
+		h.Until = b.ends.Round(0)
+	}
+	return h
 }
 
 // pauseByHand puts a hold by hand in force, and reports whether it did: of one
@@ -111,7 +131,7 @@ func (h *hold) pauseByHand(m inbox.Hold, now time.Time) bool {
 		from = earlier(from, h.hand.from)
 	}
 	m.Reason = cut(m.Reason, inbox.MaxReason)
-	h.hand = byHand{Hold: m, from: from}
+	h.hand = byHand{Hold: m, from: from, ends: limit(m, now)}
 	h.era++
 	h.probing = false
 	return true

@@ -26,6 +26,7 @@ func (c *call) listHandlers() error {
 		answer.Handlers = append(answer.Handlers, gateway.Summary(c.r.Context(), recent))
 		c.close(gateway, name)
 	}
+	answer.Unattended, answer.MoreUnattended = control.Inboxes(c.r.Context())
 	return c.answer(http.StatusOK, answer)
 }
 

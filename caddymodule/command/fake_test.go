@@ -27,8 +27,9 @@ type fakeAPI struct {
 	addr string // of the listener; empty: no Origin is expected
 
 	mu       sync.Mutex
-	handlers []*fakeHandler
-	requests []string
+	handlers   []*fakeHandler
+	unattended []control.Unattended
+	requests   []string
 
 	// fail answers in place of the handler of a path.
 	fail map[string]apiError
@@ -220,7 +221,7 @@ func (f *fakeAPI) handler(name string) *fakeHandler {
 }
 
 func (f *fakeAPI) all(*fakeHandler, string, http.ResponseWriter, *http.Request) (any, error) {
-	answer := control.Handlers{Handlers: []control.Handler{}}
+	answer := control.Handlers{Handlers: []control.Handler{}, Unattended: append([]control.Unattended{}, f.unattended...)}
 	for _, h := range f.handlers {
 		answer.Handlers = append(answer.Handlers, h.Handler)
 	}

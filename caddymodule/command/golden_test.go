@@ -63,6 +63,10 @@ var goldenCases = []struct {
 	{name: "show_missing", args: "show " + id(99)},
 	{name: "show_bad", args: "show 12"},
 
+	{name: "status_unattended", args: "status", setup: withUnattended},
+	{name: "status_unattended_check", args: "status --check", setup: withUnattended},
+	{name: "status_unattended_json", args: "status --json", setup: withUnattended},
+
 	{name: "replay_one", args: "replay " + id(2)},
 	{name: "replay_one_json", args: "replay --json " + id(2)},
 	{name: "replay_one_pending", args: "replay " + id(4)},
@@ -251,4 +255,12 @@ func TestFilterOfPages(t *testing.T) {
 		"GET /fotor_webhook/default/events?limit=3&" + query,
 		"GET /fotor_webhook/default/events?cursor=desc-2&limit=1&" + query,
 	}, f.asked())
+}
+
+// withUnattended adds inboxes that no handler has.
+func withUnattended(f *fakeAPI, _ *environment) {
+	f.unattended = []control.Unattended{
+		{Storage: "sqlite:/var/lib/caddy/fotor_webhook/shop.db", Pending: 12, Quarantined: 1},
+		{Storage: "sqlite:/srv/a\x1b[31m.db", Error: "/srv/a\x1b[31m.db is damaged"},
+	}
 }

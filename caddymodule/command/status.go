@@ -22,14 +22,16 @@ func statusCommand(env *environment) *cobra.Command {
 		Long: `
 Shows how the handler of that name is doing: its events by state, its inbox,
 whether deliveries are held, which addresses were refused, its configuration.
-Without a name, and if several handlers run, shows a line for each.
+Without a name, and if several handlers run, shows a line for each. Inboxes that
+hold something and have no handler any more are listed below.
 
 With --check it also says what needs attention, a line for each, and exits with 5
 if anything does: an inbox that does not answer or is nearly full, callbacks that
 were answered 503, were too large or not valid lately, an old pending event, a
-hold, dead events. Lately is the time of --recent, so that the check is well again
-by itself once a fault is over. The flags --max-… say how much of each is well;
-what is not known is not taken to be well, but said.
+hold, dead events, events in an inbox without a handler. Lately is the time of
+--recent, so that the check is well again by itself once a fault is over. The
+flags --max-… say how much of each is well; what is not known is not taken to be
+well, but said.
 
   caddy fotor-webhook status
   caddy fotor-webhook status avatars --json
@@ -98,11 +100,18 @@ func (s *session) status(ctx context.Context, recent time.Duration, check bool, 
 	case s.json:
 		s.printJSON(raw)
 	case len(all.Handlers) == 0:
+		s.printUnattended(&all)
 		return s.noHandler()
 	case len(all.Handlers) == 1:
 		s.printHandler(&all.Handlers[0])
 	default:
 		s.print(s.handlersTable(all.Handlers))
+	}
+	if !s.json && s.handler == "" {
+		if len(all.Unattended) > 0 {
+			s.print("\n")
+		}
+		s.printUnattended(&all)
 	}
 	if !check {
 		return nil
@@ -110,7 +119,11 @@ func (s *session) status(ctx context.Context, recent time.Duration, check bool, 
 	if len(all.Handlers) == 0 {
 		return s.noHandler()
 	}
-	return s.attention(all.Handlers, l)
+	waiting := s.unattendedAttention(all.Unattended)
+	if err := s.attention(all.Handlers, l); err != nil || !waiting {
+		return err
+	}
+	return said(exitNo)
 }
 
 func reasonOf(reason string) string {

@@ -87,6 +87,7 @@ type store struct {
 	link   link
 	notYet atomic.Pointer[error]
 	tidied atomic.Int64  // when the stream was found full last, in ms since 1970
+	clock  inbox.Clock   // of the chores
 	seenTo time.Duration // the Policy.MaxWait that bringForward has seen to; of the chores
 
 	leaser  leaser

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 const (
@@ -42,6 +44,7 @@ type chores struct {
 	added      int // events since the index was last written
 	restUntil  time.Time
 	retirement retirement
+	clock      inbox.Clock
 	sweep      sweep
 	filter     filterBuild
 

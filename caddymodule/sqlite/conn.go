@@ -37,7 +37,16 @@ type preparedStmt interface {
 
 // connect opens the file at an absolute path and creates it if there is none.
 func connect(ctx context.Context, path string) (*conn, error) {
-	connector, err := sqlite.NewConnector(dsn(path))
+	return connectWith(ctx, path, "")
+}
+
+// connectWith opens the file with more parameters of SQLite's URI.
+func connectWith(ctx context.Context, path, query string) (*conn, error) {
+	name := dsn(path)
+	if query != "" {
+		name += "&" + query
+	}
+	connector, err := sqlite.NewConnector(name)
 	if err != nil {
 		return nil, err
 	}

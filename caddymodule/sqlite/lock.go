@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
@@ -27,6 +28,43 @@ const lockRetry = 25 * time.Millisecond
 // any descriptor of the database is closed in this process.
 type fileLock struct {
 	file *os.File
+	path string
+}
+
+// openLocks are the locks that this process holds, by their paths. Its mutex is
+// held while one is taken, and while a file that nobody has open is looked at.
+var openLocks = struct {
+	sync.Mutex
+	paths map[string]bool
+}{paths: make(map[string]bool)}
+
+// take takes the lock, or returns errLocked.
+func take(f *os.File, path string) error {
+	openLocks.Lock()
+	defer openLocks.Unlock()
+	err := lockFile(f)
+	if err == nil {
+		openLocks.paths[path] = true
+	}
+	return err
+}
+
+// give says that the lock is held no more.
+func give(path string) {
+	openLocks.Lock()
+	defer openLocks.Unlock()
+	delete(openLocks.paths, path)
+}
+
+// heldElsewhere reports whether another process that lives has put its id into
+// the lock file. It does not touch the lock: who wants it must not find it taken.
+func heldElsewhere(path string) bool {
+	b, err := os.ReadFile(path) //nolint:gosec // beside the operator's path
+	if err != nil {
+		return false
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	return err == nil && pid > 0 && pid != os.Getpid() && isAlive(pid)
 }
 
 // acquire takes the lock at the path. While it is held by another it waits up
@@ -38,9 +76,9 @@ func acquire(ctx context.Context, path string, wait time.Duration) (*fileLock, e
 	}
 	deadline := time.Now().Add(wait)
 	for {
-		err := lockFile(f)
+		err := take(f, path)
 		if err == nil {
-			return claim(f)
+			return claim(f, path)
 		}
 		if !errors.Is(err, errLocked) {
 			return nil, errors.Join(fmt.Errorf("lock file %s: %w", path, err), f.Close())
@@ -57,15 +95,16 @@ func acquire(ctx context.Context, path string, wait time.Duration) (*fileLock, e
 }
 
 // claim writes this process's id into the file, for those who find it locked.
-func claim(f *os.File) (*fileLock, error) {
+func claim(f *os.File, path string) (*fileLock, error) {
 	err := f.Truncate(0)
 	if err == nil {
 		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
 	if err != nil {
+		give(path)
 		return nil, errors.Join(fmt.Errorf("lock file: %w", err), f.Close())
 	}
-	return &fileLock{file: f}, nil
+	return &fileLock{file: f, path: path}, nil
 }
 
 func inUse(path string, f *os.File) error {
@@ -89,5 +128,6 @@ func holder(f *os.File) string {
 // release gives the lock up. The file stays: whoever removed it could remove
 // one that another process has just locked.
 func (l *fileLock) release() error {
+	defer give(l.path)
 	return errors.Join(l.file.Truncate(0), l.file.Close())
 }

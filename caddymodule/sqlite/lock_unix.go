@@ -21,3 +21,9 @@ func lockFile(f *os.File) error {
 		}
 	}
 }
+
+// isAlive reports whether there is a process of that id.
+func isAlive(pid int) bool {
+	err := unix.Kill(pid, 0)
+	return err == nil || errors.Is(err, unix.EPERM)
+}

@@ -18,3 +18,12 @@ func lockFile(f *os.File) error {
 	}
 	return err
 }
+
+// isAlive reports whether there is a process of that id.
+func isAlive(pid int) bool {
+	p, err := os.FindProcess(pid)
+	if err == nil {
+		_ = p.Release()
+	}
+	return err == nil
+}

@@ -85,7 +85,7 @@ func (i *Inbox) Validate() error {
 // Key names the file that Open would open: "sqlite:" and its absolute path, in
 // which symbolic links are resolved as far as the path exists.
 func (i *Inbox) Key(name string) string {
-	return "sqlite:" + i.file(name)
+	return keyPrefix + i.file(name)
 }
 
 // Open opens the file, creates it if there is none, and proves with a durable
@@ -118,7 +118,7 @@ func (i *Inbox) Apply(in inbox.Inbox, p inbox.Policy) {
 func (i *Inbox) file(name string) string {
 	path := i.Path
 	if path == "" {
-		path = filepath.Join(caddy.AppDataDir(), "fotor_webhook", name+".db")
+		path = filepath.Join(defaultDir(), name+".db")
 	}
 	if abs, err := filepath.Abs(path); err == nil {
 		path = abs
@@ -147,4 +147,5 @@ var (
 	_ caddy.Provisioner = (*Inbox)(nil)
 	_ caddy.Validator   = (*Inbox)(nil)
 	_ inbox.Module      = (*Inbox)(nil)
+	_ inbox.Surveyor    = (*Inbox)(nil)
 )

@@ -15,6 +15,10 @@ const (
 	retirePause     = 100 * time.Millisecond
 	retirePauseWork = 20
 
+	// untrustedPause is the time between two looks whether the clock can be
+	// trusted again.
+	untrustedPause = time.Minute
+
 	// retireRoom is the part of the limit that is kept free by removing
 	// delivered events before their time.
 	retireRoom = 8
@@ -65,8 +69,12 @@ func (r *retirement) step(w *writer) error {
 	}
 	keep := w.policy.Load().Keep
 	limit := began.Add(-keep).UnixMicro()
-	if w.nearlyFull() {
+	switch trusted := w.chores.clock.Trusted(began); {
+	case w.nearlyFull():
 		limit = began.UnixMicro()
+	case !trusted: // it would be for good
+		r.nextPass = began.Add(untrustedPause)
+		return nil
 	}
 	seen := int64(0)
 	err := w.transact(func(t *tx) error {

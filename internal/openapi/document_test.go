@@ -21,6 +21,8 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
+var unattended = control.Unattended{Storage: "sqlite:/x.db", Pending: 1, Dead: 2, Quarantined: 3, Error: "x"}
+
 var (
 	sampleTime = time.Date(2026, 11, 23, 12, 0, 0, 123456000, time.UTC)
 	sampleID   = strings.Repeat("0a", 24)
@@ -29,7 +31,11 @@ var (
 // answers has, for every type of package control that is JSON of the admin API,
 // a value with all there can be, and one with no more than there must be.
 var answers = map[string]struct{ full, least any }{
-	"Handlers": {control.Handlers{Handlers: []control.Handler{handler}}, control.Handlers{Handlers: []control.Handler{}}},
+	"Handlers": {
+		control.Handlers{Handlers: []control.Handler{handler}, Unattended: []control.Unattended{unattended}, MoreUnattended: true},
+		control.Handlers{Handlers: []control.Handler{}, Unattended: []control.Unattended{}},
+	},
+	"Unattended": {unattended, control.Unattended{}},
 	"Handler": {handler, control.Handler{
 		Name: "a", Config: control.Config{Allow: []string{}, AllowFrom: []string{}}, Holds: []control.Hold{}, Refusals: []control.Refusal{},
 	}},

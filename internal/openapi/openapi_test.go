@@ -134,12 +134,12 @@ func (r *recorder) Errorf(format string, args ...any) {
 func TestCheckFailsTheTest(t *testing.T) {
 	doc := Load(t)
 	fails := &recorder{TB: t}
-	doc.Check(fails, "GET", "/fotor_webhook/", 200, "application/json", []byte(`{"handlers":[]}`))
+	doc.Check(fails, "GET", "/fotor_webhook/", 200, "application/json", []byte(`{"handlers":[],"unattended":[]}`))
 	assert.Empty(t, fails.failures)
-	doc.Check(fails, "GET", "/fotor_webhook/", 200, "application/json", []byte(`{"handlers":null}`))
+	doc.Check(fails, "GET", "/fotor_webhook/", 200, "application/json", []byte(`{"handlers":null,"unattended":[]}`))
 	require.Len(t, fails.failures, 1)
 	assert.Contains(t, fails.failures[0], "GET /fotor_webhook/ answered 200")
-	assert.Contains(t, fails.failures[0], `{"handlers":null}`)
+	assert.Contains(t, fails.failures[0], `{"handlers":null,"unattended":[]}`)
 }
 
 func TestParseRefuses(t *testing.T) {

@@ -1,0 +1,52 @@
+package command
+
+import (
+	"fmt"
+
+	"github.com/jedib0t/go-pretty/v6/text"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+)
+
+// printUnattended prints the inboxes that have no handler, if there are any.
+func (s *session) printUnattended(all *control.Handlers) {
+	if len(all.Unattended) > 0 {
+		columns := []column{
+			{title: "INBOX WITHOUT A HANDLER"},
+			{title: "PENDING", right: true},
+			{title: "DEAD", right: true},
+			{title: "QUARANTINED", right: true},
+			{title: "NOTE"},
+		}
+		rows := make([][]string, 0, len(all.Unattended))
+		for _, u := range all.Unattended {
+			rows = append(rows, []string{
+				quoted(u.Storage), s.bad(u.Pending), s.bad(u.Dead), s.bad(u.Quarantined),
+				s.paint(quoted(u.Error), text.FgYellow),
+			})
+		}
+		s.print(s.table(columns, rows, true))
+	}
+	if all.MoreUnattended {
+		s.print("There may be more inboxes without a handler.\n")
+	}
+}
+
+// unattendedAttention says where events wait that nobody delivers, and reports
+// whether there are any. With --json it goes to stderr, beside the document.
+func (s *session) unattendedAttention(unattended []control.Unattended) bool {
+	found := false
+	for _, u := range unattended {
+		if u.Pending == 0 {
+			continue
+		}
+		found = true
+		line := fmt.Sprintf("%s: %s, and no handler has this inbox", quoted(u.Storage), plural(u.Pending, "pending event"))
+		if s.json {
+			s.note("%s", line)
+		} else {
+			s.print(s.paint("needs attention: ", text.FgRed) + line + "\n")
+		}
+	}
+	return found
+}

@@ -1,0 +1,142 @@
+package sqlite
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+const (
+	// maxSurveyed is the number of files that a survey looks at.
+	maxSurveyed = 1000
+
+	keyPrefix = "sqlite:"
+)
+
+// defaultDir is where the files are whose path is not configured.
+func defaultDir() string { return filepath.Join(caddy.AppDataDir(), "fotor_webhook") }
+
+// Survey looks at the files in the default folder, and at those of the keys.
+func (i *Inbox) Survey(ctx context.Context, keys []string) (found []inbox.Unattended, more bool, err error) {
+	paths, more, err := filesIn(defaultDir())
+	for _, key := range keys {
+		if path, ok := strings.CutPrefix(key, keyPrefix); ok {
+			paths = append(paths, path)
+		}
+	}
+	slices.Sort(paths)
+	for _, path := range slices.Compact(paths) {
+		if ctx.Err() != nil {
+			return found, true, err
+		}
+		u, lookErr := look(ctx, path)
+		if errors.Is(lookErr, errNoInbox) || errors.Is(lookErr, inbox.ErrInUse) {
+			continue
+		}
+		u.Key, u.Err = keyPrefix+path, lookErr
+		if lookErr != nil || u.Pending+u.Dead+u.Quarantined > 0 {
+			found = append(found, u)
+		}
+	}
+	return found, more, err
+}
+
+// filesIn returns the paths of the files in a folder that may be inboxes.
+func filesIn(dir string) (paths []string, more bool, err error) {
+	folder, err := os.Open(dir) //nolint:gosec // Caddy's own
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("inbox sqlite: looking for files: %w", err)
+	}
+	defer folder.Close()
+	for !more {
+		entries, err := folder.ReadDir(maxSurveyed)
+		for _, e := range entries {
+			if strings.HasSuffix(e.Name(), ".db") {
+				paths = append(paths, resolve(filepath.Join(dir, e.Name())))
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return paths, false, fmt.Errorf("inbox sqlite: looking for files: %w", err)
+		}
+		more = len(paths) > maxSurveyed
+	}
+	return paths[:min(len(paths), maxSurveyed)], more, nil
+}
+
+// errNoInbox says that a file is not the gateway's.
+var errNoInbox = errors.New("not an inbox")
+
+// look reads what a file that nobody has open holds. While it does so nobody in
+// this process can open it; that takes milliseconds.
+func look(ctx context.Context, path string) (u inbox.Unattended, err error) {
+	openLocks.Lock()
+	defer openLocks.Unlock()
+	if openLocks.paths[path+lockSuffix] || heldElsewhere(path+lockSuffix) {
+		return u, inbox.ErrInUse
+	}
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
+		return u, errNoInbox // a pipe, for one, would keep us waiting
+	}
+	// A file that was closed in good order has no log, and is read as it is.
+	// With a log SQLite has to go through that, for which it may make a -shm.
+	query := "mode=ro&immutable=1"
+	if info, err := os.Stat(path + "-wal"); err == nil && info.Size() > 0 {
+		query = "mode=ro"
+	}
+	c, err := connectWith(ctx, path, query)
+	if err != nil {
+		return u, fileError(path, err)
+	}
+	defer func() { err = cmp.Or(err, c.close()) }()
+	var m meta
+	err = setUp(c, []string{busyTimeoutLook})
+	if err == nil {
+		err = identified(c)
+	}
+	if err == nil {
+		err = m.read(c)
+	}
+	if err != nil {
+		if errors.Is(err, errNoInbox) {
+			return u, err
+		}
+		return u, fileError(path, err)
+	}
+	u.Pending, u.Dead, u.Quarantined = m.pending(), m.rows[dead], m.quarantined
+	return u, nil
+}
+
+const busyTimeoutLook = `PRAGMA busy_timeout = 100`
+
+// identified returns an error unless the file is an inbox that this release knows.
+func identified(c *conn) error {
+	app, err := c.number(`PRAGMA application_id`)
+	if err != nil {
+		return err
+	}
+	if app != applicationID {
+		return errNoInbox
+	}
+	version, err := c.number(`PRAGMA user_version`)
+	if err == nil && int(version) > len(schema) {
+		err = fmt.Errorf("its schema has version %d, made by a newer release of this module", version)
+	}
+	return err
+}
