@@ -96,8 +96,9 @@ type Handler struct {
 	// if the inbox is nearly full. Default: 7 days
 	Keep caddy.Duration `json:"keep,omitempty"`
 
-	// How many callbacks that failed validation are kept, at most 1,000,000; the
-	// oldest goes out first. 0 keeps none. Default: 1000
+	// How many callbacks that failed validation are kept, at most 1,000,000, those
+	// with the same body as one; what has not arrived for longest goes out first.
+	// 0 keeps none. Default: 1000
 	Quarantine *int `json:"quarantine,omitempty"`
 
 	// What the URLs of results and images may begin with, and what the event has

@@ -51,7 +51,7 @@ func TestDocumentedSites(t *testing.T) {
 		{"docs/production.md", "handle.example.com", "/page", "the service", 200, 200},
 		{"docs/production.md", "spa.example.com", "/some/view", "the app", 200, 405},
 		{"docs/production.md", "php.example.com", "/some/view", "php ran ", 200, 200},
-		{"docs/production.md", "files.example.com", "/page.txt", "a file", 200, 405},
+		{"docs/production.md", "files.example.com", "/page.txt", "a file", 200, 404},
 	} {
 		t.Run(c.site, func(t *testing.T) {
 			up := newUpstream(t, nil)

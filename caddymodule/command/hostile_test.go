@@ -82,7 +82,6 @@ func hostileServer(t *testing.T) string {
 		"/fotor_webhook/h/quarantine/1":                rawJSON(t, &control.QuarantinedDetail{}),
 		"/fotor_webhook/h/quarantine/1/release":        rawJSON(t, &control.Released{}),
 		"/fotor_webhook/h/explain":                     rawJSON(t, &control.Explanation{}),
-		"/callback":                                    rawJSON(t, &gatewayAnswer{}),
 	}
 	refused := rawJSON(t, &control.Refused{})
 	notice := rawJSON(t, &control.Notice{})
@@ -90,6 +89,10 @@ func hostileServer(t *testing.T) string {
 		switch {
 		case strings.HasSuffix(r.URL.Path, "/stream"):
 			fmt.Fprintf(w, "event: %s\nid: 1\ndata: %s\n\n", "\x1b[31m", notice)
+		case r.URL.Path == "/callback":
+			w.Header().Set("Content-Type", mediaProblem)
+			w.WriteHeader(http.StatusUnprocessableEntity)
+			io.WriteString(w, rawJSON(t, &gatewayAnswer{})) //nolint:errcheck // the test would fail
 		case strings.HasSuffix(r.URL.Path, "/quarantine/2/release"):
 			w.WriteHeader(http.StatusUnprocessableEntity)
 			io.WriteString(w, refused) //nolint:errcheck // the test would fail
@@ -199,6 +202,7 @@ func TestHostileSend(t *testing.T) {
 	for name, body := range map[string]string{"problem": string(problem), "text": hostile + "\xff", "array": `[1]`} {
 		t.Run(name, func(t *testing.T) {
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", mediaProblem)
 				w.WriteHeader(http.StatusUnprocessableEntity)
 				io.WriteString(w, body) //nolint:errcheck // the test would fail
 			}))
