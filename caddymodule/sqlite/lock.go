@@ -36,22 +36,29 @@ func acquire(ctx context.Context, path string, wait time.Duration) (*fileLock, e
 	if err != nil {
 		return nil, fmt.Errorf("lock file: %w", err)
 	}
+	switch err := awaitLock(ctx, f, wait, lockFile); {
+	case err == nil:
+		return claim(f)
+	case errors.Is(err, errLocked):
+		return nil, errors.Join(inUse(path, f), f.Close())
+	default:
+		return nil, errors.Join(fmt.Errorf("lock file %s: %w", path, err), f.Close())
+	}
+}
+
+// awaitLock locks the file. While another has it locked it tries again, for
+// the given time; then the error is errLocked.
+func awaitLock(ctx context.Context, f *os.File, wait time.Duration, lock func(*os.File) error) error {
 	deadline := time.Now().Add(wait)
 	for {
-		err := lockFile(f)
-		if err == nil {
-			return claim(f)
-		}
-		if !errors.Is(err, errLocked) {
-			return nil, errors.Join(fmt.Errorf("lock file %s: %w", path, err), f.Close())
-		}
-		if !time.Now().Before(deadline) {
-			return nil, errors.Join(inUse(path, f), f.Close())
+		err := lock(f)
+		if !errors.Is(err, errLocked) || !time.Now().Before(deadline) {
+			return err
 		}
 		select {
 		case <-time.After(lockRetry):
 		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("waiting for %s: %w", path, ctx.Err()), f.Close())
+			return fmt.Errorf("waiting for it: %w", ctx.Err())
 		}
 	}
 }
