@@ -80,9 +80,13 @@ func TestBackupsOneAtATime(t *testing.T) {
 func TestBackupThatTakesTooMuch(t *testing.T) {
 	s := openTest(t, func(o *options) { o.maxSize = 64 << 20 })
 	load(t, s, 2000, 32)
+	begun := false
 	err := s.Backup(context.Background(), func(inbox.BackupInfo) (io.Writer, error) {
 		return writes(func(b []byte) (int, error) {
-			load(t, s, 400, 16)
+			if !begun { // their bodies alone are more than 8 MiB
+				load(t, s, 8000, 32)
+				begun = true
+			}
 			return len(b), nil
 		}), nil
 	})
