@@ -182,11 +182,11 @@ func (c inboxCollector) collect(ch chan<- prometheus.Metric, name string, st *st
 		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, append([]string{name}, labels...)...)
 	}
 	gauge(c.held, oneIf(len(st.running().Holds()) > 0))
-	if att := attached.newest(name); att != nil {
-		reading, used := att.handler.desk.bodies.load()
+	if h, _ := attached.newest(name); h != nil {
+		reading, used := h.desk.bodies.load()
 		gauge(c.reading, float64(reading))
 		gauge(c.bodies, float64(used))
-		gauge(c.bodiesLimit, float64(att.handler.roomLimit()))
+		gauge(c.bodiesLimit, float64(h.roomLimit()))
 	}
 
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)

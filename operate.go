@@ -24,8 +24,8 @@ func (operators) Names() []string { return attached.names() }
 
 // Open implements control.Provider.
 func (operators) Open(name string) (control.Gateway, error) {
-	if att := attached.newest(name); att != nil && att.station.hold() {
-		return &operated{Handler: att.handler, station: att.station}, nil
+	if h, st := attached.newest(name); st != nil && st.hold() {
+		return &operated{Handler: h, station: st}, nil
 	}
 	return nil, control.ErrNoHandler
 }
@@ -221,14 +221,16 @@ func (r *registry) names() []string {
 	return names
 }
 
-// newest returns the newest attachment of that name, nil if there is none.
-func (r *registry) newest(name string) *attachment {
+// newest returns the newest handler of that name that runs with its station,
+// nil if there is none.
+func (r *registry) newest(name string) (*Handler, *station) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	if atts := r.byName[name]; len(atts) > 0 {
-		return atts[len(atts)-1]
+		att := atts[len(atts)-1]
+		return att.handler, att.station
 	}
-	return nil
+	return nil, nil
 }
 
 // Interface guards

@@ -58,6 +58,9 @@ type attachment struct {
 // attach brings a handler to its station, opening it if need be. From then on
 // deliveries go the handler's way.
 func attach(h *Handler) (*attachment, error) {
+	if err := stations.renew(h); err != nil {
+		return nil, err
+	}
 	st, err := stations.get(h)
 	if err != nil {
 		return nil, err

@@ -27,6 +27,9 @@ var (
 	// events away. Nothing is stored until that is mended; the text says how.
 	ErrBroken = errors.New("inbox is broken")
 
+	// ErrBackupUnderWay says that a copy of the inbox is being made already.
+	ErrBackupUnderWay = errors.New("a backup of the inbox is being made already")
+
 	// ErrNotFound says that no event or quarantined callback has that id.
 	ErrNotFound = errors.New("not found in the inbox")
 

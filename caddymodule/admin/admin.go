@@ -77,6 +77,7 @@ var routes = []route{
 	{"", methods{http.MethodGet: (*call).listHandlers}},
 	{"{name}", methods{http.MethodGet: (*call).showHandler}},
 	{"{name}/explain", methods{http.MethodGet: (*call).explain}},
+	{"{name}/backup", methods{http.MethodGet: (*call).backup}},
 	{"{name}/hold", methods{http.MethodPost: (*call).hold}},
 	{"{name}/resume", methods{http.MethodPost: (*call).resume}},
 	{"{name}/replay", methods{http.MethodPost: (*call).replayMany}},

@@ -32,7 +32,8 @@ func init() {
 const rootLong = `
 Looks into the inbox of a running Fotor webhook gateway and steers its
 deliveries, over Caddy's admin endpoint. "send" stands in for Fotor and posts
-callbacks to any URL. "migrate" moves an inbox file into another inbox.
+callbacks to any URL. "backup" copies the inbox of a running gateway, "migrate"
+moves an inbox file into another inbox.
 
 Times are local for people and RFC 3339 in UTC with --json. Texts that came from
 outside are quoted when they hold control characters.
@@ -53,6 +54,7 @@ func addCommands(parent *cobra.Command, env *environment) {
 		resumeCommand(env),
 		quarantineCommand(env),
 		explainCommand(env),
+		backupCommand(env),
 		migrateCommand(env),
 		sendCommand(env),
 	)

@@ -111,6 +111,11 @@ var goldenCases = []struct {
 	{name: "quarantine_delete_json", args: "quarantine delete 7 6 --json"},
 	{name: "quarantine_unknown", args: "quarantine empty"},
 
+	{name: "backup_of_nats", args: "backup copy.db", setup: backupFails(http.StatusNotImplemented, "the inbox is kept by \"nats\", which makes no copy of itself")},
+	{name: "backup_under_way", args: "backup copy.db", setup: backupFails(http.StatusConflict, "a backup of the inbox is being made already")},
+	{name: "backup_exists", args: "backup golden_test.go"},
+	{name: "backup_no_file", args: "backup"},
+
 	{name: "explain", args: "explain 54.212.95.175"},
 	{name: "explain_color", args: "explain 54.212.95.175 --color=always"},
 	{name: "explain_refused", args: "explain 10.0.0.5 --forwarded-for 203.0.113.9"},
@@ -207,6 +212,12 @@ func bulkFails(f *fakeAPI, _ *environment) {
 
 func listFails(f *fakeAPI, _ *environment) {
 	f.fail = map[string]apiError{"/fotor_webhook/default/events": {http.StatusServiceUnavailable, "the inbox cannot be read"}}
+}
+
+func backupFails(status int, text string) func(*fakeAPI, *environment) {
+	return func(f *fakeAPI, _ *environment) {
+		f.fail = map[string]apiError{"/fotor_webhook/default/backup": {status, text}}
+	}
 }
 
 // happenings is a stream with a notice of every kind, which ends, and after

@@ -63,6 +63,7 @@ func (k *checkpointer) run() {
 			frames, copied, err := checkpoint(k.conn, `PRAGMA wal_checkpoint(PASSIVE)`)
 			if err != nil {
 				k.store.log.Error("checkpoint failed", zap.String("path", k.store.path), zap.Error(err))
+				k.store.noteDamage(err)
 				break
 			}
 			if frames-copied <= checkpointRest {
@@ -147,10 +148,12 @@ func (w *writer) restartLog() {
 	err := setUp(w.conn, []string{
 		fmt.Sprintf(`PRAGMA journal_size_limit = %d`, 2*w.logLimit()*w.size.page),
 		`PRAGMA busy_timeout = 0`,
-		`PRAGMA wal_checkpoint(RESTART)`,
 	})
-	if err = errors.Join(err, setUp(w.conn, []string{busyTimeout})); err != nil {
+	frames, copied, cerr := checkpoint(w.conn, `PRAGMA wal_checkpoint(RESTART)`)
+	err = errors.Join(err, cerr, setUp(w.conn, []string{busyTimeout}), w.content.renew(w, frames == copied))
+	if err != nil {
 		w.log.Error("checkpoint failed", zap.String("path", w.path), zap.Error(err))
+		w.noteDamage(err)
 	}
 	w.checkpoint.state.Store(logGrows)
 }

@@ -114,6 +114,7 @@ func (c *chores) done(w *writer, began time.Time, err error, pause float64) {
 		}
 		return
 	}
+	w.noteDamage(err)
 	c.err = err
 	w.size.stuck = w.size.stuck || isStorage(err)
 	c.backoff = min(choreRetryMax, max(choreRetry, 2*c.backoff))
@@ -128,7 +129,7 @@ func flushIndex(w *writer) error {
 		if err := t.insertIndex(entries); err != nil {
 			return err
 		}
-		if next == buckets {
+		if next.end() {
 			t.meta.indexedSeq = w.index.frozenLast()
 		}
 		return nil
@@ -181,8 +182,7 @@ func trimQuarantine(w *writer) error {
 // gone.
 func (c *chores) sweepDue(w *writer) bool {
 	m := &w.meta
-	live := m.pending() + m.rows[delivered] + m.rows[superseded] + m.rows[dead]
-	return c.sweep.running || m.stale > max(w.limits.sweepMin, live/3)
+	return c.sweep.running || m.stale > max(w.limits.sweepMin, m.events()/3)
 }
 
 // sweep removes rows of task_index whose events are gone, in the order of the

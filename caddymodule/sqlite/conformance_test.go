@@ -27,6 +27,9 @@ var smallLimits = limits{
 	keptAttempts: 100,
 	reserve:      4096,
 	lockWait:     10 * time.Second,
+	bigTask:      2,
+	bigIDs:       60,
+	checkedSize:  1 << 20,
 }
 
 // with opens the file with limits; the test closes it.

@@ -35,18 +35,19 @@ type preparedStmt interface {
 	driver.StmtQueryContext
 }
 
+// How the file is opened, as SQLite's URIs say it.
+const (
+	readWrite = "&mode=rwc"
+	readOnly  = "&mode=ro"
+)
+
 // connect opens the file at an absolute path and creates it if there is none.
 func connect(ctx context.Context, path string) (*conn, error) {
-	return connectWith(ctx, path, "")
+	return connectAs(ctx, path, readWrite)
 }
 
-// connectWith opens the file with more parameters of SQLite's URI.
-func connectWith(ctx context.Context, path, query string) (*conn, error) {
-	name := dsn(path)
-	if query != "" {
-		name += "&" + query
-	}
-	connector, err := sqlite.NewConnector(name)
+func connectAs(ctx context.Context, path, mode string) (*conn, error) {
+	connector, err := sqlite.NewConnector(dsn(path) + mode)
 	if err != nil {
 		return nil, err
 	}

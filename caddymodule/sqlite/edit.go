@@ -83,11 +83,11 @@ func (t *tx) replay(e taskEvent, taskID string) (refusal, failure error) {
 	t.count(e.state, false, -1)
 	t.count(ready, false, +1)
 	t.wake = true
-	events, err := t.task(keyOf(e.id), taskID)
-	if err != nil {
-		return nil, err
+	if b := t.w.tasks.get(keyOf(e.id)); b != nil && b.taskID == taskID {
+		b.activate(e.seq)
+		t.w.tasks.touch(b)
 	}
-	return nil, t.order(keyOf(e.id), events)
+	return nil, t.orderTask(keyOf(e.id), taskID)
 }
 
 func (t *tx) purge(e taskEvent, taskID string) (refusal, failure error) {

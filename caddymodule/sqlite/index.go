@@ -15,6 +15,14 @@ type entry struct {
 // Keys are the heads of hashes, so that ranges fill evenly.
 const buckets = 4096
 
+// place is where to go on in a generation: a range and how much of it is done.
+// One range may hold very many, if they are of one task.
+type place struct {
+	bucket, done int
+}
+
+func (p place) end() bool { return p.bucket == buckets }
+
 // generation holds entries in ranges of ascending keys.
 type generation struct {
 	ranges  [buckets][]entry
@@ -36,7 +44,7 @@ type taskIndex struct {
 	limit  int
 	active *generation
 	frozen *generation // nil if there is none
-	next   int         // the range of frozen to be written next
+	next   place       // in frozen, to be written next
 }
 
 func newTaskIndex(limit int) *taskIndex {
@@ -93,16 +101,21 @@ func (x *taskIndex) pending() (frozen bool, gathered int) {
 	return x.frozen != nil, x.active.len
 }
 
-// step returns about max of the frozen entries that come next in the order of
-// their keys, and the range to go on from once they are written.
-func (x *taskIndex) step(max int) (entries []entry, next int) {
+// step returns up to max of the frozen entries that come next in the order of
+// their keys, and where to go on once they are written.
+func (x *taskIndex) step(max int) (entries []entry, next place) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	if x.frozen == nil {
-		return nil, 0
+		return nil, place{}
 	}
-	for next = x.next; next < buckets && len(entries) < max; next++ {
-		entries = append(entries, x.frozen.ranges[next]...)
+	for next = x.next; !next.end() && len(entries) < max; {
+		left := x.frozen.ranges[next.bucket][next.done:]
+		n := min(len(left), max-len(entries))
+		entries = append(entries, left[:n]...)
+		if next.done += n; n == len(left) {
+			next = place{bucket: next.bucket + 1}
+		}
 	}
 	slices.SortFunc(entries, func(a, b entry) int {
 		return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.seq, b.seq))
@@ -118,10 +131,10 @@ func (x *taskIndex) frozenLast() int64 {
 }
 
 // written says that the entries of a step are in the table.
-func (x *taskIndex) written(next int) {
+func (x *taskIndex) written(next place) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.next = next; next < buckets {
+	if x.next = next; !next.end() {
 		return
 	}
 	x.frozen = nil
@@ -131,6 +144,6 @@ func (x *taskIndex) written(next int) {
 // freeze begins a new generation if the active one is full and can be frozen.
 func (x *taskIndex) freeze() {
 	if x.frozen == nil && x.active.len >= x.limit {
-		x.frozen, x.active, x.next = x.active, new(generation), 0
+		x.frozen, x.active, x.next = x.active, new(generation), place{}
 	}
 }

@@ -54,7 +54,7 @@ func TestIndexHandsEveryEntryToTheTable(t *testing.T) {
 					lastKey = e.key
 					table[e.key] = append(table[e.key], e.seq)
 				}
-				if next == buckets {
+				if next.end() {
 					indexed, lastKey = x.frozenLast(), math.MinInt64
 				}
 				x.written(next)

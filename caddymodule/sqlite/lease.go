@@ -41,6 +41,8 @@ func (l *leaser) lease(ctx context.Context, max int) ([]*inbox.Lease, error) {
 		select {
 		case <-l.closing:
 			return nil, l.errClosed()
+		case <-l.broken.ch:
+			return nil, l.errClosed() // nothing will be leased any more
 		default:
 		}
 		if err := ctx.Err(); err != nil {
@@ -83,6 +85,8 @@ func (l *leaser) wait(ctx context.Context, due time.Time) error {
 		return ctx.Err()
 	case <-l.closing:
 		return l.errClosed()
+	case <-l.broken.ch:
+		return l.errClosed()
 	}
 	return nil
 }
@@ -99,6 +103,7 @@ func (l *leaser) scan(max int) (granted []*inbox.Lease, f finding, err error) {
 	if err == nil {
 		f.tooLate, err = l.findTooLate()
 	}
+	l.noteDamage(err)
 	if err != nil || len(f.outdated) > 0 {
 		l.leases.endScan(nil, cursor)
 		return nil, f, err
@@ -115,10 +120,9 @@ type finding struct {
 	tooLate  bool       // there are retries that cannot be meant to be due so late
 }
 
-// waitsInVain finds an event that waits for one that must not go before it:
-// because it is older, or final while the other is in progress.
-const waitsInVain = `SELECT 1 FROM delivery d JOIN events e ON e.seq = d.seq
-	WHERE d.state = 2 AND d.task_key = ? AND e.task_id = ? AND (d.seq < ? OR (? = 0 AND e.status <> 0)) LIMIT 1`
+// lastWaiting is the newest event that waits for another of its task.
+const lastWaiting = `SELECT e.status FROM delivery d JOIN events e ON e.seq = d.seq
+	WHERE d.state = 2 AND d.task_key = ? AND e.task_id = ? ORDER BY d.seq DESC LIMIT 1`
 
 // findOutdated finds the events that an older or a final one of their task
 // waits for only because they were leased when that one came, to an inbox that
@@ -128,16 +132,29 @@ func (l *leaser) findOutdated(f *finding) error {
 		return nil
 	}
 	for _, h := range f.holdings {
-		e := h.lease.Event
-		n, err := l.conn.number(waitsInVain, h.key, e.TaskID, h.seq(), int64(e.Status))
+		inVain, err := l.waitsInVain(h)
 		if err != nil {
 			return err
 		}
-		if n != 0 {
+		if inVain {
 			f.outdated = append(f.outdated, h)
 		}
 	}
 	return nil
+}
+
+// waitsInVain reports whether an event waits for one that must not go before
+// it: because it is older, or final while the other is in progress. There may
+// be very many that wait, so only the first and the last are looked at: once a
+// final one has come, those in progress that come later do not wait.
+func (l *leaser) waitsInVain(h *holding) (bool, error) {
+	e := h.lease.Event
+	first, err := l.conn.number(firstWaiting, h.key, e.TaskID)
+	if err != nil || first == 0 || first < h.seq() || e.Status.Final() {
+		return first != 0 && first < h.seq(), err
+	}
+	status, err := l.conn.number(lastWaiting, h.key, e.TaskID)
+	return status != 0, err
 }
 
 // reorder asks the writer to put the tasks of outdated events in order.

@@ -8,7 +8,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
@@ -28,32 +27,6 @@ const lockRetry = 25 * time.Millisecond
 // any descriptor of the database is closed in this process.
 type fileLock struct {
 	file *os.File
-	path string
-}
-
-// openLocks are the locks that this process holds, by their paths. Its mutex is
-// held while one is taken, and while a file that nobody has open is looked at.
-var openLocks = struct {
-	sync.Mutex
-	paths map[string]bool
-}{paths: make(map[string]bool)}
-
-// take takes the lock, or returns errLocked.
-func take(f *os.File, path string) error {
-	openLocks.Lock()
-	defer openLocks.Unlock()
-	err := lockFile(f)
-	if err == nil {
-		openLocks.paths[path] = true
-	}
-	return err
-}
-
-// give says that the lock is held no more.
-func give(path string) {
-	openLocks.Lock()
-	defer openLocks.Unlock()
-	delete(openLocks.paths, path)
 }
 
 // heldElsewhere reports whether another process that lives has put its id into
@@ -74,37 +47,43 @@ func acquire(ctx context.Context, path string, wait time.Duration) (*fileLock, e
 	if err != nil {
 		return nil, fmt.Errorf("lock file: %w", err)
 	}
+	switch err := awaitLock(ctx, f, wait, lockFile); {
+	case err == nil:
+		return claim(f)
+	case errors.Is(err, errLocked):
+		return nil, errors.Join(inUse(path, f), f.Close())
+	default:
+		return nil, errors.Join(fmt.Errorf("lock file %s: %w", path, err), f.Close())
+	}
+}
+
+// awaitLock locks the file. While another has it locked it tries again, for
+// the given time; then the error is errLocked.
+func awaitLock(ctx context.Context, f *os.File, wait time.Duration, lock func(*os.File) error) error {
 	deadline := time.Now().Add(wait)
 	for {
-		err := take(f, path)
-		if err == nil {
-			return claim(f, path)
-		}
-		if !errors.Is(err, errLocked) {
-			return nil, errors.Join(fmt.Errorf("lock file %s: %w", path, err), f.Close())
-		}
-		if !time.Now().Before(deadline) {
-			return nil, errors.Join(inUse(path, f), f.Close())
+		err := lock(f)
+		if !errors.Is(err, errLocked) || !time.Now().Before(deadline) {
+			return err
 		}
 		select {
 		case <-time.After(lockRetry):
 		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("waiting for %s: %w", path, ctx.Err()), f.Close())
+			return fmt.Errorf("waiting for it: %w", ctx.Err())
 		}
 	}
 }
 
 // claim writes this process's id into the file, for those who find it locked.
-func claim(f *os.File, path string) (*fileLock, error) {
+func claim(f *os.File) (*fileLock, error) {
 	err := f.Truncate(0)
 	if err == nil {
 		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
 	if err != nil {
-		give(path)
 		return nil, errors.Join(fmt.Errorf("lock file: %w", err), f.Close())
 	}
-	return &fileLock{file: f, path: path}, nil
+	return &fileLock{file: f}, nil
 }
 
 func inUse(path string, f *os.File) error {
@@ -128,6 +107,5 @@ func holder(f *os.File) string {
 // release gives the lock up. The file stays: whoever removed it could remove
 // one that another process has just locked.
 func (l *fileLock) release() error {
-	defer give(l.path)
 	return errors.Join(l.file.Truncate(0), l.file.Close())
 }

@@ -7,10 +7,14 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-func lockFile(f *os.File) error {
-	// A lock on Windows keeps others from reading the bytes that it covers:
-	// it covers one far behind the process id.
-	at := &windows.Overlapped{OffsetHigh: 1}
+// A lock on Windows keeps others from reading the bytes that it covers: that of
+// the lock file covers one far behind the process id, that of the database one
+// behind the largest that it can be.
+func lockFile(f *os.File) error     { return lockByte(f, 1) }
+func lockDatabase(f *os.File) error { return lockByte(f, 1<<30) }
+
+func lockByte(f *os.File, offsetHigh uint32) error {
+	at := &windows.Overlapped{OffsetHigh: offsetHigh}
 	err := windows.LockFileEx(windows.Handle(f.Fd()),
 		windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, at)
 	if errors.Is(err, windows.ERROR_LOCK_VIOLATION) || errors.Is(err, windows.ERROR_IO_PENDING) {

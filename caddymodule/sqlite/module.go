@@ -92,13 +92,14 @@ func (i *Inbox) Key(name string) string {
 // write that it can store.
 func (i *Inbox) Open(ctx context.Context, name string, p inbox.Policy, log *zap.Logger) (inbox.Inbox, error) {
 	s, err := open(ctx, options{
-		path:    i.file(name),
-		maxSize: i.MaxSize,
-		policy:  p,
-		log:     log,
-		now:     time.Now,
-		limits:  defaultLimits,
-		schema:  schema,
+		path:       i.file(name),
+		configured: i.configured(name),
+		maxSize:    i.MaxSize,
+		policy:     p,
+		log:        log,
+		now:        time.Now,
+		limits:     defaultLimits,
+		schema:     schema,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("inbox sqlite: %w", err)
@@ -114,8 +115,12 @@ func (i *Inbox) Apply(in inbox.Inbox, p inbox.Policy) {
 	in.SetPolicy(p)
 }
 
-// file is the absolute path of the handler's file.
-func (i *Inbox) file(name string) string {
+// file is the absolute path of the handler's file, in which symbolic links are
+// resolved.
+func (i *Inbox) file(name string) string { return resolve(i.configured(name)) }
+
+// configured is the absolute path as the config has it.
+func (i *Inbox) configured(name string) string {
 	path := i.Path
 	if path == "" {
 		path = filepath.Join(defaultDir(), name+".db")
@@ -123,7 +128,7 @@ func (i *Inbox) file(name string) string {
 	if abs, err := filepath.Abs(path); err == nil {
 		path = abs
 	}
-	return resolve(filepath.Clean(path))
+	return filepath.Clean(path)
 }
 
 // resolve follows the symbolic links in the part of the path that exists, so

@@ -29,6 +29,8 @@ const (
 
 	lockSuffix    = ".lock"
 	reserveSuffix = ".reserve"
+	walSuffix     = "-wal" // SQLite's own
+	shmSuffix     = "-shm"
 
 	// readAheadKeys is the number of keys that one query looks up.
 	readAheadKeys = 64
@@ -40,9 +42,23 @@ const (
 
 var readAheadQuery = `SELECT task_key, seq FROM task_index WHERE task_key IN (?` + strings.Repeat(",?", readAheadKeys-1) + `)`
 
+// The connections that each have a use of their own; those for look-ups follow.
+const (
+	writerConn = iota
+	leaserConn
+	checkpointConn
+	copierConn
+	fixedConns
+)
+
 // options are what open needs.
 type options struct {
-	path    string // absolute
+	path string // absolute, without symbolic links
+
+	// configured is the path by which the operator names the file; empty if it
+	// is no other.
+	configured string
+
 	maxSize int64
 	policy  inbox.Policy
 	log     *zap.Logger
@@ -77,16 +93,26 @@ func open(ctx context.Context, o options) (_ *store, err error) {
 	if err := createFile(o.path); err != nil {
 		return nil, err
 	}
-	conns := make([]*conn, 3+readers)
+	keepPrivate(o.path, o.log)
+	db, err := databases.claim(ctx, o.path, o.limits.lockWait)
+	if err != nil {
+		return nil, err
+	}
+	opened = append([]func() error{db.release}, opened...)
+	conns := make([]*conn, fixedConns+readers)
 	for i := range conns {
-		c, err := connect(ctx, o.path)
+		mode := readWrite
+		if i == copierConn {
+			mode = readOnly
+		}
+		c, err := connectAs(ctx, o.path, mode)
 		if err != nil {
 			return nil, fileError(o.path, err)
 		}
 		conns[i] = c
 		opened = append([]func() error{c.close}, opened...)
-		if i == 0 {
-			err = prepareFile(c, o.schema)
+		if i == writerConn {
+			err = prepareFile(ctx, c, o)
 		} else {
 			err = setUp(c, readerSettings)
 		}
@@ -94,7 +120,7 @@ func open(ctx context.Context, o options) (_ *store, err error) {
 			return nil, fileError(o.path, err)
 		}
 	}
-	s, err := newStore(o, lock, conns)
+	s, err := newStore(o, lock, db, conns)
 	if err != nil {
 		return nil, fileError(o.path, err)
 	}
@@ -159,7 +185,7 @@ func setUp(c *conn, settings []string) error {
 }
 
 // prepareFile makes the file an inbox of the newest version, unless it is one.
-func prepareFile(c *conn, schema []migration) error {
+func prepareFile(ctx context.Context, c *conn, o options) error {
 	version, err := identify(c)
 	if err != nil {
 		return err
@@ -175,7 +201,10 @@ func prepareFile(c *conn, schema []migration) error {
 	if mode, err := journalMode(c); err != nil || mode != "wal" {
 		return errors.Join(fmt.Errorf("its journal mode is %q; the inbox needs wal, which a network file system may not support", mode), err)
 	}
-	return migrate(c, version, schema)
+	if err := recheck(ctx, c, o.path, o.limits.checkedSize); err != nil {
+		return err
+	}
+	return migrate(c, version, o.schema)
 }
 
 func journalMode(c *conn) (mode string, err error) {
@@ -188,7 +217,7 @@ func journalMode(c *conn) (mode string, err error) {
 
 // newStore loads what the memory holds and proves that the file can be
 // written, then starts the goroutines.
-func newStore(o options, lock *fileLock, conns []*conn) (*store, error) {
+func newStore(o options, lock *fileLock, db *database, conns []*conn) (*store, error) {
 	s := &store{
 		path:     o.path,
 		log:      o.log,
@@ -201,11 +230,14 @@ func newStore(o options, lock *fileLock, conns []*conn) (*store, error) {
 		closing:  make(chan struct{}),
 		stopped:  make(chan struct{}),
 		lock:     lock,
+		database: db,
+		copier:   conns[copierConn],
 		readers:  make(chan *conn, readers),
 	}
+	s.broken.ch = make(chan struct{})
 	s.policy.Store(&o.policy)
 	s.maxSize.Store(o.maxSize)
-	w := &writer{store: s, conn: conns[0]}
+	w := &writer{store: s, conn: conns[writerConn]}
 	w.reserve = reserve{path: o.path + reserveSuffix, size: min(o.limits.reserve, o.maxSize/reserveShare)}
 	if err := w.load(); err != nil {
 		return nil, err
@@ -217,12 +249,21 @@ func newStore(o options, lock *fileLock, conns []*conn) (*store, error) {
 	if err := w.reserve.fill(); err != nil {
 		return nil, fmt.Errorf("%w: setting room aside: %w", inbox.ErrFull, err)
 	}
+	var err error
+	if w.files, err = identifyFiles(o.path, o.configured); err != nil {
+		return nil, err
+	}
+	if db != nil {
+		if err := w.content.begin(w, db.file); err != nil {
+			return nil, err
+		}
+	}
 	s.writer = w
-	s.leaser = &leaser{store: s, conn: conns[1]}
-	for _, c := range conns[3:] {
+	s.leaser = &leaser{store: s, conn: conns[leaserConn]}
+	for _, c := range conns[fixedConns:] {
 		s.readers <- c
 	}
-	s.checkpoint = newCheckpointer(s, conns[2])
+	s.checkpoint = newCheckpointer(s, conns[checkpointConn])
 	go w.run()
 	return s, nil
 }

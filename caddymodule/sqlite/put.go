@@ -82,9 +82,12 @@ const (
 func (p *put) apply(t *tx) error {
 	p.duplicateOf, p.err = rawID{}, nil
 	key := keyOf(p.id)
-	events, err := t.task(key, p.event.TaskID)
+	events, big, err := t.task(key, p.event.TaskID)
 	if err != nil {
 		return err
+	}
+	if big != nil {
+		return p.applyBig(t, big)
 	}
 	for _, e := range events {
 		if e.id == p.id || e.id == p.former {
@@ -92,28 +95,58 @@ func (p *put) apply(t *tx) error {
 			return nil
 		}
 	}
-	if !t.indexHasRoom(&p.request) || !t.room(&p.request, eventSize(p.event)) {
+	seq, err := p.insert(t)
+	if err != nil || seq == 0 || len(events) == 0 {
+		return err
+	}
+	return t.order(key, append(events, taskEvent{seq: seq, id: p.id, final: p.event.Status.Final(), fresh: true}))
+}
+
+// applyBig is apply for a task with many events.
+func (p *put) applyBig(t *tx, b *bigTask) error {
+	for _, id := range []rawID{p.id, p.former} {
+		e, ok, err := t.findBig(b, id)
+		if err != nil {
+			return err
+		}
+		if ok {
+			p.duplicateOf = e.id
+			return nil
+		}
+	}
+	if !t.bigHasRoom(&p.request, b) {
 		return nil
 	}
-	seq := t.meta.nextSeq
+	seq, err := p.insert(t)
+	if err != nil || seq == 0 {
+		return err
+	}
+	t.addBig(b, seq, p.id, p.event.Status.Final())
+	return t.orderBig(b)
+}
+
+// insert stores the event as one that may be leased; seq is 0 if there is no
+// room.
+func (p *put) insert(t *tx) (seq int64, err error) {
+	if !t.indexHasRoom(&p.request) || !t.room(&p.request, eventSize(p.event)) {
+		return 0, nil
+	}
+	seq = t.meta.nextSeq
 	err = t.c.exec(insertEvent, seq, p.id[:], p.event.TaskID, p.event.Type,
 		int64(p.event.Status), p.event.ReceivedAt.UnixMicro(), nonNil(p.event.Body))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if hasTrace(p.event) {
 		if err := t.c.exec(insertTrace, seq, p.event.TraceParent, p.event.TraceState); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	t.meta.nextSeq++
-	t.added = append(t.added, entry{key, seq})
+	t.added = append(t.added, entry{keyOf(p.id), seq})
 	t.count(ready, true, +1)
 	t.wake = true
-	if len(events) == 0 {
-		return nil
-	}
-	return t.order(key, append(events, taskEvent{seq: seq, id: p.id, final: p.event.Status.Final(), fresh: true}))
+	return seq, nil
 }
 
 func (p *put) grows() bool { return true }

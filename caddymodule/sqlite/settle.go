@@ -29,10 +29,14 @@ func (s *store) Settle(ctx context.Context, outcomes ...inbox.Outcome) error {
 	}
 	r := &settle{request: newRequest(), outcomes: outcomes}
 	r.ctx = ctx
-	if err := s.do(ctx, r); err != nil {
-		return err
+	err := s.do(ctx, r)
+	if err == nil {
+		err = r.err
 	}
-	return r.err
+	if errors.Is(err, inbox.ErrBroken) {
+		return s.errClosed() // trying again is of no use
+	}
+	return err
 }
 
 func leaseName(l *inbox.Lease) string {

@@ -28,6 +28,10 @@ type limits struct {
 	keptAttempts int64         // records of failed attempts kept with an event
 	reserve      int64         // bytes set aside for when the disk is full, at most
 	lockWait     time.Duration // for a predecessor to close the file
+	verifyPause  time.Duration // between two looks at the files while much is stored
+	bigTask      int           // events of a task beyond which it is kept in mind
+	bigIDs       int           // ids of such tasks kept in mind, and events of one task
+	checkedSize  int64         // bytes up to which a file is checked whenever it is opened
 }
 
 var defaultLimits = limits{
@@ -43,6 +47,10 @@ var defaultLimits = limits{
 	keptAttempts: 100,
 	reserve:      4 << 20,
 	lockWait:     5 * time.Second,
+	verifyPause:  10 * time.Millisecond,
+	bigTask:      64,
+	bigIDs:       512 << 10,
+	checkedSize:  16 << 20,
 }
 
 // view is what readers may know without asking the writer: the state as it was
@@ -51,6 +59,7 @@ type view struct {
 	meta  meta
 	hold  inbox.Hold
 	bytes int64
+	log   int64 // the part of bytes that is the write-ahead log
 }
 
 // store is an inbox in an SQLite file.
@@ -73,7 +82,13 @@ type store struct {
 	closing  chan struct{}
 	stopped  chan struct{} // the writer has ended
 
+	broken breakage
+
 	lock       *fileLock
+	database   *database // nil if it is no regular file
+	copier     *conn     // reads only; for copying
+	copying    sync.Mutex
+	cramped    atomic.Bool // there was no room to write
 	writer     *writer
 	leaser     *leaser
 	readers    chan *conn
@@ -95,6 +110,9 @@ func (s *store) SetPolicy(p inbox.Policy) {
 
 // Stats returns a summary.
 func (s *store) Stats(ctx context.Context) (inbox.Stats, error) {
+	if err := s.Broken(); err != nil {
+		return inbox.Stats{}, err
+	}
 	v := s.view.Load()
 	stats := inbox.Stats{
 		Quarantined: v.meta.quarantined,
@@ -159,7 +177,9 @@ func (s *store) read(ctx context.Context, f func(*conn) error) error {
 		defer func() { s.readers <- c }()
 		s.gate.RLock()
 		defer s.gate.RUnlock()
-		return f(c)
+		err := f(c)
+		s.noteDamage(err)
+		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-s.closing:
@@ -179,11 +199,27 @@ func (s *store) Close() error {
 			c := <-s.readers
 			err = errors.Join(err, c.close())
 		}
-		_, cerr := s.writer.conn.number(`PRAGMA wal_checkpoint(TRUNCATE)`)
-		s.closeErr = errors.Join(err, cerr, s.writer.conn.close(), s.lock.release())
+		s.copying.Lock() // a copy under way has ended
+		s.closeErr = errors.Join(err, s.closeLast(), s.database.release(), s.lock.release())
 	})
 	return s.closeErr
 }
 
-// Interface guard
-var _ inbox.Inbox = (*store)(nil)
+// closeLast closes the writing connection and the one that only reads. The last
+// to be closed copies the log into the database and removes it, unless it may
+// only read.
+func (s *store) closeLast() error {
+	if s.Broken() != nil && s.broken.foreign {
+		return errors.Join(s.writer.conn.close(), s.copier.close())
+	}
+	err := s.copier.close()
+	_, cerr := s.writer.conn.number(`PRAGMA wal_checkpoint(TRUNCATE)`)
+	return errors.Join(err, cerr, s.writer.conn.close())
+}
+
+// Interface guards
+var (
+	_ inbox.Inbox     = (*store)(nil)
+	_ inbox.Breakable = (*store)(nil)
+	_ inbox.Backuper  = (*store)(nil)
+)

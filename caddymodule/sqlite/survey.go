@@ -86,21 +86,22 @@ var errNoInbox = errors.New("not an inbox")
 // look reads what a file that nobody has open holds. While it does so nobody in
 // this process can open it; that takes milliseconds.
 func look(ctx context.Context, path string) (u inbox.Unattended, err error) {
-	openLocks.Lock()
-	defer openLocks.Unlock()
-	if openLocks.paths[path+lockSuffix] || heldElsewhere(path+lockSuffix) {
-		return u, inbox.ErrInUse
-	}
-	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
+	databases.mu.Lock()
+	defer databases.mu.Unlock()
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
 		return u, errNoInbox // a pipe, for one, would keep us waiting
+	}
+	if databases.find(info) != nil || heldElsewhere(path+lockSuffix) {
+		return u, inbox.ErrInUse
 	}
 	// A file that was closed in good order has no log, and is read as it is.
 	// With a log SQLite has to go through that, for which it may make a -shm.
-	query := "mode=ro&immutable=1"
-	if info, err := os.Stat(path + "-wal"); err == nil && info.Size() > 0 {
-		query = "mode=ro"
+	mode := readOnly + "&immutable=1"
+	if log, err := os.Stat(path + walSuffix); err == nil && log.Size() > 0 {
+		mode = readOnly
 	}
-	c, err := connectWith(ctx, path, query)
+	c, err := connectAs(ctx, path, mode)
 	if err != nil {
 		return u, fileError(path, err)
 	}

@@ -56,12 +56,20 @@ func (t *tx) lookup(key int64) ([]int64, error) {
 const readTaskEvent = `SELECT e.id, e.task_id, e.status, d.state, d.due FROM events e
 	LEFT JOIN delivery d ON d.seq = e.seq WHERE e.seq = ?`
 
-// task returns the events of a task, oldest first. Those that are pending and
-// not leased cannot be leased until the transaction ends.
-func (t *tx) task(key int64, taskID string) ([]taskEvent, error) {
+// task returns the events of a task, oldest first, or the big task if they are
+// many. Those that are pending and not leased cannot be leased until the
+// transaction ends.
+func (t *tx) task(key int64, taskID string) ([]taskEvent, *bigTask, error) {
+	if b := t.w.tasks.get(key); b != nil && b.taskID == taskID {
+		return nil, b, nil
+	}
 	seqs, err := t.lookup(key)
 	if err != nil || len(seqs) == 0 {
-		return nil, err
+		return nil, nil, err
+	}
+	if len(seqs) > t.w.limits.bigTask {
+		b, err := t.buildBig(key, taskID, seqs)
+		return nil, b, err
 	}
 	events := make([]taskEvent, 0, len(seqs)+1)
 	for _, seq := range seqs {
@@ -69,23 +77,29 @@ func (t *tx) task(key int64, taskID string) ([]taskEvent, error) {
 			if text(row[1]) != taskID { // another task with the same key
 				return nil
 			}
-			e := taskEvent{
-				seq:   seq,
-				final: inbox.Status(integer(row[2])).Final(),
-				state: state(integer(row[3])),
-				due:   integer(row[4]),
-				fresh: row[3] == nil,
-			}
-			copy(e.id[:], blob(row[0]))
+			e := scanTaskEvent(seq, row)
 			e.leased = !e.state.ended() && !t.revoke(seq)
 			events = append(events, e)
 			return nil
 		}, seq)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return events, nil
+	return events, nil, nil
+}
+
+// scanTaskEvent reads the columns of readTaskEvent.
+func scanTaskEvent(seq int64, row []driver.Value) taskEvent {
+	e := taskEvent{
+		seq:   seq,
+		final: inbox.Status(integer(row[2])).Final(), //nolint:gosec // as it was stored
+		state: state(integer(row[3])),
+		due:   integer(row[4]),
+		fresh: row[3] == nil,
+	}
+	copy(e.id[:], blob(row[0]))
+	return e
 }
 
 // revoke keeps an event from being leased until the transaction ends; false
@@ -120,9 +134,17 @@ func (t *tx) orderWaiting(key int64, taskID string) error {
 	if err != nil || n == 0 {
 		return err
 	}
-	events, err := t.task(key, taskID)
-	if err != nil {
+	return t.orderTask(key, taskID)
+}
+
+// orderTask puts a task in order.
+func (t *tx) orderTask(key int64, taskID string) error {
+	events, big, err := t.task(key, taskID)
+	switch {
+	case err != nil:
 		return err
+	case big != nil:
+		return t.orderBig(big)
 	}
 	return t.order(key, events)
 }
@@ -163,20 +185,25 @@ func (t *tx) count(s state, fresh bool, n int64) {
 
 // find returns the event with the id; ok is false if there is none.
 func (t *tx) find(id rawID) (e taskEvent, taskID string, ok bool, err error) {
+	if b := t.w.tasks.get(keyOf(id)); b != nil {
+		if e, ok, err = t.findBig(b, id); err != nil || ok {
+			return e, b.taskID, ok, err
+		}
+	}
 	seqs, err := t.lookup(keyOf(id))
 	if err != nil {
 		return e, "", false, err
 	}
 	for _, seq := range seqs {
 		err := t.c.query(readTaskEvent, func(row []driver.Value) error {
-			if !bytes.Equal(blob(row[0]), id[:]) {
-				return nil
+			if bytes.Equal(blob(row[0]), id[:]) {
+				e, ok, taskID = scanTaskEvent(seq, row), true, text(row[1])
 			}
-			ok, taskID = true, text(row[1])
-			e = taskEvent{seq: seq, id: id, state: state(integer(row[3])), due: integer(row[4]), fresh: row[3] == nil}
-			e.final = inbox.Status(integer(row[2])).Final()
 			return nil
 		}, seq)
+		if err == nil && ok && len(seqs) > t.w.limits.bigTask { // the next one of it will be found at once
+			_, err = t.buildBig(keyOf(id), taskID, seqs)
+		}
 		if err != nil || ok {
 			return e, taskID, ok, err
 		}

@@ -57,7 +57,12 @@ type writer struct {
 	size    fileSize
 	reserve reserve
 	chores  chores
+	tasks   taskCache
 	batch   []op
+
+	files    *identity
+	content  content
+	verified time.Time // when the files were looked at last
 
 	complained time.Time // when a failure was logged last
 }
@@ -71,6 +76,8 @@ func (s *store) do(ctx context.Context, o op) error {
 	select {
 	case <-s.closing:
 		return s.errClosed()
+	case <-s.broken.ch:
+		return s.broken.err
 	default:
 	}
 	select {
@@ -98,6 +105,9 @@ func (s *store) do(ctx context.Context, o op) error {
 }
 
 func (s *store) errClosed() error {
+	if err := s.Broken(); err != nil {
+		return fmt.Errorf("%w: %w", inbox.ErrClosed, err)
+	}
 	return fmt.Errorf("%w: %s", inbox.ErrClosed, s.path)
 }
 
@@ -106,7 +116,9 @@ func (w *writer) run() {
 	defer close(w.stopped)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for {
+	watch := time.NewTicker(watchEvery)
+	defer watch.Stop()
+	for w.Broken() == nil {
 		timer.Reset(w.chores.wait(w))
 		idle := false
 		select {
@@ -118,13 +130,22 @@ func (w *writer) run() {
 			w.chores.retirement.soon()
 		case <-timer.C:
 			idle = true
+		case <-watch.C:
+			_ = w.verify() // it has been told
+			continue
+		case <-w.broken.ch:
+			continue
 		case <-w.closing:
 			w.refuse()
 			return
 		}
+		if w.Broken() != nil {
+			continue
+		}
 		w.tidyLog()
 		w.chores.run(w, idle)
 	}
+	w.outlive()
 }
 
 // gather collects what has queued behind the first op. It first lets those run
@@ -169,11 +190,14 @@ func (w *writer) process(ops []op) {
 	w.restoreReserve(ops)
 	err := w.commit(ops)
 	switch {
+	case w.Broken() != nil:
+		fail(ops, w.Broken())
 	case err == nil:
 		answer(ops)
 	case isStorage(err):
 		w.complain(len(ops), err)
 		w.size.stuck = true
+		w.cramped.Store(true)
 		w.salvage(ops, err)
 	case len(ops) > 1:
 		for _, o := range ops {
@@ -202,12 +226,13 @@ func (w *writer) salvage(ops []op, err error) {
 	if err = w.commit(small); mayBeFull(err) && w.spendReserve() {
 		err = w.commit(small)
 	}
-	if err == nil {
+	switch {
+	case w.Broken() != nil:
+		fail(small, w.Broken())
+	case err == nil:
 		answer(small)
-		return
-	}
-	for _, o := range small {
-		o.base().fail(w.storeError(err))
+	default:
+		fail(small, w.storeError(err))
 	}
 }
 
@@ -240,7 +265,7 @@ func (w *writer) storeError(err error) error {
 func (w *writer) commit(ops []op) error {
 	keys := make([]int64, 0, len(ops))
 	for _, o := range ops {
-		if p, ok := o.(*put); ok && w.chores.filter.mayHave(keyOf(p.id)) {
+		if p, ok := o.(*put); ok && w.tasks.get(keyOf(p.id)) == nil && w.chores.filter.mayHave(keyOf(p.id)) {
 			keys = append(keys, keyOf(p.id))
 		}
 	}
@@ -257,7 +282,10 @@ func (w *writer) commit(ops []op) error {
 				return err
 			}
 		}
-		return nil
+		if time.Since(w.verified) < w.limits.verifyPause {
+			return nil
+		}
+		return w.verify() // what is to be refused is better not stored
 	})
 }
 
@@ -277,6 +305,8 @@ func (w *writer) transact(f func(*tx) error) error {
 	}
 	if err != nil {
 		rollback(w.conn)
+		w.noteDamage(err)
+		w.tasks.rollBack()
 		w.leases.endBatch(nil)
 		w.wake()
 		return err
@@ -303,11 +333,14 @@ func (t *tx) end() error {
 // publish tells the memory what was committed, and wakes the leaser.
 func (w *writer) publish(t *tx) {
 	w.meta, w.hold = t.meta, t.hold
+	w.content.add(w.meta)
+	w.cramped.Store(w.reserve.spent)
+	w.tasks.commit()
 	w.index.add(t.added...)
 	w.chores.added += len(t.added)
 	moved := w.leases.endBatch(t.settled)
 	w.measure(t)
-	w.view.Store(&view{meta: w.meta, hold: w.hold, bytes: w.size.used()})
+	w.view.Store(&view{meta: w.meta, hold: w.hold, bytes: w.size.used(), log: w.size.log})
 	if t.wake || moved {
 		w.wake()
 	}
@@ -339,7 +372,7 @@ func (w *writer) measure(t *tx) {
 	w.size.pages, w.size.free = t.pages*w.size.page, t.free*w.size.page
 	w.size.grown += t.grown
 	w.size.since++
-	switch info, err := os.Stat(w.path + "-wal"); {
+	switch info, err := os.Stat(w.path + walSuffix); {
 	case err == nil:
 		w.size.log = info.Size()
 	case !errors.Is(err, os.ErrNotExist):

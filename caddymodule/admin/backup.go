@@ -1,0 +1,70 @@
+package admin
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// backupWrite is how long a client may keep a part of a backup waiting. What is
+// stored meanwhile gathers in the inbox's log.
+const backupWrite = 10 * time.Second
+
+// backup answers with a copy of the whole inbox.
+func (c *call) backup() error {
+	if err := c.params().failure(); err != nil {
+		return err
+	}
+	module := c.gateway.Summary(c.r.Context(), control.RecentDefault).Config.Inbox
+	backuper, ok := c.gateway.Inbox().(inbox.Backuper)
+	if !ok {
+		return failure(http.StatusNotImplemented, fmt.Errorf("the inbox is kept by %q, which makes no copy of itself: "+
+			"use the means of what it stands on, for NATS 'nats stream backup' of its three streams, see docs/production.md#backup-and-restore", module))
+	}
+	ctx, cancel := c.context()
+	defer cancel()
+	var info inbox.BackupInfo
+	begun := false
+	err := backuper.Backup(ctx, func(i inbox.BackupInfo) (io.Writer, error) {
+		info, begun = i, true
+		h := c.w.Header()
+		h.Set("Content-Type", "application/octet-stream")
+		h.Set("Content-Length", strconv.FormatInt(i.Bytes, 10))
+		h.Set(control.BackupInboxHeader, module)
+		h.Set(control.BackupEventsHeader, strconv.FormatInt(i.Events, 10))
+		c.w.WriteHeader(http.StatusOK)
+		return &patient{c.w, http.NewResponseController(c.w)}, nil
+	})
+	c.audit("backup of the inbox", zap.Int64("bytes", info.Bytes), zap.Int64("events", info.Events), zap.Error(err))
+	switch {
+	case err == nil:
+		return nil
+	case begun:
+		panic(http.ErrAbortHandler) // the client must see that it is not whole
+	case errors.Is(err, inbox.ErrBackupUnderWay):
+		return failure(http.StatusConflict, err)
+	default:
+		return inboxFailure(err)
+	}
+}
+
+// patient waits for a slow client with each write, but not for ever.
+type patient struct {
+	w   io.Writer
+	out *http.ResponseController
+}
+
+func (p *patient) Write(b []byte) (int, error) {
+	if err := p.out.SetWriteDeadline(time.Now().Add(backupWrite)); err != nil {
+		return 0, err
+	}
+	return p.w.Write(b)
+}

@@ -1,0 +1,69 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// alwaysAnswers is a transport that answers everything alike.
+type alwaysAnswers func() *http.Response
+
+func (f alwaysAnswers) RoundTrip(*http.Request) (*http.Response, error) { return f(), nil }
+
+// What is not whole, or not what it should be, gets no name, and nothing of it
+// is left. That a good one is kept is seen end to end.
+func TestBackupThatIsNotWhole(t *testing.T) {
+	whole := func(module, events, body string) *http.Response {
+		return &http.Response{
+			StatusCode: http.StatusOK, ContentLength: int64(len(body)), Body: io.NopCloser(strings.NewReader(body)),
+			Header: http.Header{"Fotor-Webhook-Inbox": {module}, "Fotor-Webhook-Events": {events}},
+		}
+	}
+	for name, c := range map[string]struct {
+		answer alwaysAnswers
+		want   string
+	}{
+		"cut off": {func() *http.Response {
+			r := whole("sqlite", "1", "half")
+			r.ContentLength = 8
+			return r
+		}, "the copy broke off after 4 B of 8 B"},
+		"connection lost": {func() *http.Response {
+			r := whole("sqlite", "1", "")
+			r.ContentLength, r.Body = 8, io.NopCloser(io.MultiReader(strings.NewReader("half"), broken{}))
+			return r
+		}, "connection reset"},
+		"of another version":            {func() *http.Response { return whole("sqlite", "", "text") }, "is not what this version expects"},
+		"of an inbox that is not there": {func() *http.Response { return whole("none", "1", "text") }, "an inbox that this Caddy does not have"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			env := testEnvironment()
+			env.transport = c.answer
+			dir := t.TempDir()
+			r := run(t, env, "backup", filepath.Join(dir, "copy.db"), "--handler", "default", "--address", "localhost:2019")
+			require.Equal(t, exitFailed, r.code)
+			require.Contains(t, r.stderr, "no backup was made")
+			require.Contains(t, r.stderr, c.want)
+			left, err := os.ReadDir(dir)
+			require.NoError(t, err)
+			require.Empty(t, left)
+		})
+	}
+}
+
+type broken struct{}
+
+func (broken) Read([]byte) (int, error) { return 0, errors.New("connection reset") }
+
+func TestVerifyKnowsItsModules(t *testing.T) {
+	_, err := verify(context.Background(), "none", "file")
+	require.ErrorContains(t, err, "an inbox that this Caddy does not have")
+}

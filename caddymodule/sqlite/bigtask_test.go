@@ -1,0 +1,171 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// noticeOf makes the n-th notice of a task.
+func noticeOf(task string, status inbox.Status, n int) *inbox.Event {
+	return &inbox.Event{
+		ID: inbox.NewID(task, fmt.Append(nil, status, n)), TaskID: task, Type: "avatar", Status: status,
+		ReceivedAt: time.Now().UTC().Truncate(time.Microsecond), Body: eventBody,
+	}
+}
+
+func putNotices(t testing.TB, s *store, task string, status inbox.Status, from, to int) {
+	t.Helper()
+	for n := from; n < to; n++ {
+		duplicateOf, err := s.Put(context.Background(), noticeOf(task, status, n))
+		require.NoError(t, err)
+		require.Empty(t, duplicateOf)
+	}
+}
+
+// mallocs is what a function allocates, in all goroutines: a measure of what
+// it does that no other load of the machine changes.
+func mallocs(f func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return after.Mallocs - before.Mallocs
+}
+
+// The work for one notice more does not grow with those that are there: neither
+// to put it, nor to deliver one and let the next go, nor to replay one.
+func TestOneMoreOfManyNotices(t *testing.T) {
+	const most, sample = 3000, 50
+	s := openTest(t)
+	ctx := context.Background()
+	few := mallocs(func() { putNotices(t, s, "task", inbox.InProgress, 0, sample) })
+	putNotices(t, s, "task", inbox.InProgress, sample, most)
+	many := mallocs(func() { putNotices(t, s, "task", inbox.InProgress, most, most+sample) })
+	require.Less(t, many, 5*few, "to put %d notices after %d others", sample, most)
+
+	deliver := func() {
+		for range sample {
+			leases, err := s.Lease(ctx, 1)
+			require.NoError(t, err)
+			require.NoError(t, s.Settle(ctx, inbox.Outcome{Lease: leases[0], Verdict: inbox.Deliver}))
+		}
+	}
+	require.Less(t, mallocs(deliver), 10*few, "to deliver %d notices while %d wait", sample, most)
+
+	replay := func() {
+		for n := range sample {
+			require.NoError(t, s.Replay(ctx, noticeOf("task", inbox.InProgress, n).ID))
+		}
+	}
+	require.Less(t, mallocs(replay), 10*few, "to replay %d notices of %d", sample, most)
+
+	repeats := mallocs(func() {
+		for n := range sample {
+			duplicateOf, err := s.Put(ctx, noticeOf("task", inbox.InProgress, 7*n))
+			require.NoError(t, err)
+			require.NotEmpty(t, duplicateOf)
+		}
+	})
+	require.Less(t, repeats, 5*few, "to find %d repeats", sample)
+}
+
+// The order of a task with many events is what it is for any other.
+func TestOrderOfABigTask(t *testing.T) {
+	s := with(t, t.TempDir()+"/inbox.db", defaultLimits)
+	ctx := context.Background()
+	const n = 200
+	putNotices(t, s, "task", inbox.InProgress, 0, n)
+	leases, err := s.Lease(ctx, 10)
+	require.NoError(t, err)
+	require.Len(t, leases, 1)
+	require.Equal(t, noticeOf("task", inbox.InProgress, 0).ID, leases[0].Event.ID)
+
+	putNotices(t, s, "task", inbox.Completed, 0, 3)
+	stats, err := s.Stats(ctx)
+	require.NoError(t, err)
+	require.Equal(t, int64(n-1), stats.Events[inbox.Superseded], "all that waited behind the one under way")
+	require.Equal(t, int64(1+3), stats.Events[inbox.Pending])
+	require.NoError(t, s.Settle(ctx, inbox.Outcome{Lease: leases[0], Verdict: inbox.Retry, Due: time.Now()}))
+	putNotices(t, s, "task", inbox.InProgress, n, n+1)
+	for i := range 3 {
+		leases, err = s.Lease(ctx, 10)
+		require.NoError(t, err)
+		require.Len(t, leases, 1)
+		require.Equal(t, noticeOf("task", inbox.Completed, i).ID, leases[0].Event.ID)
+		require.NoError(t, s.Settle(ctx, inbox.Outcome{Lease: leases[0], Verdict: inbox.Deliver}))
+	}
+	stats, err = s.Stats(ctx)
+	require.NoError(t, err)
+	require.Equal(t, int64(n+1), stats.Events[inbox.Superseded])
+	require.Zero(t, stats.Events[inbox.Pending])
+}
+
+func TestLimitsOfBigTasks(t *testing.T) {
+	l := defaultLimits
+	l.bigTask, l.bigIDs, l.reserve = 5, 50, 4096
+	now := time.Now()
+	s := with(t, t.TempDir()+"/inbox.db", l, func(o *options) { o.now = func() time.Time { return now } })
+	putNotices(t, s, "greedy", inbox.Completed, 0, 50)
+	_, err := s.Put(context.Background(), noticeOf("greedy", inbox.Completed, 50))
+	require.ErrorIs(t, err, inbox.ErrFull)
+	require.ErrorContains(t, err, `the task "greedy" has 50 events, and more of one task are not taken`)
+	duplicateOf, err := s.Put(context.Background(), noticeOf("greedy", inbox.Completed, 3))
+	require.NoError(t, err)
+	require.NotEmpty(t, duplicateOf, "a repeat takes no room")
+	for i := range 20 { // others push each other out of the memory
+		putNotices(t, s, fmt.Sprint("task-", i), inbox.Completed, 0, 10)
+	}
+	for i := range 20 {
+		duplicateOf, err := s.Put(context.Background(), noticeOf(fmt.Sprint("task-", i), inbox.Completed, 9))
+		require.NoError(t, err)
+		require.NotEmpty(t, duplicateOf)
+	}
+	require.NoError(t, s.Close())
+	require.LessOrEqual(t, s.writer.tasks.ids, 50)
+	ids := 0
+	for _, b := range s.writer.tasks.byKey {
+		ids += len(b.ids)
+	}
+	require.Equal(t, ids, s.writer.tasks.ids)
+}
+
+// A generation that is all of one task is written in steps like any other.
+func TestIndexOfOneTaskIsWrittenInSteps(t *testing.T) {
+	x := newTaskIndex(100)
+	for n := range 100 {
+		x.add(entry{7, int64(n)})
+	}
+	var written []entry
+	for range 11 {
+		entries, next := x.step(10)
+		require.LessOrEqual(t, len(entries), 10)
+		written = append(written, entries...)
+		x.written(next)
+	}
+	require.Len(t, written, 100)
+	frozen, _ := x.pending()
+	require.False(t, frozen)
+}
+
+func BenchmarkPutNoticeAfter(b *testing.B) {
+	for _, before := range []int{0, 10_000} {
+		b.Run(fmt.Sprint(before), func(b *testing.B) {
+			s := openTestBench(b)
+			putNotices(b, s, "task", inbox.InProgress, 0, before)
+			b.ResetTimer()
+			putNotices(b, s, "task", inbox.InProgress, before, before+b.N)
+		})
+	}
+}
+
+func openTestBench(b *testing.B) *store {
+	b.Helper()
+	return with(b, b.TempDir()+"/inbox.db", defaultLimits)
+}

@@ -1,0 +1,189 @@
+package sqlite
+
+import (
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+const (
+	// watchEvery is how often it is looked whether the files are still there
+	// while nothing is stored. While something is, see limits.verifyPause.
+	watchEvery = time.Second
+
+	// asideSuffix is the end of the name under which a write-ahead log is kept
+	// that must not be applied to what the database has become.
+	asideSuffix = ".set-aside"
+
+	runbook = "docs/operations.md#the-inbox-is-broken"
+)
+
+// breakage is why the inbox takes nothing any more. It lasts until the inbox is
+// opened anew.
+type breakage struct {
+	once sync.Once
+	err  error
+	ch   chan struct{} // closed once err is set
+
+	// foreign says that the database has become another, so that the log must
+	// not be written into it.
+	foreign bool
+}
+
+// Broken returns why the inbox takes nothing any more, nil while it does.
+func (s *store) Broken() error {
+	select {
+	case <-s.broken.ch:
+		return s.broken.err
+	default:
+		return nil
+	}
+}
+
+// isDamage reports that what was read from the file cannot be right, or cannot
+// be read.
+func isDamage(err error) bool {
+	switch c := code(err); c & 0xff {
+	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+		return true
+	case sqlite3.SQLITE_IOERR:
+		switch c {
+		case sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_DATA, sqlite3.SQLITE_IOERR_CORRUPTFS:
+			return true
+		}
+	}
+	return false
+}
+
+// noteDamage ends the use of the inbox if the error means that the file is
+// damaged. Reading goes on, as far as it can.
+func (s *store) noteDamage(err error) {
+	if err == nil || !isDamage(err) {
+		return
+	}
+	damaged.add(s.path)
+	s.breakDown(false, fmt.Errorf("%w: %s is damaged: %w; what can still be read is there for 'caddy fotor-webhook list' and 'backup': "+
+		"stop Caddy, then restore a backup or recover the file, see %s", inbox.ErrBroken, s.path, err, runbook))
+}
+
+// noteLoss ends the use of the inbox because its files are not what they were.
+func (s *store) noteLoss(foreign bool, err error) {
+	advice := "what it holds is still open: save it with 'caddy fotor-webhook backup <file>', put the right files in place"
+	if foreign {
+		advice = "what was in it can only come from a backup: put that in place"
+	}
+	s.breakDown(foreign, fmt.Errorf("%w: while it was in use, %w; %s, then reload or restart Caddy, see %s", inbox.ErrBroken, err, advice, runbook))
+}
+
+func (s *store) breakDown(foreign bool, err error) {
+	s.broken.once.Do(func() {
+		s.broken.err, s.broken.foreign = err, foreign
+		close(s.broken.ch)
+		s.log.Error("no callback is taken: the inbox is broken", zap.String("path", s.path), zap.Error(err))
+	})
+}
+
+// verify looks whether the files are still those in use.
+func (w *writer) verify() error {
+	if err := w.files.check(); err != nil {
+		w.noteLoss(false, err)
+		return w.Broken()
+	}
+	if err := w.content.check(w); err != nil {
+		w.noteLoss(true, err)
+		return w.Broken()
+	}
+	w.verified = time.Now()
+	return nil
+}
+
+func fail(ops []op, err error) {
+	for _, o := range ops {
+		o.base().fail(err)
+	}
+}
+
+// outlive is the rest of the writer's life once the inbox is broken.
+func (w *writer) outlive() {
+	w.secure()
+	for {
+		select {
+		case o := <-w.requests:
+			o.base().fail(w.Broken())
+		case <-w.closing:
+			w.refuse()
+			return
+		}
+	}
+}
+
+// secure does what can be done for what is stored. The log belongs to the
+// database that is open, wherever that is now: copied into it, the file is
+// whole if it comes back. What has become another file must not get it.
+func (w *writer) secure() {
+	if w.broken.foreign {
+		err := w.setLogAside()
+		if err != nil {
+			w.log.Error("the write-ahead log could not be set aside: remove it before Caddy starts again",
+				zap.String("path", w.path+walSuffix), zap.Error(err))
+		}
+		return
+	}
+	w.gate.Lock()
+	defer w.gate.Unlock()
+	if err := w.conn.query(`PRAGMA wal_checkpoint(TRUNCATE)`, func([]driver.Value) error { return nil }); err != nil {
+		w.log.Error("copying the write-ahead log into the broken inbox failed", zap.String("path", w.path), zap.Error(err))
+	}
+}
+
+// setLogAside renames the log, unless its name leads to another file by now.
+func (w *writer) setLogAside() error {
+	log := w.files.log
+	info, err := os.Stat(log.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case !os.SameFile(info, log.info):
+		return nil
+	}
+	return os.Rename(log.path, log.path+asideSuffix)
+}
+
+// damagedFiles remembers which files were found damaged by this process, so
+// that they are not taken into use again unchecked.
+type damagedFiles struct {
+	mu    sync.Mutex
+	paths map[string]struct{}
+}
+
+var damaged = damagedFiles{paths: make(map[string]struct{})}
+
+func (d *damagedFiles) add(path string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.paths[path] = struct{}{}
+}
+
+func (d *damagedFiles) has(path string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, ok := d.paths[path]
+	return ok
+}
+
+func (d *damagedFiles) remove(path string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.paths, path)
+}

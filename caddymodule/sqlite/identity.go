@@ -1,0 +1,139 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// databases are the files that inboxes of this process have open. Whether a
+// file is one of them is asked before it is opened: to close a descriptor of it
+// would take SQLite's own locks away, see fileLock.
+var databases databaseRegistry
+
+type databaseRegistry struct {
+	mu   sync.Mutex
+	open []*database
+}
+
+// database is the inbox's file, by its identity and not its name: it is locked
+// so that neither a second name (a hard link, another mount) nor a lock file
+// that was removed lets somebody else open it too.
+type database struct {
+	file *os.File
+	info fs.FileInfo
+}
+
+// claim locks the file at the path. While another process has it, it waits up
+// to the given time. What is no regular file is left for SQLite to refuse.
+func (r *databaseRegistry) claim(ctx context.Context, path string, wait time.Duration) (*database, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("the file: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, nil //nolint:nilnil // there is nothing to lock
+	}
+	if other := r.find(info); other != nil {
+		return nil, fmt.Errorf("%s %w by another inbox of this process, which has it open as %s; only one can use it at a time",
+			path, inbox.ErrInUse, other.file.Name())
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0) //nolint:gosec // the operator's path
+	if err != nil {
+		return nil, fmt.Errorf("the file: %w", err)
+	}
+	err = awaitLock(ctx, f, wait, lockDatabase)
+	if err == nil {
+		info, err = f.Stat()
+	}
+	switch {
+	case errors.Is(err, errLocked):
+		err = fmt.Errorf("%s %w by another process, under another name of the same file (a hard link or a second mount); only one can use it at a time",
+			path, inbox.ErrInUse)
+	case err != nil:
+		err = fmt.Errorf("locking %s: %w", path, err)
+	default:
+		d := &database{file: f, info: info}
+		r.open = append(r.open, d)
+		return d, nil
+	}
+	return nil, errors.Join(err, f.Close())
+}
+
+// find returns the open database that is this file, nil if none is. The caller
+// holds r.mu.
+func (r *databaseRegistry) find(info fs.FileInfo) *database {
+	for _, d := range r.open {
+		if os.SameFile(info, d.info) {
+			return d
+		}
+	}
+	return nil
+}
+
+// release gives the file up. Every connection of SQLite to it must be closed.
+func (d *database) release() error {
+	if d == nil {
+		return nil
+	}
+	databases.mu.Lock()
+	defer databases.mu.Unlock()
+	databases.open = slices.DeleteFunc(databases.open, func(other *database) bool { return other == d })
+	return d.file.Close()
+}
+
+// watched is a file that must stay where it is.
+type watched struct {
+	path string
+	info fs.FileInfo
+}
+
+// identity is what the names that the inbox uses led to when it was opened.
+type identity struct {
+	files []watched
+	log   watched // that of them which is the write-ahead log
+}
+
+// identifyFiles notes the files of an open database. The configured path may be
+// another name of it, with symbolic links.
+func identifyFiles(path, configured string) (*identity, error) {
+	paths := []string{path, path + walSuffix, path + shmSuffix, path + lockSuffix}
+	if configured != "" && configured != path {
+		paths = append(paths, configured)
+	}
+	id := &identity{}
+	for _, p := range paths {
+		info, err := os.Stat(p)
+		if err != nil {
+			return nil, fmt.Errorf("a file of the inbox: %w", err)
+		}
+		id.files = append(id.files, watched{p, info})
+	}
+	id.log = id.files[1]
+	return id, nil
+}
+
+// check reports whether every name still leads to the file that is in use.
+func (id *identity) check() error {
+	for _, f := range id.files {
+		info, err := os.Stat(f.path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("%s was removed or renamed", f.path)
+		case err != nil:
+			return fmt.Errorf("%s cannot be found any more: %w", f.path, err)
+		case !os.SameFile(info, f.info):
+			return fmt.Errorf("%s is another file than the one in use: it was replaced, or what it stands on was", f.path)
+		}
+	}
+	return nil
+}

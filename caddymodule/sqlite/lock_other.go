@@ -1,0 +1,22 @@
+//go:build !linux && !windows
+
+package sqlite
+
+import (
+	"errors"
+	"os"
+	"syscall"
+)
+
+// lockDatabase refuses a file with a second name. It cannot be locked itself:
+// flock gets in the way of SQLite's own locks on these systems.
+func lockDatabase(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok && stat.Nlink > 1 {
+		return errors.New("it has several names (hard links), so that it could be opened twice: expected one")
+	}
+	return nil
+}

@@ -1,0 +1,32 @@
+package sqlite
+
+import (
+	"io/fs"
+	"os"
+	"runtime"
+
+	"go.uber.org/zap"
+)
+
+// keepPrivate takes the permissions of everybody but the owner away from the
+// files of the inbox that are there: who restores a copy easily leaves it
+// readable for all, and it holds personal data. SQLite gives the files that it
+// makes the permissions of the database.
+func keepPrivate(path string, log *zap.Logger) {
+	const others fs.FileMode = 0o077
+	if runtime.GOOS == "windows" { // there they say nothing of who may read
+		return
+	}
+	for _, p := range []string{path, path + walSuffix, path + shmSuffix, path + lockSuffix, path + reserveSuffix} {
+		info, err := os.Stat(p)
+		if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&others == 0 {
+			continue
+		}
+		fields := []zap.Field{zap.String("path", p), zap.Stringer("mode", info.Mode().Perm())}
+		if err := os.Chmod(p, info.Mode().Perm()&^others); err != nil {
+			log.Warn("others may read the inbox, and that cannot be changed: expected mode 0600", append(fields, zap.Error(err))...)
+			continue
+		}
+		log.Warn("others could read the inbox: only its owner can from now on", fields...)
+	}
+}

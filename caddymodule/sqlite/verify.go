@@ -1,0 +1,99 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"time"
+)
+
+// recheckTime bounds the check of a file when it is opened.
+const recheckTime = 45 * time.Second
+
+// recheck looks through a file before it is taken into use: if it is small, so
+// that it takes no time, or was found damaged before.
+func recheck(ctx context.Context, c *conn, path string, upTo int64) error {
+	pages, err := c.number(`PRAGMA page_count`)
+	if err != nil {
+		return err
+	}
+	suspect := damaged.has(path)
+	if pages*pageSize > upTo && !suspect {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, recheckTime)
+	defer cancel()
+	switch err := c.sound(ctx, `PRAGMA quick_check(1)`); {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return fmt.Errorf("it was found damaged, and to check it again takes longer than %s: check it with sqlite3 and 'PRAGMA integrity_check', then restart Caddy", recheckTime)
+	case err != nil:
+		return err
+	}
+	damaged.remove(path)
+	return nil
+}
+
+// errUnsound begins what SQLite finds wrong with a file.
+var errUnsound = errors.New("it is damaged: restore it from a backup, or move it away to begin with an empty inbox")
+
+// sound runs a check of the file.
+func (c *conn) sound(ctx context.Context, pragma string) error {
+	s, err := c.prepare(pragma)
+	if err != nil {
+		return err
+	}
+	rows, err := s.QueryContext(ctx, nil)
+	if err != nil {
+		return err
+	}
+	row := make([]driver.Value, 1)
+	switch err = rows.Next(row); {
+	case errors.Is(err, io.EOF):
+		err = errors.New("the check gave no answer")
+	case err == nil && text(row[0]) != "ok":
+		err = fmt.Errorf("%w: %.300s", errUnsound, text(row[0]))
+	}
+	return errors.Join(err, rows.Close())
+}
+
+// Verify checks a copy that Backup has made, and counts its events.
+func (*Inbox) Verify(ctx context.Context, file string) (events int64, err error) {
+	file, err = filepath.Abs(file)
+	if err != nil {
+		return 0, err
+	}
+	c, err := connectAs(ctx, file, readOnly)
+	if err != nil {
+		return 0, fileError(file, err)
+	}
+	defer func() {
+		if cerr := c.close(); err == nil && cerr != nil {
+			err = cerr
+		}
+	}()
+	version, err := identify(c)
+	if err == nil && version == 0 {
+		err = errors.New("it is empty")
+	}
+	if err == nil {
+		err = c.sound(ctx, `PRAGMA integrity_check(1)`)
+	}
+	if err != nil {
+		return 0, fileError(file, err)
+	}
+	var m meta
+	if err := m.read(c); err != nil {
+		return 0, fileError(file, err)
+	}
+	events, err = c.number(`SELECT count(*) FROM events`)
+	if err == nil && events != m.events() {
+		err = fmt.Errorf("it has %d events; expected %d", events, m.events())
+	}
+	if err != nil {
+		return 0, fileError(file, err)
+	}
+	return events, nil
+}
