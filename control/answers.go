@@ -371,12 +371,3 @@ const (
 	Resumed      = "resumed"     // deliveries go on
 	Gap          = "gap"         // notices are missing here
 )
-
-// The headers of a backup.
-const (
-	// BackupInboxHeader names the inbox module whose copy it is.
-	BackupInboxHeader = "Fotor-Webhook-Inbox"
-
-	// BackupEventsHeader is the number of events that it must have.
-	BackupEventsHeader = "Fotor-Webhook-Events"
-)

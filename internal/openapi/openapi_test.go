@@ -154,6 +154,7 @@ func TestRoutes(t *testing.T) {
 	assert.Equal(t, []Route{
 		{"GET", "/fotor_webhook/"},
 		{"GET", h},
+		{"GET", h + "/backup"},
 		{"GET", h + "/events"},
 		{"GET", h + "/events/stream"},
 		{"GET", h + "/events/{id}"},
