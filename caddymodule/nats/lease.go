@@ -18,6 +18,12 @@ const (
 	firstLook = 50 * time.Millisecond
 	lastLook  = 2 * time.Second
 
+	// lookTimeout bounds the looks at the events of one batch, as those that need
+	// none wait for them. What was not found out by then is looked at again. Of
+	// looksAtOnce at a time, few meet a server that stands still.
+	lookTimeout = 2 * time.Second
+	looksAtOnce = 64
+
 	// passedOn is the time after which an event comes again that waits for
 	// another one, when too many wait here.
 	passedOn = 2 * time.Second
@@ -111,11 +117,11 @@ func (s *store) consider(batch []*candidate) []*inbox.Lease {
 	if len(batch) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(s.life, s.publishTimeout())
+	ctx, cancel := context.WithTimeout(s.life, min(s.publishTimeout(), lookTimeout))
 	defer cancel()
 	got := make([]*inbox.Lease, len(batch))
 	var wg sync.WaitGroup
-	places := make(chan struct{}, 16)
+	places := make(chan struct{}, looksAtOnce)
 	first := s.leaser.firsts(batch)
 	for i, c := range batch {
 		if s.isNew(c) {
