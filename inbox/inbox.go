@@ -244,6 +244,10 @@ type Stats struct {
 	// Quarantined counts the callbacks in quarantine.
 	Quarantined int64
 
+	// Lost counts the events that are gone from the storage though they had not
+	// been delivered and nobody purged them here, since the inbox was made.
+	Lost int64
+
 	// Bytes is the room that the inbox takes on disk of what MaxBytes limits.
 	Bytes int64
 

@@ -27,6 +27,10 @@ const (
 	shortestTry = 100 * time.Millisecond
 )
 
+// asideTimeout bounds what is done at once so that others need not, while a
+// caller or a delivery waits.
+const asideTimeout = time.Second
+
 // Put stores the event.
 func (s *store) Put(ctx context.Context, e *inbox.Event) (duplicate bool, err error) {
 	if err := checkEvent(e); err != nil {
@@ -59,11 +63,18 @@ func (s *store) put(ctx context.Context, e *inbox.Event, origin *imported) (dupl
 		m.Header.Set(headerImport, string(text))
 	}
 	p := putting{store: s, event: e, message: m, origin: origin}
+	began := time.Now()
 	for wait := conflictWait; ; wait = min(2*wait, 50*time.Millisecond) {
+		if err := s.condition.known(); err != nil {
+			return false, err
+		}
 		known := p.after
 		done, duplicate, err := p.try(ctx)
-		if done || err != nil {
-			return duplicate, err
+		if err != nil {
+			return false, p.notStored(err, time.Since(began))
+		}
+		if done {
+			return duplicate, nil
 		}
 		if p.after > known {
 			continue
@@ -72,7 +83,8 @@ func (s *store) put(ctx context.Context, e *inbox.Event, origin *imported) (dupl
 		// no answer.
 		select {
 		case <-ctx.Done():
-			return false, fmt.Errorf("event %s cannot be stored behind others of its task: %w", e.ID, ctx.Err())
+			err := fmt.Errorf("event %s cannot be stored behind others of its task: %w", e.ID, ctx.Err())
+			return false, p.notStored(err, time.Since(began))
 		case <-time.After(wait):
 		}
 	}
@@ -87,6 +99,21 @@ type putting struct {
 	after   uint64 // number of the last event of its task that is known, 0 if none is
 	final   bool   // a final one was accepted before
 	unsure  bool   // a publish that was not answered may have stored it
+	silence bool   // the last try was not answered
+}
+
+// notStored says why the event was not stored after all tries. What keeps others
+// from being stored too is remembered, so that they are not kept waiting for it.
+func (p *putting) notStored(err error, waited time.Duration) error {
+	var api *jetstream.APIError
+	switch {
+	case p.silence && errors.Is(err, context.DeadlineExceeded) && waited > p.publishTimeout()*9/10 && p.link.isThere():
+		err = fmt.Errorf("NATS did not answer within %s: too few of the stream's servers are there, or its disk is full: %w", p.publishTimeout(), err)
+		p.suspect(err)
+	case errors.Is(err, errResources), errors.As(err, &api):
+		p.suspect(err)
+	}
+	return err
 }
 
 // try publishes the event behind the last one that is known, and learns which
@@ -99,16 +126,19 @@ func (p *putting) try(ctx context.Context) (done, duplicate bool, err error) {
 		p.message.Header.Set(headerFinal, "1")
 	}
 	var seq uint64
+	p.silence = true
 	err = p.once(ctx, func(ctx context.Context) (err error) {
 		seq, err = p.publish(ctx, p.message, p.after, p.subjects.task(p.event.ID))
 		return err
 	})
 	switch {
 	case err == nil:
+		p.noteNewest(seq)
 		p.putInOrder(ctx, &stored{Event: p.event, seq: seq, prev: p.after > 0, final: p.final, origin: p.origin})
 		return true, false, nil
 	case errors.Is(err, errUnanswered):
 		p.unsure = true
+		p.condition.soon()
 		return false, false, nil
 	case errors.Is(err, inbox.ErrFull):
 		p.full()
@@ -116,6 +146,7 @@ func (p *putting) try(ctx context.Context) (done, duplicate bool, err error) {
 	if !errors.Is(err, errConflict) {
 		return false, false, err
 	}
+	p.silence = false
 	var own *stored
 	err = p.once(ctx, func(ctx context.Context) (err error) {
 		own, err = p.look(ctx)
@@ -195,6 +226,8 @@ func (s *store) once(ctx context.Context, f func(context.Context) error) error {
 // putInOrder supersedes what an event that was just stored makes outdated. If
 // that fails, whoever looks at the task next does it.
 func (s *store) putInOrder(ctx context.Context, e *stored) {
+	ctx, cancel := context.WithTimeout(ctx, asideTimeout)
+	defer cancel()
 	var err error
 	switch {
 	case e.origin != nil:

@@ -58,6 +58,9 @@ func (s *store) Quarantine(ctx context.Context, q *inbox.Suspect) error {
 	if s.policy.Load().Quarantine <= 0 {
 		return nil
 	}
+	if err := s.condition.known(); err != nil {
+		return err
+	}
 	data, err := encodeSuspect(q)
 	if err == nil && int64(len(data)) > s.conn.MaxPayload() {
 		// Its body says again what is wrong with it.

@@ -18,6 +18,9 @@ func (s *store) Stats(ctx context.Context) (inbox.Stats, error) {
 		return inbox.Stats{}, err
 	}
 	defer cancel()
+	if err := s.condition.known(); err != nil {
+		return inbox.Stats{}, err
+	}
 	stats, err := s.stats(bounded)
 	return stats, s.failed(ctx, err)
 }
@@ -25,6 +28,7 @@ func (s *store) Stats(ctx context.Context) (inbox.Stats, error) {
 func (s *store) stats(ctx context.Context) (stats inbox.Stats, err error) {
 	var states [4]jetstream.StreamState
 	var meta uint64
+	var limit int64
 	kinds := []kind{pending, leased, superseded, dead}
 	counts := make([]uint64, len(kinds))
 	var jobs errgroup.Group
@@ -33,6 +37,9 @@ func (s *store) stats(ctx context.Context) (stats inbox.Stats, err error) {
 			there, err := s.js.Stream(ctx, name)
 			if err == nil {
 				states[i] = there.CachedInfo().State
+				if i == 0 {
+					limit = there.CachedInfo().Config.MaxBytes
+				}
 			}
 			return err
 		})
@@ -45,6 +52,13 @@ func (s *store) stats(ctx context.Context) (stats inbox.Stats, err error) {
 	}
 	jobs.Go(func() (err error) {
 		meta, err = s.count(ctx, s.subjects.states(), s.subjects.allMeta())
+		return err
+	})
+	jobs.Go(func() error {
+		l, _, err := s.readLedger(ctx)
+		if l != nil {
+			stats.Lost = int64(l.Lost)
+		}
 		return err
 	})
 	jobs.Go(func() (err error) {
@@ -65,7 +79,7 @@ func (s *store) stats(ctx context.Context) (stats inbox.Stats, err error) {
 		stats.Quarantined = 0
 	}
 	stats.Bytes = int64(states[0].Bytes) // what the limit is of
-	stats.MaxBytes = s.current.Load().maxSize
+	stats.MaxBytes = max(0, limit)
 	return stats, nil
 }
 
