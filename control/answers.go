@@ -28,6 +28,11 @@ type Handler struct {
 	// Quarantined counts the callbacks in quarantine.
 	Quarantined int64 `json:"quarantined"`
 
+	// Lost counts the events that are gone from the storage though they had not
+	// been delivered and nobody purged them; LostAt is when that was seen last.
+	Lost   int64      `json:"lost,omitempty"`
+	LostAt *time.Time `json:"lostAt,omitempty"`
+
 	// InboxBytes is the room that the inbox takes, InboxLimit the size at which
 	// it is full; 0 if it has none.
 	InboxBytes int64 `json:"inboxBytes"`

@@ -245,8 +245,10 @@ type Stats struct {
 	Quarantined int64
 
 	// Lost counts the events that are gone from the storage though they had not
-	// been delivered and nobody purged them here, since the inbox was made.
-	Lost int64
+	// been delivered and nobody purged them here, since the inbox was made. LostAt
+	// is when the last of them were missed; zero if none was.
+	Lost   int64
+	LostAt time.Time
 
 	// Bytes is the room that the inbox takes on disk of what MaxBytes limits.
 	Bytes int64

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
@@ -105,7 +106,7 @@ func (s *session) status(ctx context.Context, check bool) error {
 func (s *session) attention(handlers []control.Handler) error {
 	found := false
 	for i := range handlers {
-		for _, what := range attention(&handlers[i]) {
+		for _, what := range attention(&handlers[i], s.now()) {
 			found = true
 			line := fmt.Sprintf("%s: %s", quoted(handlers[i].Name), what)
 			if s.json {
@@ -121,8 +122,15 @@ func (s *session) attention(handlers []control.Handler) error {
 	return nil
 }
 
-func attention(h *control.Handler) []string {
+// lossTold is how long --check speaks of lost events. They do not come back, and
+// status shows them for ever.
+const lossTold = 24 * time.Hour
+
+func attention(h *control.Handler, now time.Time) []string {
 	var found []string
+	if h.LostAt != nil && h.Lost > 0 && now.Sub(*h.LostAt) < lossTold {
+		found = append(found, plural(h.Lost, "lost event"))
+	}
 	if h.Events.Dead > 0 {
 		found = append(found, plural(h.Events.Dead, "dead event"))
 	}
@@ -165,6 +173,9 @@ func (s *session) handlersTable(handlers []control.Handler) string {
 		for _, hold := range h.Holds {
 			notes = append(notes, "held by "+quoted(hold.By))
 		}
+		if h.Lost > 0 {
+			notes = append(notes, plural(h.Lost, "lost event"))
+		}
 		if h.Error != "" {
 			notes = append(notes, quoted(h.Error))
 		}
@@ -194,6 +205,9 @@ func (s *session) printHandler(h *control.Handler) {
 	f.add("Superseded", count(h.Events.Superseded))
 	f.add("Dead", s.bad(h.Events.Dead))
 	f.add("Quarantined", s.bad(h.Quarantined))
+	if h.Lost > 0 && h.LostAt != nil {
+		f.add("Lost", s.bad(h.Lost)+", the last seen "+s.localTimeWithAge(*h.LostAt))
+	}
 	f.add("Under way", strconv.Itoa(h.UnderWay))
 	for _, hold := range h.Holds {
 		f.add("Held", s.paint(s.holdText(hold), text.FgYellow))

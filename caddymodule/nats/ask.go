@@ -16,18 +16,16 @@ import (
 // that only when its connections break, a minute later or more. So it is put again
 // if nothing comes, and then most likely another one answers.
 const (
-	// askAgain is the time without any word after which a query is put again.
-	askAgain = 150 * time.Millisecond
-
-	// askAgainSoon is that time while a replica is known to be silent, and
-	// silentFor is how long it is known.
-	askAgainSoon = 20 * time.Millisecond
-	silentFor    = 5 * time.Second
-
-	// askAgainLast bounds the time, which doubles after the first askQuickly
-	// times so that servers that are merely slow are not asked ever more.
+	// askAgain is the time without any word after which a query is put again. It
+	// doubles each time up to askAgainLast, as the servers may be merely slow.
+	askAgain     = 200 * time.Millisecond
 	askAgainLast = time.Second
+
+	// askAgainSoon is that time while a replica is known to be silent, for the first
+	// askQuickly times, and silentFor is how long it is known.
+	askAgainSoon = 20 * time.Millisecond
 	askQuickly   = 4
+	silentFor    = 5 * time.Second
 )
 
 // replies takes the answers to queries: one query may have many.
@@ -137,12 +135,16 @@ func (r *replies) heard(q *inquiry) int {
 }
 
 // patience is the time after which a query is put again that was put so often.
-func (r *replies) patience(times int) time.Duration {
-	wait := askAgain
-	if time.Now().UnixNano() < r.silent.Load() {
-		wait = askAgainSoon
+// If there is one replica nobody else can answer.
+func (r *replies) patience(times, replicas int) time.Duration {
+	switch {
+	case replicas == 1:
+		return askAgainLast
+	case time.Now().UnixNano() >= r.silent.Load():
+		return min(askAgain<<min(times-1, 8), askAgainLast)
+	default:
+		return min(askAgainSoon<<min(max(0, times-askQuickly), 8), askAgainLast)
 	}
-	return min(wait<<min(max(0, times-askQuickly), 8), askAgainLast)
 }
 
 // ask returns the messages that one query gets, and how many more there are.
@@ -159,7 +161,7 @@ func (s *store) ask(ctx context.Context, stream string, q query) (messages []mes
 		if err := s.conn.PublishRequest("$JS.API.DIRECT.GET."+stream, r.expect(asked), body); err != nil {
 			return nil, 0, err
 		}
-		a, err := r.await(ctx, asked, r.patience(times))
+		a, err := r.await(ctx, asked, r.patience(times, s.current.Load().replicas))
 		switch {
 		case err != nil:
 			return nil, 0, err

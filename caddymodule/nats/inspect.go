@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -95,7 +96,7 @@ func (s *store) inspections() {
 			s.inspect()
 		}
 		wait := s.options.limits.inspect
-		wait = wait/2 + rand.N(wait)
+		wait = wait/2 + rand.N(max(wait, 1))
 		if s.condition.known() != nil || s.condition.wasOff() {
 			wait = ailingPause
 		}
@@ -126,22 +127,19 @@ func (s *store) inspect() {
 	defer cancel()
 	s.remake()
 	err := s.inspectStreams(ctx)
-	known := s.condition.known()
+	if err == nil && s.condition.known() != nil {
+		err = s.probe(ctx)
+	}
 	switch {
 	case s.closed(), !s.link.isThere():
-	case errors.Is(err, inbox.ErrBroken), s.isOff(err):
+	case err == nil:
+		s.isOff(nil)
+		s.ails(nil)
+	case errors.Is(err, inbox.ErrBroken), errors.Is(err, errResources), s.isOff(err):
 		s.ails(err)
-	case known == nil: // if there is no answer, callbacks wait for it
-	case err != nil:
-		if !errors.Is(err, context.DeadlineExceeded) {
-			s.ails(err)
-		}
-	default:
-		if err := s.probe(ctx); err == nil {
-			s.ails(nil)
-		} else if !errors.Is(err, context.DeadlineExceeded) {
-			s.ails(err)
-		}
+	case s.condition.known() != nil && !outOfReach(err):
+		s.ails(err)
+	default: // if there is no answer, callbacks wait for it as long as they may
 	}
 }
 
@@ -179,12 +177,30 @@ func (s *store) inspectStreams(ctx context.Context) error {
 	return errors.Join(other...)
 }
 
-// probe stores something.
+// probe finds out whether the streams can be written to. A server whose disk was
+// full says nothing of it to who publishes: it does not answer. But it does if it
+// is to purge, also if no message is on the subject. That needs a majority, as
+// an event does.
 func (s *store) probe(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, s.publishTimeout())
-	defer cancel()
-	_, err := s.js.Publish(ctx, s.subjects.meta(metaOpened), []byte(s.me))
-	return publishError(err)
+	err := s.api(ctx, "STREAM.PURGE."+s.subjects.stream, map[string]any{"filter": s.subjects.noEvent()})
+	if err != nil {
+		return cannotWrite(s.subjects.stream, err)
+	}
+	if _, err = s.js.Publish(ctx, s.subjects.meta(metaOpened), []byte(s.me)); err != nil {
+		return cannotWrite(s.subjects.states(), publishError(err))
+	}
+	return nil
+}
+
+// cannotWrite adds what to do to an error of a server that cannot write any more.
+func cannotWrite(stream string, err error) error {
+	for _, text := range []string{"no space left", "disk quota", "input/output error", "read-only file system", "permission denied"} {
+		if strings.Contains(err.Error(), text) {
+			return fmt.Errorf("%w: %w: the NATS server that leads stream %s has stopped writing it (%s); make room on its disk, then restart that NATS server: it does not go on by itself",
+				inbox.ErrFull, errResources, stream, text)
+		}
+	}
+	return err
 }
 
 // remake makes streams anew that are gone, if a config was loaded since.

@@ -71,7 +71,7 @@ func (s *store) put(ctx context.Context, e *inbox.Event, origin *imported) (dupl
 		known := p.after
 		done, duplicate, err := p.try(ctx)
 		if err != nil {
-			return false, p.notStored(err, time.Since(began))
+			return false, p.notStored(ctx, err, time.Since(began))
 		}
 		if done {
 			return duplicate, nil
@@ -84,7 +84,7 @@ func (s *store) put(ctx context.Context, e *inbox.Event, origin *imported) (dupl
 		select {
 		case <-ctx.Done():
 			err := fmt.Errorf("event %s cannot be stored behind others of its task: %w", e.ID, ctx.Err())
-			return false, p.notStored(err, time.Since(began))
+			return false, p.notStored(ctx, err, time.Since(began))
 		case <-time.After(wait):
 		}
 	}
@@ -104,13 +104,12 @@ type putting struct {
 
 // notStored says why the event was not stored after all tries. What keeps others
 // from being stored too is remembered, so that they are not kept waiting for it.
-func (p *putting) notStored(err error, waited time.Duration) error {
+func (p *putting) notStored(ctx context.Context, err error, waited time.Duration) error {
 	var api *jetstream.APIError
 	switch {
-	case p.silence && errors.Is(err, context.DeadlineExceeded) && waited > p.publishTimeout()*9/10 && p.link.isThere():
-		err = fmt.Errorf("NATS did not answer within %s: too few of the stream's servers are there, or its disk is full: %w", p.publishTimeout(), err)
-		p.suspect(err)
-	case errors.Is(err, errResources), errors.As(err, &api):
+	case p.silence && ctx.Err() != nil && waited > p.publishTimeout()*9/10 && p.link.isThere() && !p.closed():
+		p.suspect(fmt.Errorf("NATS did not answer within %s: too few of the servers that have stream %s are there, or a disk is full", p.publishTimeout(), p.subjects.stream))
+	case errors.Is(err, errResources), errors.As(err, &api) && api.ErrorCode != codeTooLarge:
 		p.suspect(err)
 	}
 	return err
@@ -146,7 +145,6 @@ func (p *putting) try(ctx context.Context) (done, duplicate bool, err error) {
 	if !errors.Is(err, errConflict) {
 		return false, false, err
 	}
-	p.silence = false
 	var own *stored
 	err = p.once(ctx, func(ctx context.Context) (err error) {
 		own, err = p.look(ctx)
@@ -155,7 +153,10 @@ func (p *putting) try(ctx context.Context) (done, duplicate bool, err error) {
 	switch {
 	case errors.Is(err, errUnanswered):
 		return false, false, nil
-	case err != nil, own == nil:
+	case err == nil && own == nil:
+		p.silence = false // another of the task is just being stored
+		return false, false, nil
+	case err != nil:
 		return false, false, err
 	case p.unsure && bytes.Equal(own.Body, p.event.Body): // which has the time of arrival in it
 		p.putInOrder(ctx, own)

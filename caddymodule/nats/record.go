@@ -154,6 +154,7 @@ const (
 	codeAccount           = 10002
 	codeSequenceNotFound  = 10043
 	codeDeleteFailed      = 10057
+	codeTooLarge          = 10054 // the message itself
 )
 
 // errResources says that servers have no room, whatever the stream's limit is.

@@ -3,6 +3,7 @@ package nats
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -34,14 +35,19 @@ func (s *store) stats(ctx context.Context) (stats inbox.Stats, err error) {
 	var jobs errgroup.Group
 	for i, name := range []string{s.subjects.stream, s.subjects.states(), s.subjects.quarantine()} {
 		jobs.Go(func() error {
-			there, err := s.js.Stream(ctx, name)
-			if err == nil {
-				states[i] = there.CachedInfo().State
-				if i == 0 {
-					limit = there.CachedInfo().Config.MaxBytes
-				}
+			there, err := s.info(ctx, name, s.subjects.allMeta())
+			if err != nil {
+				return err
 			}
-			return err
+			states[i] = there.State
+			switch i {
+			case 0:
+				limit = there.Config.MaxBytes
+			case 1:
+				// What is no record is counted by the same look: it comes and goes.
+				meta = uint64(len(there.State.Subjects))
+			}
+			return nil
 		})
 	}
 	for i, k := range kinds {
@@ -50,14 +56,10 @@ func (s *store) stats(ctx context.Context) (stats inbox.Stats, err error) {
 			return err
 		})
 	}
-	jobs.Go(func() (err error) {
-		meta, err = s.count(ctx, s.subjects.states(), s.subjects.allMeta())
-		return err
-	})
 	jobs.Go(func() error {
 		l, _, err := s.readLedger(ctx)
 		if l != nil {
-			stats.Lost = int64(l.Lost)
+			stats.Lost, stats.LostAt = int64(l.Lost), fromMicros(l.LostAt)
 		}
 		return err
 	})
@@ -81,6 +83,29 @@ func (s *store) stats(ctx context.Context) (stats inbox.Stats, err error) {
 	stats.Bytes = int64(states[0].Bytes) // what the limit is of
 	stats.MaxBytes = max(0, limit)
 	return stats, nil
+}
+
+// info returns how a stream is, and which of the subjects it has.
+func (s *store) info(ctx context.Context, stream, subjects string) (*jetstream.StreamInfo, error) {
+	body, err := json.Marshal(map[string]string{"subjects_filter": subjects})
+	if err != nil {
+		return nil, err
+	}
+	m, err := s.conn.RequestWithContext(ctx, "$JS.API.STREAM.INFO."+stream, body)
+	if err != nil {
+		return nil, err
+	}
+	var answer struct {
+		Error *jetstream.APIError `json:"error"`
+		jetstream.StreamInfo
+	}
+	if err := json.Unmarshal(m.Data, &answer); err != nil {
+		return nil, err
+	}
+	if answer.Error != nil {
+		return nil, fmt.Errorf("looking at stream %s: %w", stream, answer.Error)
+	}
+	return &answer.StreamInfo, nil
 }
 
 // less subtracts what was counted at different times.

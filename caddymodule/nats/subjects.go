@@ -76,6 +76,9 @@ func (n subjects) event(id string) string {
 	return n.stream + ".event." + id[:keyLength] + "." + id
 }
 
+// noEvent is a subject that no event has.
+func (n subjects) noEvent() string { return n.stream + ".event.none.none" }
+
 // task is the subjects of a task's events.
 func (n subjects) task(id string) string {
 	return n.stream + ".event." + id[:keyLength] + ".*"
