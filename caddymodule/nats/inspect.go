@@ -76,6 +76,7 @@ func (s *store) ails(err error) {
 	case err == nil && before != nil:
 		c.told = time.Time{}
 		s.log.Info("events are stored again")
+		s.wakeChores() // to find out what is gone
 	case err != nil && (before == nil || before.Error() != err.Error() || time.Since(c.told) >= tellAgain):
 		c.told = time.Now()
 		s.log.Error("events cannot be stored, callbacks are answered 503", zap.Error(err))
@@ -96,7 +97,7 @@ func (s *store) inspections() {
 			s.inspect()
 		}
 		wait := s.options.limits.inspect
-		wait = wait/2 + rand.N(max(wait, 1))
+		wait -= rand.N(wait/3 + 1) // Caddys that were started at once do not look at once
 		if s.condition.known() != nil || s.condition.wasOff() {
 			wait = ailingPause
 		}
@@ -194,7 +195,7 @@ func (s *store) probe(ctx context.Context) error {
 
 // cannotWrite adds what to do to an error of a server that cannot write any more.
 func cannotWrite(stream string, err error) error {
-	for _, text := range []string{"no space left", "disk quota", "input/output error", "read-only file system", "permission denied"} {
+	for _, text := range []string{"no space left", "disk quota", "input/output error", "read-only file system", "permission denied", "file too large"} {
 		if strings.Contains(err.Error(), text) {
 			return fmt.Errorf("%w: %w: the NATS server that leads stream %s has stopped writing it (%s); make room on its disk, then restart that NATS server: it does not go on by itself",
 				inbox.ErrFull, errResources, stream, text)

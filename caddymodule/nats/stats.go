@@ -76,6 +76,9 @@ func (s *store) stats(ctx context.Context) (stats inbox.Stats, err error) {
 	stats.Events[inbox.Superseded] = int64(counts[2])
 	stats.Events[inbox.Dead] = int64(counts[3])
 	stats.Events[inbox.Pending] = int64(less(states[0].Msgs, rest+counts[2]+counts[3]))
+	if stats.Events[inbox.Pending] == 0 {
+		stats.OldestPending = time.Time{} // of an event that is gone
+	}
 	stats.Quarantined = int64(states[2].Msgs)
 	if s.policy.Load().Quarantine == 0 {
 		stats.Quarantined = 0
