@@ -117,7 +117,10 @@ func TestAStreamThatWasRemovedIsMadeAnewByAReload(t *testing.T) {
 	(&Inbox{Replicas: 1, MaxSize: 32 << 20, Lease: 1e9, PublishTimeout: 5e9}).Apply(s, inbox.Policy{Quarantine: 10, Keep: time.Hour})
 	eventually(t, func() bool { return s.condition.known() == nil })
 	nothingElse(t, s)
-	eventually(t, func() bool { return s.retireAll(ctx, 0) == nil && lost(t, s) == 4 })
+	eventually(t, func() bool {
+		stats, err := s.Stats(ctx)
+		return s.retireAll(ctx, 0) == nil && err == nil && stats.Lost == 4
+	})
 	stats, err := s.Stats(ctx)
 	require.NoError(t, err)
 	require.Zero(t, stats.Events[inbox.Pending])
