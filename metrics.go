@@ -66,6 +66,8 @@ func newGatewayMetrics() *gatewayMetrics {
 			events:      desc("events", "Events in the inbox, by state.", "state"),
 			oldest:      desc("oldest_pending_age_seconds", "Age of the oldest pending event; 0 if none is pending."),
 			quarantined: desc("quarantined", "Distinct callbacks in quarantine."),
+			lost:        desc("lost_events", "Events that are gone from the inbox's storage though they had not been delivered and nobody purged them."),
+			lostAt:      desc("last_loss_timestamp_seconds", "When events were lost last, in seconds since 1970; 0 if never."),
 			bytes:       desc("inbox_bytes", "Room that the inbox takes on disk."),
 			limit:       desc("inbox_limit_bytes", "Size at which the inbox is full; absent if it has no limit."),
 			held:        desc("held", "1 while deliveries are held, by hand or because the upstream is in trouble, else 0."),
@@ -148,14 +150,15 @@ func (m *handlerMetrics) attempted(verdict inbox.Verdict, took, age time.Duratio
 
 // inboxCollector asks the running stations when the metrics are scraped.
 type inboxCollector struct {
-	events, oldest, quarantined, bytes, limit, held, up *prometheus.Desc
-	reading, bodies, bodiesLimit                        *prometheus.Desc
+	events, oldest, quarantined, lost, lostAt, bytes, limit, held, up *prometheus.Desc
+	reading, bodies, bodiesLimit                                      *prometheus.Desc
 }
 
 // Describe implements prometheus.Collector.
 func (c inboxCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
-		c.events, c.oldest, c.quarantined, c.bytes, c.limit, c.held, c.up, c.reading, c.bodies, c.bodiesLimit,
+		c.events, c.oldest, c.quarantined, c.lost, c.lostAt, c.bytes, c.limit, c.held, c.up,
+		c.reading, c.bodies, c.bodiesLimit,
 	} {
 		ch <- desc
 	}
@@ -206,6 +209,12 @@ func (c inboxCollector) collect(ch chan<- prometheus.Metric, name string, st *st
 	}
 	gauge(c.oldest, age)
 	gauge(c.quarantined, float64(stats.Quarantined))
+	gauge(c.lost, float64(stats.Lost))
+	var lostAt float64
+	if !stats.LostAt.IsZero() {
+		lostAt = float64(stats.LostAt.Unix())
+	}
+	gauge(c.lostAt, lostAt)
 	gauge(c.bytes, float64(stats.Bytes))
 	if stats.MaxBytes > 0 {
 		gauge(c.limit, float64(stats.MaxBytes))

@@ -83,6 +83,10 @@ func (o *operated) Summary(ctx context.Context, recent time.Duration) control.Ha
 		oldest := stats.OldestPending.UTC()
 		s.OldestPending = &oldest
 	}
+	if !stats.LostAt.IsZero() {
+		at := stats.LostAt.UTC()
+		s.Lost, s.LostAt = stats.Lost, &at
+	}
 	s.Quarantined, s.InboxBytes, s.InboxLimit = &stats.Quarantined, &stats.Bytes, &stats.MaxBytes
 	return s
 }

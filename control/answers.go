@@ -52,6 +52,11 @@ type Handler struct {
 	// Quarantined counts the distinct callbacks in quarantine; nil if it is not known.
 	Quarantined *int64 `json:"quarantined"`
 
+	// Lost counts the events that are gone from the storage though they had not
+	// been delivered and nobody purged them; LostAt is when that was seen last.
+	Lost   int64      `json:"lost,omitempty"`
+	LostAt *time.Time `json:"lostAt,omitempty"`
+
 	// InboxBytes is the room that the inbox takes, InboxLimit the size at which
 	// it is full, 0 if it has none; nil if they are not known.
 	InboxBytes *int64 `json:"inboxBytes"`

@@ -94,6 +94,7 @@ var promFunctions = map[string]bool{
 	"min_over_time":      true,
 	"predict_linear":     true,
 	"rate":               true,
+	"time":               false,
 }
 
 var (
@@ -180,6 +181,9 @@ func (e exported) checkFunction(node *metricsql.FuncExpr, complain func(...strin
 	if !ok {
 		complain("unknown function", node.Name)
 		return
+	}
+	if node.Name == "time" {
+		return // it takes nothing
 	}
 	rollup, _ := node.Args[0].(*metricsql.RollupExpr)
 	if hasRange := rollup != nil && rollup.Window != nil; hasRange != wantsRange {

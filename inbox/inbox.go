@@ -253,6 +253,12 @@ type Stats struct {
 	// Quarantined counts the callbacks in quarantine, those of the same body once.
 	Quarantined int64
 
+	// Lost counts the events that are gone from the storage though they had not
+	// been delivered and nobody purged them here, since the inbox was made. LostAt
+	// is when the last of them were missed; zero if none was.
+	Lost   int64
+	LostAt time.Time
+
 	// Bytes is the room that the inbox takes on disk of what MaxBytes limits.
 	Bytes int64
 

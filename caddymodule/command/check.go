@@ -106,6 +106,10 @@ func (s *session) attention(handlers []control.Handler, l limits) error {
 	return nil
 }
 
+// lossTold is how long --check speaks of lost events. They do not come back, and
+// status shows them for ever.
+const lossTold = 24 * time.Hour
+
 // exceeded lists what is beyond its limit, what may lose callbacks first.
 func (s *session) exceeded(h *control.Handler, l limits) (found []string) {
 	add := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
@@ -126,6 +130,9 @@ func (s *session) exceeded(h *control.Handler, l limits) (found []string) {
 	}
 	if n := h.Recent.TooLarge; n > l.tooLarge {
 		add("%s larger than %s and kept nowhere%s", plural(n, "callback"), size(h.Config.MaxBody), lately)
+	}
+	if h.LostAt != nil && h.Lost > 0 && now.Sub(*h.LostAt) < lossTold {
+		add("%s, the last seen %s", plural(h.Lost, "lost event"), s.localTimeWithAge(*h.LostAt))
 	}
 	if h.InboxBytes != nil && h.InboxLimit != nil && *h.InboxLimit > 0 {
 		if used := 100 * float64(*h.InboxBytes) / float64(*h.InboxLimit); used > float64(l.inboxUsed) {

@@ -153,6 +153,9 @@ func (s *session) handlersTable(handlers []control.Handler) string {
 		for _, hold := range h.Holds {
 			notes = append(notes, "held by "+quoted(hold.By))
 		}
+		if h.Lost > 0 {
+			notes = append(notes, plural(h.Lost, "lost event"))
+		}
 		if h.Error != "" {
 			notes = append(notes, quoted(h.Error))
 		}
@@ -210,6 +213,9 @@ func (s *session) printHandler(h *control.Handler) {
 	f.add("Superseded", events.superseded)
 	f.add("Dead", events.dead)
 	f.add("Quarantined", known(h.Quarantined, s.bad))
+	if h.Lost > 0 && h.LostAt != nil {
+		f.add("Lost", s.bad(h.Lost)+", the last seen "+s.localTimeWithAge(*h.LostAt))
+	}
 	f.add("Under way", strconv.Itoa(h.UnderWay))
 	for _, hold := range h.Holds {
 		f.add("Held", s.paint(s.holdText(hold), text.FgYellow))

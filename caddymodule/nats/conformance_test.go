@@ -16,6 +16,7 @@ import (
 var smallLimits = limits{
 	scan: 10, window: 3, parked: 2, attempts: 100,
 	expires: 100 * time.Millisecond, unclaimed: 50 * time.Millisecond, chores: 50 * time.Millisecond,
+	inspect: 50 * time.Millisecond,
 }
 
 func TestConformance(t *testing.T) {

@@ -60,9 +60,9 @@ func (s *store) connect(ctx context.Context) error {
 		nats.ReconnectJitter(250*time.Millisecond, 250*time.Millisecond),
 		nats.ReconnectBufSize(-1),
 		nats.IgnoreAuthErrorAbort(),
-		// A server that went silent is left after 6 s: callbacks wait for longer.
-		nats.PingInterval(2 * time.Second),
-		nats.MaxPingsOutstanding(2),
+		// A server that went silent is left after 3 to 4 s: callbacks wait for longer.
+		nats.PingInterval(time.Second),
+		nats.MaxPingsOutstanding(3),
 		// Who writes to a connection that takes no more holds all others up.
 		nats.FlusherTimeout(s.publishTimeout()),
 		nats.Timeout(connectTimeout(ctx, s.publishTimeout())),

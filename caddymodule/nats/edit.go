@@ -2,7 +2,10 @@ package nats
 
 import (
 	"context"
+	"errors"
 	"fmt"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
@@ -97,7 +100,7 @@ func (s *store) Purge(ctx context.Context, id string) error {
 // its event, a record says nothing.
 func (s *store) remove(ctx context.Context, e expired) error {
 	rec := record{Event: e.seq, Received: e.received, By: s.me}
-	seq, err := s.writeRecord(ctx, gone, e.id, rec, e.last)
+	seq, err := s.writeRecord(ctx, purged, e.id, rec, e.last)
 	if err != nil {
 		return changed(e.id, err)
 	}
@@ -105,11 +108,16 @@ func (s *store) remove(ctx context.Context, e expired) error {
 }
 
 // erase removes an event of which a record with that number says that it is
-// gone. Another Caddy may have done that already, and the event may have been put
-// again since: nothing that is newer is touched.
+// purged. Another Caddy may have done that already, and the event may have been put
+// again since: nothing that is newer is touched. A mark says that the event was
+// removed in good order, see ledger.
 func (s *store) erase(ctx context.Context, e expired, seq uint64) error {
 	err := s.api(ctx, "STREAM.PURGE."+s.subjects.stream, map[string]any{"filter": s.subjects.event(e.id), "seq": e.seq + 1})
 	if err != nil {
+		return err
+	}
+	_, err = s.publish(ctx, &nats.Msg{Subject: s.subjects.erased(seq)}, seq, s.subjects.statesOf(e.id))
+	if err != nil && !errors.Is(err, errConflict) { // else another has made it
 		return err
 	}
 	return s.api(ctx, "STREAM.PURGE."+s.subjects.states(), map[string]any{"filter": s.subjects.statesOf(e.id), "seq": seq + 1})

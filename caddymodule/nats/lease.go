@@ -18,6 +18,12 @@ const (
 	firstLook = 50 * time.Millisecond
 	lastLook  = 2 * time.Second
 
+	// lookTimeout bounds the looks at the events of one batch, as those that need
+	// none wait for them. What was not found out by then is looked at again. Of
+	// looksAtOnce at a time, few meet a server that stands still.
+	lookTimeout = 2 * time.Second
+	looksAtOnce = 64
+
 	// passedOn is the time after which an event comes again that waits for
 	// another one, when too many wait here.
 	passedOn = 2 * time.Second
@@ -111,11 +117,11 @@ func (s *store) consider(batch []*candidate) []*inbox.Lease {
 	if len(batch) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(s.life, s.publishTimeout())
+	ctx, cancel := context.WithTimeout(s.life, min(s.publishTimeout(), lookTimeout))
 	defer cancel()
 	got := make([]*inbox.Lease, len(batch))
 	var wg sync.WaitGroup
-	places := make(chan struct{}, 16)
+	places := make(chan struct{}, looksAtOnce)
 	first := s.leaser.firsts(batch)
 	for i, c := range batch {
 		if s.isNew(c) {
@@ -360,36 +366,4 @@ func (s *store) missing(ctx context.Context, c *candidate) error {
 		s.forgetRecords(ctx, []uint64{c.seq})
 	}
 	return c.msg.Ack()
-}
-
-// wait parks an event until its turn comes. One whose lease has come back does
-// not stay leased meanwhile: it would be waited for.
-func (s *store) wait(ctx context.Context, c *candidate, m *member) error {
-	if m.kind == leased {
-		rec := m.rec
-		rec.Event, rec.Received, rec.By, rec.Base = m.seq, micros(m.ReceivedAt), s.me, 0
-		if _, err := s.writeRecord(ctx, pending, m.ID, rec, m.last); err != nil {
-			return err
-		}
-		s.forgetRecords(ctx, m.others)
-		s.leaser.awaken(c.id)
-		return c.msg.Ack()
-	}
-	s.park(c, c.nextLook())
-	return nil
-}
-
-// mark writes down that the event is leased. Whoever changes its record now
-// knows, and whoever has had it before can settle it no more.
-func (s *store) mark(ctx context.Context, c *candidate, m *member) (*held, error) {
-	token := s.token()
-	rec := record{Event: m.seq, Received: micros(m.ReceivedAt), By: token, Base: m.base}
-	seq, err := s.writeRecord(ctx, leased, m.ID, rec, m.last)
-	if err != nil {
-		return nil, err
-	}
-	h := &held{candidate: c, history: m.history, token: token, marked: true}
-	h.kind, h.history.lease, h.last = leased, rec, seq
-	h.others = append(h.others, seq)
-	return h, nil
 }

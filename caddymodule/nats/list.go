@@ -136,7 +136,7 @@ func (p *pager) add(ctx context.Context, messages []message) error {
 	}
 	for _, m := range members {
 		p.last = m.seq
-		if !p.fits(m.stored) || m.kind == gone || m.newer {
+		if !p.fits(m.stored) || m.kind.leaves() || m.newer {
 			continue
 		}
 		r, _ := m.public(m.stored, p.policy.Load(), p.now)

@@ -17,6 +17,9 @@ const (
 	metaHold    = "hold"
 	metaTrouble = "trouble"
 	metaChores  = "chores"
+	metaOpened  = "opened"
+	metaLedger  = "ledger"
+	metaErased  = "erased"
 )
 
 // holdRecord is a hold by hand as it is stored. Times are in µs since 1970.

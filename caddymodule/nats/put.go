@@ -27,6 +27,10 @@ const (
 	shortestTry = 100 * time.Millisecond
 )
 
+// asideTimeout bounds what is done at once so that others need not, while a
+// caller or a delivery waits.
+const asideTimeout = time.Second
+
 // Put stores the event.
 func (s *store) Put(ctx context.Context, e *inbox.Event) (duplicateOf string, err error) {
 	if err := checkEvent(e); err != nil {
@@ -59,11 +63,18 @@ func (s *store) put(ctx context.Context, e *inbox.Event, origin *imported) (dupl
 		m.Header.Set(headerImport, string(text))
 	}
 	p := putting{store: s, event: e, message: m, origin: origin}
+	began := time.Now()
 	for wait := conflictWait; ; wait = min(2*wait, 50*time.Millisecond) {
+		if err := s.condition.known(); err != nil {
+			return "", err
+		}
 		known := p.after
 		done, duplicateOf, err := p.try(ctx)
-		if done || err != nil {
-			return duplicateOf, err
+		if err != nil {
+			return "", p.notStored(ctx, err, time.Since(began))
+		}
+		if done {
+			return duplicateOf, nil
 		}
 		if p.after > known {
 			continue
@@ -72,7 +83,8 @@ func (s *store) put(ctx context.Context, e *inbox.Event, origin *imported) (dupl
 		// no answer.
 		select {
 		case <-ctx.Done():
-			return "", fmt.Errorf("event %s cannot be stored behind others of its task: %w", e.ID, ctx.Err())
+			err := fmt.Errorf("event %s cannot be stored behind others of its task: %w", e.ID, ctx.Err())
+			return "", p.notStored(ctx, err, time.Since(began))
 		case <-time.After(wait):
 		}
 	}
@@ -87,6 +99,20 @@ type putting struct {
 	after   uint64 // number of the last event of its task that is known, 0 if none is
 	final   bool   // a final one was accepted before
 	unsure  bool   // a publish that was not answered may have stored it
+	silence bool   // the last try was not answered
+}
+
+// notStored says why the event was not stored after all tries. What keeps others
+// from being stored too is remembered, so that they are not kept waiting for it.
+func (p *putting) notStored(ctx context.Context, err error, waited time.Duration) error {
+	var api *jetstream.APIError
+	switch {
+	case p.silence && ctx.Err() != nil && waited > p.publishTimeout()*9/10 && p.link.isThere() && !p.closed():
+		p.doubt(fmt.Errorf("NATS did not answer within %s: too few of the servers that have stream %s are there, or a disk is full", p.publishTimeout(), p.subjects.stream))
+	case errors.Is(err, errResources), errors.As(err, &api) && api.ErrorCode != codeTooLarge:
+		p.doubt(err)
+	}
+	return err
 }
 
 // try publishes the event behind the last one that is known, and learns which
@@ -99,16 +125,19 @@ func (p *putting) try(ctx context.Context) (done bool, duplicateOf string, err e
 		p.message.Header.Set(headerFinal, "1")
 	}
 	var seq uint64
+	p.silence = true
 	err = p.once(ctx, func(ctx context.Context) (err error) {
 		seq, err = p.publish(ctx, p.message, p.after, p.subjects.task(p.event.ID))
 		return err
 	})
 	switch {
 	case err == nil:
+		p.noteNewest(seq)
 		p.putInOrder(ctx, &stored{Event: p.event, seq: seq, prev: p.after > 0, final: p.final, origin: p.origin})
 		return true, "", nil
 	case errors.Is(err, errUnanswered):
 		p.unsure = true
+		p.condition.soon()
 		return false, "", nil
 	case errors.Is(err, inbox.ErrFull):
 		p.full()
@@ -124,7 +153,10 @@ func (p *putting) try(ctx context.Context) (done bool, duplicateOf string, err e
 	switch {
 	case errors.Is(err, errUnanswered):
 		return false, "", nil
-	case err != nil, own == nil:
+	case err == nil && own == nil:
+		p.silence = false // another of the task is just being stored
+		return false, "", nil
+	case err != nil:
 		return false, "", err
 	case p.unsure && bytes.Equal(own.Body, p.event.Body): // which has the time of arrival in it
 		p.putInOrder(ctx, own)
@@ -199,6 +231,8 @@ func (s *store) once(ctx context.Context, f func(context.Context) error) error {
 // putInOrder supersedes what an event that was just stored makes outdated. If
 // that fails, whoever looks at the task next does it.
 func (s *store) putInOrder(ctx context.Context, e *stored) {
+	ctx, cancel := context.WithTimeout(ctx, asideTimeout)
+	defer cancel()
 	var err error
 	switch {
 	case e.origin != nil:

@@ -76,6 +76,9 @@ func (s *store) Quarantine(ctx context.Context, q *inbox.Suspect) error {
 	if s.policy.Load().Quarantine <= 0 {
 		return nil
 	}
+	if err := s.condition.known(); err != nil {
+		return err
+	}
 	// One at a time, or they would only be in each other's way: each names the
 	// message that it follows.
 	select {

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"sync"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -31,121 +29,19 @@ type query struct {
 	MultiLast []string `json:"multi_last,omitempty"`
 }
 
-// replies takes the answers to queries: one query may have many.
-type replies struct {
-	inbox   string
-	mu      sync.Mutex
-	number  uint64
-	waiting map[string]chan *nats.Msg
-}
-
-// maxLatest is the largest number of messages that the server answers with if
-// it is asked for the last ones on subjects.
-const maxLatest = 1024
-
-// listen begins to take answers.
-func (r *replies) listen(conn *nats.Conn) error {
-	r.inbox, r.waiting = conn.NewInbox(), map[string]chan *nats.Msg{}
-	sub, err := conn.Subscribe(r.inbox+".*", func(m *nats.Msg) {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		select {
-		case r.waiting[m.Subject] <- m:
-		default: // nobody waits any more
-		}
-	})
-	if err != nil {
-		return err
-	}
-	return sub.SetPendingLimits(-1, -1)
-}
-
-// expect returns a subject for the answers to a query, and where they come.
-func (r *replies) expect(q query) (string, <-chan *nats.Msg) {
-	most := q.Batch
-	if most == 0 {
-		most = maxLatest
-	}
-	ch := make(chan *nats.Msg, most+1) // and the end
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.number++
-	reply := r.inbox + "." + strconv.FormatUint(r.number, 10)
-	r.waiting[reply] = ch
-	return reply, ch
-}
-
-func (r *replies) forget(reply string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.waiting, reply)
-}
-
 // errTooMany says that more subjects match than one answer may have.
 var errTooMany = errors.New("too many messages")
 
 // errNoLeader says that the servers elect one.
 var errNoLeader = errors.New("it has no leader")
 
-// ask returns the messages that one query gets, and how many more there are.
-// Any replica may answer: what it says was true a moment ago.
-func (s *store) ask(ctx context.Context, stream string, q query) (messages []message, more uint64, err error) {
-	body, err := json.Marshal(q)
-	if err != nil {
-		return nil, 0, err
-	}
-	reply, answers := s.replies.expect(q)
-	defer s.replies.forget(reply)
-	if err := s.conn.PublishRequest("$JS.API.DIRECT.GET."+stream, reply, body); err != nil {
-		return nil, 0, err
-	}
-	for {
-		var m *nats.Msg
-		select {
-		case m = <-answers:
-		case <-ctx.Done():
-			return nil, 0, ctx.Err()
-		}
-		number := func(name string) uint64 {
-			n, _ := strconv.ParseUint(m.Header.Get(name), 10, 64)
-			return n
-		}
-		switch status := m.Header.Get("Status"); status {
-		case "":
-			messages = append(messages, message{m.Header.Get("Nats-Subject"), number("Nats-Sequence"), m.Header, m.Data})
-		case "204":
-			return messages, number("Nats-Num-Pending"), nil
-		case "404":
-			return nil, 0, nil
-		case "413":
-			return nil, 0, errTooMany
-		case "503":
-			return nil, 0, fmt.Errorf("stream %s: %w", stream, errNoLeader)
-		default:
-			return nil, 0, fmt.Errorf("reading stream %s: %s %s", stream, status, m.Header.Get("Description"))
-		}
-	}
-}
-
 // next returns the first message on subjects from a number on.
 func (s *store) next(ctx context.Context, stream, subject string, from uint64) (*message, error) {
-	body, err := json.Marshal(query{Seq: from, NextFor: subject})
-	if err != nil {
+	messages, _, err := s.ask(ctx, stream, query{Seq: from, NextFor: subject})
+	if err != nil || len(messages) == 0 {
 		return nil, err
 	}
-	m, err := s.conn.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+stream, body)
-	if err != nil {
-		return nil, err
-	}
-	switch status := m.Header.Get("Status"); status {
-	case "":
-		seq, err := strconv.ParseUint(m.Header.Get("Nats-Sequence"), 10, 64)
-		return &message{m.Header.Get("Nats-Subject"), seq, m.Header, m.Data}, err
-	case "404":
-		return nil, nil //nolint:nilnil // there is none
-	default:
-		return nil, fmt.Errorf("reading stream %s: %s %s", stream, status, m.Header.Get("Description"))
-	}
+	return &messages[0], nil
 }
 
 // count returns how many messages of a stream have a subject.
@@ -153,6 +49,10 @@ func (s *store) count(ctx context.Context, stream, subject string) (uint64, erro
 	messages, more, err := s.ask(ctx, stream, query{NextFor: subject, Batch: 1})
 	return uint64(len(messages)) + more, err
 }
+
+// maxLatest is the largest number of messages that the server answers with if
+// it is asked for the last ones on subjects.
+const maxLatest = 1024
 
 // maxAnswer bounds the bytes of one answer.
 const maxAnswer = 8 << 20

@@ -154,7 +154,11 @@ const (
 	codeAccount           = 10002
 	codeSequenceNotFound  = 10043
 	codeDeleteFailed      = 10057
+	codeTooLarge          = 10054 // the message itself
 )
+
+// errResources says that servers have no room, whatever the stream's limit is.
+var errResources = errors.New("the NATS servers have no room")
 
 // retryWait is how soon a publish is repeated that found no leader of the stream.
 const retryWait = 100 * time.Millisecond
@@ -179,9 +183,11 @@ func publishError(err error) error {
 	switch text := api.Description; {
 	case api.ErrorCode == codeWrongLast, api.ErrorCode == codeWrongLastConstant:
 		return errConflict
-	case api.ErrorCode == codeStorage, api.ErrorCode == codeResources, api.ErrorCode == codeAccount,
-		api.ErrorCode == codeStoreFailed && (strings.Contains(text, "maximum bytes") || strings.Contains(text, "no space left")):
+	case api.ErrorCode == codeStoreFailed && strings.Contains(text, "maximum bytes"):
 		return fmt.Errorf("%w: %s", inbox.ErrFull, text)
+	case api.ErrorCode == codeStorage, api.ErrorCode == codeResources, api.ErrorCode == codeAccount,
+		api.ErrorCode == codeStoreFailed && strings.Contains(text, "no space left"):
+		return fmt.Errorf("%w: %w: %s", inbox.ErrFull, errResources, text)
 	}
 	return err
 }

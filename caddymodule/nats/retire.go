@@ -37,7 +37,7 @@ func (s *store) retireAll(ctx context.Context, surplus int64) error {
 			return err
 		}
 	}
-	return nil
+	return s.reckon(ctx, &mine)
 }
 
 // retire goes through the records of a kind, which are in the order in which
@@ -89,6 +89,12 @@ func (s *store) retireSome(ctx context.Context, k kind, surplus *int64, mine *cl
 	if surplus != nil {
 		*surplus -= int64(len(old))
 	}
+	if k == gone {
+		err := s.book(ctx, func(l *ledger) { l.removed(&l.Gone, old, past) })
+		if err != nil {
+			return false, err
+		}
+	}
 	// Nothing was added before the last one since, as numbers only grow.
 	err = s.api(ctx, "STREAM.PURGE."+s.subjects.states(), map[string]any{"filter": s.subjects.ofKind(k), "seq": past})
 	return past > messages[len(messages)-1].seq, err
@@ -99,6 +105,9 @@ func (s *store) retireSome(ctx context.Context, k kind, surplus *int64, mine *cl
 type claim struct {
 	By    string `json:"by"`
 	Until int64  `json:"until,omitempty"` // in µs since 1970
+	Books bool   `json:"books,omitempty"` // what it removes goes into the ledger: earlier versions did not do that
+
+	stale bool // somebody has removed events since that are not in the ledger
 }
 
 // claim makes the work this inbox's for a while, unless it is another's.
@@ -118,8 +127,9 @@ func (s *store) claim(ctx context.Context, mine *claim) (bool, error) {
 			return false, nil
 		}
 		after = m.seq
+		mine.stale = mine.stale || !other.Books
 	}
-	next := claim{s.me, now.Add(retireTimeout).UnixMicro()}
+	next := claim{By: s.me, Until: now.Add(retireTimeout).UnixMicro(), Books: !mine.stale, stale: mine.stale}
 	data, err := json.Marshal(next)
 	if err == nil {
 		_, err = s.publish(ctx, &nats.Msg{Subject: subject, Data: data}, after, subject)
@@ -136,7 +146,7 @@ func (s *store) claim(ctx context.Context, mine *claim) (bool, error) {
 // release lets others do the work at once. If it fails they wait for a while.
 func (s *store) release(ctx context.Context, mine *claim) {
 	if mine.Until != 0 {
-		_ = s.setMeta(ctx, metaChores, claim{By: s.me})
+		_ = s.setMeta(ctx, metaChores, claim{By: s.me, Books: !mine.stale})
 	}
 }
 

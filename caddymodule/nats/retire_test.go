@@ -139,7 +139,7 @@ func TestAnEventThatWasReplayedMeanwhileStays(t *testing.T) {
 
 func TestOneTidiesUpAtATime(t *testing.T) {
 	url := serve(t).ClientURL()
-	a, b := with(t, url, idle), with(t, url, idle)
+	a, b := begun(t, with(t, url, idle)), begun(t, with(t, url, idle))
 	ctx := context.Background()
 	claims := func(s *store, mine *claim) bool {
 		ok, err := s.claim(ctx, mine)
@@ -147,7 +147,7 @@ func TestOneTidiesUpAtATime(t *testing.T) {
 		return ok
 	}
 	var ofA, ofB claim
-	require.True(t, claims(a, &ofA))
+	eventually(t, func() bool { return claims(a, &ofA) }) // both have begun with it
 	require.True(t, claims(a, &ofA), "again")
 	require.False(t, claims(b, &ofB))
 	a.release(ctx, &ofA)

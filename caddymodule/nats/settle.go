@@ -114,7 +114,13 @@ func (s *store) settle(ctx context.Context, h *held, o inbox.Outcome) error {
 func (s *store) writeOutcome(ctx context.Context, h *held, v inbox.Verdict, k kind, rec record) (seq uint64, others []uint64, err error) {
 	after, others := h.last, h.others
 	for wait := conflictWait; ; wait = min(2*wait, 50*time.Millisecond) {
-		seq, err = s.writeRecord(ctx, k, h.id, rec, after)
+		err = s.once(ctx, func(ctx context.Context) (err error) {
+			seq, err = s.writeRecord(ctx, k, h.id, rec, after)
+			return err
+		})
+		if errors.Is(err, errUnanswered) {
+			continue // if it was stored all the same, the next try learns so
+		}
 		if !errors.Is(err, errConflict) {
 			return seq, others, err
 		}

@@ -3,6 +3,7 @@ package nats
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -18,6 +19,9 @@ func (s *store) Stats(ctx context.Context) (inbox.Stats, error) {
 		return inbox.Stats{}, err
 	}
 	defer cancel()
+	if err := s.condition.known(); err != nil {
+		return inbox.Stats{}, err
+	}
 	stats, err := s.stats(bounded)
 	return stats, s.failed(ctx, err)
 }
@@ -25,16 +29,25 @@ func (s *store) Stats(ctx context.Context) (inbox.Stats, error) {
 func (s *store) stats(ctx context.Context) (stats inbox.Stats, err error) {
 	var states [4]jetstream.StreamState
 	var meta uint64
+	var limit int64
 	kinds := []kind{pending, leased, superseded, dead}
 	counts := make([]uint64, len(kinds))
 	var jobs errgroup.Group
 	for i, name := range []string{s.subjects.stream, s.subjects.states(), s.subjects.quarantine()} {
 		jobs.Go(func() error {
-			there, err := s.js.Stream(ctx, name)
-			if err == nil {
-				states[i] = there.CachedInfo().State
+			there, err := s.info(ctx, name, s.subjects.allMeta())
+			if err != nil {
+				return err
 			}
-			return err
+			states[i] = there.State
+			switch i {
+			case 0:
+				limit = there.Config.MaxBytes
+			case 1:
+				// What is no record is counted by the same look: it comes and goes.
+				meta = uint64(len(there.State.Subjects))
+			}
+			return nil
 		})
 	}
 	for i, k := range kinds {
@@ -43,8 +56,11 @@ func (s *store) stats(ctx context.Context) (stats inbox.Stats, err error) {
 			return err
 		})
 	}
-	jobs.Go(func() (err error) {
-		meta, err = s.count(ctx, s.subjects.states(), s.subjects.allMeta())
+	jobs.Go(func() error {
+		l, _, err := s.readLedger(ctx)
+		if l != nil {
+			stats.Lost, stats.LostAt = int64(l.Lost), fromMicros(l.LostAt)
+		}
 		return err
 	})
 	jobs.Go(func() (err error) {
@@ -60,13 +76,39 @@ func (s *store) stats(ctx context.Context) (stats inbox.Stats, err error) {
 	stats.Events[inbox.Superseded] = int64(counts[2])
 	stats.Events[inbox.Dead] = int64(counts[3])
 	stats.Events[inbox.Pending] = int64(less(states[0].Msgs, rest+counts[2]+counts[3]))
+	if stats.Events[inbox.Pending] == 0 {
+		stats.OldestPending = time.Time{} // of an event that is gone
+	}
 	stats.Quarantined = int64(states[2].Msgs)
 	if s.policy.Load().Quarantine == 0 {
 		stats.Quarantined = 0
 	}
 	stats.Bytes = int64(states[0].Bytes) // what the limit is of
-	stats.MaxBytes = s.current.Load().maxSize
+	stats.MaxBytes = max(0, limit)
 	return stats, nil
+}
+
+// info returns how a stream is, and which of the subjects it has.
+func (s *store) info(ctx context.Context, stream, subjects string) (*jetstream.StreamInfo, error) {
+	body, err := json.Marshal(map[string]string{"subjects_filter": subjects})
+	if err != nil {
+		return nil, err
+	}
+	m, err := s.conn.RequestWithContext(ctx, "$JS.API.STREAM.INFO."+stream, body)
+	if err != nil {
+		return nil, err
+	}
+	var answer struct {
+		Error *jetstream.APIError `json:"error"`
+		jetstream.StreamInfo
+	}
+	if err := json.Unmarshal(m.Data, &answer); err != nil {
+		return nil, err
+	}
+	if answer.Error != nil {
+		return nil, fmt.Errorf("looking at stream %s: %w", stream, answer.Error)
+	}
+	return &answer.StreamInfo, nil
 }
 
 // less subtracts what was counted at different times.

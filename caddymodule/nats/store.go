@@ -47,6 +47,7 @@ type limits struct {
 	expires   time.Duration // of a request for events
 	unclaimed time.Duration // after which events that nobody leased are handed back
 	chores    time.Duration // between looks for what is too old
+	inspect   time.Duration // between looks at the streams, about
 
 	// gap is how long calls wait for a connection that was lost: the client finds
 	// another server within that. After it they fail at once, until it is back.
@@ -55,7 +56,7 @@ type limits struct {
 
 var defaultLimits = limits{
 	scan: 1000, window: 200, parked: 1000, attempts: 100,
-	expires: 2 * time.Second, unclaimed: time.Second, chores: 30 * time.Second,
+	expires: 2 * time.Second, unclaimed: time.Second, chores: 30 * time.Second, inspect: 30 * time.Second,
 	gap: 2 * time.Second,
 }
 
@@ -90,8 +91,10 @@ type store struct {
 	clock  inbox.Clock   // of the chores
 	seenTo time.Duration // the Policy.MaxWait that bringForward has seen to; of the chores
 
-	leaser  leaser
-	replies replies
+	leaser    leaser
+	replies   replies
+	condition condition
+	newest    atomic.Uint64 // number of the last event that this inbox stored
 
 	quarantining chan struct{} // has room for the one who puts a suspect
 
@@ -112,6 +115,7 @@ func open(ctx context.Context, o options, secrets *secrets) (*store, error) {
 	s.link.init(o.limits.gap)
 	s.notYet.Store(&errNotReady)
 	s.leaser.init()
+	s.condition.init()
 	s.life, s.end = context.WithCancel(context.Background())
 	err := s.connect(ctx)
 	if err == nil {
@@ -136,6 +140,7 @@ func open(ctx context.Context, o options, secrets *secrets) (*store, error) {
 	}
 	s.work.Go(s.chores)
 	s.work.Go(s.tend)
+	s.work.Go(s.inspections)
 	return s, nil
 }
 
@@ -192,6 +197,7 @@ func (s *store) apply(n settings, secrets *secrets) {
 	if secrets != nil {
 		s.secrets.Store(secrets)
 	}
+	s.mend()
 	s.wakeChores()
 }
 
@@ -248,7 +254,8 @@ func (s *store) failed(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, inbox.ErrNotFound), errors.Is(err, inbox.ErrState), errors.Is(err, inbox.ErrFull), errors.Is(err, inbox.ErrCursor):
+	case errors.Is(err, inbox.ErrNotFound), errors.Is(err, inbox.ErrState), errors.Is(err, inbox.ErrFull),
+		errors.Is(err, inbox.ErrCursor), errors.Is(err, inbox.ErrBroken):
 		return err
 	case s.closed():
 		return errClosed()

@@ -1,6 +1,7 @@
 package nats
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
@@ -17,10 +18,16 @@ const (
 	delivered  kind = "delivered"
 	superseded kind = "superseded"
 	dead       kind = "dead"
-	gone       kind = "gone" // the event is being removed
+	gone       kind = "gone"   // the event is being removed, as it is too old
+	purged     kind = "purged" // the event is being removed by an operator
 )
 
-func (k kind) ended() bool { return k == delivered || k == superseded || k == dead || k == gone }
+func (k kind) ended() bool {
+	return k == delivered || k == superseded || k == dead || k.leaves()
+}
+
+// leaves reports whether the event is being removed.
+func (k kind) leaves() bool { return k == gone || k == purged }
 
 // public is the state as the interface knows it.
 func (k kind) public() inbox.State {
@@ -80,6 +87,9 @@ func (n subjects) event(id string) string {
 	return n.stream + ".event." + id[:keyLength] + "." + id
 }
 
+// noEvent is a subject that no event has.
+func (n subjects) noEvent() string { return n.stream + ".event.none.none" }
+
 // task is the subjects of a task's events.
 func (n subjects) task(id string) string {
 	return n.stream + ".event." + id[:keyLength] + ".*"
@@ -104,6 +114,14 @@ func (n subjects) ofKind(k kind) string {
 }
 
 func (n subjects) meta(name string) string { return n.stream + ".meta." + name }
+
+// erased is the subject of the mark that an event was purged; seq is the number
+// of the record that said so before.
+func (n subjects) erased(seq uint64) string {
+	return n.meta(metaErased) + "." + strconv.FormatUint(seq, 10)
+}
+
+func (n subjects) allErased() string { return n.meta(metaErased) + ".>" }
 
 // idOf returns the id at the end of a subject.
 func idOf(subject string) string {

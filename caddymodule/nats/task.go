@@ -95,7 +95,7 @@ func (s *store) find(ctx context.Context, id string) (*member, error) {
 		return nil, err
 	case members[0].newer:
 		return nil, errConflict
-	case members[0].kind == gone:
+	case members[0].kind.leaves():
 		return nil, notFound(id)
 	}
 	return members[0], nil
@@ -137,6 +137,8 @@ func (s *store) supersede(ctx context.Context, m *member) error {
 // forgetRecords removes records that newer ones have replaced. What stays is
 // removed with the event.
 func (s *store) forgetRecords(ctx context.Context, seqs []uint64) {
+	ctx, cancel := context.WithTimeout(ctx, asideTimeout)
+	defer cancel()
 	var wg sync.WaitGroup
 	for _, seq := range seqs {
 		wg.Go(func() {

@@ -51,8 +51,9 @@ const ready = "ready"
 
 // process is a server in a process of its own.
 type process struct {
-	cmd   *exec.Cmd
-	stdin io.Closer
+	cmd    *exec.Cmd
+	stdin  io.Closer
+	frozen bool
 }
 
 func startProcess(ctx context.Context, s settings) (instance, error) {
@@ -89,6 +90,9 @@ func startProcess(ctx context.Context, s settings) (instance, error) {
 }
 
 func (p *process) stop() error {
+	if p.frozen {
+		return p.kill() // it hears nothing else
+	}
 	if err := p.stdin.Close(); err != nil {
 		return err
 	}

@@ -108,7 +108,7 @@ func (c *Cluster) StreamLeader(ctx context.Context, stream string) (leader int, 
 // describe tells what each server knows of its streams and consumers.
 func (c *Cluster) describe(ctx context.Context, tell func(format string, args ...any)) {
 	for _, n := range c.nodes {
-		if n.running == nil {
+		if n.running == nil || n.cut {
 			continue
 		}
 		info, err := n.jetStream(ctx, "?accounts=true&streams=true&consumers=true")

@@ -1,0 +1,199 @@
+package nats
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// A query goes to any replica, also to one that stands still: the servers know
+// that only when its connections break, a minute later or more. So it is put again
+// if nothing comes, and then most likely another one answers.
+const (
+	// askAgain is the time without any word after which a query is put again. It
+	// doubles each time up to askAgainLast, as the servers may be merely slow.
+	askAgain     = 200 * time.Millisecond
+	askAgainLast = time.Second
+
+	// askAgainSoon is that time while a replica is known to be silent, for the first
+	// askQuickly times, and silentFor is how long it is known.
+	askAgainSoon = 20 * time.Millisecond
+	askQuickly   = 4
+	silentFor    = 5 * time.Second
+)
+
+// replies takes the answers to queries: one query may have many.
+type replies struct {
+	inbox   string
+	mu      sync.Mutex
+	number  uint64
+	waiting map[string]*inquiry
+
+	silent atomic.Int64 // until when a replica is known to be silent, in ns since 1970
+}
+
+// inquiry is a query that was put once or more often, each time under a reply
+// subject of its own: what two replicas say is not mixed.
+type inquiry struct {
+	single  bool // the first message is all of the answer
+	answers map[string]*answer
+	heard   int // messages of all answers
+	done    chan *answer
+}
+
+// answer is what one replica says.
+type answer struct {
+	first    bool // to the first time that the query was put
+	messages []message
+	more     uint64
+	err      error
+}
+
+// listen begins to take answers.
+func (r *replies) listen(conn *nats.Conn) error {
+	r.inbox, r.waiting = conn.NewInbox(), map[string]*inquiry{}
+	sub, err := conn.Subscribe(r.inbox+".*", r.take)
+	if err != nil {
+		return err
+	}
+	return sub.SetPendingLimits(-1, -1)
+}
+
+// take adds a message to its answer.
+func (r *replies) take(m *nats.Msg) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	q := r.waiting[m.Subject]
+	if q == nil {
+		return // nobody waits any more
+	}
+	q.heard++
+	a := q.answers[m.Subject]
+	if !a.add(m) && !q.single {
+		return
+	}
+	delete(r.waiting, m.Subject)
+	select {
+	case q.done <- a:
+	default: // there is one already
+	}
+}
+
+// add takes the next message of an answer, and reports whether it is the end.
+func (a *answer) add(m *nats.Msg) (end bool) {
+	number := func(name string) uint64 {
+		n, _ := strconv.ParseUint(m.Header.Get(name), 10, 64)
+		return n
+	}
+	switch status := m.Header.Get("Status"); status {
+	case "":
+		a.messages = append(a.messages, message{m.Header.Get("Nats-Subject"), number("Nats-Sequence"), m.Header, m.Data})
+		return false
+	case "204":
+		a.more = number("Nats-Num-Pending")
+	case "404":
+		a.messages = nil
+	case "413":
+		a.err = errTooMany
+	case "503":
+		a.err = errNoLeader
+	default:
+		a.err = fmt.Errorf("%s %s", status, m.Header.Get("Description"))
+	}
+	return true
+}
+
+// expect returns a subject for one more answer to a query.
+func (r *replies) expect(q *inquiry) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.number++
+	reply := r.inbox + "." + strconv.FormatUint(r.number, 10)
+	q.answers[reply] = &answer{first: len(q.answers) == 0}
+	r.waiting[reply] = q
+	return reply
+}
+
+func (r *replies) forget(q *inquiry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for reply := range q.answers {
+		delete(r.waiting, reply)
+	}
+}
+
+func (r *replies) heard(q *inquiry) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return q.heard
+}
+
+// patience is the time after which a query is put again that was put so often.
+// If there is one replica nobody else can answer.
+func (r *replies) patience(times, replicas int) time.Duration {
+	switch {
+	case replicas == 1:
+		return askAgainLast
+	case time.Now().UnixNano() >= r.silent.Load():
+		return min(askAgain<<min(times-1, 8), askAgainLast)
+	default:
+		return min(askAgainSoon<<min(max(0, times-askQuickly), 8), askAgainLast)
+	}
+}
+
+// ask returns the messages that one query gets, and how many more there are.
+// Any replica may answer: what it says was true a moment ago.
+func (s *store) ask(ctx context.Context, stream string, q query) (messages []message, more uint64, err error) {
+	body, err := json.Marshal(q)
+	if err != nil {
+		return nil, 0, err
+	}
+	r := &s.replies
+	asked := &inquiry{single: q.Batch == 0 && q.MultiLast == nil, answers: map[string]*answer{}, done: make(chan *answer, 1)}
+	defer r.forget(asked)
+	for times := 1; ; times++ {
+		if err := s.conn.PublishRequest("$JS.API.DIRECT.GET."+stream, r.expect(asked), body); err != nil {
+			return nil, 0, err
+		}
+		a, err := r.await(ctx, asked, r.patience(times, s.current.Load().replicas))
+		switch {
+		case err != nil:
+			return nil, 0, err
+		case a == nil:
+			continue
+		case !a.first:
+			r.silent.Store(time.Now().Add(silentFor).UnixNano())
+		}
+		if a.err != nil {
+			return nil, 0, fmt.Errorf("reading stream %s: %w", stream, a.err)
+		}
+		return a.messages, a.more, nil
+	}
+}
+
+// await returns an answer, or nil if no word has come for as long as wait.
+func (r *replies) await(ctx context.Context, q *inquiry, wait time.Duration) (*answer, error) {
+	for heard := r.heard(q); ; {
+		timer := time.NewTimer(wait)
+		select {
+		case a := <-q.done:
+			timer.Stop()
+			return a, nil
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, ctx.Err()
+		case <-timer.C:
+		}
+		now := r.heard(q)
+		if now == heard {
+			return nil, nil //nolint:nilnil // there is none yet
+		}
+		heard = now
+	}
+}

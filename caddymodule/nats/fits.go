@@ -1,0 +1,95 @@
+package nats
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// demand is what a setting of a stream has to be, or events are lost.
+type demand struct {
+	ok         bool
+	what       string
+	have, must any
+	edit       string // the argument of "nats stream edit" that brings it back; "" if nothing does
+}
+
+// fits reports why a stream that is there cannot be used, and how that is
+// mended. If it runs, it has to have what else the inbox gave it as well; when
+// the inbox is opened that is brought to it.
+func fits(have, want jetstream.StreamConfig, runs bool) error {
+	if have.Metadata[mark] != layout {
+		return fmt.Errorf("stream %s is there and was not made by the gateway; it is left as it is: choose another name with the option stream, or remove it", want.Name)
+	}
+	slices.Sort(have.Subjects)
+	slices.Sort(want.Subjects)
+	demands := []demand{
+		{slices.Equal(have.Subjects, want.Subjects), "subjects", have.Subjects, want.Subjects, "--subjects=" + strings.Join(want.Subjects, ",")},
+		{have.Storage == want.Storage, "storage", have.Storage, want.Storage, ""},
+		{have.Retention == want.Retention, "retention", have.Retention, want.Retention, ""},
+		{have.Discard == want.Discard, "discard", have.Discard, want.Discard, "--discard=" + strings.ToLower(strings.TrimPrefix(want.Discard.String(), "Discard"))},
+		{have.MaxMsgsPerSubject == want.MaxMsgsPerSubject, "max_msgs_per_subject", have.MaxMsgsPerSubject, want.MaxMsgsPerSubject, fmt.Sprintf("--max-msgs-per-subject=%d", want.MaxMsgsPerSubject)},
+		{have.MaxAge == 0, "max_age", have.MaxAge, "0", "--max-age=0s"},
+		{have.MaxMsgSize <= 0, "max_msg_size", have.MaxMsgSize, -1, "--max-msg-size=-1"},
+		{have.AllowDirect, "allow_direct", have.AllowDirect, true, "--allow-direct"},
+		{have.AllowRollup || !want.AllowRollup, "allow_rollup_hdrs", have.AllowRollup, true, "--allow-rollup"},
+		{!have.NoAck, "no_ack", have.NoAck, false, "--ack"},
+		{have.PersistMode == jetstream.DefaultPersistMode, "persist_mode", have.PersistMode, jetstream.DefaultPersistMode, ""},
+		{!have.Sealed, "sealed", have.Sealed, false, ""},
+		{!have.DenyDelete, "deny_delete", have.DenyDelete, false, ""},
+		{!have.DenyPurge, "deny_purge", have.DenyPurge, false, ""},
+		{have.Mirror == nil, "mirror", "set", "none", ""},
+		{len(have.Sources) == 0, "sources", "set", "none", ""},
+		{have.SubjectTransform == nil, "subject_transform", "set", "none", ""},
+	}
+	if runs {
+		demands = append(demands, limitsFit(have, want)...)
+	}
+	return unmet(want.Name, demands)
+}
+
+// limitsFit are the demands on what the inbox sets itself. The size is none if
+// what does not fit is refused: another Caddy may have been given another one.
+func limitsFit(have, want jetstream.StreamConfig) []demand {
+	demands := []demand{
+		{have.Replicas >= want.Replicas, "replicas", have.Replicas, want.Replicas, fmt.Sprintf("--replicas=%d", want.Replicas)},
+	}
+	if want.MaxMsgs < 0 {
+		demands = append(demands, demand{have.MaxMsgs <= 0, "max_msgs", have.MaxMsgs, -1, "--max-msgs=-1"})
+	}
+	if want.MaxBytes < 0 {
+		demands = append(demands, demand{have.MaxBytes <= 0, "max_bytes", have.MaxBytes, -1, "--max-bytes=-1"})
+	}
+	return demands
+}
+
+// unmet makes one error of the demands that are not met.
+func unmet(stream string, demands []demand) error {
+	var wrong, edits []string
+	final := false
+	for _, d := range demands {
+		if d.ok {
+			continue
+		}
+		wrong = append(wrong, fmt.Sprintf("%s is %v and must be %v", d.what, d.have, d.must))
+		if d.edit == "" {
+			final = true
+		} else {
+			edits = append(edits, d.edit)
+		}
+	}
+	switch {
+	case len(wrong) == 0:
+		return nil
+	case final:
+		return fmt.Errorf("%w: stream %s cannot be used: %s; NATS cannot change that back: move to a new stream, see https://github.com/fotor-webhook/caddy-fotor-webhook/blob/main/docs/operations.md#nats-a-stream-was-changed",
+			inbox.ErrBroken, stream, strings.Join(wrong, "; "))
+	default:
+		return fmt.Errorf("%w: stream %s cannot be used: %s; mend it with: nats stream edit %s %s --force",
+			inbox.ErrBroken, stream, strings.Join(wrong, "; "), stream, strings.Join(edits, " "))
+	}
+}

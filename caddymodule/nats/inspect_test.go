@@ -1,0 +1,148 @@
+package nats
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// edit changes a stream as somebody does with "nats stream edit".
+func edit(t testing.TB, url, name string, change func(*jetstream.StreamConfig)) {
+	t.Helper()
+	config := stream(t, url, name).CachedInfo().Config
+	change(&config)
+	_, err := admin(t, url).UpdateStream(context.Background(), config)
+	require.NoError(t, err)
+}
+
+// watchful is an inbox that looks at its streams all the time.
+func watchful(o *options) { o.limits.chores, o.limits.inspect = time.Hour, 20*time.Millisecond }
+
+// A stream that throws events away takes none until it is mended.
+func TestAStreamThatWouldLoseEventsTakesNone(t *testing.T) {
+	for _, test := range []struct {
+		stream       string
+		spoil, mend  func(*jetstream.StreamConfig)
+		says, advice string
+	}{
+		{
+			"TEST", func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld },
+			func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardNew },
+			"discard is DiscardOld and must be DiscardNew", "nats stream edit TEST --discard=new --force",
+		},
+		{
+			"TEST", func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour },
+			func(c *jetstream.StreamConfig) { c.MaxAge = 0 },
+			"max_age is 1h0m0s and must be 0", "nats stream edit TEST --max-age=0s --force",
+		},
+		{
+			"TEST", func(c *jetstream.StreamConfig) { c.MaxMsgs = 5 },
+			func(c *jetstream.StreamConfig) { c.MaxMsgs = -1 },
+			"max_msgs is 5 and must be -1", "nats stream edit TEST --max-msgs=-1 --force",
+		},
+		{
+			"TEST", func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 1 },
+			func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = -1 },
+			"max_msgs_per_subject is 1 and must be -1", "nats stream edit TEST --max-msgs-per-subject=-1 --force",
+		},
+		{
+			"TEST", func(c *jetstream.StreamConfig) { c.NoAck = true },
+			func(c *jetstream.StreamConfig) { c.NoAck = false },
+			"no_ack is true and must be false", "nats stream edit TEST --ack --force",
+		},
+		{
+			"TEST_STATE", func(c *jetstream.StreamConfig) { c.MaxBytes = 1 << 20 },
+			func(c *jetstream.StreamConfig) { c.MaxBytes = -1 },
+			"max_bytes is 1048576 and must be -1", "nats stream edit TEST_STATE --max-bytes=-1 --force",
+		},
+	} {
+		t.Run(strings.Fields(test.says)[0], func(t *testing.T) {
+			url := serve(t).ClientURL()
+			core, logs := observer.New(zap.InfoLevel)
+			s := with(t, url, watchful, func(o *options) { o.log = zap.New(core) })
+			before := newEvent("before", inbox.Completed)
+			put(t, s, before)
+			edit(t, url, test.stream, test.spoil)
+			eventually(t, func() bool { return s.condition.known() != nil })
+			_, err := s.Put(context.Background(), newEvent("meanwhile", inbox.Completed))
+			require.ErrorIs(t, err, inbox.ErrBroken)
+			require.ErrorContains(t, err, test.says)
+			require.ErrorContains(t, err, test.advice)
+			_, err = s.Stats(context.Background())
+			require.ErrorIs(t, err, inbox.ErrBroken)
+			l := leases(t, s, 1)
+			require.Equal(t, before, l[0].Event, "deliveries go on")
+			settle(t, s, inbox.Deliver, l...)
+
+			edit(t, url, test.stream, test.mend)
+			eventually(t, func() bool { return s.condition.known() == nil })
+			put(t, s, newEvent("after", inbox.Completed))
+			require.Equal(t, 1, logs.FilterMessageSnippet("events cannot be stored").Len())
+			require.Equal(t, 1, logs.FilterMessageSnippet("events are stored again").Len())
+		})
+	}
+}
+
+// A stream that somebody removes takes nothing, and nobody is kept waiting for
+// it. When a config is loaded it is made anew. What was pending is counted.
+func TestAStreamThatWasRemovedIsMadeAnewByAReload(t *testing.T) {
+	url := serve(t).ClientURL()
+	s := begun(t, with(t, url, watchful, func(o *options) { o.settings.publishTimeout = time.Minute }))
+	ctx := context.Background()
+	put(t, s, newEvent("delivered", inbox.Completed))
+	settle(t, s, inbox.Deliver, leases(t, s, 1)...)
+	put(t, s, newEvent("retried", inbox.Completed))
+	l := leases(t, s, 1)
+	require.NoError(t, s.Settle(ctx, inbox.Outcome{Lease: l[0], Verdict: inbox.Retry, Due: time.Now().Add(time.Millisecond)}))
+	for range 3 {
+		put(t, s, newEvent("new", inbox.Completed))
+	}
+	require.NoError(t, admin(t, url).DeleteStream(ctx, "TEST"))
+	began := time.Now()
+	_, err := s.Put(ctx, newEvent("meanwhile", inbox.Completed))
+	require.ErrorIs(t, err, inbox.ErrBroken)
+	require.ErrorContains(t, err, "stream TEST is gone")
+	_, err = s.Stats(ctx)
+	require.ErrorIs(t, err, inbox.ErrBroken)
+	require.Less(t, time.Since(began), 40*time.Second, "with a publish timeout of a minute")
+
+	(&Inbox{Replicas: 1, MaxSize: 32 << 20, Lease: 1e9, PublishTimeout: 5e9}).Apply(s, inbox.Policy{Quarantine: 10, Keep: time.Hour})
+	eventually(t, func() bool { return s.condition.known() == nil })
+	nothingElse(t, s)
+	eventually(t, func() bool {
+		stats, err := s.Stats(ctx)
+		return s.retireAll(ctx, 0) == nil && err == nil && stats.Lost == 4
+	})
+	stats, err := s.Stats(ctx)
+	require.NoError(t, err)
+	require.Zero(t, stats.Events[inbox.Pending])
+}
+
+// Without the stream of states nobody knows what became of the events. What
+// waited for a retry there must not be forgotten.
+func TestWithoutTheStreamOfStatesEventsAreDeliveredAnew(t *testing.T) {
+	url := serve(t).ClientURL()
+	s := begun(t, with(t, url, watchful))
+	ctx := context.Background()
+	e := newEvent("task", inbox.Completed)
+	put(t, s, e)
+	l := leases(t, s, 1)
+	require.NoError(t, s.Settle(ctx, inbox.Outcome{Lease: l[0], Verdict: inbox.Retry, Due: time.Now().Add(time.Hour)}))
+	require.NoError(t, admin(t, url).DeleteStream(ctx, "TEST_STATE"))
+	eventually(t, func() bool { return s.condition.known() != nil })
+	require.ErrorContains(t, s.condition.known(), "stream TEST_STATE is gone")
+	s.mend()
+	eventually(t, func() bool { return s.condition.known() == nil })
+	l = leases(t, s, 1)
+	require.Equal(t, e, l[0].Event)
+	settle(t, s, inbox.Deliver, l...)
+	nothingElse(t, s)
+}

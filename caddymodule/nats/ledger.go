@@ -1,0 +1,278 @@
+package nats
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+)
+
+// ledger is what all Caddys together know of events that are not in the stream
+// any more. Each event that was ever stored has a number. It is in the stream, or
+// a gateway removed it in good order, or somebody else did: then it is lost unless
+// it had been delivered before. It is a message of the stream of states, and each
+// change names the one before, so that nothing is counted twice.
+type ledger struct {
+	Removed uint64 `json:"removed"` // events that gateways removed, and numbers that no event had
+	Lost    uint64 `json:"lost,omitempty"`
+	Seen    uint64 `json:"seen,omitempty"` // the last event's number, as far as it was looked at
+	Next    uint64 `json:"next,omitempty"` // with which a stream begins that is made in place of one that was removed
+
+	// LostAt is when a loss was found last, in µs since 1970, and LostFrom the number
+	// of a record before all that were written since.
+	LostAt   int64  `json:"lostAt,omitempty"`
+	LostFrom uint64 `json:"lostFrom,omitempty"`
+
+	// Gone and Erased are the numbers below which records that an event is gone,
+	// and marks that one was purged, have been counted.
+	Gone   uint64 `json:"gone,omitempty"`
+	Erased uint64 `json:"erased,omitempty"`
+}
+
+// missing is the number of events that are neither in the stream nor accounted
+// for; less than 0 if some are accounted for twice.
+func (l *ledger) missing(state *jetstream.StreamState) int64 {
+	return int64(state.LastSeq) - int64(state.Msgs) - int64(l.Removed) - int64(l.Lost)
+}
+
+// late reports whether what is lost may still turn out to have been delivered: a
+// Caddy had it already when it was removed.
+func (l *ledger) late() bool { return time.Since(fromMicros(l.LostAt)) < lateFor }
+
+const lateFor = 10 * time.Minute
+
+// rest accounts for all that is missing as removed.
+func (l *ledger) rest(state *jetstream.StreamState) {
+	l.Removed += uint64(l.missing(state)) // which may wrap round, and so subtracts
+}
+
+// removed counts the records from where it was counted to, up to another number.
+func (l *ledger) removed(from *uint64, records []expired, past uint64) {
+	for _, e := range records {
+		if e.last >= *from {
+			l.Removed++
+		}
+	}
+	*from = max(*from, past)
+}
+
+// readLedger returns the ledger and the number of its message; nil if there is none.
+func (s *store) readLedger(ctx context.Context) (*ledger, uint64, error) {
+	m, err := s.last(ctx, s.subjects.states(), s.subjects.meta(metaLedger))
+	if err != nil || m == nil {
+		return nil, 0, err
+	}
+	l := new(ledger)
+	return l, m.seq, json.Unmarshal(m.data, l)
+}
+
+func (s *store) writeLedger(ctx context.Context, l *ledger, after uint64) error {
+	data, err := json.Marshal(l)
+	if err != nil {
+		return err
+	}
+	subject := s.subjects.meta(metaLedger)
+	_, err = s.publish(ctx, &nats.Msg{Subject: subject, Data: data}, after, subject)
+	return err
+}
+
+// book changes the ledger, if there is one.
+func (s *store) book(ctx context.Context, change func(*ledger)) error {
+	for {
+		l, after, err := s.readLedger(ctx)
+		if err != nil || l == nil {
+			return err
+		}
+		before := *l
+		if change(l); *l == before {
+			return nil
+		}
+		if err := s.writeLedger(ctx, l, after); !errors.Is(err, errConflict) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(conflictWait):
+		}
+	}
+}
+
+// noteNewest remembers the number of the last event.
+func (s *store) noteNewest(seq uint64) {
+	for {
+		now := s.newest.Load()
+		if seq <= now || s.newest.CompareAndSwap(now, seq) {
+			return
+		}
+	}
+}
+
+// reckonTimeout bounds finding out which events are lost. All records of the
+// inbox may have to be read for that.
+const reckonTimeout = 15 * time.Minute
+
+// reckon finds out whether events are gone that no gateway removed, and tells of
+// those that had not been delivered.
+func (s *store) reckon(ctx context.Context, mine *claim) error {
+	ctx, cancel := context.WithTimeout(ctx, reckonTimeout)
+	defer cancel()
+	state, err := s.eventState(ctx)
+	if err != nil {
+		return err
+	}
+	l, after, err := s.readLedger(ctx)
+	if err != nil {
+		return err
+	}
+	if l != nil && l.missing(state) == 0 && !mine.stale && !l.late() {
+		if state.LastSeq != l.Seen {
+			l.Seen = state.LastSeq
+			if err = s.writeLedger(ctx, l, after); errors.Is(err, errConflict) {
+				err = nil // another has done it
+			}
+		}
+		return err
+	}
+	if ok, err := s.claim(ctx, mine); err != nil || !ok {
+		return err
+	}
+	if l == nil {
+		l = new(ledger)
+		l.rest(state)
+		l.Seen = state.LastSeq
+		if err := s.writeLedger(ctx, l, after); err != nil {
+			return err
+		}
+	}
+	return s.account(ctx, mine)
+}
+
+// account puts the ledger right. Only one Caddy at a time does.
+func (s *store) account(ctx context.Context, mine *claim) error {
+	old, at, err := s.readLedger(ctx)
+	if err != nil || old == nil {
+		return err
+	}
+	state, quiet, err := s.quiet(ctx, mine)
+	if err != nil || !quiet {
+		return err
+	}
+	now, _, err := s.readLedger(ctx)
+	if err != nil || now == nil {
+		return err
+	}
+	stale, older := mine.stale, state.LastSeq < old.Seen
+	if missing := now.missing(state); !stale && !older && (missing > 0 || old.late()) {
+		// Those that had ended before are gone, but not lost.
+		from := uint64(1)
+		if missing <= 0 {
+			from = old.LostFrom
+		}
+		if err := s.strike(ctx, mine, from); err != nil {
+			return err
+		}
+		if state, quiet, err = s.quiet(ctx, mine); err != nil || !quiet {
+			return err
+		}
+	}
+	lost := int64(0)
+	err = s.book(ctx, func(l *ledger) {
+		lost = l.missing(state)
+		switch {
+		case stale, older, lost < 0 && (!old.late() || -lost > int64(l.Lost)):
+			lost = 0
+			l.rest(state)
+		case lost > 0:
+			l.LostAt, l.LostFrom = time.Now().UnixMicro(), at
+		}
+		l.Lost += uint64(lost)
+		l.Seen = state.LastSeq
+	})
+	if err != nil {
+		return err
+	}
+	mine.stale = false
+	switch {
+	case older:
+		s.log.Error("the stream of events has fewer than it had: an old copy of it was restored, and what was accepted since is not in it",
+			zap.Uint64("last", state.LastSeq), zap.Uint64("had", old.Seen))
+	case lost > 0:
+		s.log.Error("events that had not been delivered are gone from the stream, and no gateway removed them: somebody purged it, deleted messages or the stream, or changed its limits",
+			zap.Int64("lost", lost), zap.Uint64("first_left", state.FirstSeq))
+	case lost < 0:
+		s.log.Info("events that were counted as lost had been delivered", zap.Int64("count", -lost))
+	}
+	return nil
+}
+
+func (s *store) eventState(ctx context.Context) (*jetstream.StreamState, error) {
+	there, err := s.js.Stream(ctx, s.subjects.stream)
+	if err != nil {
+		return nil, err
+	}
+	return &there.CachedInfo().State, nil
+}
+
+// quiet brings to an end what removes events, and returns how the stream is
+// then. It reports false if somebody removes some just now.
+func (s *store) quiet(ctx context.Context, mine *claim) (state *jetstream.StreamState, quiet bool, err error) {
+	if err := s.retire(ctx, gone, nil, mine); err != nil {
+		return nil, false, err
+	}
+	if err := s.finishPurges(ctx); err != nil {
+		return nil, false, err
+	}
+	if state, err = s.eventState(ctx); err != nil {
+		return nil, false, err
+	}
+	// Before an event is removed there is one of these, and it stays until the
+	// removal is in the ledger.
+	for _, subject := range []string{s.subjects.ofKind(gone), s.subjects.ofKind(purged), s.subjects.allErased()} {
+		m, err := s.askLeader(ctx, s.subjects.states(), map[string]any{"seq": 1, "next_by_subj": subject})
+		if err != nil || m != nil {
+			return nil, false, err
+		}
+	}
+	return state, true, nil
+}
+
+// finishPurges ends the purges of Caddys that died meanwhile, and counts those
+// that have ended.
+func (s *store) finishPurges(ctx context.Context) error {
+	records, err := s.all(ctx, s.subjects.states(), s.subjects.ofKind(purged))
+	if err != nil {
+		return err
+	}
+	for _, m := range records {
+		var r record
+		if err := json.Unmarshal(m.data, &r); err != nil {
+			return err
+		}
+		if err := s.erase(ctx, expired{id: idOf(m.subject), seq: r.Event}, m.seq); err != nil {
+			return err
+		}
+	}
+	for {
+		marks, more, err := s.ask(ctx, s.subjects.states(), query{Seq: 1, NextFor: s.subjects.allErased(), Batch: retireBatch, MaxBytes: maxAnswer})
+		if err != nil || len(marks) == 0 {
+			return err
+		}
+		past := marks[len(marks)-1].seq + 1
+		list := make([]expired, len(marks))
+		for i, m := range marks {
+			list[i].last = m.seq
+		}
+		if err := s.book(ctx, func(l *ledger) { l.removed(&l.Erased, list, past) }); err != nil {
+			return err
+		}
+		err = s.api(ctx, "STREAM.PURGE."+s.subjects.states(), map[string]any{"filter": s.subjects.allErased(), "seq": past})
+		if err != nil || more == 0 {
+			return err
+		}
+	}
+}

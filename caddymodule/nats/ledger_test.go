@@ -1,0 +1,168 @@
+package nats
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// lost is how many events all Caddys together know to be lost.
+func lost(t testing.TB, s *store) int {
+	t.Helper()
+	stats, err := s.Stats(context.Background())
+	require.NoError(t, err)
+	return int(stats.Lost)
+}
+
+// reckoned has an inbox reckon, and returns what is lost then.
+func reckoned(t testing.TB, s *store) int {
+	t.Helper()
+	require.NoError(t, s.retireAll(context.Background(), 0))
+	return lost(t, s)
+}
+
+// still is an inbox that does nothing by itself.
+func still(o *options) { o.limits.chores, o.limits.inspect = time.Hour, time.Hour }
+
+// settled waits until the chores with which an inbox begins are done.
+func begun(t testing.TB, s *store) *store {
+	t.Helper()
+	eventually(t, func() bool {
+		l, _, err := s.readLedger(context.Background())
+		return err == nil && l != nil
+	})
+	return s
+}
+
+func stream(t testing.TB, url, name string) jetstream.Stream {
+	t.Helper()
+	st, err := admin(t, url).Stream(context.Background(), name)
+	require.NoError(t, err)
+	return st
+}
+
+// Of what somebody removes from the stream, those events are counted that had
+// not been delivered, once, whoever looks and however often.
+func TestWhatSomebodyRemovesFromTheStreamIsCounted(t *testing.T) {
+	url := serve(t).ClientURL()
+	core, logs := observer.New(zap.ErrorLevel)
+	a, b := begun(t, with(t, url, still)), begun(t, with(t, url, still, func(o *options) { o.log = zap.New(core) }))
+	ctx := context.Background()
+	var events []*inbox.Event
+	for i := range 30 {
+		events = append(events, newEvent(fmt.Sprint("task ", i), inbox.Completed))
+	}
+	put(t, a, events...)
+	settle(t, a, inbox.Deliver, leases(t, a, 5)...)
+	settle(t, a, inbox.GiveUp, leases(t, a, 2)...)
+	require.NoError(t, a.Purge(ctx, events[29].ID))
+	require.Zero(t, reckoned(t, a))
+
+	// the first twelve: of these, five had been delivered
+	require.NoError(t, stream(t, url, "TEST").Purge(ctx, jetstream.WithPurgeSequence(13)))
+	require.Equal(t, 7, reckoned(t, b))
+	require.Equal(t, 1, logs.FilterMessageSnippet("gone from the stream").Len())
+	require.Equal(t, 7, reckoned(t, b), "none twice")
+	require.Equal(t, 7, reckoned(t, a))
+	stats, err := a.Stats(ctx)
+	require.NoError(t, err)
+	require.EqualValues(t, 17, stats.Events[inbox.Pending])
+	require.Zero(t, stats.Events[inbox.Dead])
+
+	require.NoError(t, stream(t, url, "TEST").DeleteMsg(ctx, 20))
+	require.NoError(t, a.Close())
+	again := begun(t, with(t, url, still))
+	require.Equal(t, 8, reckoned(t, again), "after a restart too")
+	require.Equal(t, 8, reckoned(t, b))
+	require.Equal(t, 1, logs.FilterMessageSnippet("gone from the stream").Len(), "the other one told of it")
+}
+
+// What gateways remove themselves is not lost: what is too old, and what an
+// operator purges, again and again, on several Caddys at a time.
+func TestWhatGatewaysRemoveIsNotLost(t *testing.T) {
+	url := serve(t).ClientURL()
+	quick := func(o *options) { o.limits.chores, o.policy.Keep = 20*time.Millisecond, 0 }
+	stores := []*store{with(t, url, quick), with(t, url, quick)}
+	ctx := context.Background()
+	var callers, workers sync.WaitGroup
+	for i, s := range stores {
+		callers.Go(func() {
+			for n := range 50 {
+				e := newEvent(fmt.Sprint(i, n), inbox.Completed)
+				for range 1 + n%2 {
+					if _, err := s.Put(ctx, e); err != nil {
+						t.Error(err)
+					}
+					_ = s.Purge(ctx, e.ID) // the other may have leased it
+				}
+			}
+		})
+	}
+	life, end := context.WithCancel(ctx)
+	for _, s := range stores {
+		workers.Go(func() {
+			for {
+				l, err := s.Lease(life, 10)
+				if err != nil {
+					return
+				}
+				_ = s.Settle(ctx, outcomes(inbox.Deliver, l...)...) // it may be purged
+			}
+		})
+	}
+	callers.Wait()
+	eventually(t, func() bool {
+		stats, err := stores[0].Stats(ctx)
+		return err == nil && stats.Events[inbox.Pending] == 0 && stats.Events[inbox.Delivered] == 0
+	})
+	end()
+	workers.Wait()
+	eventually(t, func() bool {
+		state, err := stores[0].eventState(ctx)
+		require.NoError(t, err)
+		l, _, err := stores[0].readLedger(ctx)
+		require.NoError(t, err)
+		return state.Msgs == 0 && l.missing(state) == 0 && state.LastSeq > 100
+	})
+	require.Zero(t, lost(t, stores[0]))
+	require.Zero(t, lost(t, stores[1]))
+}
+
+// An earlier version of the gateway, which shares the inbox while one Caddy after
+// the other is replaced, does not say what it has removed.
+func TestWhatAnEarlierVersionRemovesIsNotLost(t *testing.T) {
+	url := serve(t).ClientURL()
+	s := begun(t, with(t, url, still))
+	ctx := context.Background()
+	put(t, s, newEvent("one", inbox.Completed), newEvent("other", inbox.Completed))
+	require.Zero(t, reckoned(t, s))
+	require.NoError(t, s.setMeta(ctx, metaChores, map[string]string{"by": "another"}))
+	require.NoError(t, stream(t, url, "TEST").DeleteMsg(ctx, 1))
+	require.Zero(t, reckoned(t, s))
+	require.NoError(t, stream(t, url, "TEST").DeleteMsg(ctx, 2))
+	require.Equal(t, 1, reckoned(t, s), "nobody of that version is there any more")
+}
+
+// A Caddy may have had an event already when somebody removed it.
+func TestWhatIsDeliveredAllTheSameIsNotLost(t *testing.T) {
+	url := serve(t).ClientURL()
+	s := begun(t, with(t, url, still))
+	put(t, s, newEvent("one", inbox.Completed), newEvent("other", inbox.Completed))
+	l := leases(t, s, 2)
+	require.NoError(t, stream(t, url, "TEST").Purge(context.Background()))
+	require.Equal(t, 2, reckoned(t, s))
+	settle(t, s, inbox.Deliver, l[0])
+	require.Equal(t, 1, reckoned(t, s))
+	settle(t, s, inbox.Retry, l[1])
+	require.Equal(t, 1, reckoned(t, s))
+	nothingElse(t, s)
+}

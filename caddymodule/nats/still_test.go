@@ -1,0 +1,117 @@
+package nats
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/natstest"
+)
+
+// clustered opens an inbox on a cluster, with a replica on each server.
+func clustered(t *testing.T, c *natstest.Cluster, change ...func(*options)) *store {
+	t.Helper()
+	return with(t, "", append(change, func(o *options) {
+		o.urls, o.settings.replicas, o.settings.lease = c.URLs(), len(c.URLs()), 30*time.Second
+	})...)
+}
+
+// rounds stores and delivers events that have to be looked at: two of each task.
+// It returns how long that took.
+func rounds(t *testing.T, s *store, n int) time.Duration {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	began := time.Now()
+	for i := range n {
+		task := fmt.Sprint("task ", contents.Load(), i)
+		for _, status := range []inbox.Status{inbox.InProgress, inbox.Completed} {
+			e := newEvent(task, status)
+			_, err := s.Put(ctx, e)
+			require.NoError(t, err)
+			l, err := s.Lease(ctx, 1)
+			require.NoError(t, err)
+			require.Equal(t, e.ID, l[0].Event.ID)
+			require.NoError(t, s.Settle(ctx, outcomes(inbox.Deliver, l...)...))
+		}
+	}
+	return time.Since(began)
+}
+
+// awaitRound waits until the inbox stores and delivers again. What a try left
+// behind, as its server had died in the middle of it, is delivered too.
+func awaitRound(t *testing.T, s *store) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	e := newEvent(fmt.Sprint("first ", contents.Load()), inbox.Completed)
+	for {
+		if _, err := s.Put(ctx, e); err == nil {
+			break
+		}
+		require.NoError(t, ctx.Err())
+	}
+	for found := false; !found; {
+		l, err := s.Lease(ctx, 10)
+		require.NoError(t, err)
+		found = l[len(l)-1].Event.ID == e.ID
+		for err = s.Settle(ctx, outcomes(inbox.Deliver, l...)...); err != nil; err = s.Settle(ctx, outcomes(inbox.Deliver, l...)...) {
+			require.NoError(t, ctx.Err())
+		}
+	}
+}
+
+// A server that stands still answers nothing, and the others do not know for a
+// minute. Whichever it is, deliveries go on, and are not much slower.
+func TestOneServerStandsStill(t *testing.T) {
+	c := natstest.New(t, natstest.Config{Nodes: 3, Separate: true})
+	s := clustered(t, c, func(o *options) { o.settings.publishTimeout = 10 * time.Second })
+	const n = 40
+	usual := rounds(t, s, n)
+	for node := range 3 {
+		require.NoError(t, c.Freeze(node))
+		awaitRound(t, s)
+		took := rounds(t, s, n)
+		t.Logf("%d events in %s, with server %d standing still in %s", 2*n, usual, node, took)
+		require.Less(t, took, 5*usual+10*time.Second)
+		require.NoError(t, c.Thaw(node))
+		require.NoError(t, c.AwaitHealthy(t.Context()))
+	}
+	eventually(t, func() bool { // the servers may elect their leaders just now
+		stats, err := s.Stats(context.Background())
+		return err == nil && stats.Events[inbox.Pending] == 0
+	})
+}
+
+// Two of three are too many. Once that is found out nobody is kept waiting for it.
+func TestTwoServersStandStill(t *testing.T) {
+	c := natstest.New(t, natstest.Config{Nodes: 3, Separate: true})
+	const timeout = 5 * time.Second
+	s := clustered(t, c, func(o *options) { o.settings.publishTimeout = timeout })
+	ctx := context.Background()
+	rounds(t, s, 2)
+	require.NoError(t, c.Freeze(0))
+	require.NoError(t, c.Freeze(1))
+	refuse := func() (err error) {
+		_, err = s.Put(ctx, newEvent("task", inbox.Completed))
+		require.Error(t, err)
+		return err
+	}
+	require.Eventually(t, func() bool { _ = refuse(); return s.condition.known() != nil }, time.Minute, time.Millisecond)
+	for range 20 {
+		began := time.Now()
+		err := refuse()
+		require.Less(t, time.Since(began), timeout/2)
+		require.ErrorContains(t, err, "NATS did not answer within 5s: too few of the servers")
+	}
+	_, err := s.Stats(ctx)
+	require.ErrorContains(t, err, "too few of the servers")
+	require.NoError(t, c.Thaw(0))
+	require.NoError(t, c.Thaw(1))
+	require.Eventually(t, func() bool { return s.condition.known() == nil }, time.Minute, 10*time.Millisecond)
+	awaitRound(t, s)
+}
