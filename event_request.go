@@ -14,7 +14,6 @@ import (
 	"strings"
 	"time"
 
-
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 

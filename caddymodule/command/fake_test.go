@@ -26,7 +26,7 @@ type fakeAPI struct {
 	t    *testing.T
 	addr string // of the listener; empty: no Origin is expected
 
-	mu       sync.Mutex
+	mu         sync.Mutex
 	handlers   []*fakeHandler
 	unattended []control.Unattended
 	requests   []string
