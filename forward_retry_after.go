@@ -44,11 +44,11 @@ func waitOf(value string, now time.Time) time.Duration {
 		if len(seconds) > 9 { // 31 years and more
 			return maxDuration
 		}
-		var n time.Duration
+		var n int64
 		for _, digit := range seconds {
-			n = 10*n + time.Duration(digit-'0')
+			n = 10*n + int64(digit-'0')
 		}
-		return min(n*time.Second, maxDuration)
+		return min(time.Duration(n)*time.Second, maxDuration)
 	}
 	at, err := http.ParseTime(farYearRegexp.ReplaceAllString(value, "${1}9996${2}")) // a leap year
 	if err != nil {

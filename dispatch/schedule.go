@@ -107,8 +107,8 @@ func (s *Settings) scheduled(attempts int) time.Duration {
 			ceiling *= 2
 		}
 	}
-	each := max(s.Max/2, 1)
-	return sum + each*min(time.Duration(max(attempts, 0)), (math.MaxInt64-sum)/each)
+	each := int64(max(s.Max/2, 1))
+	return sum + time.Duration(each*min(int64(max(attempts, 0)), (math.MaxInt64-int64(sum))/each))
 }
 
 // old reports whether an event is at its end by its age, after an attempt of
