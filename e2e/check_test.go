@@ -92,7 +92,7 @@ func TestCountsThatAreNotKnown(t *testing.T) {
 		`events{handler="default",state="pending"}`, `events{handler="default",state="dead"}`, `quarantined{handler="default"}`,
 		`oldest_pending_age_seconds{handler="default"}`, `inbox_bytes{handler="default"}`, `inbox_limit_bytes{handler="default"}`,
 	} {
-		assert.EqualValues(t, -1, e.Metric("caddy_fotor_webhook_"+gauge), "%s is there", gauge)
+		assert.InDelta(t, -1, e.Metric("caddy_fotor_webhook_"+gauge), 0, "%s is there", gauge)
 	}
 	nats.Heal(0)
 	up.requireDelivered(t, append(ids, e.resume("after")))

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
+
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 )
 

@@ -13,12 +13,12 @@ import (
 
 // limits are what --check takes to be well. What is beyond one needs attention.
 type limits struct {
-	unavailable, notKept, tooLarge, invalid int64 // of the callbacks that arrived lately
-	inboxUsed                               int64 // percent
-	pendingAge                              time.Duration
-	hold                                    time.Duration
-	dead                                    int64
-	quarantined                             int64 // negative: any number
+	unavailable, tooLarge, invalid int64 // of the callbacks that arrived lately
+	inboxUsed                      int64 // percent
+	pendingAge                     time.Duration
+	hold                           time.Duration
+	dead                           int64
+	quarantined                    int64 // negative: any number
 }
 
 // checkFlags are the flags that only --check heeds.

@@ -162,7 +162,7 @@ func held(f *fakeAPI, _ *environment) {
 	}
 }
 
-// away is an inbox that does not answer: how it is is not known.
+// away is an inbox that does not answer: what is in it is not known.
 func away(f *fakeAPI, _ *environment) {
 	h := f.handlers[0]
 	h.Error = "nats: no servers available for connection"

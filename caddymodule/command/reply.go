@@ -41,35 +41,43 @@ const foreignHint = "%s came from something else than fotor_webhook: is its path
 // mediaProblem is the media type of the gateway's errors.
 const mediaProblem = "application/problem+json"
 
+// received is an answer as it came.
+type received struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
 // judge says whether the answer is a gateway's, and whether it accepted the
 // callback: then there is the id of an event. Another handler may answer 200 to
 // anything, and Caddy does where no route matches.
-func (r *reply) judge(resp *http.Response, body []byte) {
-	r.HTTPStatus = resp.StatusCode
-	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")) // an error leaves it empty
-	decoded := json.Unmarshal(body, &r.Answer) == nil
+func (r *reply) judge(got received) {
+	r.HTTPStatus = got.status
+	media, _, _ := mime.ParseMediaType(got.header.Get("Content-Type")) // an error leaves it empty
+	decoded := json.Unmarshal(got.body, &r.Answer) == nil
 	_, err := inbox.ParseID(r.Answer.ID)
 	switch {
-	case resp.StatusCode == http.StatusOK && decoded && err == nil:
+	case got.status == http.StatusOK && decoded && err == nil:
 		r.Accepted = true
 		return
-	case resp.StatusCode >= 400 && decoded && media == mediaProblem && r.Answer.Title != "":
+	case got.status >= 400 && decoded && media == mediaProblem && r.Answer.Title != "":
 		return
 	}
 	r.Answer, r.foreign = gatewayAnswer{}, true
-	r.Error = "not accepted: this is no answer of fotor_webhook: " + describe(resp, media, body)
+	r.Error = "not accepted: this is no answer of fotor_webhook: " + got.describe(media)
 }
 
 // describe says in a few words what an answer is.
-func describe(resp *http.Response, media string, body []byte) string {
-	switch location := resp.Header.Get("Location"); {
-	case resp.StatusCode/100 == 3 && location != "":
+func (got *received) describe(media string) string {
+	size := plural(int64(len(got.body)), "byte")
+	switch location := got.header.Get("Location"); {
+	case got.status/100 == 3 && location != "":
 		return fmt.Sprintf("a redirect to %s, which Fotor may not follow", cut(location, 160))
-	case len(body) == 0:
+	case len(got.body) == 0:
 		return "it is empty"
 	case media == "":
-		return fmt.Sprintf("%s of no media type", plural(int64(len(body)), "byte"))
+		return size + " of no media type"
 	default:
-		return fmt.Sprintf("%s of %s", plural(int64(len(body)), "byte"), cut(strings.ToLower(media), 80))
+		return fmt.Sprintf("%s of %s", size, cut(strings.ToLower(media), 80))
 	}
 }

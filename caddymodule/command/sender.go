@@ -168,7 +168,7 @@ func (s *sender) post(ctx context.Context, body []byte) (*reply, error) {
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "caddy-fotor-webhook-send")
 	begun := s.now()
-	resp, answer, err := s.do(req)
+	got, err := s.do(req)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -176,23 +176,23 @@ func (s *sender) post(ctx context.Context, body []byte) (*reply, error) {
 	if err != nil {
 		r.Error = err.Error()
 	} else {
-		r.judge(resp, answer)
+		r.judge(got)
 	}
 	r.DurationMS = float64(r.took.Microseconds()) / 1000
 	return r, nil
 }
 
-func (s *sender) do(req *http.Request) (*http.Response, []byte, error) {
+func (s *sender) do(req *http.Request) (received, error) {
 	resp, err := s.http.Do(req) //nolint:gosec // the user says where to send
 	if err != nil {
-		return nil, nil, err
+		return received{}, err
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxReply))
 	if err != nil {
-		return nil, nil, errors.New("the answer broke off: " + err.Error())
+		return received{}, errors.New("the answer broke off: " + err.Error())
 	}
-	return resp, answer, nil
+	return received{resp.StatusCode, resp.Header, answer}, nil
 }
 
 // record counts a reply and prints it.

@@ -128,7 +128,7 @@ var schema = []migration{{
 		last_at   INTEGER NOT NULL,
 		source_ip TEXT    NOT NULL         -- the last time
 	) STRICT`,
-	`INSERT INTO arrivals SELECT id, id, NULL, 1, received_at, source_ip FROM quarantine`,
+	`INSERT INTO arrivals SELECT id AS place, id, NULL, 1, received_at, source_ip FROM quarantine`,
 }}
 
 // meta is the row of that name.
