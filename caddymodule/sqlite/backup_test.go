@@ -110,6 +110,11 @@ func TestVerifyFindsWhatIsWrong(t *testing.T) {
 	load(t, s, 500, 8)
 	good, err := os.ReadFile(backupOf(t, s))
 	require.NoError(t, err)
+	var index int64 // the page of one that no other query needs
+	require.NoError(t, s.read(context.Background(), func(c *conn) (err error) {
+		index, err = c.number(`SELECT rootpage FROM sqlite_schema WHERE name = 'delivery_dead'`)
+		return err
+	}))
 	for name, c := range map[string]struct {
 		change func([]byte) []byte
 		want   string
@@ -117,6 +122,7 @@ func TestVerifyFindsWhatIsWrong(t *testing.T) {
 		"cut off":  {func(b []byte) []byte { return b[:len(b)/2] }, "damaged"},
 		"empty":    {func([]byte) []byte { return nil }, "it is empty"},
 		"a page":   {func(b []byte) []byte { clear(b[len(b)-pageSize:]); return b }, "damaged"},
+		"an index": {func(b []byte) []byte { clear(b[(index-1)*pageSize : index*pageSize]); return b }, "damaged"},
 		"no inbox": {func(b []byte) []byte { clear(b[:100]); return b }, "not an SQLite file"},
 	} {
 		t.Run(name, func(t *testing.T) {

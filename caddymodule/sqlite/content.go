@@ -192,21 +192,31 @@ func (r *record) varint() (n uint64) {
 
 // integer reads a value of one of the types of integers.
 func (r *record) integer(serial uint64) (n int64) {
-	sizes := [...]int{0, 1, 2, 3, 4, 6, 8, 0, 0, 0}
-	if serial >= uint64(len(sizes)) || len(r.rest) < sizes[serial] {
+	size := 0
+	switch serial {
+	case 1, 2, 3, 4:
+		size = int(serial) //nolint:gosec // as the case says
+	case 5:
+		size = 6
+	case 6:
+		size = 8
+	case 9:
+		n = 1
+	case 0, 8: // NULL and 0
+	default:
+		r.short = true
+	}
+	if len(r.rest) < size {
 		r.short = true
 		return 0
 	}
-	for i, b := range r.rest[:sizes[serial]] {
+	for i, b := range r.rest[:size] {
 		if i == 0 {
 			n = int64(int8(b)) //nolint:gosec // its sign
 			continue
 		}
 		n = n<<8 | int64(b)
 	}
-	r.rest = r.rest[sizes[serial]:]
-	if serial == 9 {
-		n = 1
-	}
+	r.rest = r.rest[size:]
 	return n
 }
