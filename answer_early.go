@@ -53,13 +53,12 @@ func (a *answer) writeEarly(w http.ResponseWriter, r *http.Request, since time.T
 		return nil
 	}
 	began := time.Now()
-	if _, err := io.CopyN(io.Discard, r.Body, lingerBytes); errors.Is(err, io.EOF) {
-		return nil
-	}
-	// the deadline had passed before, or a limit ends the body
-	select {
-	case <-time.After(resetDelay - time.Since(began)):
-	case <-r.Context().Done():
+	if _, err := io.CopyN(io.Discard, r.Body, lingerBytes); !errors.Is(err, io.EOF) {
+		// the deadline had passed before, or a limit ends the body
+		select {
+		case <-time.After(resetDelay - time.Since(began)):
+		case <-r.Context().Done():
+		}
 	}
 	return nil
 }
