@@ -1,6 +1,7 @@
 package fotorwebhook
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"time"
@@ -10,8 +11,12 @@ const (
 	// lingerTime and lingerBytes bound how long a caller who was answered before
 	// its body had come whole is listened to. A connection that is closed with
 	// bytes unread is reset, and with it the answer may be lost.
-	lingerTime  = time.Second
+	lingerTime  = 2 * time.Second
 	lingerBytes = 64 << 20
+
+	// resetDelay is how long the connection of a body that cannot be read any
+	// more is left open after the answer, for the same reason; net/http has as much.
+	resetDelay = 500 * time.Millisecond
 
 	// smallRest is a declared body that is rather read than a connection closed
 	// for it: proxies use theirs for many callers.
@@ -44,8 +49,16 @@ func (a *answer) writeEarly(w http.ResponseWriter, r *http.Request, since time.T
 	if err := a.write(w); err != nil {
 		return err
 	}
-	if control.Flush() == nil && bounded {
-		_, _ = io.CopyN(io.Discard, r.Body, lingerBytes) // however it ends, the answer is on its way
+	if control.Flush() != nil || !bounded {
+		return nil
+	}
+	began := time.Now()
+	if _, err := io.CopyN(io.Discard, r.Body, lingerBytes); !errors.Is(err, io.EOF) {
+		// the deadline had passed before, or a limit ends the body
+		select {
+		case <-time.After(resetDelay - time.Since(began)):
+		case <-r.Context().Done():
+		}
 	}
 	return nil
 }

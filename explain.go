@@ -118,10 +118,8 @@ func (q *question) explainProxy(clientIP string) {
 		q.step("it is read from the right end, where the first address that is no trusted proxy is the client (trusted_proxies_strict is on)")
 		slices.Reverse(hops)
 	}
-	for _, hop := range hops[:min(len(hops), maxHops)] {
-		if q.explainHop(hop) {
-			return
-		}
+	if slices.ContainsFunc(hops[:min(len(hops), maxHops)], q.explainHop) {
+		return
 	}
 	if len(hops) <= maxHops {
 		q.step("no other address is left, so the client is %s", clientIP)

@@ -125,7 +125,7 @@ func location(header http.Header) string {
 	}
 	query := target.RawQuery != "" || target.Fragment != ""
 	if target.Opaque != "" { // as in mailto:
-		target = &url.URL{Scheme: target.Scheme, Path: "…"}
+		return target.Scheme + ":…"
 	}
 	target.User, target.RawQuery, target.Fragment, target.ForceQuery = nil, "", "", false
 	text := target.String()

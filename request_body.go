@@ -37,8 +37,7 @@ func (h *Handler) guardRequestBodies(ctx caddy.Context) error {
 		}
 	}
 	var way []leading // from the innermost list outwards
-	for i := len(lists) - 1; i >= 0; i-- {
-		list := lists[i]
+	for _, list := range slices.Backward(lists) {
 		current := 0
 		for current < len(list) && len(list[current].HandlersRaw) == 0 { // which is let go of once it is read
 			current++

@@ -33,7 +33,7 @@ type bodyRoom struct {
 	mu      sync.Mutex
 	used    int64
 	reading list.List // of *incoming, the oldest first
-	waiting list.List // of *newcomer, the first first
+	waiting list.List // of *newcomer, the longest first
 }
 
 // incoming is one body in the room.

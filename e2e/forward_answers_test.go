@@ -121,7 +121,7 @@ func TestReasonOfAnAnswerThatIsNone(t *testing.T) {
 					return len(events) == 1 && events[0].LastAttempt != nil ||
 						len(ask[control.Handler](g, http.MethodGet, "default", "").Holds) > 0
 				}, "a failed attempt")
-				reason := ""
+				var reason string
 				if events[0].LastAttempt != nil {
 					reason = events[0].LastAttempt.Reason
 				} else {
