@@ -6,6 +6,8 @@ import (
 	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
 )
 
 const (
@@ -42,7 +44,7 @@ type answer struct {
 	kind     string // the fragment of the problem's type
 	title    string
 	detail   string
-	problems []Problem
+	problems []callback.Problem
 
 	// header is one more header, such as Retry-After.
 	header, value string
@@ -93,7 +95,7 @@ func answerMedia(detail string) answer {
 	}
 }
 
-func answerInvalid(invalid *InvalidError) answer {
+func answerInvalid(invalid *callback.InvalidError) answer {
 	if invalid.Status == http.StatusBadRequest {
 		return answer{
 			outcome: outcomeNotJSON, status: http.StatusBadRequest, kind: "not-json", title: "Not JSON",
@@ -155,7 +157,7 @@ func (a *answer) problem() []byte {
 	return append(body, "}\n"...)
 }
 
-func appendProblems(dst []byte, problems []Problem) []byte {
+func appendProblems(dst []byte, problems []callback.Problem) []byte {
 	dst = append(dst, '[')
 	for i, p := range problems {
 		if i > 0 {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
@@ -40,7 +41,7 @@ func (h *Handler) eventRequest(ctx context.Context, target *url.URL, lease *inbo
 	set("Ce-Source", "/fotor_webhook/"+h.Name)
 	set("Ce-Type", eventTypePrefix+e.Status.String())
 	set("Ce-Subject", headerValue(e.TaskID))
-	set("Ce-Time", e.ReceivedAt.Format(receivedLayout))
+	set("Ce-Time", e.ReceivedAt.Format(callback.TimeLayout))
 	set("Idempotency-Key", e.ID)
 	set("Webhook-Id", e.ID)
 	timestamp := strconv.FormatInt(now.Unix(), 10)

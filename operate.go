@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
@@ -159,8 +160,8 @@ func (o *operated) Release(ctx context.Context, id int64) (control.Released, err
 	if err != nil {
 		return control.Released{}, err
 	}
-	parsed, err := ParseCallback(suspect.Body, o.rules)
-	if invalid, ok := errors.AsType[*InvalidError](err); ok {
+	parsed, err := callback.ParseCallback(suspect.Body, o.rules)
+	if invalid, ok := errors.AsType[*callback.InvalidError](err); ok {
 		problems := make([]control.Problem, 0, len(invalid.Problems))
 		for _, p := range invalid.Problems {
 			problems = append(problems, control.Problem{Pointer: p.Pointer, Detail: p.Detail})

@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
@@ -89,7 +90,7 @@ func (h *Handler) receive(r *http.Request, now time.Time) answer {
 		defer h.drop(successor)
 		st = successor
 	}
-	return h.take(ctx, st, r, callback{body: body.Bytes(), source: source, receivedAt: now})
+	return h.take(ctx, st, r, received{body: body.Bytes(), source: source, receivedAt: now})
 }
 
 func (h *Handler) drop(st *station) {
@@ -108,21 +109,21 @@ func (h *Handler) makeRoom(ctx context.Context, size int64) error {
 	return h.budget.Acquire(ctx, size)
 }
 
-// callback is what arrived from a whitelisted address.
-type callback struct {
+// received is what arrived from a whitelisted address.
+type received struct {
 	body       []byte
 	source     netip.Addr
 	receivedAt time.Time
 }
 
 // take validates the callback and stores it, as an event or in quarantine.
-func (h *Handler) take(ctx context.Context, st *station, r *http.Request, c callback) answer {
+func (h *Handler) take(ctx context.Context, st *station, r *http.Request, c received) answer {
 	if problem := mediaTrouble(r.Header); problem != "" {
 		return h.quarantine(ctx, st, c, answerMedia(problem))
 	}
-	parsed, err := ParseCallback(c.body, h.rules)
+	parsed, err := callback.ParseCallback(c.body, h.rules)
 	if err != nil {
-		invalid, ok := errors.AsType[*InvalidError](err)
+		invalid, ok := errors.AsType[*callback.InvalidError](err)
 		if !ok {
 			h.logger.Error("callback cannot be judged", zap.Error(err))
 			return answerUnavailable
@@ -148,10 +149,10 @@ func (h *Handler) take(ctx context.Context, st *station, r *http.Request, c call
 
 // quarantine keeps what cannot be taken as a callback, so that a change on
 // Fotor's side loses nothing, and gives the refusal back.
-func (h *Handler) quarantine(ctx context.Context, st *station, c callback, refusal answer) answer {
+func (h *Handler) quarantine(ctx context.Context, st *station, c received, refusal answer) answer {
 	problems := refusal.problems
 	if len(problems) == 0 { // it was not looked into: what is wrong is about the whole
-		problems = []Problem{{Detail: refusal.detail}}
+		problems = []callback.Problem{{Detail: refusal.detail}}
 	}
 	fields := []zap.Field{
 		zap.Int("status", refusal.status),

@@ -16,6 +16,8 @@ import (
 	"go.uber.org/zap"
 	zaplog "go.uber.org/zap/zaptest/observer"
 	"golang.org/x/sync/semaphore"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
 )
 
 // receiver is a handler whose inbox has not been opened: what it refuses, it
@@ -112,7 +114,7 @@ func TestLenientTrustedProxyIsWarnedAboutOnce(t *testing.T) {
 }
 
 func TestErrorAnswerIsProblemDetails(t *testing.T) {
-	got := answerInvalid(&InvalidError{Status: 422, Problems: []Problem{
+	got := answerInvalid(&callback.InvalidError{Status: 422, Problems: []callback.Problem{
 		{Pointer: "/a~1\"b", Detail: "is\n<wrong>"},
 		{Pointer: "/c", Detail: "bad \xff bytes"},
 	}})
@@ -123,7 +125,7 @@ func TestErrorAnswerIsProblemDetails(t *testing.T) {
 	var problem struct {
 		Type, Title, Detail string
 		Status              int
-		Errors              []Problem
+		Errors              []callback.Problem
 	}
 	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &problem))
 	assert.Equal(t, problemTypes+"not-a-callback", problem.Type)

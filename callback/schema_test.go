@@ -1,4 +1,4 @@
-package fotorwebhook
+package callback
 
 import (
 	"bytes"
@@ -48,7 +48,7 @@ func loadSchemas(t testing.TB, further ...any) schemas {
 
 func loadSchema(t testing.TB, name string) map[string]any {
 	t.Helper()
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(readFile(t, "schema", name+".schema.json")))
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(readFile(t, "../schema", name+".schema.json")))
 	require.NoError(t, err)
 	return doc.(map[string]any)
 }

@@ -1,4 +1,4 @@
-package fotorwebhook
+package callback
 
 import (
 	"flag"
@@ -316,7 +316,7 @@ func TestEventIsAtMostTwiceItsCallback(t *testing.T) {
 			callback, err := ParseCallback([]byte(body), sampleRules)
 			require.NoError(t, err, name)
 			event := callback.Event(sampleTime, netip.MustParseAddr("2001:db8:1111:2222:3333:4444:5555:6666"))
-			require.LessOrEqual(t, len(event.Body), maxEvent(int64(len(body)), nil), "%d %s of a callback of %d bytes", count, name, len(body))
+			require.LessOrEqual(t, len(event.Body), (*Rules)(nil).MaxEvent(int64(len(body))), "%d %s of a callback of %d bytes", count, name, len(body))
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package fotorwebhook
+package callback
 
 import (
 	"encoding/json"
@@ -18,7 +18,7 @@ import (
 )
 
 // sampleRules are those of a handler without options.
-var sampleRules = newSampleRules(nil, map[string]string{defaultURLPrefix: defaultURLReplacement})
+var sampleRules = newSampleRules(nil, map[string]string{BucketPrefix: BucketURL})
 
 func newSampleRules(statuses map[int]string, urls map[string]string) *Rules {
 	rules, err := NewRules(statuses, urls)
@@ -202,7 +202,7 @@ func TestReplacedURLsAreWithinTheLargestEvent(t *testing.T) {
 			body := withURLs(slices.Repeat([]string{"s3://b/"}, count)...)
 			callback, err := ParseCallback(body, rules)
 			require.NoError(t, err)
-			require.LessOrEqual(t, len(callback.Event(sampleTime, source).Body), maxEvent(int64(len(body)), rules), "%d URLs, %d", count, length)
+			require.LessOrEqual(t, len(callback.Event(sampleTime, source).Body), rules.MaxEvent(int64(len(body))), "%d URLs, %d", count, length)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package fotorwebhook
+package callback
 
 import (
 	"fmt"
@@ -18,7 +18,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-const callbackSamples = "testdata/callbacks"
+const callbackSamples = "../testdata/callbacks"
 
 func readFile(t testing.TB, elem ...string) []byte {
 	t.Helper()
