@@ -96,7 +96,7 @@ func answerMedia(detail string) answer {
 }
 
 func answerInvalid(invalid *callback.InvalidError) answer {
-	if invalid.Status == http.StatusBadRequest {
+	if invalid.NotJSON {
 		return answer{
 			outcome: outcomeNotJSON, status: http.StatusBadRequest, kind: "not-json", title: "Not JSON",
 			detail: "The body is not one JSON document.", problems: invalid.Problems,

@@ -13,9 +13,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
-
-	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
-	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 const (
@@ -116,21 +113,12 @@ type received struct {
 	receivedAt time.Time
 }
 
-// take validates the callback and stores it, as an event or in quarantine.
+// take judges the callback and stores it, as an event or in quarantine.
 func (h *Handler) take(ctx context.Context, st *station, r *http.Request, c received) answer {
-	if problem := mediaTrouble(r.Header); problem != "" {
-		return h.quarantine(ctx, st, c, answerMedia(problem))
+	parsed, refused := judge(r.Header, c.body, h.rules)
+	if refused != nil {
+		return h.quarantine(ctx, st, c, refused)
 	}
-	parsed, err := callback.ParseCallback(c.body, h.rules)
-	if err != nil {
-		invalid, ok := errors.AsType[*callback.InvalidError](err)
-		if !ok {
-			h.logger.Error("callback cannot be judged", zap.Error(err))
-			return answerUnavailable
-		}
-		return h.quarantine(ctx, st, c, answerInvalid(invalid))
-	}
-
 	event := parsed.Event(c.receivedAt, c.source)
 	h.noteTrace(r, event)
 	duplicate, err := h.put(ctx, st, event, c.source)
@@ -149,36 +137,27 @@ func (h *Handler) take(ctx context.Context, st *station, r *http.Request, c rece
 
 // quarantine keeps what cannot be taken as a callback, so that a change on
 // Fotor's side loses nothing, and gives the refusal back.
-func (h *Handler) quarantine(ctx context.Context, st *station, c received, refusal answer) answer {
-	problems := refusal.problems
-	if len(problems) == 0 { // it was not looked into: what is wrong is about the whole
-		problems = []callback.Problem{{Detail: refusal.detail}}
-	}
+func (h *Handler) quarantine(ctx context.Context, st *station, c received, refused *answer) answer {
+	problems := refused.grounds()
 	fields := []zap.Field{
-		zap.Int("status", refusal.status),
+		zap.Int("status", refused.status),
 		zap.Stringer("source_ip", c.source),
 		zap.Int("size", len(c.body)),
 		zap.Array("problems", logProblems(problems)),
 	}
 	var id int64
 	if *h.Quarantine > 0 {
-		suspect := &inbox.Suspect{
-			ReceivedAt: c.receivedAt,
-			SourceIP:   c.source.String(),
-			Status:     refusal.status,
-			Problems:   appendProblems(nil, problems),
-			Body:       bytes.Clone(c.body),
-		}
+		suspect := suspectOf(c, refused)
 		if err := st.inbox.Quarantine(ctx, suspect); err != nil {
 			h.logger.Error("invalid callback could not be kept in quarantine", append(fields, zap.Error(err))...)
-			return refusal
+			return *refused
 		}
 		id = suspect.ID
 		fields = append(fields, zap.Int64("quarantine_id", id))
 	}
-	h.tellQuarantined(id, c.source, refusal.title, len(problems))
+	h.tellQuarantined(id, c.source, refused.title, len(problems))
 	h.logger.Warn("invalid callback", fields...)
-	return refusal
+	return *refused
 }
 
 // read fills the buffer with the request's body. If it cannot, it returns the

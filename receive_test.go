@@ -114,7 +114,7 @@ func TestLenientTrustedProxyIsWarnedAboutOnce(t *testing.T) {
 }
 
 func TestErrorAnswerIsProblemDetails(t *testing.T) {
-	got := answerInvalid(&callback.InvalidError{Status: 422, Problems: []callback.Problem{
+	got := answerInvalid(&callback.InvalidError{Problems: []callback.Problem{
 		{Pointer: "/a~1\"b", Detail: "is\n<wrong>"},
 		{Pointer: "/c", Detail: "bad \xff bytes"},
 	}})

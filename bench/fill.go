@@ -99,7 +99,7 @@ func fill(ctx context.Context, box inbox.Inbox, spec fillSpec) error {
 }
 
 func putCallback(ctx context.Context, box inbox.Inbox, body []byte) error {
-	callback, err := callback.ParseCallback(body, nil)
+	callback, err := callback.Parse(body, nil)
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"slices"
 	"strings"
 
@@ -45,9 +44,9 @@ type Problem struct {
 
 // InvalidError says why a body is not a callback.
 type InvalidError struct {
-	// Status is 400 for a body that is not JSON, or 422 for JSON that is not a
-	// callback.
-	Status int
+	// NotJSON says that the body is not one I-JSON document; otherwise it is one,
+	// but not a callback.
+	NotJSON bool
 
 	// Problems lists everything that is wrong at once, at least one, in byte
 	// order of their pointers. Of the problems within avatarResult it lists the
@@ -60,7 +59,7 @@ type InvalidError struct {
 func (e *InvalidError) Error() string {
 	const shown = 3
 	var b strings.Builder
-	if e.Status == http.StatusBadRequest {
+	if e.NotJSON {
 		b.WriteString("body is not JSON")
 	} else {
 		b.WriteString("body is not a Fotor callback")
@@ -146,7 +145,7 @@ const (
 // isTrue reports whether either spelling of a flag says that something is so.
 func isTrue(hsfw, nsfw optionalBool) bool { return hsfw == boolTrue || nsfw == boolTrue }
 
-// ParseCallback reads a callback in Fotor's documented format. It accepts
+// Parse reads a callback in Fotor's documented format. It accepts
 // exactly what schema/callback.schema.json accepts, and the further statuses of
 // the rules, provided that the body is I-JSON (RFC 7493: one document, UTF-8, no
 // lone surrogates, no name twice in an object) and nested at most 500 levels
@@ -155,7 +154,7 @@ func isTrue(hsfw, nsfw optionalBool) bool { return hsfw == boolTrue || nsfw == b
 //
 // The callback refers to the body, which must not change until the last use of
 // the callback.
-func ParseCallback(body []byte, rules *Rules) (*Callback, error) {
+func Parse(body []byte, rules *Rules) (*Callback, error) {
 	p := newParser(body, rules)
 	defer p.free()
 
@@ -184,12 +183,12 @@ func checkDepth(depth int) error {
 }
 
 // invalid reports the recorded problems as an error.
-func (p *callbackParser) invalid() *InvalidError {
+func (p *parser) invalid() *InvalidError {
 	if p.unlisted > 0 {
 		p.add("", fmt.Sprintf("has %d more problems within avatarResult, which are not listed", p.unlisted))
 	}
 	slices.SortStableFunc(p.problems, func(a, b Problem) int { return cmp.Compare(a.Pointer, b.Pointer) })
-	return &InvalidError{Status: http.StatusUnprocessableEntity, Problems: p.problems}
+	return &InvalidError{Problems: p.problems}
 }
 
 // notJSON makes the error for a body that is not one I-JSON document. Only a
@@ -212,7 +211,7 @@ func notJSON(err error, skipped int64) *InvalidError {
 		problem.Detail = fmt.Sprintf("%v at byte offset %d", syntax.Err, skipped+syntax.ByteOffset)
 	}
 	problem.Detail = boundText(problem.Detail, maxDetail)
-	return &InvalidError{Status: http.StatusBadRequest, Problems: []Problem{problem}}
+	return &InvalidError{NotJSON: true, Problems: []Problem{problem}}
 }
 
 // boundPointer returns p, or if that is too long the pointer of the nearest

@@ -42,7 +42,7 @@ const (
 
 // identify makes the ids of the callback: the event's, and the one that older
 // versions gave it, which was made from all that came.
-func (p *callbackParser) identify() error {
+func (p *parser) identify() error {
 	z := &p.canonicalizer
 	content, depth := z.content(p.c)
 	if err := checkDepth(depth); err != nil {

@@ -219,7 +219,7 @@ func TestOneOutcomeHasOneID(t *testing.T) {
 
 // requireParsed parses a callback, and checks its former id.
 func requireParsed(t require.TestingT, body string) *Callback {
-	callback, err := ParseCallback([]byte(body), sampleRules)
+	callback, err := Parse([]byte(body), sampleRules)
 	require.NoError(t, err, body)
 	requireFormerID(t, []byte(body), callback)
 	return callback
@@ -246,7 +246,7 @@ func TestFormerIDsAreKnown(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		g := generator{T: t}
 		body := []byte(g.callback())
-		callback, err := ParseCallback(body, rules)
+		callback, err := Parse(body, rules)
 		require.NoError(t, err)
 		requireFormerID(t, body, callback)
 		if callback.formerID != "" {

@@ -162,7 +162,7 @@ func TestDefaults(t *testing.T) {
 func TestEventExamples(t *testing.T) {
 	callbacks := fencesOf(t, "docs/event.md", "json callback")
 	require.Len(t, callbacks, 1)
-	parsed, err := callback.ParseCallback([]byte(callbacks[0].text), nil)
+	parsed, err := callback.Parse([]byte(callbacks[0].text), nil)
 	require.NoError(t, err)
 	received := time.Date(2026, 11, 23, 12, 0, 0, 123456000, time.UTC)
 	event := parsed.Event(received, netip.MustParseAddr("54.212.95.175"))

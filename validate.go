@@ -1,10 +1,59 @@
 package fotorwebhook
 
 import (
+	"bytes"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
+
+// judge reads the callback that a request brought. If there is none it returns
+// what the caller is to be answered.
+func judge(header http.Header, body []byte, rules *callback.Rules) (c *callback.Callback, refused *answer) {
+	if trouble := mediaTrouble(header); trouble != "" {
+		a := answerMedia(trouble)
+		return nil, &a
+	}
+	return judgeBody(body, rules)
+}
+
+// judgeBody is judge for a body whose headers do not matter any more.
+func judgeBody(body []byte, rules *callback.Rules) (c *callback.Callback, refused *answer) {
+	c, err := callback.Parse(body, rules)
+	if err == nil {
+		return c, nil
+	}
+	invalid, ok := errors.AsType[*callback.InvalidError](err)
+	if !ok { // which Parse does not return
+		invalid = &callback.InvalidError{NotJSON: true, Problems: []callback.Problem{{Detail: err.Error()}}}
+	}
+	a := answerInvalid(invalid)
+	return nil, &a
+}
+
+// grounds returns the problems for which a callback is refused, at least one. If
+// its body was not looked into, what is wrong is about the whole.
+func (a *answer) grounds() []callback.Problem {
+	if len(a.problems) == 0 {
+		return []callback.Problem{{Detail: a.detail}}
+	}
+	return a.problems
+}
+
+// suspectOf is what the quarantine keeps of a refused callback.
+func suspectOf(c received, refused *answer) *inbox.Suspect {
+	return &inbox.Suspect{
+		ReceivedAt: c.receivedAt,
+		SourceIP:   c.source.String(),
+		Status:     refused.status,
+		Problems:   appendProblems(nil, refused.grounds()),
+		Body:       bytes.Clone(c.body),
+	}
+}
 
 // mediaTrouble says what is wrong with the body's declared form, if anything.
 // Fotor may not send a callback again, so it is refused for what is known to be
