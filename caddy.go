@@ -27,6 +27,7 @@ import (
 
 	// the default inbox, the admin API and the command line come with the
 	// handler, so that one --with is enough
+	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule"
 	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/admin"
 	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/command"
 	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/sqlite"
@@ -132,7 +133,7 @@ type Handler struct {
 	refusals  *zap.Logger
 	whitelist whitelist
 	proxies   *proxyCheck
-	module    inbox.Module
+	module    caddymodule.Inbox
 	inboxName string
 	key       string
 	secrets   [][]byte
@@ -275,7 +276,7 @@ func (h *Handler) provisionInbox(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("inbox: %w", err)
 	}
-	module, ok := mod.(inbox.Module)
+	module, ok := mod.(caddymodule.Inbox)
 	if !ok {
 		return fmt.Errorf("inbox: module %T is not an inbox", mod)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"go.uber.org/zap"
 
+	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
@@ -146,5 +147,5 @@ func resolve(path string) string {
 var (
 	_ caddy.Provisioner = (*Inbox)(nil)
 	_ caddy.Validator   = (*Inbox)(nil)
-	_ inbox.Module      = (*Inbox)(nil)
+	_ caddymodule.Inbox = (*Inbox)(nil)
 )
