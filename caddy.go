@@ -4,7 +4,7 @@
 // a normalized event to the user's own service until that has taken it.
 //
 // What happens to a callback, in the order of the files: receive.go (request to
-// answer), whitelist.go, validate.go, normalize.go, the inbox packages, the
+// answer), whitelist.go, validate.go, the packages callback and inbox, the
 // dispatch package, and forward.go with its siblings (one delivery attempt).
 package fotorwebhook
 
