@@ -242,12 +242,15 @@ func TestDepthIsBounded(t *testing.T) {
 		return `{"taskId":"a","status":1,"type":"a","x":` + strings.Repeat(`[{"y":`, n) + `[]` + strings.Repeat(`}]`, n) + `}`
 	}
 	requireValid(t, nested(maxDepth-1))
+	requireValid(t, strings.Replace(nested(maxDepth-1), `"x"`, `"updateTime"`, 1))
+	invalid := requireInvalid(t, []byte(strings.Replace(nested(maxDepth+1), `"x"`, `"updateTime"`, 1)))
+	assert.True(t, invalid.NotJSON, "also in what the identity does without")
 	for _, depth := range []int{maxDepth + 1, 9_999, 20_001, 200_001} {
 		invalid := requireInvalid(t, []byte(nested(depth)))
 		assert.True(t, invalid.NotJSON)
 		assert.Equal(t, []string{""}, pointers(invalid.Problems))
 	}
-	invalid := requireInvalid(t, []byte(strings.Repeat("[", maxDepth+1)+strings.Repeat("]", maxDepth+1)))
+	invalid = requireInvalid(t, []byte(strings.Repeat("[", maxDepth+1)+strings.Repeat("]", maxDepth+1)))
 	assert.Equal(t, []Problem{{"", "nested 501 levels deep; at most 500 are read"}}, invalid.Problems, "not JSON comes before not a callback")
 }
 

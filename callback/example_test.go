@@ -20,8 +20,7 @@ func ExampleParse() {
 		`{"taskId":"a","status":4}`,
 	} {
 		parsed, err := callback.Parse([]byte(body), rules)
-		var invalid *callback.InvalidError
-		if errors.As(err, &invalid) {
+		if invalid, ok := errors.AsType[*callback.InvalidError](err); ok {
 			for _, p := range invalid.Problems {
 				fmt.Println(p.Pointer, p.Detail)
 			}
