@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
 )
 
 const (
@@ -44,7 +46,7 @@ type answer struct {
 	kind     string // the fragment of the problem's type
 	title    string
 	detail   string
-	problems []Problem
+	problems []callback.Problem
 
 	// header is one more header, such as Retry-After.
 	header, value string
@@ -107,8 +109,8 @@ func answerMedia(detail string) answer {
 	}
 }
 
-func answerInvalid(invalid *InvalidError) answer {
-	if invalid.Status == http.StatusBadRequest {
+func answerInvalid(invalid *callback.InvalidError) answer {
+	if invalid.NotJSON {
 		return answer{
 			outcome: outcomeNotJSON, status: http.StatusBadRequest, kind: "not-json", title: "Not JSON",
 			detail: "The body is not one JSON document.", problems: invalid.Problems,
@@ -175,7 +177,7 @@ func (a *answer) problem() []byte {
 	return append(body, "}\n"...)
 }
 
-func appendProblems(dst []byte, problems []Problem) []byte {
+func appendProblems(dst []byte, problems []callback.Problem) []byte {
 	dst = append(dst, '[')
 	for i, p := range problems {
 		if i > 0 {

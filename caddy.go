@@ -4,7 +4,7 @@
 // a normalized event to the user's own service until that has taken it.
 //
 // What happens to a callback, in the order of the files: receive.go (request to
-// answer), whitelist.go, validate.go, normalize.go, the inbox packages, the
+// answer), whitelist.go, validate.go, the packages callback and inbox, the
 // dispatch package, and forward.go with its siblings (one delivery attempt).
 package fotorwebhook
 
@@ -26,9 +26,11 @@ import (
 
 	// the default inbox, the admin API and the command line come with the
 	// handler, so that one --with is enough
+	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule"
 	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/admin"
 	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/command"
 	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/sqlite"
+	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
@@ -45,12 +47,6 @@ const (
 	defaultRetryFirst  = 5 * time.Second
 	defaultRetryMax    = time.Hour
 	defaultGiveUp      = 72 * time.Hour
-
-	// Images of avatar tasks can come with the URL of the bucket that is behind
-	// a public host: Fotor's own plugin for Dify (fotor-ai/dify-plugin-broker,
-	// tools/openapi/client.py) replaces it so.
-	defaultURLPrefix      = "s3://img-pub-fotor/"
-	defaultURLReplacement = "https://pub-static.fotor.com/"
 )
 
 // The limits of a Handler, checked in Validate.
@@ -141,11 +137,11 @@ type Handler struct {
 	refusals  *zap.Logger
 	whitelist whitelist
 	proxies   *proxyCheck
-	module    inbox.Module
+	module    caddymodule.Inbox
 	inboxName string
 	key       string
 	secrets   [][]byte
-	rules     *Rules
+	rules     *callback.Rules
 	attempter attempter
 	grace     time.Duration // for attempts under way at a stop
 	times     bodyTimes
@@ -219,7 +215,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	if err := h.provisionWhitelist(ctx); err != nil {
 		return err
 	}
-	if h.rules, err = NewRules(h.MapStatus, h.ResultURL); err != nil {
+	if h.rules, err = callback.NewRules(h.MapStatus, h.ResultURL); err != nil {
 		return err
 	}
 	if err := h.provisionInbox(ctx); err != nil {
@@ -264,12 +260,12 @@ func (h *Handler) setDefaults() {
 		h.Quarantine = new(int)
 		*h.Quarantine = inbox.DefaultQuarantine
 	}
-	if _, ok := h.ResultURL[defaultURLPrefix]; !ok {
+	if _, ok := h.ResultURL[callback.BucketPrefix]; !ok {
 		h.ResultURL = maps.Clone(h.ResultURL)
 		if h.ResultURL == nil {
 			h.ResultURL = make(map[string]string)
 		}
-		h.ResultURL[defaultURLPrefix] = defaultURLReplacement
+		h.ResultURL[callback.BucketPrefix] = callback.BucketURL
 	}
 	if h.Timeout == 0 {
 		h.Timeout = caddy.Duration(defaultTimeout)
@@ -310,7 +306,7 @@ func (h *Handler) provisionInbox(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("inbox: %w", err)
 	}
-	module, ok := mod.(inbox.Module)
+	module, ok := mod.(caddymodule.Inbox)
 	if !ok {
 		return fmt.Errorf("inbox: module %T is not an inbox", mod)
 	}
@@ -377,21 +373,13 @@ func (h *Handler) Cleanup() error {
 	return nil
 }
 
-// maxEvent bounds the body of an event, in bytes, by that of its callback. What
-// grows most is a template without images: {"templateId":"a","x":1} gets
-// "images":[] and "extra":{}, which is less than its own length; or URLs whose
-// prefix is replaced by something long.
-func maxEvent(callback int64, rules *Rules) int {
-	return int(2*callback+rules.growth(callback)) + eventOverhead
-}
-
 // policy is what the handler's settings mean to its inbox.
 func (h *Handler) policy() inbox.Policy {
 	return inbox.Policy{
 		Keep:       time.Duration(h.Keep),
 		Quarantine: *h.Quarantine,
 		MaxWait:    time.Duration(h.Retry.Max),
-		MaxEvent:   maxEvent(h.MaxBody, h.rules),
+		MaxEvent:   h.rules.MaxEvent(h.MaxBody),
 	}
 }
 

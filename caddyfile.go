@@ -12,6 +12,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/dustin/go-humanize"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
 )
 
 func init() {
@@ -131,7 +133,7 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser, option string) error {
 func (h *Handler) unmarshalResultURL(d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
 	if len(args) == 1 && args[0] == "off" {
-		args = []string{defaultURLPrefix, defaultURLPrefix}
+		args = []string{callback.BucketPrefix, callback.BucketPrefix}
 	}
 	if len(args) != 2 {
 		return d.Errf("result_url: %d values: expected a prefix and its replacement, or off", len(args))
@@ -153,7 +155,7 @@ func (h *Handler) unmarshalMapStatus(d *caddyfile.Dispenser) error {
 	}
 	number, err := strconv.Atoi(args[0])
 	if err != nil {
-		return d.Errf("map_status: '%s': expected a number from %d to %d", args[0], minMappedStatus, maxMappedStatus)
+		return d.Errf("map_status: '%s': expected a number", args[0])
 	}
 	if _, ok := h.MapStatus[number]; ok {
 		return d.Errf("map_status: %d given twice: expected one meaning for each number", number)

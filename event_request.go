@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
@@ -37,7 +38,7 @@ func (h *Handler) eventRequest(ctx context.Context, target *url.URL, lease *inbo
 	set("Ce-Source", "/fotor_webhook/"+h.Name)
 	set("Ce-Type", eventTypePrefix+e.Status.String())
 	set("Ce-Subject", headerValue(e.TaskID))
-	set("Ce-Time", e.ReceivedAt.Format(receivedLayout))
+	set("Ce-Time", e.ReceivedAt.Format(callback.TimeLayout))
 	set("Idempotency-Key", e.ID)
 	set("Webhook-Id", e.ID)
 	timestamp := strconv.FormatInt(now.Unix(), 10)

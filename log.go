@@ -6,6 +6,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
@@ -47,7 +48,7 @@ func cut(s string) string {
 // quarantine has all of them.
 const maxLoggedProblems = 5
 
-type logProblems []Problem
+type logProblems []callback.Problem
 
 // MarshalLogArray implements zapcore.ArrayMarshaler.
 func (p logProblems) MarshalLogArray(enc zapcore.ArrayEncoder) error {

@@ -166,16 +166,13 @@ func (o *operated) Release(ctx context.Context, id int64) (control.Released, err
 	if err != nil {
 		return control.Released{}, err
 	}
-	parsed, err := ParseCallback(suspect.Body, o.rules)
-	if invalid, ok := errors.AsType[*InvalidError](err); ok {
-		problems := make([]control.Problem, 0, len(invalid.Problems))
-		for _, p := range invalid.Problems {
+	parsed, refused := judgeBody(suspect.Body, o.rules)
+	if refused != nil {
+		problems := make([]control.Problem, 0, len(refused.grounds()))
+		for _, p := range refused.grounds() {
 			problems = append(problems, control.Problem{Pointer: p.Pointer, Detail: p.Detail})
 		}
-		return control.Released{}, &control.InvalidError{Status: invalid.Status, Problems: problems}
-	}
-	if err != nil {
-		return control.Released{}, err
+		return control.Released{}, &control.InvalidError{Status: refused.status, Problems: problems}
 	}
 	source, err := netip.ParseAddr(suspect.SourceIP)
 	if err != nil {

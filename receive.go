@@ -1,7 +1,6 @@
 package fotorwebhook
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net/http"
@@ -57,7 +56,7 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, now time.Time)
 		defer h.drop(successor)
 		st = successor
 	}
-	return h.take(ctx, st, r, callback{body: body.data, source: source, receivedAt: now})
+	return h.take(ctx, st, r, received{body: body.data, source: source, receivedAt: now})
 }
 
 // admit judges what can be judged without the body. If the callback is refused,
@@ -103,28 +102,19 @@ func (h *Handler) drop(st *station) {
 	}
 }
 
-// callback is what arrived from a whitelisted address.
-type callback struct {
+// received is what arrived from a whitelisted address.
+type received struct {
 	body       []byte
 	source     netip.Addr
 	receivedAt time.Time
 }
 
-// take validates the callback and stores it, as an event or in quarantine.
-func (h *Handler) take(ctx context.Context, st *station, r *http.Request, c callback) answer {
-	if problem := mediaTrouble(r.Header); problem != "" {
-		return h.quarantine(ctx, st, c, answerMedia(problem))
+// take judges the callback and stores it, as an event or in quarantine.
+func (h *Handler) take(ctx context.Context, st *station, r *http.Request, c received) answer {
+	parsed, refused := judge(r.Header, c.body, h.rules)
+	if refused != nil {
+		return h.quarantine(ctx, st, c, refused)
 	}
-	parsed, err := ParseCallback(c.body, h.rules)
-	if err != nil {
-		invalid, ok := errors.AsType[*InvalidError](err)
-		if !ok {
-			h.logger.Error("callback cannot be judged", zap.Error(err))
-			return h.unavailable(err)
-		}
-		return h.quarantine(ctx, st, c, answerInvalid(invalid))
-	}
-
 	event := parsed.Event(c.receivedAt, c.source)
 	h.noteTrace(r, event)
 	duplicate, err := h.put(ctx, st, event, c.source)
@@ -143,41 +133,32 @@ func (h *Handler) take(ctx context.Context, st *station, r *http.Request, c call
 
 // quarantine keeps what cannot be taken as a callback, so that a change on
 // Fotor's side loses nothing, and gives the refusal back.
-func (h *Handler) quarantine(ctx context.Context, st *station, c callback, refusal answer) answer {
-	problems := refusal.problems
-	if len(problems) == 0 { // it was not looked into: what is wrong is about the whole
-		problems = []Problem{{Detail: refusal.detail}}
-	}
+func (h *Handler) quarantine(ctx context.Context, st *station, c received, refused *answer) answer {
+	problems := refused.grounds()
 	fields := []zap.Field{
-		zap.Int("status", refusal.status),
+		zap.Int("status", refused.status),
 		zap.Stringer("source_ip", c.source),
 		zap.Int("size", len(c.body)),
 		zap.Array("problems", logProblems(problems)),
 	}
 	kept := new(inbox.Suspect)
 	if *h.Quarantine > 0 {
-		suspect := &inbox.Suspect{
-			ReceivedAt: c.receivedAt,
-			SourceIP:   c.source.String(),
-			Status:     refusal.status,
-			Problems:   appendProblems(nil, problems),
-			Body:       bytes.Clone(c.body),
-		}
+		suspect := suspectOf(c, refused)
 		if err := st.inbox.Quarantine(ctx, suspect); err != nil {
 			h.logger.Error("invalid callback could not be kept in quarantine", append(fields, zap.Error(err))...)
 			h.desk.recent.add(outcomeNotKept)
 			h.desk.recent.fails(err)
-			return refusal
+			return *refused
 		}
 		kept = suspect
 		fields = append(fields, zap.Int64("quarantine_id", kept.ID), zap.Int64("count", kept.Count))
 	}
 	if kept.Count > 1 && !h.desk.repeats.Allow() {
-		return refusal
+		return *refused
 	}
-	h.tellQuarantined(kept, c.source, refusal.title, len(problems))
+	h.tellQuarantined(kept, c.source, refused.title, len(problems))
 	h.logger.Warn("invalid callback", fields...)
-	return refusal
+	return *refused
 }
 
 // unread tells the operator why a body could not be read, and says what to

@@ -16,6 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 	zaplog "go.uber.org/zap/zaptest/observer"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
 )
 
 // receiver is a handler whose inbox has not been opened: what it refuses, it
@@ -116,7 +118,7 @@ func TestLenientTrustedProxyIsWarnedAboutOnce(t *testing.T) {
 }
 
 func TestErrorAnswerIsProblemDetails(t *testing.T) {
-	got := answerInvalid(&InvalidError{Status: 422, Problems: []Problem{
+	got := answerInvalid(&callback.InvalidError{Problems: []callback.Problem{
 		{Pointer: "/a~1\"b", Detail: "is\n<wrong>"},
 		{Pointer: "/c", Detail: "bad \xff bytes"},
 	}})
@@ -127,7 +129,7 @@ func TestErrorAnswerIsProblemDetails(t *testing.T) {
 	var problem struct {
 		Type, Title, Detail string
 		Status              int
-		Errors              []Problem
+		Errors              []callback.Problem
 	}
 	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &problem))
 	assert.Equal(t, problemTypes+"not-a-callback", problem.Type)

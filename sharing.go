@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule"
 	"github.com/fotor-webhook/caddy-fotor-webhook/dispatch"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
@@ -51,7 +52,7 @@ type sharing struct {
 // mayBeAway reports whether the handler's config may be loaded though the
 // inbox cannot be read yet.
 func (st *station) mayBeAway(h *Handler) bool {
-	lenient, ok := h.module.(inbox.Lenient)
+	lenient, ok := h.module.(caddymodule.LenientInbox)
 	_, shared := st.inbox.(inbox.Shared)
 	return ok && shared && lenient.StartsWithoutStorage()
 }

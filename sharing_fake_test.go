@@ -225,10 +225,10 @@ type edge struct {
 	lenient bool // it starts without the storage
 }
 
-// StartsWithoutStorage implements inbox.Lenient.
+// StartsWithoutStorage implements caddymodule.LenientInbox.
 func (e *edge) StartsWithoutStorage() bool { return e.lenient }
 
-// Key, Open and Apply implement inbox.Module.
+// Key, Open and Apply implement caddymodule.Inbox.
 func (e *edge) Key(string) string { return "cluster:" + e.name }
 
 func (e *edge) Open(context.Context, string, inbox.Policy, *zap.Logger) (inbox.Inbox, error) {

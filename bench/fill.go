@@ -13,8 +13,8 @@ import (
 
 	"go.uber.org/zap"
 
-	fotorwebhook "github.com/fotor-webhook/caddy-fotor-webhook"
 	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/sqlite"
+	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
@@ -99,7 +99,7 @@ func fill(ctx context.Context, box inbox.Inbox, spec fillSpec) error {
 }
 
 func putCallback(ctx context.Context, box inbox.Inbox, body []byte) error {
-	callback, err := fotorwebhook.ParseCallback(body, nil)
+	callback, err := callback.Parse(body, nil)
 	if err != nil {
 		return err
 	}

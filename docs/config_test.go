@@ -23,6 +23,7 @@ import (
 
 	fotorwebhook "github.com/fotor-webhook/caddy-fotor-webhook"
 	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/nats"
+	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
 )
 
 // A secret for the placeholders in the examples; no one uses it.
@@ -161,7 +162,7 @@ func TestDefaults(t *testing.T) {
 func TestEventExamples(t *testing.T) {
 	callbacks := fencesOf(t, "docs/event.md", "json callback")
 	require.Len(t, callbacks, 1)
-	parsed, err := fotorwebhook.ParseCallback([]byte(callbacks[0].text), nil)
+	parsed, err := callback.Parse([]byte(callbacks[0].text), nil)
 	require.NoError(t, err)
 	received := time.Date(2026, 11, 23, 12, 0, 0, 123456000, time.UTC)
 	event := parsed.Event(received, netip.MustParseAddr("54.212.95.175"))

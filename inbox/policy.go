@@ -1,6 +1,19 @@
 package inbox
 
-import "time"
+import (
+	"errors"
+	"time"
+)
+
+// The defaults of a handler that its inbox depends on.
+const (
+	DefaultName       = "default"
+	DefaultKeep       = 7 * 24 * time.Hour
+	DefaultQuarantine = 1000
+)
+
+// ErrInUse says that an inbox cannot be opened because another process has it.
+var ErrInUse = errors.New("is in use")
 
 // DueSlack is how much later than Policy.MaxWait an event may be due before that
 // counts as a mistake.

@@ -18,6 +18,7 @@ import (
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 
+	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
@@ -36,8 +37,8 @@ type migration struct {
 	config  handlerConfig
 	modules caddy.Context
 	cleanUp context.CancelFunc
-	old     inbox.Module
-	module  inbox.Module
+	old     caddymodule.Inbox
+	module  caddymodule.Inbox
 	log     *zap.Logger
 
 	source, target inbox.Inbox
@@ -86,12 +87,12 @@ func (m *migration) loadModules() (err error) {
 	return nil
 }
 
-func (m *migration) load(c *handlerConfig) (inbox.Module, string, error) {
+func (m *migration) load(c *handlerConfig) (caddymodule.Inbox, string, error) {
 	loaded, err := m.modules.LoadModule(c, "InboxRaw")
 	if err != nil {
 		return nil, "", err
 	}
-	module, ok := loaded.(inbox.Module)
+	module, ok := loaded.(caddymodule.Inbox)
 	if !ok {
 		return nil, "", fmt.Errorf("module %T is no inbox", loaded)
 	}

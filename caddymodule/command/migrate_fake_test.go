@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 
+	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule"
 	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/sqlite"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
@@ -150,13 +151,13 @@ func (m *memoryInbox) Close() error {
 }
 
 // sqliteModule is the module of an SQLite file.
-func sqliteModule(t *testing.T, path string) inbox.Module {
+func sqliteModule(t *testing.T, path string) caddymodule.Inbox {
 	t.Helper()
 	info, err := caddy.GetModule("http.fotor_webhook.inbox.sqlite")
 	require.NoError(t, err)
 	module := info.New()
 	require.NoError(t, json.Unmarshal([]byte(fmt.Sprintf(`{"path":%q,"max_size":%d}`, path, 1<<30)), module))
-	return module.(inbox.Module)
+	return module.(caddymodule.Inbox)
 }
 
 func openSQLite(t *testing.T, path string) inbox.Inbox {

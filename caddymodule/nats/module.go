@@ -22,6 +22,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"go.uber.org/zap"
 
+	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
@@ -270,8 +271,8 @@ func (i *Inbox) Apply(in inbox.Inbox, p inbox.Policy) {
 
 // Interface guards
 var (
-	_ caddy.Provisioner = (*Inbox)(nil)
-	_ caddy.Validator   = (*Inbox)(nil)
-	_ inbox.Module      = (*Inbox)(nil)
-	_ inbox.Lenient     = (*Inbox)(nil)
+	_ caddy.Provisioner        = (*Inbox)(nil)
+	_ caddy.Validator          = (*Inbox)(nil)
+	_ caddymodule.Inbox        = (*Inbox)(nil)
+	_ caddymodule.LenientInbox = (*Inbox)(nil)
 )

@@ -10,7 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/stretchr/testify/require"
 
-	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule"
 )
 
 func TestUnmarshalCaddyfile(t *testing.T) {
@@ -133,5 +133,5 @@ func TestValidateRefusesWhatCannotWork(t *testing.T) {
 func TestModuleIsRegistered(t *testing.T) {
 	info, err := caddy.GetModule("http.fotor_webhook.inbox.nats")
 	require.NoError(t, err)
-	require.Implements(t, (*inbox.Module)(nil), info.New())
+	require.Implements(t, (*caddymodule.Inbox)(nil), info.New())
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"go.uber.org/zap"
 
+	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
@@ -151,6 +152,6 @@ func resolve(path string) string {
 var (
 	_ caddy.Provisioner = (*Inbox)(nil)
 	_ caddy.Validator   = (*Inbox)(nil)
-	_ inbox.Module      = (*Inbox)(nil)
+	_ caddymodule.Inbox = (*Inbox)(nil)
 	_ inbox.Surveyor    = (*Inbox)(nil)
 )

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 
+	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
@@ -131,5 +132,5 @@ func TestOpenAndApply(t *testing.T) {
 func TestModuleIsRegistered(t *testing.T) {
 	info, err := caddy.GetModule("http.fotor_webhook.inbox.sqlite")
 	require.NoError(t, err)
-	require.Implements(t, (*inbox.Module)(nil), info.New())
+	require.Implements(t, (*caddymodule.Inbox)(nil), info.New())
 }

@@ -1,4 +1,4 @@
-package fotorwebhook
+package callback
 
 import (
 	"slices"
@@ -42,27 +42,23 @@ const (
 
 // identify makes the ids of the callback: the event's, and the one that older
 // versions gave it, which was made from all that came.
-func (p *callbackParser) identify() error {
+func (p *parser) identify() error {
 	z := &p.canonicalizer
-	content, depth := z.content(p.c)
-	if err := checkDepth(depth); err != nil {
-		return err
-	}
 	key := inbox.TaskKey(p.c.TaskID)
-	p.c.id = inbox.KeyedID(key, content)
+	p.c.id = inbox.KeyedID(key, z.content(p.c))
 	if z.dropped {
 		p.c.formerID = inbox.KeyedID(key, z.formerContent(p.c))
 	}
-	return nil
+	return checkDepth(z.depth) // of all that came: what was dropped is in the former
 }
 
-// content returns the canonical form of a callback's content, and how deep it is
-// nested. What it returns is overwritten by the next call.
-func (z *canonicalizer) content(c *Callback) (content []byte, depth int) {
+// content returns the canonical form of a callback's content. It is overwritten
+// by the next call.
+func (z *canonicalizer) content(c *Callback) []byte {
 	z.out, z.depth, z.bare, z.dropped = z.out[:0], 0, true, false
 	z.callback(c)
 	z.src, z.members, z.bare = nil, z.members[:0], false
-	return z.out, z.depth
+	return z.out
 }
 
 // formerContent returns the canonical form of the body that the callback was read

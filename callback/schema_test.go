@@ -1,4 +1,4 @@
-package fotorwebhook
+package callback
 
 import (
 	"bytes"
@@ -48,7 +48,7 @@ func loadSchemas(t testing.TB, further ...any) schemas {
 
 func loadSchema(t testing.TB, name string) map[string]any {
 	t.Helper()
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(readFile(t, "schema", name+".schema.json")))
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(readFile(t, "../schema", name+".schema.json")))
 	require.NoError(t, err)
 	return doc.(map[string]any)
 }
@@ -61,16 +61,16 @@ func validate(schema *jsonschema.Schema, body []byte) error {
 	return schema.Validate(doc)
 }
 
-// requireAgreement holds ParseCallback and the schemas against each other over
+// requireAgreement holds Parse and the schemas against each other over
 // one I-JSON document. It reports whether both took it for a callback.
 func (s schemas) requireAgreement(t require.TestingT, body []byte) bool {
-	callback, err := ParseCallback(body, s.rules)
+	callback, err := Parse(body, s.rules)
 	schemaErr := validate(s.callback, body)
 	if err != nil {
 		var invalid *InvalidError
 		require.ErrorAs(t, err, &invalid)
-		require.Equal(t, http.StatusUnprocessableEntity, invalid.Status, "%s: %v", body, err)
-		require.Error(t, schemaErr, "only ParseCallback refuses %s: %v", body, err)
+		require.False(t, invalid.NotJSON, "%s: %v", body, err)
+		require.Error(t, schemaErr, "only Parse refuses %s: %v", body, err)
 		return false
 	}
 	require.NoError(t, schemaErr, "only the schema refuses %s", body)

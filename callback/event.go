@@ -1,4 +1,4 @@
-package fotorwebhook
+package callback
 
 import (
 	"net/netip"
@@ -10,8 +10,9 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// receivedLayout is RFC 3339 in UTC, always to the microsecond.
-const receivedLayout = "2006-01-02T15:04:05.000000Z"
+// TimeLayout is how an event tells when its callback arrived: RFC 3339 in UTC,
+// always to the microsecond.
+const TimeLayout = "2006-01-02T15:04:05.000000Z"
 
 // eventOverhead is at most what an event is usually longer than its callback.
 const eventOverhead = 512
@@ -57,7 +58,7 @@ func (c *Callback) appendBody(b []byte, receivedAt time.Time, source netip.Addr)
 	b = append(b, `,"extra":`...)
 	b = appendMembers(b, c.extra)
 	b = append(b, `,"receivedAt":"`...)
-	b = receivedAt.AppendFormat(b, receivedLayout)
+	b = receivedAt.AppendFormat(b, TimeLayout)
 	b = append(b, `","sourceIp":"`...)
 	b = source.Unmap().WithZone("").AppendTo(b)
 	return append(b, `"}`...)

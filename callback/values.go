@@ -1,4 +1,4 @@
-package fotorwebhook
+package callback
 
 import (
 	"bytes"
@@ -12,7 +12,7 @@ import (
 // text reads a string. It returns null if that is there in its place, nil if it
 // is required then, and something else if it is of another type, which is a
 // problem on record.
-func (p *callbackParser) text(name string, required bool) (jsonString, error) {
+func (p *parser) text(name string, required bool) (jsonString, error) {
 	switch kind := p.dec.PeekKind(); kind {
 	case jsontext.KindString:
 	case jsontext.KindNull:
@@ -39,7 +39,7 @@ func (p *callbackParser) text(name string, required bool) (jsonString, error) {
 }
 
 // url reads a string that is a URL or, if it is not required, "".
-func (p *callbackParser) url(name string, required bool) (jsonString, error) {
+func (p *parser) url(name string, required bool) (jsonString, error) {
 	s, err := p.text(name, required)
 	if err != nil || s.isNothing() {
 		return s, err
@@ -52,7 +52,7 @@ func (p *callbackParser) url(name string, required bool) (jsonString, error) {
 }
 
 // flag reads an optional boolean.
-func (p *callbackParser) flag(name string) (optionalBool, error) {
+func (p *parser) flag(name string) (optionalBool, error) {
 	switch kind := p.dec.PeekKind(); kind {
 	case jsontext.KindTrue:
 		return boolTrue, p.skip()
@@ -67,7 +67,7 @@ func (p *callbackParser) flag(name string) (optionalBool, error) {
 
 // status reads the task's status: the number, and what it means. If that is not
 // one, which is a problem on record, it returns any.
-func (p *callbackParser) status() (code int, status inbox.Status, err error) {
+func (p *parser) status() (code int, status inbox.Status, err error) {
 	const expected = "must be the integer 0 (in progress), 1 (completed) or 2 (failed)"
 	kind := p.dec.PeekKind()
 	if kind == jsontext.KindNull {
@@ -95,7 +95,7 @@ func (p *callbackParser) status() (code int, status inbox.Status, err error) {
 }
 
 // wrongType reads a value that is not of the type that its member must have.
-func (p *callbackParser) wrongType(name, expected string, kind jsontext.Kind) error {
+func (p *parser) wrongType(name, expected string, kind jsontext.Kind) error {
 	_, err := p.value()
 	if err == nil {
 		p.add(name, "must be ", expected, ", not ", kindName(kind))

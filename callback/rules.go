@@ -1,4 +1,4 @@
-package fotorwebhook
+package callback
 
 import (
 	"bytes"
@@ -13,6 +13,14 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// Images of avatar tasks can come with the URL of the bucket that is behind a
+// public host: Fotor's own plugin for Dify (fotor-ai/dify-plugin-broker,
+// tools/openapi/client.py) puts the host in its place.
+const (
+	BucketPrefix = "s3://img-pub-fotor/"
+	BucketURL    = "https://pub-static.fotor.com/"
 )
 
 // The limits of Rules.
@@ -146,6 +154,14 @@ func (r *Rules) appendURL(b []byte, url jsonString) []byte {
 
 // leastImage is what an image takes in a callback beside the text of its URL.
 const leastImage = int64(len(`{"id":"i","url":"","hasHsfw":true},`))
+
+// MaxEvent bounds the body of an event, in bytes, by that of its callback. What
+// grows most is a template without images: {"templateId":"a","x":1} gets
+// "images":[] and "extra":{}, which is less than its own length; or URLs whose
+// prefix is replaced by something long.
+func (r *Rules) MaxEvent(callback int64) int {
+	return int(2*callback+r.growth(callback)) + eventOverhead
+}
 
 // growth is by how many bytes the replacement of prefixes can make an event
 // longer than twice its callback, of that length, at most.

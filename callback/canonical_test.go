@@ -1,4 +1,4 @@
-package fotorwebhook
+package callback
 
 import (
 	"fmt"

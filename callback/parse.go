@@ -1,4 +1,4 @@
-package fotorwebhook
+package callback
 
 import (
 	"bytes"
@@ -37,9 +37,9 @@ const (
 
 const detailRequired = "is required"
 
-// callbackParser reads one body in a single pass. Its methods return an error only if
+// parser reads one body in a single pass. Its methods return an error only if
 // the body is not JSON; what else is wrong they record as problems and read on.
-type callbackParser struct {
+type parser struct {
 	body []byte // without a byte order mark
 	mark int64  // bytes of the mark
 	src  bytes.Buffer
@@ -60,7 +60,7 @@ type callbackParser struct {
 }
 
 var parsers = sync.Pool{New: func() any {
-	p := new(callbackParser)
+	p := new(parser)
 	p.dec = jsontext.NewDecoder(&p.src)
 	return p
 }}
@@ -68,8 +68,8 @@ var parsers = sync.Pool{New: func() any {
 // byteOrderMark may stand before the document (RFC 8259, section 8.1).
 var byteOrderMark = []byte("\ufeff")
 
-func newParser(body []byte, rules *Rules) *callbackParser {
-	p := parsers.Get().(*callbackParser)
+func newParser(body []byte, rules *Rules) *parser {
+	p := parsers.Get().(*parser)
 	p.body = bytes.TrimPrefix(body, byteOrderMark)
 	p.mark = int64(len(body) - len(p.body))
 	p.src = *bytes.NewBuffer(p.body)
@@ -80,7 +80,7 @@ func newParser(body []byte, rules *Rules) *callbackParser {
 }
 
 // free makes the parser available again, without anything of the body.
-func (p *callbackParser) free() {
+func (p *parser) free() {
 	if len(p.body) > maxPooledBody {
 		return
 	}
@@ -91,7 +91,7 @@ func (p *callbackParser) free() {
 }
 
 // document reads the whole body.
-func (p *callbackParser) document() error {
+func (p *parser) document() error {
 	switch kind := p.dec.PeekKind(); kind {
 	case jsontext.KindBeginObject:
 		if err := p.callback(); err != nil {
@@ -115,7 +115,7 @@ func (p *callbackParser) document() error {
 	return nil
 }
 
-func (p *callbackParser) callback() error {
+func (p *parser) callback() error {
 	if err := p.object(p.c, &p.c.extra); err != nil {
 		return err
 	}
@@ -138,10 +138,10 @@ func (p *callbackParser) callback() error {
 type memberReader interface {
 	// member reads the value of the member of this name and reports whether
 	// the name is documented; otherwise it reads nothing.
-	member(p *callbackParser, name []byte) (documented bool, err error)
+	member(p *parser, name []byte) (documented bool, err error)
 }
 
-func (c *Callback) member(p *callbackParser, name []byte) (documented bool, err error) {
+func (c *Callback) member(p *parser, name []byte) (documented bool, err error) {
 	switch string(name) {
 	case nameTaskID:
 		c.taskID, err = p.text(nameTaskID, true)
@@ -154,7 +154,7 @@ func (c *Callback) member(p *callbackParser, name []byte) (documented bool, err 
 	case nameResultURL:
 		c.resultURL, err = p.url(nameResultURL, false)
 	case nameAvatars:
-		c.noAvatars, err = p.array(nameAvatars, &p.template, (*callbackParser).avatarElement)
+		c.noAvatars, err = p.array(nameAvatars, &p.template, (*parser).avatarElement)
 	case nameHsfw:
 		c.hsfw, err = p.flag(nameHsfw)
 	case nameNsfw:
@@ -165,7 +165,7 @@ func (c *Callback) member(p *callbackParser, name []byte) (documented bool, err 
 	return true, err
 }
 
-func (p *callbackParser) avatarElement() error {
+func (p *parser) avatarElement() error {
 	if len(p.problems) > 0 {
 		p.c.avatars = p.c.avatars[:0]
 	}
@@ -181,19 +181,19 @@ func (p *callbackParser) avatarElement() error {
 	return nil
 }
 
-func (a *avatar) member(p *callbackParser, name []byte) (documented bool, err error) {
+func (a *avatar) member(p *parser, name []byte) (documented bool, err error) {
 	switch string(name) {
 	case nameTemplateID:
 		a.templateID, err = p.text(nameTemplateID, true)
 	case nameImages:
-		a.noImages, err = p.array(nameImages, &p.image, (*callbackParser).imageElement)
+		a.noImages, err = p.array(nameImages, &p.image, (*parser).imageElement)
 	default:
 		return false, nil
 	}
 	return true, err
 }
 
-func (p *callbackParser) imageElement() error {
+func (p *parser) imageElement() error {
 	a := &p.c.avatars[len(p.c.avatars)-1]
 	if len(p.problems) > 0 {
 		a.images = a.images[:0]
@@ -209,7 +209,7 @@ func (p *callbackParser) imageElement() error {
 	return nil
 }
 
-func (i *avatarImage) member(p *callbackParser, name []byte) (documented bool, err error) {
+func (i *avatarImage) member(p *parser, name []byte) (documented bool, err error) {
 	switch string(name) {
 	case nameImageID:
 		i.id, err = p.text(nameImageID, true)
@@ -227,7 +227,7 @@ func (i *avatarImage) member(p *callbackParser, name []byte) (documented bool, e
 
 // object reads an object, which the decoder must find next, and appends its
 // undocumented members to extra.
-func (p *callbackParser) object(r memberReader, extra *[]member) error {
+func (p *parser) object(r memberReader, extra *[]member) error {
 	if _, err := p.dec.ReadToken(); err != nil {
 		return err
 	}
@@ -259,7 +259,7 @@ func (p *callbackParser) object(r memberReader, extra *[]member) error {
 
 // array reads an optional array of objects with element, keeping its place in
 // index. It returns what there is if there is no element.
-func (p *callbackParser) array(name string, index *int, element func(*callbackParser) error) (nothing jsonString, err error) {
+func (p *parser) array(name string, index *int, element func(*parser) error) (nothing jsonString, err error) {
 	switch kind := p.dec.PeekKind(); kind {
 	case jsontext.KindBeginArray:
 	case jsontext.KindNull:
@@ -289,7 +289,7 @@ func (p *callbackParser) array(name string, index *int, element func(*callbackPa
 
 // value reads the next value, or an object member's name, and returns its
 // bytes in the body. Unlike the decoder's own, they stay valid.
-func (p *callbackParser) value() ([]byte, error) {
+func (p *parser) value() ([]byte, error) {
 	v, err := p.dec.ReadValue()
 	if err != nil {
 		return nil, err
@@ -298,12 +298,12 @@ func (p *callbackParser) value() ([]byte, error) {
 	return p.body[end-len(v) : end : end], nil
 }
 
-func (p *callbackParser) skip() error {
+func (p *parser) skip() error {
 	_, err := p.dec.ReadToken()
 	return err
 }
 
-func (p *callbackParser) require(name string, present bool) {
+func (p *parser) require(name string, present bool) {
 	if !present {
 		p.add(name, detailRequired)
 	}
@@ -312,7 +312,7 @@ func (p *callbackParser) require(name string, present bool) {
 // add records a problem with the member of this name of the object that is
 // being read, or with that object itself if the name is "". Its detail is made
 // of the parts only if it is listed, since a body can have any number of them.
-func (p *callbackParser) add(name string, detail ...string) {
+func (p *parser) add(name string, detail ...string) {
 	if p.template >= 0 && len(p.problems) >= maxProblems {
 		p.unlisted++
 		return

@@ -1,4 +1,4 @@
-package fotorwebhook
+package callback
 
 import (
 	"flag"
@@ -34,7 +34,7 @@ func eventBody(t testing.TB, c *Callback) []byte {
 func TestValidSamplesBecomeTheirGoldenEvents(t *testing.T) {
 	for _, path := range validSamples(t) {
 		t.Run(path, func(t *testing.T) {
-			callback, err := ParseCallback(readFile(t, path), sampleRules)
+			callback, err := Parse(readFile(t, path), sampleRules)
 			require.NoError(t, err)
 			got := callback.Event(sampleTime, sampleSource)
 			golden := strings.TrimSuffix(path, ".json") + ".event.golden"
@@ -80,7 +80,7 @@ func TestEventNamesTimeAndSourcePlainly(t *testing.T) {
 // An event outlives the request whose buffer held the body.
 func TestEventDoesNotReferToTheBody(t *testing.T) {
 	body := readFile(t, callbackSamples, "valid", "extra-everywhere.json")
-	callback, err := ParseCallback(body, sampleRules)
+	callback, err := Parse(body, sampleRules)
 	require.NoError(t, err)
 	event := callback.Event(sampleTime, sampleSource)
 	taskID, want := strings.Clone(event.TaskID), string(event.Body)
@@ -269,14 +269,14 @@ func TestNumbersHaveOneFormEach(t *testing.T) {
 	})
 }
 
-func BenchmarkParseCallback(b *testing.B) {
+func BenchmarkParse(b *testing.B) {
 	for _, name := range []string{"in-progress-minimal", "avatar-completed", "undocumented-fields"} {
 		b.Run(name, func(b *testing.B) {
 			body := readFile(b, callbackSamples, "valid", name+".json")
 			b.SetBytes(int64(len(body)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := ParseCallback(body, sampleRules); err != nil {
+				if _, err := Parse(body, sampleRules); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -290,7 +290,7 @@ func BenchmarkEvent(b *testing.B) {
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()
 	for b.Loop() {
-		callback, err := ParseCallback(body, sampleRules)
+		callback, err := Parse(body, sampleRules)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -313,10 +313,10 @@ func TestEventIsAtMostTwiceItsCallback(t *testing.T) {
 			if count > 0 {
 				body = start + `,"avatarResult":[` + strings.TrimSuffix(strings.Repeat(element+",", count), ",") + "]}"
 			}
-			callback, err := ParseCallback([]byte(body), sampleRules)
+			callback, err := Parse([]byte(body), sampleRules)
 			require.NoError(t, err, name)
 			event := callback.Event(sampleTime, netip.MustParseAddr("2001:db8:1111:2222:3333:4444:5555:6666"))
-			require.LessOrEqual(t, len(event.Body), maxEvent(int64(len(body)), nil), "%d %s of a callback of %d bytes", count, name, len(body))
+			require.LessOrEqual(t, len(event.Body), (*Rules)(nil).MaxEvent(int64(len(body))), "%d %s of a callback of %d bytes", count, name, len(body))
 		}
 	}
 }
@@ -347,7 +347,7 @@ func BenchmarkHostileBody(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if callback, err := ParseCallback([]byte(body), sampleRules); err == nil {
+				if callback, err := Parse([]byte(body), sampleRules); err == nil {
 					callback.Event(sampleTime, sampleSource)
 				}
 			}

@@ -1,4 +1,4 @@
-package fotorwebhook
+package callback
 
 import (
 	"encoding/json"
@@ -18,7 +18,7 @@ import (
 )
 
 // sampleRules are those of a handler without options.
-var sampleRules = newSampleRules(nil, map[string]string{defaultURLPrefix: defaultURLReplacement})
+var sampleRules = newSampleRules(nil, map[string]string{BucketPrefix: BucketURL})
 
 func newSampleRules(statuses map[int]string, urls map[string]string) *Rules {
 	rules, err := NewRules(statuses, urls)
@@ -64,7 +64,7 @@ func TestRulesSayWhatIsWrong(t *testing.T) {
 		{urls: map[string]string{"s3://b/": "https://h/" + strings.Repeat("x", 1015)}, want: `result_url "s3://b/": the replacement "https://h/` + strings.Repeat("x", 90) + `" has 1025 bytes: expected at most 1024`},
 	} {
 		_, err := NewRules(test.statuses, test.urls)
-		assert.EqualError(t, err, test.want)
+		require.EqualError(t, err, test.want)
 	}
 	_, err := NewRules(map[int]string{3: "failed", 999: "in_progress"}, map[string]string{
 		"s3://b/":        "https://h/?key=",
@@ -84,7 +84,7 @@ func TestStatusesAreMapped(t *testing.T) {
 		"999": {999, inbox.Completed}, "9.99E+2": {999, inbox.Completed}, "999000e-3": {999, inbox.Completed},
 	} {
 		body := `{"taskId":"a","status":` + spelling + `,"type":"b"}`
-		callback, err := ParseCallback([]byte(body), rules)
+		callback, err := Parse([]byte(body), rules)
 		require.NoError(t, err, body)
 		event := callback.Event(sampleTime, sampleSource)
 		assert.Equal(t, want.status, event.Status, body)
@@ -96,7 +96,7 @@ func TestStatusesAreMapped(t *testing.T) {
 		"5": expected + ", or one that map_status takes, which 5 is not", "30": expected + ", or one that map_status takes, which 30 is not",
 		"-3": expected, "3.5": expected, "1000": expected, "3e3": expected, "3e999999999999999999999": expected, `"3"`: expected + ", not a string",
 	} {
-		_, err := ParseCallback([]byte(`{"taskId":"a","status":`+spelling+`,"type":"b"}`), rules)
+		_, err := Parse([]byte(`{"taskId":"a","status":`+spelling+`,"type":"b"}`), rules)
 		var invalid *InvalidError
 		require.ErrorAs(t, err, &invalid)
 		assert.Equal(t, []Problem{{"/status", want}}, invalid.Problems, spelling)
@@ -147,7 +147,7 @@ func TestURLPrefixesAreReplaced(t *testing.T) {
 		{newSampleRules(nil, map[string]string{"s3://b/": "https://h/", "s3://b/c/": "s3://b/c/"}), "s3://b/d", "https://h/d"},
 		{newSampleRules(nil, map[string]string{`s3://b/\"名`: `https://h/"\`}), `s3://b/\"名<"\>`, `https://h/"\<"\>`},
 	} {
-		callback, err := ParseCallback(withURLs(test.url), test.rules)
+		callback, err := Parse(withURLs(test.url), test.rules)
 		require.NoError(t, err)
 		assert.Equal(t, []string{test.want, test.want}, urlsOf(t, callback.Event(sampleTime, sampleSource).Body))
 	}
@@ -179,13 +179,13 @@ func TestReplacedURLsAreURLs(t *testing.T) {
 			}
 		}
 		body := withURLs(url)
-		callback, err := ParseCallback(body, rules)
+		callback, err := Parse(body, rules)
 		require.NoError(t, err)
 		event := callback.Event(sampleTime, sampleSource)
 		require.Equal(t, []string{want, want}, urlsOf(t, event.Body))
 		require.True(t, isResultURL([]byte(want)), "%q", want)
 		require.NoError(t, validate(all.event, event.Body))
-		plain, err := ParseCallback(body, nil)
+		plain, err := Parse(body, nil)
 		require.NoError(t, err)
 		require.Equal(t, plain.id, callback.id)
 		require.Equal(t, plain.formerID, callback.formerID)
@@ -200,9 +200,9 @@ func TestReplacedURLsAreWithinTheLargestEvent(t *testing.T) {
 		rules := newSampleRules(nil, map[string]string{"s3://b/": "https://h/" + strings.Repeat(`"`, length-10)})
 		for _, count := range []int{1, 10, 5000} {
 			body := withURLs(slices.Repeat([]string{"s3://b/"}, count)...)
-			callback, err := ParseCallback(body, rules)
+			callback, err := Parse(body, rules)
 			require.NoError(t, err)
-			require.LessOrEqual(t, len(callback.Event(sampleTime, source).Body), maxEvent(int64(len(body)), rules), "%d URLs, %d", count, length)
+			require.LessOrEqual(t, len(callback.Event(sampleTime, source).Body), rules.MaxEvent(int64(len(body))), "%d URLs, %d", count, length)
 		}
 	}
 }
