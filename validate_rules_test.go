@@ -64,13 +64,13 @@ func TestRulesSayWhatIsWrong(t *testing.T) {
 		{urls: map[string]string{"s3://b/": "https://h/" + strings.Repeat("x", 1015)}, want: `result_url "s3://b/": the replacement "https://h/` + strings.Repeat("x", 90) + `" has 1025 bytes: expected at most 1024`},
 	} {
 		_, err := NewRules(test.statuses, test.urls)
-		assert.EqualError(t, err, test.want)
+		require.EqualError(t, err, test.want)
 	}
 	_, err := NewRules(map[int]string{3: "failed", 999: "in_progress"}, map[string]string{
 		"s3://b/":        "https://h/?key=",
 		"HTTP://u@h:1/a": "s3://b/" + strings.Repeat("x", 1017),
 	})
-	assert.NoError(t, err)
+	require.NoError(t, err)
 }
 
 func TestStatusesAreMapped(t *testing.T) {

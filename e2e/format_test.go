@@ -46,7 +46,7 @@ func TestImagesOfTheBucketGetAPublicURL(t *testing.T) {
 		"result_url s3://mine/ https://mine.example.com/":              "https://pub-static.fotor.com/aigc/a%20b.jpg",
 		"result_url s3://img-pub-fotor/ http://cdn.example.com/?key=":  "http://cdn.example.com/?key=aigc/a%20b.jpg",
 		"result_url s3://img-pub-fotor/aigc/ s3://mine/":               "s3://mine/a%20b.jpg",
-		"result_url s3://img-pub-fotor/aigc/ s3://img-pub-fotor/aigc/": image,
+		"result_url s3://img-pub-fotor/aigc/ s3://img-pub-fotor/aigc/": image, //nolint:dupword // it is its own replacement
 		"result_url off": image,
 		"result_url off\nresult_url s3://img-pub-fotor/aigc/ https://example.com/": "https://example.com/a%20b.jpg",
 	} {
