@@ -49,8 +49,8 @@ func (a *answer) writeEarly(w http.ResponseWriter, r *http.Request, since time.T
 	if err := a.write(w); err != nil {
 		return err
 	}
-	if control.Flush() != nil || !bounded {
-		return nil
+	if flushed := control.Flush() == nil; !flushed || !bounded {
+		return nil // the caller has gone, or cannot be listened to for a bounded time
 	}
 	began := time.Now()
 	if _, err := io.CopyN(io.Discard, r.Body, lingerBytes); !errors.Is(err, io.EOF) {

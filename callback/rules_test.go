@@ -70,7 +70,7 @@ func TestRulesSayWhatIsWrong(t *testing.T) {
 		"s3://b/":        "https://h/?key=",
 		"HTTP://u@h:1/a": "s3://b/" + strings.Repeat("x", 1017),
 	})
-	assert.NoError(t, err)
+	require.NoError(t, err)
 }
 
 func TestStatusesAreMapped(t *testing.T) {

@@ -117,7 +117,7 @@ func TestBrokenInboxAndConfigsThatFail(t *testing.T) {
 	taken := listen(t, "127.0.0.1:0")
 	defer taken.Close()
 	await(t, func() bool { // Caddy starts the gateway before or after it meets the port, by chance
-		assert.Error(t, g.Load(config+fmt.Sprintf("http://%s {\nrespond 200\n}\n", taken.Addr())), "the port is in use")
+		require.Error(t, g.Load(config+fmt.Sprintf("http://%s {\nrespond 200\n}\n", taken.Addr())), "the port is in use")
 		return g.Metric(`caddy_fotor_webhook_inbox_up{handler="default"}`) == 1
 	}, "the inbox to be opened anew by a config that fails")
 	ids := []string{g.Accept(avatar("after"))}
