@@ -124,7 +124,7 @@ func TestMetricsTable(t *testing.T) {
 	for _, name := range append(keyed(metrics, "Name"), calls(metrics, "desc")...) {
 		inCode = append(inCode, "caddy_fotor_webhook_"+name)
 	}
-	require.ElementsMatch(t, inCode, firstNames(table(t, "README.md", "metric")))
+	require.ElementsMatch(t, inCode, firstNames(table(t, "docs/metrics.md", "metric")))
 }
 
 func TestOutcomesOfCallbacks(t *testing.T) {
@@ -139,7 +139,7 @@ func TestOutcomesOfCallbacks(t *testing.T) {
 			}
 		}
 	}
-	for _, row := range table(t, "README.md", "metric") {
+	for _, row := range table(t, "docs/metrics.md", "metric") {
 		if row[0] == "`caddy_fotor_webhook_callbacks_total`" {
 			require.Equal(t, "outcome", named(row[2])[0])
 			require.ElementsMatch(t, inCode, named(row[2])[1:])
@@ -169,7 +169,7 @@ func TestOptionsTable(t *testing.T) {
 	for _, option := range inSQLite {
 		want = append(want, "inbox sqlite "+option)
 	}
-	require.ElementsMatch(t, want, firstNames(table(t, "README.md", "option")))
+	require.ElementsMatch(t, want, firstNames(table(t, "docs/options.md", "option")))
 }
 
 func TestOptionsTableOfNATS(t *testing.T) {
@@ -185,7 +185,7 @@ func TestOptionsTableOfNATS(t *testing.T) {
 	for _, option := range inTLS {
 		want = append(want, "tls "+option)
 	}
-	require.ElementsMatch(t, want, firstNames(table(t, "README.md", natsColumn)))
+	require.ElementsMatch(t, want, firstNames(table(t, "docs/options.md", natsColumn)))
 }
 
 // natsColumn is the head of the table of options that are in the block of an
@@ -244,7 +244,7 @@ func TestLogTable(t *testing.T) {
 			return true
 		})
 	}
-	for _, row := range table(t, "README.md", "level") {
+	for _, row := range table(t, "docs/metrics.md", "level") {
 		require.Contains(t, texts, named(row[1])[0])
 	}
 }

@@ -145,7 +145,7 @@ func TestDefaults(t *testing.T) {
 		{natsColumn, "publish_timeout", onNATS.PublishTimeout, duration},
 	} {
 		t.Run(is.option, func(t *testing.T) {
-			for _, row := range table(t, "README.md", is.column) {
+			for _, row := range table(t, "docs/options.md", is.column) {
 				if row[0] == "`"+is.option+"`" {
 					require.Equal(t, is.value, is.parse(named(row[2])[0]))
 					return
@@ -182,12 +182,12 @@ func TestEventExamples(t *testing.T) {
 	}
 }
 
-// TestKeysTable compares the keys that the README explains with those of its
+// TestKeysTable compares the keys that the page explains with those of its
 // event.
 func TestKeysTable(t *testing.T) {
 	var event map[string]any
-	require.NoError(t, json.Unmarshal([]byte(fencesOf(t, "README.md", "json event")[0].text), &event))
-	rows := table(t, "README.md", "key")
+	require.NoError(t, json.Unmarshal([]byte(fencesOf(t, "docs/event.md", "json event")[0].text), &event))
+	rows := table(t, "docs/event.md", "key")
 	require.Len(t, rows, len(event))
 	for _, row := range rows {
 		require.Contains(t, event, named(row[0])[0])
