@@ -53,11 +53,10 @@ func fits(have, want jetstream.StreamConfig, runs bool) error {
 }
 
 // limitsFit are the demands on what the inbox sets itself. The size is none if
-// what does not fit is refused: another Caddy may have been given another one.
-func limitsFit(have, want jetstream.StreamConfig) []demand {
-	demands := []demand{
-		{have.Replicas >= want.Replicas, "replicas", have.Replicas, want.Replicas, fmt.Sprintf("--replicas=%d", want.Replicas)},
-	}
+// what does not fit is refused: another Caddy may have been given another one. Nor
+// are the replicas: with fewer the events are still there, and a callback that is
+// refused is lost.
+func limitsFit(have, want jetstream.StreamConfig) (demands []demand) {
 	if want.MaxMsgs < 0 {
 		demands = append(demands, demand{have.MaxMsgs <= 0, "max_msgs", have.MaxMsgs, -1, "--max-msgs=-1"})
 	}

@@ -35,6 +35,7 @@ type condition struct {
 	mu       sync.Mutex
 	err      error     // nil if nothing is known
 	told     time.Time // when it was logged last
+	thin     string    // the streams with too few replicas, as they were told of
 	off      bool      // JetStream was off at the last look
 	remake   bool      // streams that are gone are to be made anew
 	look     chan struct{}
@@ -157,6 +158,7 @@ func (s *store) isOff(err error) bool {
 // inspectStreams reports a stream that is gone or does not keep what it takes.
 func (s *store) inspectStreams(ctx context.Context) error {
 	var broken, other []error
+	var thin []string
 	for _, want := range s.streams() {
 		there, err := s.js.Stream(ctx, want.Name)
 		switch {
@@ -167,15 +169,32 @@ func (s *store) inspectStreams(ctx context.Context) error {
 		case err != nil:
 			other = append(other, fmt.Errorf("looking at stream %s: %w", want.Name, err))
 		default:
-			if err := fits(there.CachedInfo().Config, want, true); err != nil {
+			have := there.CachedInfo().Config
+			if err := fits(have, want, true); err != nil {
 				broken = append(broken, err)
+			}
+			if have.Replicas < want.Replicas {
+				thin = append(thin, fmt.Sprintf("stream %s has replicas %d and %d are configured: nats stream edit %s --replicas=%d --force, or a reload",
+					want.Name, have.Replicas, want.Replicas, want.Name, want.Replicas))
 			}
 		}
 	}
+	s.tellThin(strings.Join(thin, "; "))
 	if len(broken) > 0 {
 		return errors.Join(broken...)
 	}
 	return errors.Join(other...)
+}
+
+// tellThin warns once of streams that have fewer replicas than configured.
+func (s *store) tellThin(thin string) {
+	c := &s.condition
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if thin != "" && thin != c.thin {
+		s.log.Warn("events are stored with fewer copies than configured", zap.String("streams", thin))
+	}
+	c.thin = thin
 }
 
 // probe finds out whether the streams can be written to. A server whose disk was

@@ -26,6 +26,22 @@ func edit(t testing.TB, url, name string, change func(*jetstream.StreamConfig)) 
 // watchful is an inbox that looks at its streams all the time.
 func watchful(o *options) { o.limits.chores, o.limits.inspect = time.Hour, 20*time.Millisecond }
 
+// Fewer replicas than configured are told of, and refuse nothing: another Caddy
+// may have been given fewer by a config that this one gets a moment later.
+func TestAStreamWithFewReplicasIsToldOf(t *testing.T) {
+	core, logs := observer.New(zap.InfoLevel)
+	s := with(t, serve(t).ClientURL(), watchful, func(o *options) { o.log = zap.New(core) })
+	now := *s.current.Load()
+	now.replicas = 3
+	s.current.Store(&now)
+	eventually(t, func() bool { return logs.FilterMessageSnippet("fewer copies").Len() > 0 })
+	put(t, s, newEvent("task", inbox.Completed))
+	require.NoError(t, s.condition.known())
+	told := logs.FilterMessageSnippet("fewer copies").All()
+	require.Len(t, told, 1)
+	require.Contains(t, told[0].ContextMap()["streams"], "stream TEST has replicas 1 and 3 are configured: nats stream edit TEST --replicas=3 --force")
+}
+
 // A stream that throws events away takes none until it is mended.
 func TestAStreamThatWouldLoseEventsTakesNone(t *testing.T) {
 	for _, test := range []struct {
