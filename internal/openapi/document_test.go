@@ -98,7 +98,7 @@ var (
 	refusal = control.Refusal{Address: "::1", Peer: "[::1]:1", Reason: "x", Count: 1, First: sampleTime, Last: sampleTime}
 	handler = control.Handler{
 		Name: "a", Config: config, Events: &counts, OldestPending: &sampleTime, Quarantined: new(int64(1)), InboxBytes: new(int64(1)), InboxLimit: new(int64(1)),
-		Bodies: control.Bodies{Reading: 1, Bytes: 1, Limit: 1}, Recent: sampleRecent, UnderWay: 1,
+		Lost: 1, LostAt: &sampleTime, Bodies: control.Bodies{Reading: 1, Bytes: 1, Limit: 1}, Recent: sampleRecent, UnderWay: 1,
 		Holds: []control.Hold{hold}, Refusals: []control.Refusal{refusal}, Error: "x",
 	}
 	attempt = control.Attempt{At: sampleTime, DurationMS: 1.5, Status: 200, Reason: "x"}
