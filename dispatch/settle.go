@@ -73,7 +73,13 @@ func (d *Dispatcher) settleBatch(a *alarm, batch []inbox.Outcome) {
 		switch {
 		case errors.Is(err, inbox.ErrState):
 			return // a lease was not held; the others are settled
-		case errors.Is(err, inbox.ErrClosed), d.settles.Err() != nil:
+		case errors.Is(err, inbox.ErrClosed):
+			d.lost.add(len(batch), err)
+			return
+		case d.settles.Err() != nil:
+			if !errors.Is(err, d.settles.Err()) { // time ran out after the inbox had answered
+				err = fmt.Errorf("%w, and there is no time to try again: %w", err, d.settles.Err())
+			}
 			d.lost.add(len(batch), err)
 			return
 		}

@@ -28,7 +28,7 @@ var smallLimits = limits{
 	reserve:      4096,
 	lockWait:     10 * time.Second,
 	bigTask:      2,
-	bigIDs:       60,
+	bigIDs:       1000,
 	checkedSize:  1 << 20,
 }
 
