@@ -240,8 +240,9 @@ func TestAHoldThatIsOverDoesNotEndTheOneInForce(t *testing.T) {
 
 func TestNewSettingsKeepAHoldByHand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, always(ok))
-		r.byHand("", time.Hour)
+		r := assemble(t, newFake(), always(ok))
+		r.byHand("", time.Hour) // before the first Lease
+		r.Start()
 		r.box.putMany("e", 50)
 		fresh := newUpstream(always(ok))
 		s := r.set
