@@ -68,7 +68,7 @@ func TestNoMoreAttemptsAtOnceThanConcurrencyAndNoMoreLeasesThanSoonNeeded(t *tes
 
 func TestEventsAreLeasedInBatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, nil, func(s *Settings) { s.Concurrency = 32 })
+		r := assemble(t, newFake(), nil, func(s *Settings) { s.Concurrency = 32 })
 		var n atomic.Int64
 		r.up.set(func() {
 			r.up.answer = func(*inbox.Lease) Result {
@@ -76,7 +76,8 @@ func TestEventsAreLeasedInBatches(t *testing.T) {
 				return ok
 			}
 		})
-		r.box.putMany("e", 640)
+		r.box.putMany("e", 640) // all of them before the first Lease
+		r.Start()
 		pass(10 * time.Minute)
 		assert.Equal(t, 640, r.box.count(inbox.Delivered))
 		assert.LessOrEqual(t, r.box.leases, 640/16+5)
