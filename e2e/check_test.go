@@ -32,7 +32,8 @@ func TestCheckOfAFullInbox(t *testing.T) {
 	full := g.check("--max-hold", "1h")
 	assert.Equal(t, 5, full.Code)
 	assert.Regexp(t, `needs attention: default: 1 callback could not be stored and got 503 since .*: inbox is full: \S+ has reached its limit of 1048576 bytes`, full.Out)
-	assert.Regexp(t, `needs attention: default: the inbox is (9\d|100)\.\d% full: \S+ \S+ of 1.0 MiB`, full.Out)
+	// the log may be a little beyond the limit
+	assert.Regexp(t, `needs attention: default: the inbox is (9\d|10\d)\.\d% full: \S+ \S+ of 1.0 MiB`, full.Out)
 
 	load("8MiB")
 	reloaded := g.check("--max-hold", "1h", "--json")
