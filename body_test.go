@@ -228,9 +228,9 @@ func TestBodyBehindAHiddenConnection(t *testing.T) {
 	assert.Equal(t, 1, logs.FilterMessageSnippet("hides the connection").Len())
 }
 
-// A caller who sends all before it reads gets the answer too.
-func TestAnswerReachesCallerWhoIsSending(t *testing.T) {
-	h, _ := receiver(t)
+// refusing serves what a handler refuses before it reads a body.
+func refusing(t *testing.T, h *Handler) *httptest.Server {
+	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// as Caddy does, which hides the body from net/http
 		r.Body = struct{ io.ReadCloser }{r.Body}
@@ -239,7 +239,14 @@ func TestAnswerReachesCallerWhoIsSending(t *testing.T) {
 			_ = refusal.writeEarly(w, r, since)
 		}
 	}))
-	defer s.Close()
+	t.Cleanup(s.Close)
+	return s
+}
+
+// A caller who sends all before it reads gets the answer too.
+func TestAnswerReachesCallerWhoIsSending(t *testing.T) {
+	h, _ := receiver(t)
+	s := refusing(t, h)
 	for _, length := range []string{"Content-Length: 4000000", "Transfer-Encoding: chunked"} {
 		for range 10 {
 			c, err := new(net.Dialer).DialContext(t.Context(), "tcp", s.Listener.Addr().String())
@@ -267,14 +274,7 @@ func TestAnswerReachesCallerWhoIsSending(t *testing.T) {
 // The answer to a stranger does not wait for its body.
 func TestAnswerDoesNotWaitForTheBody(t *testing.T) {
 	h, _ := receiver(t)
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.Body = struct{ io.ReadCloser }{r.Body}
-		since := time.Now()
-		if _, refusal, ok := h.admit(r, since); !ok {
-			_ = refusal.writeEarly(w, r, since)
-		}
-	}))
-	defer s.Close()
+	s := refusing(t, h)
 	for _, head := range []string{
 		"Content-Length: 20000000", "Content-Length: 10", "Transfer-Encoding: chunked", "Content-Length: 10\r\nExpect: 100-continue",
 	} {

@@ -20,13 +20,17 @@ const storeTimeout = 10 * time.Second
 // ServeHTTP takes one callback from request to answer.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
 	start := time.Now()
-	answer := h.receive(w, r, start)
-	h.metrics.answered(answer.outcome, time.Since(start))
-	h.desk.recent.add(answer.outcome)
-	if answer.early {
-		return answer.writeEarly(w, r, start)
+	return h.reply(w, r, h.receive(w, r, start), start)
+}
+
+// reply counts the answer to a request that came at the given time, and sends it.
+func (h *Handler) reply(w http.ResponseWriter, r *http.Request, a answer, since time.Time) error {
+	h.metrics.answered(a.outcome, time.Since(since))
+	h.desk.recent.add(a.outcome)
+	if a.early {
+		return a.writeEarly(w, r, since)
 	}
-	return answer.write(w)
+	return a.write(w)
 }
 
 // receive judges and stores the callback and says what to answer.

@@ -171,8 +171,7 @@ func (h *Handler) refuseLarge(w http.ResponseWriter, r *http.Request, limit int6
 			zap.Int64("size", r.ContentLength), zap.Int64("limit", limit))
 		refusal = answerTooLarge(limit)
 	}
-	h.metrics.answered(refusal.outcome, time.Since(start))
-	return refusal.writeEarly(w, r, start)
+	return h.reply(w, r, refusal.whileSending(), start)
 }
 
 // Interface guard

@@ -123,6 +123,7 @@ func TestRequestBodyLimitIsTheHandlersAnswer(t *testing.T) {
 				assert.Contains(t, answer.Body, "larger than 1000 bytes")
 				assert.Equal(t, before+1, g.outcomes("too_large"), "chunked: %t", chunked)
 			}
+			assert.Contains(t, g.CLI("status").Out, " 2 too large,", "status counts what the metric counts")
 			g.Accept(notice("small", 1))
 			// what is not for the handler is none of its business
 			before := g.outcomes("too_large")
