@@ -145,7 +145,8 @@ func (s *store) reckon(ctx context.Context, mine *claim) error {
 		l = new(ledger)
 		l.rest(state)
 		l.Seen = state.LastSeq
-		if err := s.writeLedger(ctx, l, after); err != nil {
+		// The chores of another may have begun one meanwhile: then that counts.
+		if err := s.writeLedger(ctx, l, after); err != nil && !errors.Is(err, errConflict) {
 			return err
 		}
 	}

@@ -166,3 +166,23 @@ func TestWhatIsDeliveredAllTheSameIsNotLost(t *testing.T) {
 	require.Equal(t, 1, reckoned(t, s))
 	nothingElse(t, s)
 }
+
+// An inbox that is opened may begin the ledger just as another one does.
+func TestTheFirstLedgerIsBegunByAny(t *testing.T) {
+	s := begun(t, with(t, serve(t).ClientURL(), still))
+	ctx := context.Background()
+	for range 20 {
+		require.NoError(t, stream(t, s.conn.ConnectedUrl(), s.subjects.states()).Purge(ctx,
+			jetstream.WithPurgeSubject(s.subjects.meta(metaLedger))))
+		failed := make(chan error, 8)
+		for range cap(failed) {
+			go func() { failed <- s.reckon(ctx, new(claim)) }()
+		}
+		for range cap(failed) {
+			require.NoError(t, <-failed)
+		}
+		l, _, err := s.readLedger(ctx)
+		require.NoError(t, err)
+		require.NotNil(t, l)
+	}
+}
