@@ -9,6 +9,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
+	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
 )
 
 const (
@@ -23,25 +24,9 @@ const (
 	retryAfter = "5"
 )
 
-// The outcomes of a callback: a bounded set, because they label a metric.
-const (
-	outcomeAccepted    = "accepted"
-	outcomeDuplicate   = "duplicate"
-	outcomeRefused     = "refused"
-	outcomeEarlyData   = "early_data"
-	outcomeMethod      = "method"
-	outcomeMedia       = "media_type"
-	outcomeTooLarge    = "too_large"
-	outcomeNotJSON     = "not_json"
-	outcomeInvalid     = "invalid"
-	outcomeBroken      = "broken"
-	outcomeTimeout     = "timeout"
-	outcomeUnavailable = "unavailable"
-)
-
 // answer is what the caller gets. Errors are problem details by RFC 9457.
 type answer struct {
-	outcome  string
+	outcome  gateway.Outcome
 	status   int
 	kind     string // the fragment of the problem's type
 	title    string
@@ -60,38 +45,38 @@ type answer struct {
 
 var (
 	answerTooEarly = answer{
-		outcome: outcomeEarlyData, status: http.StatusTooEarly, kind: "early-data", title: "Too early",
+		outcome: gateway.EarlyData, status: http.StatusTooEarly, kind: "early-data", title: "Too early",
 		detail: "The request came as TLS early data; send it again after the handshake.",
 	}
 	answerForbidden = answer{
-		outcome: outcomeRefused, status: http.StatusForbidden, kind: "not-whitelisted", title: "Not whitelisted",
+		outcome: gateway.Refused, status: http.StatusForbidden, kind: "not-whitelisted", title: "Not whitelisted",
 		detail: "Your address may not send callbacks here.",
 	}
 	answerMethod = answer{
-		outcome: outcomeMethod, status: http.StatusMethodNotAllowed, kind: "method", title: "Method not allowed",
+		outcome: gateway.Method, status: http.StatusMethodNotAllowed, kind: "method", title: "Method not allowed",
 		detail: "This address takes the callbacks of Fotor's tasks: each a POST with a JSON body. There is nothing to read here.",
 		header: "Allow", value: http.MethodPost,
 	}
 	answerBroken = answer{
-		outcome: outcomeBroken, status: http.StatusBadRequest, kind: "broken-off", title: "Body broke off",
+		outcome: gateway.Broken, status: http.StatusBadRequest, kind: "broken-off", title: "Body broke off",
 		detail: "The body could not be read to its end.",
 	}
 	answerUnavailable = answer{
-		outcome: outcomeUnavailable, status: http.StatusServiceUnavailable, kind: "not-stored", title: "Not stored",
+		outcome: gateway.Unavailable, status: http.StatusServiceUnavailable, kind: "not-stored", title: "Not stored",
 		detail: "The callback could not be stored; send it again.", header: "Retry-After", value: retryAfter,
 	}
 )
 
 func answerTooLarge(limit int64) answer {
 	return answer{
-		outcome: outcomeTooLarge, status: http.StatusRequestEntityTooLarge, kind: "too-large", title: "Body too large",
+		outcome: gateway.TooLarge, status: http.StatusRequestEntityTooLarge, kind: "too-large", title: "Body too large",
 		detail: fmt.Sprintf("The body is larger than %d bytes.", limit),
 	}
 }
 
 func answerTimeout(err error) answer {
 	return answer{
-		outcome: outcomeTimeout, status: http.StatusRequestTimeout, kind: "too-slow", title: "Body too slow",
+		outcome: gateway.Timeout, status: http.StatusRequestTimeout, kind: "too-slow", title: "Body too slow",
 		detail: sentence(err) + ".",
 	}
 }
@@ -104,7 +89,7 @@ func sentence(err error) string {
 
 func answerMedia(detail string) answer {
 	return answer{
-		outcome: outcomeMedia, status: http.StatusUnsupportedMediaType, kind: "media-type", title: "Unsupported media type",
+		outcome: gateway.MediaType, status: http.StatusUnsupportedMediaType, kind: "media-type", title: "Unsupported media type",
 		detail: detail + ".",
 	}
 }
@@ -112,20 +97,20 @@ func answerMedia(detail string) answer {
 func answerInvalid(invalid *callback.InvalidError) answer {
 	if invalid.NotJSON {
 		return answer{
-			outcome: outcomeNotJSON, status: http.StatusBadRequest, kind: "not-json", title: "Not JSON",
+			outcome: gateway.NotJSON, status: http.StatusBadRequest, kind: "not-json", title: "Not JSON",
 			detail: "The body is not one JSON document.", problems: invalid.Problems,
 		}
 	}
 	return answer{
-		outcome: outcomeInvalid, status: http.StatusUnprocessableEntity, kind: "not-a-callback", title: "Not a Fotor callback",
+		outcome: gateway.Invalid, status: http.StatusUnprocessableEntity, kind: "not-a-callback", title: "Not a Fotor callback",
 		detail: "The body is JSON, but not in the format of a Fotor callback.", problems: invalid.Problems,
 	}
 }
 
 func answerAccepted(id string, duplicate bool) answer {
-	outcome := outcomeAccepted
+	outcome := gateway.Accepted
 	if duplicate {
-		outcome = outcomeDuplicate
+		outcome = gateway.Duplicate
 	}
 	body := make([]byte, 0, 96)
 	body = append(body, `{"id":"`...)

@@ -7,6 +7,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
 )
 
 func init() {
@@ -21,7 +23,7 @@ const appID = "fotor_webhook"
 // bring it up; it has no configuration of its own.
 type App struct {
 	handlers []*Handler // one of each name; those that it has joined are its copies
-	stations []*attachment
+	attached []*gateway.Attachment
 
 	logger     *zap.Logger
 	stopSurvey context.CancelFunc
@@ -62,20 +64,30 @@ func (a *App) register(h *Handler) error {
 // cannot store, none is left open and the config is refused.
 func (a *App) Start() error {
 	for _, h := range a.handlers {
-		att, err := attach(h)
+		att, err := h.attach()
 		if err != nil {
 			return errors.Join(fmt.Errorf("handler %q: %w", h.Name, err), a.release())
 		}
-		a.stations = append(a.stations, att)
+		a.attached = append(a.attached, att)
 	}
-	left.forget()
 	ctx, cancel := context.WithCancel(context.Background())
 	a.stopSurvey, a.surveyed = cancel, make(chan struct{})
 	go func() {
 		defer close(a.surveyed)
-		warnUnattended(ctx, a.logger)
+		gateway.WarnUnattended(ctx, surveyors, a.logger)
 	}()
 	return nil
+}
+
+// attach has the handler's config run: its inbox is opened or joined, and events
+// are delivered as it says.
+func (h *Handler) attach() (*gateway.Attachment, error) {
+	h.findTracers()
+	refs := []*gateway.Ref{h.gateway}
+	for _, c := range h.copies {
+		refs = append(refs, c.gateway)
+	}
+	return gateway.Attach(h.ctx, h.gatewayConfig(), refs...)
 }
 
 // Stop ends the deliveries of handlers that no newer config has taken over,
@@ -86,26 +98,27 @@ func (a *App) Stop() error {
 		a.stopSurvey()
 		<-a.surveyed
 	}
-	for _, att := range a.stations {
-		if att.detach() {
-			att.leave()
+	for _, att := range a.attached {
+		if att.Detach() && !caddy.Exiting() { // else it comes again with the process
+			att.Leave()
 		}
 	}
 	return nil
 }
 
-// Cleanup lets go of the inboxes; the last one who holds an inbox closes it.
+// Cleanup ends the use of the inboxes. An inbox is closed when nothing uses it any
+// more.
 func (a *App) Cleanup() error {
 	return a.release()
 }
 
 func (a *App) release() error {
-	errs := make([]error, 0, len(a.stations))
-	for _, att := range a.stations {
-		att.detach()
-		errs = append(errs, att.release())
+	errs := make([]error, 0, len(a.attached))
+	for _, att := range a.attached {
+		att.Detach()
+		errs = append(errs, att.Release())
 	}
-	a.stations = nil
+	a.attached = nil
 	return errors.Join(errs...)
 }
 

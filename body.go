@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
 )
 
 // bodyTimes bounds how long a body may take to arrive. The server's own
@@ -53,9 +55,9 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request, since time.Ti
 		body: r.Body, control: http.NewResponseController(w), times: h.times,
 		since: since, server: serverDeadline(r, since),
 	}
-	b.room = incoming{room: &h.desk.bodies, limit: h.roomLimit(), since: since, cutOff: b.read.cutOff}
+	b.room = incoming{room: &h.bodies.room, limit: h.roomLimit(), since: since, cutOff: b.read.cutOff}
 
-	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
+	ctx, cancel := context.WithTimeout(r.Context(), gateway.StoreTimeout)
 	defer cancel()
 	if err := b.room.enter(ctx, firstRoom); err != nil {
 		return b, err
@@ -68,7 +70,7 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request, since time.Ti
 	idle, _ := caddyhttp.IdleTimeoutsFromContext(r.Context())
 	b.read.end(err == nil && idle == nil)
 	if b.read.unsupported {
-		h.desk.hidden.Do(func() {
+		h.bodies.hidden.Do(func() {
 			h.logger.Warn("a handler before fotor_webhook hides the connection:" +
 				" a body that stalls is not cut off by this handler, only by the server's own timeouts")
 		})

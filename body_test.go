@@ -133,7 +133,7 @@ func TestBodiesThatDoNotComeAreAnswered(t *testing.T) {
 					assert.Contains(t, string(text), test.detail)
 					require.Equal(t, 1, logs.FilterMessage("callback too slow").Len())
 					require.Eventually(t, func() bool {
-						reading, used := h.desk.bodies.load()
+						reading, used := h.bodies.room.load()
 						return reading == 0 && used == 0
 					}, time.Minute, time.Millisecond, "the room is given back")
 				})
@@ -204,10 +204,10 @@ func TestBodyThatMakesRoomIsAnswered(t *testing.T) {
 				answered <- err
 			}()
 			require.Eventually(t, func() bool {
-				reading, _ := h.desk.bodies.load()
+				reading, _ := h.bodies.room.load()
 				return reading == 1
 			}, time.Minute, time.Millisecond)
-			large := &incoming{room: &h.desk.bodies, limit: h.roomLimit(), since: time.Now(), cutOff: func() {}}
+			large := &incoming{room: &h.bodies.room, limit: h.roomLimit(), since: time.Now(), cutOff: func() {}}
 			defer large.leave()
 			require.NoError(t, large.enter(t.Context(), h.roomLimit()))
 			require.NoError(t, <-answered)

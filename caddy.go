@@ -31,6 +31,7 @@ import (
 	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/command"
 	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/sqlite"
 	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
+	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
@@ -146,9 +147,9 @@ type Handler struct {
 	grace     time.Duration // for attempts under way at a stop
 	times     bodyTimes
 	metrics   *handlerMetrics
-	link      *stationLink
+	gateway   *gateway.Ref // nil until it is provisioned
+	bodies    *bodies
 	server    *caddyhttp.Server // nil if there is none
-	desk      *desk
 	events    *caddyevents.App
 	tracers   *atomic.Pointer[tracerSource]
 }
@@ -190,7 +191,6 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 
 func (h *Handler) provision(ctx caddy.Context) error {
 	h.ctx = ctx
-	h.link = newStationLink()
 	h.tracers = new(atomic.Pointer[tracerSource])
 	h.setDefaults()
 	config, err := h.canonicalConfig()
@@ -236,8 +236,9 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	if err := app.(*App).register(h); err != nil {
 		return err
 	}
-	h.desk = desks.get(h.Name)
-	return nil
+	h.gateway = gateway.NewRef(h.Name)
+	h.bodies, err = bodiesOf(h.Name)
+	return err
 }
 
 func (h *Handler) setDefaults() {
@@ -363,24 +364,13 @@ func withinDuration(option string, value caddy.Duration, least, most time.Durati
 // Cleanup releases what the handler still holds. Requests that it is serving
 // hold their inbox themselves, because they go on after it.
 func (h *Handler) Cleanup() error {
-	h.link.close()
 	if closer, ok := h.attempter.(interface{ close() }); ok {
 		closer.close()
 	}
-	if h.desk != nil {
-		desks.put(h.desk)
+	if h.gateway != nil {
+		h.gateway.Close()
 	}
-	return nil
-}
-
-// policy is what the handler's settings mean to its inbox.
-func (h *Handler) policy() inbox.Policy {
-	return inbox.Policy{
-		Keep:       time.Duration(h.Keep),
-		Quarantine: *h.Quarantine,
-		MaxWait:    time.Duration(h.Retry.Max),
-		MaxEvent:   h.rules.MaxEvent(h.MaxBody),
-	}
+	return h.bodies.release()
 }
 
 // httpApp returns the HTTP app that the handler is being provisioned for, nil

@@ -75,18 +75,6 @@ func drainTime(app *caddyhttp.App) time.Duration {
 	return defaultDrain
 }
 
-func (h *Handler) dispatchSettings() dispatch.Settings {
-	return dispatch.Settings{
-		Attempt:     h.attempt,
-		Concurrency: h.Concurrency,
-		Timeout:     time.Duration(h.Timeout),
-		First:       time.Duration(h.Retry.First),
-		Max:         time.Duration(h.Retry.Max),
-		GiveUp:      time.Duration(h.Retry.GiveUp),
-		Observer:    observer{h.logger, h.metrics, h.desk},
-	}
-}
-
 // result turns an upstream's complete answer into an attempt's result.
 func result(status int, header http.Header, body []byte) dispatch.Result {
 	r := dispatch.Result{Status: status}

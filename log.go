@@ -7,7 +7,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
-	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/logfield"
 )
 
 // Refusals are what strangers can cause, so their lines are sampled: this many
@@ -23,27 +23,6 @@ func sampled(logger *zap.Logger) *zap.Logger {
 	}))
 }
 
-// eventFields names the event in a log line. What comes from outside is cut,
-// so that a line stays a line.
-func eventFields(e *inbox.Event, more ...zap.Field) []zap.Field {
-	return append([]zap.Field{
-		zap.String("event_id", e.ID),
-		zap.String("task_id", cut(e.TaskID)),
-		zap.String("type", cut(e.Type)),
-		zap.Stringer("status", e.Status),
-	}, more...)
-}
-
-// maxLogged is the length in bytes to which a logged text from outside is cut.
-const maxLogged = 256
-
-func cut(s string) string {
-	if len(s) <= maxLogged {
-		return s
-	}
-	return s[:maxLogged] + "…"
-}
-
 // maxLoggedProblems bounds what one invalid callback adds to the log; the
 // quarantine has all of them.
 const maxLoggedProblems = 5
@@ -53,7 +32,7 @@ type logProblems []callback.Problem
 // MarshalLogArray implements zapcore.ArrayMarshaler.
 func (p logProblems) MarshalLogArray(enc zapcore.ArrayEncoder) error {
 	for _, problem := range p[:min(len(p), maxLoggedProblems)] {
-		enc.AppendString(cut(problem.Pointer + ": " + problem.Detail))
+		enc.AppendString(logfield.Cut(problem.Pointer + ": " + problem.Detail))
 	}
 	return nil
 }

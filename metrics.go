@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
@@ -99,7 +100,7 @@ func registerMetrics(registry *prometheus.Registry) error {
 
 // handlerMetrics are the collectors of one handler, looked up once.
 type handlerMetrics struct {
-	callbacks       map[string]prometheus.Counter
+	callbacks       map[gateway.Outcome]prometheus.Counter
 	answerDuration  prometheus.Observer
 	deliveries      map[inbox.Verdict]prometheus.Counter
 	attemptDuration prometheus.Observer
@@ -116,18 +117,15 @@ var verdictLabels = map[inbox.Verdict]string{
 
 func (m *gatewayMetrics) forHandler(name string) *handlerMetrics {
 	h := &handlerMetrics{
-		callbacks:       make(map[string]prometheus.Counter),
+		callbacks:       make(map[gateway.Outcome]prometheus.Counter),
 		answerDuration:  m.answerDuration.WithLabelValues(name),
 		deliveries:      make(map[inbox.Verdict]prometheus.Counter),
 		attemptDuration: m.attemptDuration.WithLabelValues(name),
 		deliveryAge:     m.deliveryAge.WithLabelValues(name),
 		noticesDropped:  m.noticesDropped.WithLabelValues(name),
 	}
-	for _, outcome := range []string{
-		outcomeAccepted, outcomeDuplicate, outcomeRefused, outcomeEarlyData, outcomeMethod, outcomeMedia,
-		outcomeTooLarge, outcomeNotJSON, outcomeInvalid, outcomeBroken, outcomeTimeout, outcomeUnavailable,
-	} {
-		h.callbacks[outcome] = m.callbacks.WithLabelValues(name, outcome)
+	for _, outcome := range gateway.Outcomes {
+		h.callbacks[outcome] = m.callbacks.WithLabelValues(name, string(outcome))
 	}
 	for verdict, label := range verdictLabels {
 		h.deliveries[verdict] = m.deliveries.WithLabelValues(name, label)
@@ -135,12 +133,13 @@ func (m *gatewayMetrics) forHandler(name string) *handlerMetrics {
 	return h
 }
 
-func (m *handlerMetrics) answered(outcome string, took time.Duration) {
+func (m *handlerMetrics) answered(outcome gateway.Outcome, took time.Duration) {
 	m.callbacks[outcome].Inc()
 	m.answerDuration.Observe(took.Seconds())
 }
 
-func (m *handlerMetrics) attempted(verdict inbox.Verdict, took, age time.Duration) {
+// Attempted implements gateway.Metrics.
+func (m *handlerMetrics) Attempted(verdict inbox.Verdict, took, age time.Duration) {
 	m.deliveries[verdict].Inc()
 	m.attemptDuration.Observe(took.Seconds())
 	if verdict == inbox.Deliver {
@@ -148,7 +147,10 @@ func (m *handlerMetrics) attempted(verdict inbox.Verdict, took, age time.Duratio
 	}
 }
 
-// inboxCollector asks the running stations when the metrics are scraped.
+// NoticesDropped implements gateway.Metrics.
+func (m *handlerMetrics) NoticesDropped(n int64) { m.noticesDropped.Add(float64(n)) }
+
+// inboxCollector asks the running gateways when the metrics are scraped.
 type inboxCollector struct {
 	events, oldest, quarantined, lost, lostAt, bytes, limit, held, up *prometheus.Desc
 	reading, bodies, bodiesLimit                                      *prometheus.Desc
@@ -169,35 +171,25 @@ const scrapeTimeout = 2 * time.Second
 
 // Collect implements prometheus.Collector.
 func (c inboxCollector) Collect(ch chan<- prometheus.Metric) {
-	for name, st := range attached.all() {
-		if !st.hold() {
-			continue
-		}
-		c.collect(ch, name, st)
-		if err := st.drop(); err != nil {
-			st.logger.Error("closing the inbox after a scrape of its metrics", zap.Error(err))
-		}
-	}
+	gateway.Each(func(config *gateway.Config, g *gateway.Gateway) { c.collect(ch, config, g) })
 }
 
-func (c inboxCollector) collect(ch chan<- prometheus.Metric, name string, st *station) {
+func (c inboxCollector) collect(ch chan<- prometheus.Metric, config *gateway.Config, g *gateway.Gateway) {
 	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, append([]string{name}, labels...)...)
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, append([]string{config.Name}, labels...)...)
 	}
-	gauge(c.held, oneIf(len(st.running().Holds()) > 0))
-	if h, _ := attached.newest(name); h != nil {
-		reading, used := h.desk.bodies.load()
-		gauge(c.reading, float64(reading))
-		gauge(c.bodies, float64(used))
-		gauge(c.bodiesLimit, float64(h.roomLimit()))
-	}
+	gauge(c.held, oneIf(g.Held()))
+	bodies := config.Handler.Bodies()
+	gauge(c.reading, float64(bodies.Reading))
+	gauge(c.bodies, float64(bodies.Bytes))
+	gauge(c.bodiesLimit, float64(bodies.Limit))
 
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
-	stats, err := st.inbox.Stats(ctx)
+	stats, err := g.Inbox().Stats(ctx)
 	gauge(c.up, oneIf(err == nil))
 	if err != nil {
-		st.logger.Error("reading the inbox for its metrics", zap.Error(err))
+		config.Logger.Error("reading the inbox for its metrics", zap.Error(err))
 		return
 	}
 	for _, state := range inbox.States {

@@ -10,12 +10,10 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/logfield"
 )
-
-// storeTimeout is how long a callback waits for the inbox. It is a guess at
-// what a caller waits, long enough for a busy disk and for a start.
-const storeTimeout = 10 * time.Second
 
 // ServeHTTP takes one callback from request to answer.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
@@ -26,7 +24,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 // reply counts the answer to a request that came at the given time, and sends it.
 func (h *Handler) reply(w http.ResponseWriter, r *http.Request, a answer, since time.Time) error {
 	h.metrics.answered(a.outcome, time.Since(since))
-	h.desk.recent.add(a.outcome)
+	h.gateway.Journal().Count(a.outcome)
 	if a.early {
 		return a.writeEarly(w, r, since)
 	}
@@ -41,12 +39,12 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, now time.Time)
 	}
 
 	// from here on the request keeps its inbox open: it may outlive the handler
-	st, err := h.hold(r.Context())
+	gw, err := h.gateway.Hold(r.Context())
 	if err != nil {
 		h.logger.Error("callback not read", zap.Stringer("source_ip", source), zap.Error(err))
 		return h.unavailable(err).whileSending()
 	}
-	defer h.drop(st)
+	defer h.drop(gw)
 
 	body, err := h.readBody(w, r, now)
 	defer body.close()
@@ -54,13 +52,13 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, now time.Time)
 		return h.unread(source, now, body, err)
 	}
 	// what has arrived is stored, also for a caller who does not wait for it
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), storeTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), gateway.StoreTimeout)
 	defer cancel()
-	if successor := h.successor(st); successor != nil {
+	if successor := h.gateway.Successor(gw); successor != nil {
 		defer h.drop(successor)
-		st = successor
+		gw = successor
 	}
-	return h.take(ctx, st, r, received{body: body.data, source: source, receivedAt: now})
+	return h.take(ctx, gw, r, received{body: body.data, source: source, receivedAt: now})
 }
 
 // admit judges what can be judged without the body. If the callback is refused,
@@ -76,10 +74,10 @@ func (h *Handler) admit(r *http.Request, now time.Time) (source netip.Addr, refu
 	if err != nil {
 		client, fields := clientAddress(r), []zap.Field{zap.String("peer", r.RemoteAddr), zap.Error(err)}
 		if entry, found := h.proxies.doubt(r); found {
-			client, fields = "", append(fields, zap.String("entry", cut(entry))) // Caddy's choice may be anybody's
+			client, fields = "", append(fields, zap.String("entry", logfield.Cut(entry))) // Caddy's choice may be anybody's
 		}
 		h.refusals.Warn("caller refused", append(fields, zap.String("client_ip", client))...)
-		h.desk.refusals.add(client, r.RemoteAddr, err.Error(), now.UTC())
+		h.gateway.Journal().Refused(client, r.RemoteAddr, err.Error(), now.UTC())
 		return source, answerForbidden, false
 	}
 	if r.Method != http.MethodPost {
@@ -96,12 +94,12 @@ func (h *Handler) admit(r *http.Request, now time.Time) (source netip.Addr, refu
 // unavailable is the answer to a callback that cannot be stored, and remembers
 // why, for the operator only.
 func (h *Handler) unavailable(err error) answer {
-	h.desk.recent.fails(err)
+	h.gateway.Journal().Failed(err)
 	return answerUnavailable
 }
 
-func (h *Handler) drop(st *station) {
-	if err := st.drop(); err != nil {
+func (h *Handler) drop(gw *gateway.Gateway) {
+	if err := gw.Drop(); err != nil {
 		h.logger.Error("after the last request", zap.Error(err))
 	}
 }
@@ -114,20 +112,20 @@ type received struct {
 }
 
 // take judges the callback and stores it, as an event or in quarantine.
-func (h *Handler) take(ctx context.Context, st *station, r *http.Request, c received) answer {
+func (h *Handler) take(ctx context.Context, gw *gateway.Gateway, r *http.Request, c received) answer {
 	parsed, refused := judge(r.Header, c.body, h.rules)
 	if refused != nil {
-		return h.quarantine(ctx, st, c, refused)
+		return h.quarantine(ctx, gw, c, refused)
 	}
 	event := parsed.Event(c.receivedAt, c.source)
 	h.noteTrace(r, event)
-	duplicate, err := h.put(ctx, st, event, c.source)
+	duplicate, err := h.gateway.Put(ctx, gw, event, c.source)
 	if err != nil {
-		h.logger.Error("callback not stored", eventFields(event, zap.Error(err))...)
+		h.logger.Error("callback not stored", logfield.Event(event, zap.Error(err))...)
 		return h.unavailable(err)
 	}
 	if line := h.logger.Check(zap.InfoLevel, "callback accepted"); line != nil {
-		line.Write(eventFields(event,
+		line.Write(logfield.Event(event,
 			zap.Stringer("source_ip", c.source),
 			zap.Bool("duplicate", duplicate),
 			zap.Duration("took", time.Since(c.receivedAt)))...)
@@ -137,7 +135,7 @@ func (h *Handler) take(ctx context.Context, st *station, r *http.Request, c rece
 
 // quarantine keeps what cannot be taken as a callback, so that a change on
 // Fotor's side loses nothing, and gives the refusal back.
-func (h *Handler) quarantine(ctx context.Context, st *station, c received, refused *answer) answer {
+func (h *Handler) quarantine(ctx context.Context, gw *gateway.Gateway, c received, refused *answer) answer {
 	problems := refused.grounds()
 	fields := []zap.Field{
 		zap.Int("status", refused.status),
@@ -148,20 +146,18 @@ func (h *Handler) quarantine(ctx context.Context, st *station, c received, refus
 	kept := new(inbox.Suspect)
 	if *h.Quarantine > 0 {
 		suspect := suspectOf(c, refused)
-		if err := st.inbox.Quarantine(ctx, suspect); err != nil {
+		if err := gw.Inbox().Quarantine(ctx, suspect); err != nil {
 			h.logger.Error("invalid callback could not be kept in quarantine", append(fields, zap.Error(err))...)
-			h.desk.recent.add(outcomeNotKept)
-			h.desk.recent.fails(err)
+			h.gateway.Journal().Count(gateway.NotKept)
+			h.gateway.Journal().Failed(err)
 			return *refused
 		}
 		kept = suspect
 		fields = append(fields, zap.Int64("quarantine_id", kept.ID), zap.Int64("count", kept.Count))
 	}
-	if kept.Count > 1 && !h.desk.repeats.Allow() {
-		return *refused
+	if h.gateway.Journal().Quarantined(kept, c.source, refused.title, len(problems)) {
+		h.logger.Warn("invalid callback", fields...)
 	}
-	h.tellQuarantined(kept, c.source, refused.title, len(problems))
-	h.logger.Warn("invalid callback", fields...)
 	return *refused
 }
 

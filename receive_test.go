@@ -18,6 +18,7 @@ import (
 	zaplog "go.uber.org/zap/zaptest/observer"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
+	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
 )
 
 // receiver is a handler whose inbox has not been opened: what it refuses, it
@@ -25,15 +26,16 @@ import (
 func receiver(t *testing.T) (*Handler, *zaplog.ObservedLogs) {
 	t.Helper()
 	core, logs := zaplog.New(zap.DebugLevel)
-	h := &Handler{logger: zap.New(core), MaxBody: defaultMaxBody, link: newStationLink(), proxies: new(proxyCheck)}
+	h := &Handler{logger: zap.New(core), MaxBody: defaultMaxBody, proxies: new(proxyCheck)}
 	h.refusals = sampled(h.logger)
 	h.times = defaultBodyTimes
 	h.metrics = metrics.forHandler(t.Name())
 	ranges, err := parseRanges([]string{"192.0.2.1"})
 	require.NoError(t, err)
 	h.whitelist = whitelist{{ranges: ranges}}
-	h.desk = desks.get(t.Name())
-	t.Cleanup(func() { desks.put(h.desk) })
+	h.gateway = gateway.NewRef(t.Name())
+	t.Cleanup(h.gateway.Close)
+	h.bodies = new(bodies)
 	return h, logs
 }
 
@@ -80,7 +82,7 @@ func TestStrangersBodyIsNotRead(t *testing.T) {
 
 func TestHandlerThatIsGoneAnswersUnavailable(t *testing.T) {
 	h, _ := receiver(t)
-	h.link.close()
+	h.gateway.Close()
 	r := fromAddress(httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader("{}")), "192.0.2.1")
 	got := h.receive(httptest.NewRecorder(), r, time.Now())
 	assert.Equal(t, http.StatusServiceUnavailable, got.status)
@@ -89,7 +91,7 @@ func TestHandlerThatIsGoneAnswersUnavailable(t *testing.T) {
 
 func TestBodiesInMemoryAreBounded(t *testing.T) {
 	h, _ := receiver(t)
-	all := &incoming{room: &h.desk.bodies, limit: h.roomLimit(), since: time.Now(), cutOff: func() {}}
+	all := &incoming{room: &h.bodies.room, limit: h.roomLimit(), since: time.Now(), cutOff: func() {}}
 	require.NoError(t, all.enter(t.Context(), h.roomLimit()), "all of it is taken")
 	defer all.leave()
 	all.arrived()
@@ -100,7 +102,7 @@ func TestBodiesInMemoryAreBounded(t *testing.T) {
 	defer body.close()
 	require.ErrorIs(t, err, errNoRoom)
 	got := h.unread(netip.Addr{}, time.Now(), body, err)
-	assert.Equal(t, outcomeUnavailable, got.outcome)
+	assert.Equal(t, gateway.Unavailable, got.outcome)
 }
 
 func TestLenientTrustedProxyIsWarnedAboutOnce(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/dispatch"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/logfield"
 )
 
 // The headers of W3C Trace Context.
@@ -65,8 +66,8 @@ func (h *Handler) attempt(ctx context.Context, lease *inbox.Lease) dispatch.Resu
 		trace.WithAttributes(
 			attribute.String("fotor_webhook.handler", h.Name),
 			attribute.String("fotor_webhook.event.id", e.ID),
-			attribute.String("fotor_webhook.task.id", cut(e.TaskID)),
-			attribute.String("fotor_webhook.task.type", cut(e.Type)),
+			attribute.String("fotor_webhook.task.id", logfield.Cut(e.TaskID)),
+			attribute.String("fotor_webhook.task.type", logfield.Cut(e.Type)),
 			attribute.String("fotor_webhook.task.status", e.Status.String()),
 			attribute.Int("fotor_webhook.attempt", lease.Attempt)))
 	defer span.End()
@@ -75,7 +76,7 @@ func (h *Handler) attempt(ctx context.Context, lease *inbox.Lease) dispatch.Resu
 		span.SetAttributes(attribute.Int("http.response.status_code", r.Status))
 	}
 	if r.Reason != "" {
-		span.SetStatus(codes.Error, cut(r.Reason))
+		span.SetStatus(codes.Error, logfield.Cut(r.Reason))
 	}
 	return r
 }

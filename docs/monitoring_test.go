@@ -326,7 +326,7 @@ var inErrors = regexp.MustCompile(`%\w`)
 // the lines that it quotes, in the code that logs them.
 func TestRunbookLogLines(t *testing.T) {
 	var code strings.Builder
-	for _, pattern := range []string{"*.go", "caddymodule/sqlite/*.go", "caddymodule/nats/*.go", "inbox/*.go"} {
+	for _, pattern := range []string{"*.go", "gateway/*.go", "caddymodule/sqlite/*.go", "caddymodule/nats/*.go", "inbox/*.go"} {
 		files, err := filepath.Glob(filepath.Join(root, filepath.FromSlash(pattern)))
 		require.NoError(t, err)
 		for _, file := range files {

@@ -1,4 +1,4 @@
-package fotorwebhook
+package gateway
 
 import (
 	"testing"
@@ -19,8 +19,8 @@ func TestHoldsAreLogged(t *testing.T) {
 	endless := dispatch.Holding{ByHand: true, Since: since}
 
 	core, log := zaplog.New(zap.DebugLevel)
-	o := observer{logger: zap.New(core), desk: desks.get(t.Name())}
-	defer desks.put(o.desk)
+	o := observer{logger: zap.New(core), journal: journals.get(t.Name())}
+	defer journals.put(o.journal)
 	o.Held(trouble)
 	o.Resumed(trouble, time.Minute)
 	o.Held(byHand)

@@ -1,4 +1,4 @@
-package fotorwebhook
+package gateway
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
@@ -47,7 +48,7 @@ func TestAHoldByHandHoldsEveryGateway(t *testing.T) {
 		assert.Equal(t, 10, a.visited()+b.visited())
 		for _, e := range []*edge{a, b} {
 			assert.Empty(t, e.holds())
-			assert.True(t, sameHold(c.held, e.newest.station.known))
+			assert.True(t, sameHold(c.held, e.newest.gateway.known))
 		}
 	})
 }
@@ -55,7 +56,7 @@ func TestAHoldByHandHoldsEveryGateway(t *testing.T) {
 func TestAGatewayThatComesLaterHeedsWhatIsInForce(t *testing.T) {
 	inCluster(t, func(t *testing.T, c *cluster, a, _ *edge) {
 		require.NoError(t, a.operator().Hold(t.Context(), "", time.Now().Add(time.Hour)))
-		a.newest.station.sharing.tell(inbox.Trouble{Until: time.Now().Add(2 * time.Hour), Reason: "down"})
+		a.newest.gateway.peers.report(inbox.Trouble{Until: time.Now().Add(2 * time.Hour), Reason: "down"})
 		synctest.Wait()
 		late := startEdge(t, c, "late")
 		synctest.Wait()
@@ -71,7 +72,7 @@ func TestTroubleIsSharedAndItsEnd(t *testing.T) {
 		require.NoError(t, b.operator().Hold(t.Context(), "", time.Now().Add(time.Second)))
 		c.change(func() { a.down, b.down = true, true })
 		pass(0)
-		a.operator().station.running().Resume() // only a delivers
+		a.operator().gateway.running().Resume() // only a delivers
 		c.put(20)
 		pass(0)
 		require.Len(t, a.holds(), 1)
@@ -99,7 +100,7 @@ func TestTroubleIsSharedAndItsEnd(t *testing.T) {
 
 func TestWhatWasHeardIsNotToldOn(t *testing.T) {
 	inCluster(t, func(t *testing.T, c *cluster, a, b *edge) {
-		a.newest.station.sharing.tell(inbox.Trouble{Until: time.Now().Add(time.Minute), Reason: "down"})
+		a.newest.gateway.peers.report(inbox.Trouble{Until: time.Now().Add(time.Minute), Reason: "down"})
 		synctest.Wait()
 		require.True(t, b.holds()[0].Heeded)
 		assert.Equal(t, 1, b.lines(heldInTrouble))
@@ -113,29 +114,29 @@ func TestWhatWasHeardIsNotToldOn(t *testing.T) {
 
 func TestADispatcherThatFollowsHeedsAgain(t *testing.T) {
 	inCluster(t, func(t *testing.T, _ *cluster, a, b *edge) {
-		st := b.newest.station
-		require.True(t, st.hold()) // as a request does
-		a.newest.station.sharing.tell(inbox.Trouble{Until: time.Now().Add(time.Hour)})
+		g := b.newest.gateway
+		require.True(t, g.hold()) // as a request does
+		a.newest.gateway.peers.report(inbox.Trouble{Until: time.Now().Add(time.Hour)})
 		synctest.Wait()
-		first := st.running()
+		first := g.running()
 		b.stop()
 		require.NoError(t, a.operator().Hold(t.Context(), "", time.Time{}))
 		b.load()
 		synctest.Wait()
-		require.Same(t, st, b.newest.station)
-		require.NotSame(t, first, st.running())
+		require.Same(t, g, b.newest.gateway)
+		require.NotSame(t, first, g.running())
 		assert.Len(t, b.holds(), 2)
-		require.NoError(t, st.drop())
+		require.NoError(t, g.Drop())
 	})
 }
 
-func TestSharingOutlivesAReload(t *testing.T) {
+func TestPeersOutliveAReload(t *testing.T) {
 	inCluster(t, func(t *testing.T, c *cluster, a, b *edge) {
-		dispatcher := b.newest.station.running()
+		dispatcher := b.newest.gateway.running()
 		for range 3 {
 			b.load()
 		}
-		require.Same(t, dispatcher, b.newest.station.running())
+		require.Same(t, dispatcher, b.newest.gateway.running())
 		assert.Equal(t, 2, c.watches)
 		require.NoError(t, a.operator().Hold(t.Context(), "", time.Time{}))
 		synctest.Wait()
@@ -154,10 +155,10 @@ func TestOperatorsAndReloadsAtTheSameTime(t *testing.T) {
 		left, right := a.operator(), b.operator()
 		var tasks sync.WaitGroup
 		for _, o := range []*operated{left, right} {
-			require.True(t, o.station.hold())
+			require.True(t, o.gateway.hold())
 			tasks.Go(func() {
 				for range 50 {
-					assert.NoError(t, o.Hold(context.Background(), o.Name, time.Time{}))
+					assert.NoError(t, o.Hold(context.Background(), o.config.Name, time.Time{}))
 					assert.NoError(t, o.Resume(context.Background()))
 				}
 				assert.NoError(t, o.Close())
@@ -253,24 +254,24 @@ func TestWatchingBeginsAgainAfterLongerAndLongerPauses(t *testing.T) {
 	})
 }
 
-func TestTellingWaitsForNobody(t *testing.T) {
+func TestReportingWaitsForNobody(t *testing.T) {
 	inCluster(t, func(t *testing.T, c *cluster, a, b *edge) {
 		const line = "other gateways are not told how the upstream is"
 		c.change(func() { c.tellGate = make(chan struct{}) })
-		s := a.newest.station.sharing
+		s := a.newest.gateway.peers
 		for i := range 10 {
-			s.tell(inbox.Trouble{Until: time.Now().Add(time.Duration(i+1) * time.Minute)})
+			s.report(inbox.Trouble{Until: time.Now().Add(time.Duration(i+1) * time.Minute)})
 			synctest.Wait()
 		}
 		assert.Empty(t, c.told())
-		pass(tellTimeout)
+		pass(reportTimeout)
 		assert.Equal(t, 1, a.lines(line))
 		c.change(func() { close(c.tellGate) })
 		pass(0)
 		require.Len(t, c.told(), 1, "only the latest")
-		assert.Equal(t, 10*time.Minute-tellTimeout, time.Until(c.told()[0].Until))
+		assert.Equal(t, 10*time.Minute-reportTimeout, time.Until(c.told()[0].Until))
 		c.change(func() { c.tellGate = make(chan struct{}) })
-		s.tell(inbox.Trouble{})
+		s.report(inbox.Trouble{})
 		synctest.Wait()
 		b.stop()
 		a.stop() // though it is telling
@@ -297,13 +298,12 @@ func TestHoldsOfPrecisionBelowAMicrosecondAreTheSame(t *testing.T) {
 
 func TestAnInboxThatIsNotSharedIsNotWatched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		st := &station{inbox: struct{ inbox.Inbox }{&seat{t: t, cluster: newCluster()}}}
-		h := new(Handler)
-		h.setDefaults()
-		st.begin(h, inbox.Hold{}, false)
-		assert.Nil(t, st.sharing)
-		st.sharing.end()
-		assert.IsNotType(t, teller{}, st.settings(h).Observer)
-		require.NoError(t, st.running().Stop(t.Context()))
+		g := &Gateway{inbox: struct{ inbox.Inbox }{&seat{t: t, cluster: newCluster()}}}
+		att := &Attachment{config: &Config{Dispatch: dispatchSettings(nil), Logger: zap.NewNop()}}
+		g.begin(att, inbox.Hold{}, false)
+		assert.Nil(t, g.peers)
+		g.peers.end()
+		assert.IsNotType(t, reporter{}, g.settings(att).Observer)
+		require.NoError(t, g.running().Stop(t.Context()))
 	})
 }

@@ -1,16 +1,14 @@
-package fotorwebhook
+package gateway
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
@@ -221,16 +219,14 @@ type edge struct {
 	logs    *zaplog.ObservedLogs
 	down    bool // guarded by cluster.mu
 	visits  int
-	newest  *attachment
+	newest  *Attachment
 	lenient bool // it starts without the storage
 }
 
-// StartsWithoutStorage implements caddymodule.LenientInbox.
+// StartsWithoutStorage implements LenientStorage.
 func (e *edge) StartsWithoutStorage() bool { return e.lenient }
 
-// Key, Open and Apply implement caddymodule.Inbox.
-func (e *edge) Key(string) string { return "cluster:" + e.name }
-
+// Open and Apply implement Storage.
 func (e *edge) Open(context.Context, string, inbox.Policy, *zap.Logger) (inbox.Inbox, error) {
 	return &seat{t: e.t, name: e.name, cluster: e.cluster}, nil
 }
@@ -247,6 +243,20 @@ func (e *edge) attempt(context.Context, *inbox.Lease) dispatch.Result {
 	return dispatch.Result{Status: 204}
 }
 
+// fakeMetrics counts nothing but notices that were dropped.
+type fakeMetrics struct{ dropped int64 }
+
+func (*fakeMetrics) Attempted(inbox.Verdict, time.Duration, time.Duration) {}
+
+func (m *fakeMetrics) NoticesDropped(n int64) { m.dropped += n }
+
+func dispatchSettings(attempt func(context.Context, *inbox.Lease) dispatch.Result) dispatch.Settings {
+	return dispatch.Settings{
+		Attempt: attempt, Concurrency: 32, Timeout: 30 * time.Second,
+		First: 5 * time.Second, Max: time.Hour, GiveUp: 72 * time.Hour,
+	}
+}
+
 // startEdge starts a gateway that is stopped at the test's end.
 func startEdge(t *testing.T, c *cluster, name string) *edge {
 	t.Helper()
@@ -260,16 +270,13 @@ func startEdge(t *testing.T, c *cluster, name string) *edge {
 func (e *edge) load() {
 	e.t.Helper()
 	core, logs := zaplog.New(zap.InfoLevel)
-	h := &Handler{
-		Name: e.name, ctx: caddy.Context{Context: context.Background()}, logger: zap.New(core), module: e, key: e.Key(""),
-		attempter: e, link: newStationLink(), grace: time.Second,
+	c := &Config{
+		Name: e.name, Key: "cluster:" + e.name, Storage: e, Dispatch: dispatchSettings(e.attempt),
+		Grace: time.Second, Logger: zap.New(core), Metrics: new(fakeMetrics),
 	}
-	h.setDefaults()
-	h.tracers = new(atomic.Pointer[tracerSource])
-	h.metrics = metrics.forHandler(e.name)
-	h.desk = desks.get(e.name)
-	h.desk.running++ // so that no Caddy events are made
-	att, err := attach(h)
+	ref := NewRef(e.name)
+	ref.journal.running++ // so that no Caddy events are made
+	att, err := Attach(context.Background(), c, ref)
 	if !e.lenient && e.cluster.away {
 		require.ErrorContains(e.t, err, "reading whether deliveries are held by hand: out of reach")
 		return
@@ -283,16 +290,18 @@ func (e *edge) stop() {
 	if e.newest == nil {
 		return
 	}
-	e.newest.detach()
-	require.NoError(e.t, e.newest.release())
-	desks.put(e.newest.handler.desk)
+	e.newest.Detach()
+	require.NoError(e.t, e.newest.Release())
+	e.newest.refs[0].Close()
 	e.newest = nil
 }
 
-// operator returns the gateway in the hands of an operator.
-func (e *edge) operator() *operated { return &operated{e.newest.handler, e.newest.station} }
+// operator returns the gateway as an operator has it.
+func (e *edge) operator() *operated {
+	return &operated{e.newest.gateway, e.newest.config, e.newest.journal}
+}
 
-func (e *edge) holds() []dispatch.Holding { return e.newest.station.running().Holds() }
+func (e *edge) holds() []dispatch.Holding { return e.newest.gateway.running().Holds() }
 
 func (e *edge) visited() int {
 	e.cluster.mu.Lock()

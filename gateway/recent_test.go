@@ -1,4 +1,4 @@
-package fotorwebhook
+package gateway
 
 import (
 	"errors"
@@ -19,9 +19,9 @@ func TestWhatHappenedLatelyIsForgottenByItself(t *testing.T) {
 	now := recentEpoch
 	r := newRecent(func() time.Time { return now })
 	assert.Equal(t, control.Recent{From: recentEpoch}, r.sum(time.Minute))
-	for _, outcome := range []string{
-		outcomeAccepted, outcomeDuplicate, outcomeRefused, outcomeTooLarge, outcomeInvalid, outcomeNotJSON, outcomeMedia,
-		outcomeNotKept, outcomeUnavailable, outcomeMethod, outcomeEarlyData, outcomeBroken,
+	for _, outcome := range []Outcome{
+		Accepted, Duplicate, Refused, TooLarge, Invalid, NotJSON, MediaType,
+		NotKept, Unavailable, Method, EarlyData, Broken,
 	} {
 		r.add(outcome)
 	}
@@ -57,7 +57,7 @@ func TestRecentCountsAgreeWithAList(t *testing.T) {
 		var came []time.Time
 		t.Repeat(map[string]func(*rapid.T){
 			"come": func(*rapid.T) {
-				r.add(outcomeUnavailable)
+				r.add(Unavailable)
 				came = append(came, now)
 			},
 			"wait": func(t *rapid.T) {

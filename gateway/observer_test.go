@@ -1,4 +1,4 @@
-package fotorwebhook
+package gateway
 
 import (
 	"context"
@@ -27,18 +27,18 @@ func (in quickInbox) Put(_ context.Context, e *inbox.Event) (string, error) { re
 // told puts an event and returns the kinds of notices that this brought.
 func told(t *testing.T, put func(o observer, e *inbox.Event) (string, error)) []string {
 	t.Helper()
-	h := &Handler{Name: t.Name(), logger: zap.NewNop(), metrics: metrics.forHandler(t.Name()), desk: desks.get(t.Name())}
-	defer desks.put(h.desk)
-	follower, err := h.desk.feed.Follow("")
+	ref := NewRef(t.Name())
+	defer ref.Close()
+	follower, err := ref.journal.feed.Follow("")
 	require.NoError(t, err)
 	defer follower.Close()
-	o := observer{h.logger, h.metrics, h.desk}
-	st := &station{inbox: quickInbox{put: func(e *inbox.Event) (string, error) { return put(o, e) }}}
+	o := observer{zap.NewNop(), new(fakeMetrics), ref.journal}
+	g := &Gateway{inbox: quickInbox{put: func(e *inbox.Event) (string, error) { return put(o, e) }}}
 	e := &inbox.Event{ID: inbox.NewID("task", nil), TaskID: "task", Type: "avatar", ReceivedAt: time.Now()}
-	_, _ = h.put(t.Context(), st, e, netip.MustParseAddr("192.0.2.1"))
-	assert.Empty(t, h.desk.arrivals.untold, "nothing is left of it")
+	_, _ = ref.Put(t.Context(), g, e, netip.MustParseAddr("192.0.2.1"))
+	assert.Empty(t, ref.journal.arrivals.unpublished, "nothing is left of it")
 
-	h.desk.feed.Close()
+	ref.journal.feed.Close()
 	kinds := []string{}
 	for {
 		entries, err := follower.Next(t.Context(), nil, 10)

@@ -1,4 +1,4 @@
-package fotorwebhook
+package gateway
 
 import (
 	"strings"
@@ -14,32 +14,6 @@ const (
 	recentStep  = 10 * time.Second
 	recentSteps = int64(control.RecentMax/recentStep) + 1 // and the one that has begun
 )
-
-// outcomeNotKept counts, beside its outcome, an invalid callback that the
-// quarantine could not keep.
-const outcomeNotKept = "not_kept"
-
-// recentCounts says which of the counts an outcome belongs to. Others are not
-// counted.
-func recentCounts(r *control.Recent, outcome string) *int64 {
-	switch outcome {
-	case outcomeAccepted:
-		return &r.Accepted
-	case outcomeDuplicate:
-		return &r.Duplicates
-	case outcomeRefused:
-		return &r.Refused
-	case outcomeTooLarge:
-		return &r.TooLarge
-	case outcomeInvalid, outcomeNotJSON, outcomeMedia:
-		return &r.Invalid
-	case outcomeNotKept:
-		return &r.NotKept
-	case outcomeUnavailable:
-		return &r.Unavailable
-	}
-	return nil
-}
 
 // recent counts what became of callbacks, for each step of the last hour. What
 // it takes does not grow with their number.
@@ -62,7 +36,7 @@ func newRecent(now func() time.Time) *recent { return &recent{now: now, began: n
 func (r *recent) step() int64 { return max(0, int64(r.now().Sub(r.began)/recentStep)) }
 
 // add counts what became of a callback.
-func (r *recent) add(outcome string) {
+func (r *recent) add(outcome Outcome) {
 	number := r.step()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -70,7 +44,7 @@ func (r *recent) add(outcome string) {
 	if step.number != number {
 		step.number, step.counts = number, control.Recent{}
 	}
-	if count := recentCounts(&step.counts, outcome); count != nil {
+	if count := outcome.count(&step.counts); count != nil {
 		*count++
 	}
 }

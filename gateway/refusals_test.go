@@ -1,4 +1,4 @@
-package fotorwebhook
+package gateway
 
 import (
 	"fmt"

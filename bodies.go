@@ -1,0 +1,40 @@
+package fotorwebhook
+
+import (
+	"sync"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// allBodies has the bodies of every handler name in use. It lives as long as the
+// process, as a reload does not end the requests that hold memory.
+var allBodies = caddy.NewUsagePool()
+
+// bodies are the callbacks of a handler name that are in memory.
+type bodies struct {
+	name   string
+	room   bodyRoom
+	hidden sync.Once // the warning that connections are
+}
+
+// bodiesOf returns the bodies of a handler name. They must be released.
+func bodiesOf(name string) (*bodies, error) {
+	value, _, err := allBodies.LoadOrNew(name, func() (caddy.Destructor, error) {
+		return &bodies{name: name}, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return value.(*bodies), nil
+}
+
+func (b *bodies) release() error {
+	if b == nil {
+		return nil
+	}
+	_, err := allBodies.Delete(b.name)
+	return err
+}
+
+// Destruct implements caddy.Destructor.
+func (*bodies) Destruct() error { return nil }

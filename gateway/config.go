@@ -1,0 +1,87 @@
+package gateway
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/dispatch"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// Config is what a handler's config means to its gateway. Every field is
+// required. It must not be changed once it is attached.
+type Config struct {
+	// Name is the handler's name: of its journal, and for operators.
+	Name string
+
+	// Key names the storage of the inbox. Configs with the same key use the same
+	// gateway.
+	Key string
+
+	// Storage opens the inbox.
+	Storage Storage
+
+	// Policy is what the inbox keeps, and for how long.
+	Policy inbox.Policy
+
+	// Dispatch says how events are delivered. Its Observer is the gateway's.
+	Dispatch dispatch.Settings
+
+	// Grace is how long attempts that are being made may take when deliveries stop.
+	Grace time.Duration
+
+	Logger  *zap.Logger
+	Metrics Metrics
+	Events  Emitter
+	Handler Handler
+}
+
+// Storage is where an inbox is stored. See caddymodule.Inbox, which promises more.
+type Storage interface {
+	Open(ctx context.Context, name string, p inbox.Policy, log *zap.Logger) (inbox.Inbox, error)
+	Apply(in inbox.Inbox, p inbox.Policy)
+}
+
+// LenientStorage is a Storage whose Open may return an inbox that was not reached
+// yet. See caddymodule.LenientInbox.
+type LenientStorage interface {
+	StartsWithoutStorage() bool
+}
+
+// Metrics counts what happens to events.
+type Metrics interface {
+	// Attempted counts an attempt: how long it took, and how old its event was.
+	Attempted(verdict inbox.Verdict, took, age time.Duration)
+
+	// NoticesDropped counts notices that never became Caddy events.
+	NoticesDropped(n int64)
+}
+
+// Emitter makes Caddy events.
+type Emitter interface {
+	ShouldEmit(name string) bool
+
+	// Emit calls the handlers of an event, and returns when they have ended. It
+	// may panic if one of them does.
+	Emit(name string, data map[string]any)
+}
+
+// Handler answers what an operator asks about the handler itself.
+type Handler interface {
+	// Config is the handler's config without anything secret.
+	Config() control.Config
+
+	// Bodies is the memory that the bodies of callbacks take.
+	Bodies() control.Bodies
+
+	// Explain says whether a caller would be let in. See control.Gateway.
+	Explain(peer netip.Addr, forwardedFor string) control.Explanation
+
+	// Reconsider judges a quarantined callback by today's rules and makes an
+	// event of it. A callback that is still not valid is a *control.InvalidError.
+	Reconsider(body []byte, receivedAt time.Time, source netip.Addr) (*inbox.Event, error)
+}

@@ -1,0 +1,176 @@
+package gateway
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// journals has the journal of every handler name in use. It lives as long as the
+// process, so that a reload loses neither notices nor refusals nor counts.
+var journals = journalPool{byName: make(map[string]*Journal)}
+
+// Journal is what operators see of a handler beside its inbox: what happens as it
+// happens, what became of callbacks lately, and who was refused.
+type Journal struct {
+	name     string
+	users    int // Refs; guarded by journalPool.mu
+	feed     *control.Feed
+	arrivals arrivals
+	refusals refusals
+	recent   *recent
+
+	// repeats bounds how often a callback in quarantine that arrives again is published.
+	repeats *rate.Limiter
+
+	// config is the newest that runs: Caddy events are made as it says.
+	config atomic.Pointer[Config]
+
+	mu      sync.Mutex
+	running int // attachments
+	stop    context.CancelFunc
+	ended   chan struct{}
+}
+
+// Callbacks in quarantine that arrive again and again are logged and published, so
+// many at once and then at this pace: each has the count.
+const (
+	repeatsAtOnce = 10
+	repeatsEvery  = 10 * time.Second
+)
+
+type journalPool struct {
+	mu     sync.Mutex
+	byName map[string]*Journal
+}
+
+// get returns the journal of a name. It must be put back.
+func (p *journalPool) get(name string) *Journal {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	j := p.byName[name]
+	if j == nil {
+		j = &Journal{
+			name: name, feed: control.NewFeed(name), recent: newRecent(time.Now),
+			repeats: rate.NewLimiter(rate.Every(repeatsEvery), repeatsAtOnce),
+		}
+		p.byName[name] = j
+	}
+	j.users++
+	return j
+}
+
+// put ends one use of a journal. The last one ends its feed.
+func (p *journalPool) put(j *Journal) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if j.users--; j.users == 0 {
+		delete(p.byName, j.name)
+		j.feed.Close()
+	}
+}
+
+// begin has Caddy events made as a config says that has started.
+func (j *Journal) begin(c *Config) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.config.Store(c)
+	j.running++
+	if j.running > 1 {
+		return
+	}
+	follower, err := j.feed.Follow("")
+	if err != nil {
+		c.Logger.Error("Caddy's events will not tell what happens", zap.Error(err))
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	j.stop, j.ended = cancel, make(chan struct{})
+	go j.emitAll(ctx, follower, j.ended)
+}
+
+// emitGrace is how long the end of a handler waits for Caddy events that were
+// not handled yet.
+const emitGrace = 2 * time.Second
+
+// end is called when a config has stopped; next is the newest that still runs,
+// nil if none does. After the last one, it waits for the Caddy events of what has
+// happened until then.
+func (j *Journal) end(next *Attachment) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if next != nil {
+		j.config.Store(next.config)
+	}
+	if j.running--; j.running > 0 || j.stop == nil {
+		return
+	}
+	j.stop()
+	select {
+	case <-j.ended:
+	case <-time.After(emitGrace):
+		j.config.Load().Logger.Warn("the last Caddy events were not handled in time", zap.Duration("waited", emitGrace))
+	}
+	j.stop = nil
+}
+
+// put stores an event and publishes that it was accepted, see Ref.Put.
+func (j *Journal) put(ctx context.Context, in inbox.Inbox, e *inbox.Event, source netip.Addr) (duplicate bool, err error) {
+	j.arrivals.begin(e, source)
+	duplicateOf, err := in.Put(ctx, e)
+	switch {
+	case err != nil:
+		j.arrivals.end(e)
+	case duplicateOf != "":
+		j.arrivals.end(e)
+		e.ID = duplicateOf
+	default:
+		j.accepted(e)
+	}
+	return duplicateOf != "", err
+}
+
+// accepted publishes that an event was stored, unless that was published.
+func (j *Journal) accepted(e *inbox.Event) {
+	if n, ok := j.arrivals.end(e); ok {
+		j.feed.Publish(n)
+	}
+}
+
+// Quarantined publishes that a callback was not valid. A callback that was not
+// kept has the id 0. It reports false if nothing was published, because the same
+// callback arrives again and again.
+func (j *Journal) Quarantined(kept *inbox.Suspect, source netip.Addr, reason string, problems int) bool {
+	if kept.Count > 1 && !j.repeats.Allow() {
+		return false
+	}
+	j.feed.Publish(control.Notice{
+		Kind:         control.InQuarantine,
+		QuarantineID: kept.ID,
+		Count:        kept.Count,
+		SourceIP:     source.String(),
+		Problems:     problems,
+		Reason:       reason,
+	})
+	return true
+}
+
+// Count counts what became of a callback.
+func (j *Journal) Count(o Outcome) { j.recent.add(o) }
+
+// Failed remembers why something could not be stored, for operators only.
+func (j *Journal) Failed(err error) { j.recent.fails(err) }
+
+// Refused remembers a caller that was refused: the client's address, empty if it
+// is not known, and the peer of the connection.
+func (j *Journal) Refused(address, peer, reason string, at time.Time) {
+	j.refusals.add(address, peer, reason, at)
+}

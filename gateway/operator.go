@@ -1,0 +1,188 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// Provider finds the running handlers for package control.
+type Provider struct{ Surveyors Surveyors }
+
+// Names implements control.Provider.
+func (Provider) Names() []string { return attached.names() }
+
+// Open implements control.Provider.
+func (Provider) Open(name string) (control.Gateway, error) {
+	if att, g := attached.newest(name); g != nil && g.hold() {
+		return &operated{gateway: g, config: att.config, journal: att.journal}, nil
+	}
+	return nil, control.ErrNoHandler
+}
+
+// Unattended implements control.Provider.
+func (p Provider) Unattended(ctx context.Context) ([]control.Unattended, bool) {
+	found, more, _ := unattended.survey(ctx, p.Surveyors)
+	return found, more
+}
+
+// operated is a running handler, open for an operator.
+type operated struct {
+	gateway *Gateway
+	config  *Config
+	journal *Journal
+}
+
+// Inbox implements control.Gateway.
+func (o *operated) Inbox() inbox.Inbox { return o.gateway.inbox }
+
+// Feed implements control.Gateway.
+func (o *operated) Feed() *control.Feed { return o.journal.feed }
+
+// Explain implements control.Gateway.
+func (o *operated) Explain(peer netip.Addr, forwardedFor string) control.Explanation {
+	return o.config.Handler.Explain(peer, forwardedFor)
+}
+
+// Close implements control.Gateway.
+func (o *operated) Close() error { return o.gateway.Drop() }
+
+// summaryTimeout bounds how long an inbox may keep a summary waiting.
+const summaryTimeout = 2 * time.Second
+
+// Summary implements control.Gateway.
+func (o *operated) Summary(ctx context.Context, recent time.Duration) control.Handler {
+	holds := o.gateway.holds(time.Now())
+	s := control.Handler{
+		Name:     o.config.Name,
+		Config:   o.config.Handler.Config(),
+		Bodies:   o.config.Handler.Bodies(),
+		Holds:    holds.Holds,
+		UnderWay: holds.UnderWay,
+		Recent:   o.journal.recent.sum(recent),
+		Refusals: o.journal.refusals.list(),
+	}
+	ctx, cancel := context.WithTimeout(ctx, summaryTimeout)
+	defer cancel()
+	stats, err := o.gateway.inbox.Stats(ctx)
+	if err != nil {
+		s.Error = err.Error()
+		return s
+	}
+	s.Events = &control.Counts{
+		Pending:    stats.Events[inbox.Pending],
+		Delivered:  stats.Events[inbox.Delivered],
+		Superseded: stats.Events[inbox.Superseded],
+		Dead:       stats.Events[inbox.Dead],
+	}
+	if !stats.OldestPending.IsZero() {
+		oldest := stats.OldestPending.UTC()
+		s.OldestPending = &oldest
+	}
+	if !stats.LostAt.IsZero() {
+		at := stats.LostAt.UTC()
+		s.Lost, s.LostAt = stats.Lost, &at
+	}
+	s.Quarantined, s.InboxBytes, s.InboxLimit = &stats.Quarantined, &stats.Bytes, &stats.MaxBytes
+	return s
+}
+
+// Hold implements control.Gateway. The inbox remembers the hold before
+// deliveries stop: one that would not survive a restart is not begun.
+func (o *operated) Hold(ctx context.Context, reason string, until time.Time) error {
+	o.gateway.byHand.Lock()
+	defer o.gateway.byHand.Unlock()
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	before, err := o.gateway.inbox.Hold(ctx)
+	if err != nil {
+		return err
+	}
+	hold := inbox.Hold{Since: now, Until: until.UTC().Truncate(time.Microsecond), Reason: reason}
+	if before.InForce(now) {
+		hold.Since = before.Since
+	}
+	if err := o.gateway.inbox.SetHold(ctx, hold); err != nil {
+		return err
+	}
+	o.gateway.known = hold
+	o.gateway.running().Pause(hold)
+	return nil
+}
+
+// Resume implements control.Gateway.
+func (o *operated) Resume(ctx context.Context) error {
+	o.gateway.byHand.Lock()
+	defer o.gateway.byHand.Unlock()
+	now := time.Now().UTC()
+	hold, err := o.gateway.inbox.Hold(ctx)
+	if err != nil {
+		return err
+	}
+	if hold.InForce(now) {
+		hold.Ended = now
+		if err := o.gateway.inbox.SetHold(ctx, hold); err != nil {
+			return err
+		}
+		o.gateway.known = hold
+	}
+	o.gateway.running().Resume()
+	return nil
+}
+
+// Release implements control.Gateway. The event is stored before the callback
+// leaves the quarantine, so that a crash between the two loses nothing; the
+// event that a second release makes has the same id.
+func (o *operated) Release(ctx context.Context, id int64) (control.Released, error) {
+	suspect, err := o.gateway.inbox.Suspect(ctx, id)
+	if err != nil {
+		return control.Released{}, err
+	}
+	source, err := netip.ParseAddr(suspect.SourceIP)
+	if err != nil {
+		return control.Released{}, fmt.Errorf("the address of quarantined callback %d: %w", id, err)
+	}
+	event, err := o.config.Handler.Reconsider(suspect.Body, suspect.ReceivedAt, source)
+	if err != nil {
+		return control.Released{}, err
+	}
+	duplicate, err := o.journal.put(ctx, o.gateway.inbox, event, source)
+	if err != nil {
+		return control.Released{}, err
+	}
+	err = o.gateway.inbox.Unquarantine(ctx, id)
+	if errors.Is(err, inbox.ErrNotFound) {
+		err = nil // somebody else released it at the same time
+	}
+	return control.Released{ID: event.ID, Duplicate: duplicate}, err
+}
+
+// Holds implements control.Gateway.
+func (o *operated) Holds() control.Holds { return o.gateway.holds(time.Now()) }
+
+// holds returns why deliveries are held, and how many attempts are being made. The
+// end of a pause is told as long as it is to come.
+func (g *Gateway) holds(now time.Time) control.Holds {
+	dispatcher := g.running()
+	reasons := dispatcher.Holds()
+	holds := make([]control.Hold, 0, len(reasons))
+	for _, h := range reasons {
+		hold := control.Hold{By: holder(h), Since: h.Since.UTC(), Reason: h.Reason}
+		if h.Until.After(now) {
+			until := h.Until.UTC()
+			hold.Until = &until
+		}
+		holds = append(holds, hold)
+	}
+	return control.Holds{Holds: holds, UnderWay: dispatcher.UnderWay()}
+}
+
+// Interface guards
+var (
+	_ control.Provider = Provider{}
+	_ control.Gateway  = (*operated)(nil)
+)

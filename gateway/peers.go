@@ -1,0 +1,257 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/dispatch"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+const (
+	// reportTimeout bounds how long it may take to report one thing to the peers.
+	reportTimeout = 5 * time.Second
+
+	// rewatchFirst doubles up to rewatchMost while watching fails.
+	rewatchFirst = time.Second
+	rewatchMost  = time.Minute
+
+	// recheckEvery is how often the hold by hand is read, in case a peer's change
+	// was not seen, or was overtaken by a change here.
+	recheckEvery   = 30 * time.Second
+	recheckTimeout = 5 * time.Second
+
+	// learnEvery is how often it is tried to read a hold by hand that could not
+	// be read when the config was loaded.
+	learnEvery = time.Second
+)
+
+// peers are the other gateways that share an inbox, for as long as one dispatcher
+// runs: their holds are brought to the dispatcher, and its findings to them.
+type peers struct {
+	gateway    *Gateway
+	inbox      inbox.Shared
+	dispatcher *dispatch.Dispatcher
+
+	reporting sync.Mutex
+	news      chan inbox.Trouble // only the latest; reporting is locked while one is put there
+
+	stop  context.CancelFunc
+	tasks sync.WaitGroup
+
+	differs *inbox.Hold // what recheck read last if it was not gateway.known; guarded by gateway.byHand
+	unknown *inbox.Hold // stands for the hold by hand until that can be read; nil if it was
+}
+
+func newPeers(g *Gateway, in inbox.Shared) *peers {
+	return &peers{gateway: g, inbox: in, news: make(chan inbox.Trouble, 1)}
+}
+
+func (p *peers) begin(d *dispatch.Dispatcher) {
+	p.dispatcher = d
+	ctx, cancel := context.WithCancel(context.Background())
+	p.stop = cancel
+	p.tasks.Go(func() { p.watch(ctx) })
+	p.tasks.Go(func() { p.reportAll(ctx) })
+	p.tasks.Go(func() { p.recheckAll(ctx) })
+	if p.unknown != nil {
+		p.tasks.Go(func() { p.learn(ctx) })
+	}
+}
+
+// end returns when nothing here uses the inbox any more. The caller has locked
+// neither gateway.byHand nor gateway.mu.
+func (p *peers) end() {
+	if p == nil {
+		return
+	}
+	p.stop()
+	p.tasks.Wait()
+}
+
+// watch follows what peers change, until ctx ends.
+func (p *peers) watch(ctx context.Context) {
+	pause := rewatchFirst
+	for {
+		began := time.Now()
+		err := p.inbox.Watch(ctx, p.holdChanged, p.dispatcher.Heed)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			err = errors.New("it ended by itself")
+		}
+		if time.Since(began) > rewatchMost {
+			pause = rewatchFirst
+		}
+		p.gateway.logger.Warn("holds of other gateways are not heeded: watching the inbox",
+			zap.Error(err), zap.Duration("again_in", pause))
+		if !waited(ctx, pause) {
+			return
+		}
+		pause = min(2*pause, rewatchMost)
+	}
+}
+
+func waited(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// holdChanged is called when a peer has set or ended a hold by hand.
+func (p *peers) holdChanged(h inbox.Hold) {
+	p.gateway.byHand.Lock()
+	defer p.gateway.byHand.Unlock()
+	p.adopt(h)
+}
+
+// adopt brings a hold by hand to the dispatcher, unless the dispatcher has it. The
+// caller has locked gateway.byHand.
+func (p *peers) adopt(h inbox.Hold) {
+	before := p.gateway.known
+	if sameHold(h, before) {
+		return
+	}
+	p.gateway.known = h
+	now := time.Now()
+	if before.InForce(now) && !h.InForce(now) {
+		p.dispatcher.Resume()
+		return
+	}
+	p.dispatcher.Pause(h)
+}
+
+// learn reads the hold by hand as soon as that can be done.
+func (p *peers) learn(ctx context.Context) {
+	for waited(ctx, learnEvery) {
+		if p.learned(ctx) {
+			return
+		}
+	}
+}
+
+func (p *peers) learned(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, recheckTimeout)
+	defer cancel()
+	p.gateway.byHand.Lock()
+	defer p.gateway.byHand.Unlock()
+	if !sameHold(p.gateway.known, *p.unknown) {
+		return true // a peer has changed it meanwhile
+	}
+	h, err := p.gateway.inbox.Hold(ctx)
+	if err == nil {
+		p.adopt(h)
+	}
+	return err == nil
+}
+
+// recheckAll reads the hold by hand from time to time.
+func (p *peers) recheckAll(ctx context.Context) {
+	for waited(ctx, recheckEvery) {
+		p.recheck(ctx)
+	}
+}
+
+// recheck adopts a hold that was missed. It has to be read twice in a row: what is
+// read may be a moment old, and a change may be on its way.
+func (p *peers) recheck(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, recheckTimeout)
+	defer cancel()
+	p.gateway.byHand.Lock()
+	defer p.gateway.byHand.Unlock()
+	h, err := p.gateway.inbox.Hold(ctx)
+	switch {
+	case err != nil: // watch logs that
+	case sameHold(h, p.gateway.known):
+		p.differs = nil
+	case p.differs == nil || !sameHold(h, *p.differs):
+		p.differs = &h
+	default:
+		p.differs = nil
+		p.adopt(h)
+	}
+}
+
+// sameHold compares as precisely as an inbox keeps it.
+func sameHold(a, b inbox.Hold) bool {
+	same := func(a, b time.Time) bool {
+		return a.IsZero() == b.IsZero() && (a.IsZero() || a.UnixMicro() == b.UnixMicro())
+	}
+	return same(a.Since, b.Since) && same(a.Until, b.Until) && same(a.Ended, b.Ended) && a.Reason == b.Reason
+}
+
+// report has a finding reported to the peers, in place of one that was not
+// reported yet. It does not wait.
+func (p *peers) report(t inbox.Trouble) {
+	p.reporting.Lock()
+	defer p.reporting.Unlock()
+	select {
+	case <-p.news:
+	default:
+	}
+	p.news <- t
+}
+
+// reportAll reports what there is to report, until ctx ends.
+func (p *peers) reportAll(ctx context.Context) {
+	for {
+		select {
+		case t := <-p.news:
+			if err := p.reportOne(ctx, t); err != nil && ctx.Err() == nil {
+				p.gateway.logger.Warn("other gateways are not told how the upstream is", zap.Error(err))
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (p *peers) reportOne(ctx context.Context, t inbox.Trouble) error {
+	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
+	defer cancel()
+	return p.inbox.TellTrouble(ctx, t)
+}
+
+// reporter is an Observer that reports to the peers what this gateway has found out
+// by itself. What peers have reported it does not report again.
+type reporter struct {
+	dispatch.Observer
+	peers *peers
+}
+
+// Held implements dispatch.Observer.
+func (r reporter) Held(h dispatch.Holding) {
+	r.trouble(h, h.Until)
+	r.Observer.Held(h)
+}
+
+// Prolonged implements dispatch.Observer.
+func (r reporter) Prolonged(h dispatch.Holding) {
+	r.trouble(h, h.Until)
+	r.Observer.Prolonged(h)
+}
+
+// Resumed implements dispatch.Observer.
+func (r reporter) Resumed(h dispatch.Holding, after time.Duration) {
+	r.trouble(h, time.Time{})
+	r.Observer.Resumed(h, after)
+}
+
+func (r reporter) trouble(h dispatch.Holding, until time.Time) {
+	if !h.ByHand && !h.Heeded {
+		r.peers.report(inbox.Trouble{Until: until, Reason: h.Reason})
+	}
+}
+
+// Interface guard
+var _ dispatch.Observer = reporter{}

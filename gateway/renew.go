@@ -1,0 +1,105 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+
+	"go.uber.org/zap"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// renew opens a broken inbox anew and brings everything that uses it to the new
+// gateway: the configs that run, in case the one that is being loaded fails after
+// all, and the requests that come from now on. It does nothing if the config's
+// inbox is not open, or works.
+//
+// The broken inbox is closed first: its locks would be in the way, and what it
+// has in memory must not get into the new file. So an inbox that cannot be
+// opened stays broken, and the next reload tries again.
+func (p *pool) renew(ctx context.Context, c *Config) error {
+	old := p.of(c.Key)
+	if old == nil {
+		return nil
+	}
+	breakable, ok := old.inbox.(inbox.Breakable)
+	if !ok || breakable.Broken() == nil || !old.hold() {
+		return nil
+	}
+	defer old.dropAfter(c)
+	cause := breakable.Broken()
+	old.stop(c)
+	if err := old.inbox.Close(); err != nil {
+		c.Logger.Error("closing the broken inbox", zap.String("inbox", c.Key), zap.Error(err))
+	}
+	if !old.inUse() { // only requests have kept it open: the next one is opened as ever
+		p.forget(old)
+		return nil
+	}
+	g, err := open(ctx, c)
+	if err != nil {
+		return errors.Join(err, cause)
+	}
+	defer g.dropAfter(c)
+	if err := g.takeOver(ctx, c, old); err != nil {
+		return err
+	}
+	p.set(g)
+	c.Logger.Warn("the broken inbox was opened anew: callbacks are taken again", zap.String("inbox", c.Key), zap.NamedError("broken", cause))
+	return nil
+}
+
+// inUse reports whether a config uses the gateway.
+func (g *Gateway) inUse() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.attachments) > 0
+}
+
+// dropAfter ends renew's use of a gateway.
+func (g *Gateway) dropAfter(c *Config) {
+	if err := g.Drop(); err != nil {
+		c.Logger.Error("after the inbox was opened anew", zap.Error(err))
+	}
+}
+
+// stop ends the deliveries of a broken inbox. What is settled cannot be
+// recorded any more: those events are delivered again.
+func (g *Gateway) stop(c *Config) {
+	g.mu.Lock()
+	dispatcher, peers := g.dispatcher, g.peers
+	g.mu.Unlock()
+	if dispatcher == nil {
+		return
+	}
+	peers.end()
+	ctx, cancel := context.WithTimeout(context.Background(), c.Grace)
+	defer cancel()
+	if err := dispatcher.Stop(ctx); err != nil {
+		c.Logger.Error("deliveries of the broken inbox that were under way", zap.Error(err))
+	}
+}
+
+// takeOver brings the attachments of the broken gateway to this one, and starts
+// deliveries with the settings that were in force.
+func (g *Gateway) takeOver(ctx context.Context, c *Config, broken *Gateway) error {
+	g.byHand.Lock()
+	defer g.byHand.Unlock()
+	held, unknown, err := g.readHold(ctx, c)
+	if err != nil {
+		return errors.Join(err, g.inbox.Close())
+	}
+	broken.mu.Lock()
+	defer broken.mu.Unlock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.attachments = broken.attachments
+	broken.attachments = nil
+	newest := g.attachments[len(g.attachments)-1]
+	g.begin(newest, held, unknown)
+	g.use(newest)
+	g.holders.Add(int64(len(g.attachments)))
+	broken.holders.Add(-int64(len(g.attachments))) // one is renew's
+	attached.move(g.attachments, g)
+	return nil
+}

@@ -1,0 +1,165 @@
+package gateway
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/logfield"
+)
+
+const (
+	// surveyTimeout bounds a look at the inboxes that no handler has.
+	surveyTimeout = 2 * time.Second
+
+	// surveyFresh is how long what it found is not looked for again.
+	surveyFresh = 30 * time.Second
+
+	// maxLeft bounds the inboxes that are remembered because a config used them.
+	maxLeft = 100
+)
+
+// unattended remembers the inboxes that configs of this process used to use,
+// wherever they are.
+var unattended = unattendedInboxes{keys: make(map[string]time.Time)}
+
+// Surveyors returns those who look for inboxes that no handler has.
+type Surveyors func() []inbox.Surveyor
+
+type unattendedInboxes struct {
+	mu    sync.Mutex
+	keys  map[string]time.Time // when a handler had it last
+	found []control.Unattended // by the last survey
+	more  bool
+	at    time.Time
+}
+
+// add remembers an inbox whose last handler has gone.
+func (u *unattendedInboxes) add(key string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.keys[key] = time.Now()
+	u.at = time.Time{}
+	if len(u.keys) > maxLeft {
+		oldest := slices.MinFunc(slices.Collect(maps.Keys(u.keys)), func(a, b string) int { return u.keys[a].Compare(u.keys[b]) })
+		delete(u.keys, oldest)
+	}
+}
+
+// survey looks at the inboxes that no handler has. They are looked at anew unless
+// that was a moment ago.
+func (u *unattendedInboxes) survey(ctx context.Context, surveyors Surveyors) (found []control.Unattended, more bool, errs []error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !u.at.IsZero() && time.Since(u.at) < surveyFresh {
+		return u.found, u.more, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, surveyTimeout)
+	defer cancel()
+	keys := slices.Collect(maps.Keys(u.keys))
+	found = []control.Unattended{}
+	for _, surveyor := range surveyors() {
+		some, others, err := surveyor.Survey(ctx, keys)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		more = more || others
+		for _, each := range some {
+			if len(found) == control.MaxUnattended {
+				more = true
+				break
+			}
+			c := control.Unattended{Storage: each.Key, Pending: each.Pending, Dead: each.Dead, Quarantined: each.Quarantined}
+			if each.Err != nil {
+				c.Error = logfield.Cut(each.Err.Error())
+			}
+			found = append(found, c)
+		}
+	}
+	if ctx.Err() == nil { // else it is not whole
+		u.found, u.more, u.at = found, more, time.Now()
+	}
+	return found, more, errs
+}
+
+// forget makes the next survey look anew: an inbox was opened or closed.
+func (u *unattendedInboxes) forget() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.at = time.Time{}
+}
+
+// loggedAgainAfter keeps a survey right after a reload from logging once more what
+// the reload has logged.
+const loggedAgainAfter = 10 * time.Second
+
+// logged reports whether it was logged a moment ago that nobody has the inbox.
+func (u *unattendedInboxes) logged(key string) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	at, ok := u.keys[key]
+	return ok && time.Since(at) < loggedAgainAfter
+}
+
+// WarnUnattended logs the inboxes that hold something and that no handler has.
+func WarnUnattended(ctx context.Context, surveyors Surveyors, logger *zap.Logger) {
+	found, more, errs := unattended.survey(ctx, surveyors)
+	if ctx.Err() != nil {
+		return
+	}
+	for _, err := range errs {
+		logger.Warn("inboxes without a handler cannot be looked for", zap.Error(err))
+	}
+	for _, u := range found {
+		switch {
+		case unattended.logged(u.Storage):
+		case u.Error != "":
+			logger.Warn("an inbox without a handler cannot be looked at", zap.String("storage", u.Storage), zap.String("error", u.Error))
+		default:
+			logUnattended(logger, u)
+		}
+	}
+	if more {
+		logger.Warn("there are more inboxes without a handler than are looked at")
+	}
+}
+
+func logUnattended(logger *zap.Logger, u control.Unattended) {
+	fields := []zap.Field{
+		zap.String("storage", u.Storage),
+		zap.Int64("pending", u.Pending),
+		zap.Int64("dead", u.Dead),
+		zap.Int64("quarantined", u.Quarantined),
+	}
+	if u.Pending > 0 {
+		logger.Warn("events wait in an inbox that no handler of this Caddy has; it does not deliver them", fields...)
+		return
+	}
+	logger.Info("an inbox that no handler of this Caddy has is not empty", fields...)
+}
+
+// Leave logs what is in the inbox whose last handler has gone from the config.
+func (att *Attachment) Leave() {
+	g := att.gateway
+	unattended.add(g.key)
+	ctx, cancel := context.WithTimeout(context.Background(), surveyTimeout)
+	defer cancel()
+	stats, err := g.inbox.Stats(ctx)
+	if err != nil {
+		g.logger.Warn("no handler has this inbox any more, and what is in it cannot be read", zap.String("storage", g.key), zap.Error(err))
+		return
+	}
+	u := control.Unattended{
+		Storage: g.key,
+		Pending: stats.Events[inbox.Pending], Dead: stats.Events[inbox.Dead], Quarantined: stats.Quarantined,
+	}
+	if u.Pending+u.Dead+u.Quarantined > 0 {
+		logUnattended(g.logger, u)
+	}
+}

@@ -1,0 +1,138 @@
+package fotorwebhook
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/dispatch"
+	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+func init() {
+	control.Provide(gateway.Provider{Surveyors: surveyors})
+}
+
+// surveyors are the inbox modules that can look for inboxes without a handler.
+func surveyors() (all []inbox.Surveyor) {
+	for _, info := range caddy.GetModules("http.fotor_webhook.inbox") {
+		if surveyor, ok := info.New().(inbox.Surveyor); ok {
+			all = append(all, surveyor)
+		}
+	}
+	return all
+}
+
+// gatewayConfig is what the handler's config means to its gateway.
+func (h *Handler) gatewayConfig() *gateway.Config {
+	return &gateway.Config{
+		Name:     h.Name,
+		Key:      h.key,
+		Storage:  h.module,
+		Policy:   h.policy(),
+		Dispatch: h.dispatchSettings(),
+		Grace:    h.grace,
+		Logger:   h.logger,
+		Metrics:  h.metrics,
+		Events:   emitter{h.ctx, h.events},
+		Handler:  facts{h},
+	}
+}
+
+// policy is what the handler's settings mean to its inbox.
+func (h *Handler) policy() inbox.Policy {
+	return inbox.Policy{
+		Keep:       time.Duration(h.Keep),
+		Quarantine: *h.Quarantine,
+		MaxWait:    time.Duration(h.Retry.Max),
+		MaxEvent:   h.rules.MaxEvent(h.MaxBody),
+	}
+}
+
+func (h *Handler) dispatchSettings() dispatch.Settings {
+	return dispatch.Settings{
+		Attempt:     h.attempt,
+		Concurrency: h.Concurrency,
+		Timeout:     time.Duration(h.Timeout),
+		First:       time.Duration(h.Retry.First),
+		Max:         time.Duration(h.Retry.Max),
+		GiveUp:      time.Duration(h.Retry.GiveUp),
+	}
+}
+
+// emitter makes Caddy events of a config.
+type emitter struct {
+	ctx caddy.Context
+	app *caddyevents.App
+}
+
+// ShouldEmit implements gateway.Emitter.
+func (e emitter) ShouldEmit(name string) bool { return e.app.ShouldEmit(name) }
+
+// Emit implements gateway.Emitter.
+func (e emitter) Emit(name string, data map[string]any) { e.app.Emit(e.ctx, name, data) }
+
+// facts is what operators may find out about a handler.
+type facts struct{ *Handler }
+
+// Config implements gateway.Handler. Of the forward's URL it has only scheme and
+// host, since a path or a query may be a secret.
+func (f facts) Config() control.Config {
+	h := f.Handler
+	forward := "routes"
+	if direct, ok := h.attempter.(*urlForward); ok {
+		forward = direct.target.Scheme + "://" + direct.target.Host
+	}
+	return control.Config{
+		Allow:       append([]string{}, h.Allow...),
+		AllowFrom:   append([]string{}, h.whitelist.moduleNames()...),
+		MaxBody:     h.MaxBody,
+		Inbox:       h.inboxName,
+		Storage:     h.key,
+		Keep:        time.Duration(h.Keep).String(),
+		Quarantine:  *h.Quarantine,
+		Forward:     forward,
+		SignSecrets: len(h.secrets),
+		Timeout:     time.Duration(h.Timeout).String(),
+		Concurrency: h.Concurrency,
+		RetryFirst:  time.Duration(h.Retry.First).String(),
+		RetryMax:    time.Duration(h.Retry.Max).String(),
+		GiveUp:      time.Duration(h.Retry.GiveUp).String(),
+	}
+}
+
+// Bodies implements gateway.Handler.
+func (f facts) Bodies() control.Bodies {
+	b := control.Bodies{Limit: f.roomLimit()}
+	b.Reading, b.Bytes = f.bodies.room.load()
+	return b
+}
+
+// Explain implements gateway.Handler.
+func (f facts) Explain(peer netip.Addr, forwardedFor string) control.Explanation {
+	return f.explain(peer, forwardedFor)
+}
+
+// Reconsider implements gateway.Handler.
+func (f facts) Reconsider(body []byte, receivedAt time.Time, source netip.Addr) (*inbox.Event, error) {
+	parsed, refused := judgeBody(body, f.rules)
+	if refused == nil {
+		return parsed.Event(receivedAt, source), nil
+	}
+	problems := make([]control.Problem, 0, len(refused.grounds()))
+	for _, p := range refused.grounds() {
+		problems = append(problems, control.Problem{Pointer: p.Pointer, Detail: p.Detail})
+	}
+	return nil, &control.InvalidError{Status: refused.status, Problems: problems}
+}
+
+// Interface guards
+var (
+	_ gateway.Emitter = emitter{}
+	_ gateway.Handler = facts{}
+	_ gateway.Metrics = (*handlerMetrics)(nil)
+)

@@ -1,0 +1,30 @@
+// Package logfield makes the fields of log lines that name what comes from
+// outside: cut, so that a line stays a line.
+package logfield
+
+import (
+	"go.uber.org/zap"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// maxText is the length in bytes to which a logged text from outside is cut.
+const maxText = 256
+
+// Cut bounds a text from outside.
+func Cut(s string) string {
+	if len(s) <= maxText {
+		return s
+	}
+	return s[:maxText] + "…"
+}
+
+// Event returns the fields that name an event, and more after them.
+func Event(e *inbox.Event, more ...zap.Field) []zap.Field {
+	return append([]zap.Field{
+		zap.String("event_id", e.ID),
+		zap.String("task_id", Cut(e.TaskID)),
+		zap.String("type", Cut(e.Type)),
+		zap.Stringer("status", e.Status),
+	}, more...)
+}
