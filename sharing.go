@@ -117,7 +117,7 @@ func (s *sharing) watch(ctx context.Context) {
 	pause := rewatchFirst
 	for {
 		began := time.Now()
-		err := s.inbox.Watch(ctx, s.holdElsewhere, s.dispatcher.Heed)
+		err := s.inbox.Watch(ctx, s.holdElsewhere, s.dispatcher.PeerTrouble)
 		if ctx.Err() != nil {
 			return
 		}
@@ -287,7 +287,7 @@ func (t teller) Resumed(h dispatch.Holding, after time.Duration) {
 }
 
 func (t teller) trouble(h dispatch.Holding, until time.Time) {
-	if !h.ByHand && !h.Heeded {
+	if !h.ByHand && !h.FromPeer {
 		t.sharing.tell(inbox.Trouble{Until: until, Reason: h.Reason})
 	}
 }
