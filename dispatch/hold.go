@@ -22,7 +22,7 @@ const (
 // hold knows how the destination is and whether there is a hold by hand, and
 // says who may go there. It is a plain state machine: every method is told the
 // time, and none may be called by two goroutines at once. Its part for a hold by
-// hand is in pause.go, what other gateways tell in heed.go, the age of events in
+// hand is in pause.go, what other gateways find in peer.go, the age of events in
 // age.go.
 type hold struct {
 	max    time.Duration  // longest pause that a destination may ask for
@@ -44,9 +44,9 @@ type hold struct {
 	probing bool      // a probe of this era is under way
 	probes  int       // probes under way, of earlier eras too
 
-	heeded bool      // the hold is another gateway's finding, not yet ours
-	latest time.Time // until then others may let the pause last; zero until one does
-	doubts bool      // of what others find: a probe of ours found the opposite
+	fromPeer    bool      // the hold is another gateway's finding, not yet ours
+	latest      time.Time // until then others may let the pause last; zero until one does
+	doubtsPeers bool      // of what others find: a probe of ours found the opposite
 
 	hand   byHand // may be beside the destination's own, and outranks it
 	past   []span // times in which deliveries were held, in order and apart
@@ -224,10 +224,10 @@ func (h *hold) answered(t ticket, task string, k kind, now time.Time) effect {
 	// What began before the hold may have been answered before the trouble, so
 	// only a success counts, and not against the destination's own word, which
 	// may be what another gateway has met.
-	if !t.probe && (h.asked != "" || h.heeded || k != taken) {
+	if !t.probe && (h.asked != "" || h.fromPeer || k != taken) {
 		return effect{}
 	}
-	h.doubts = h.heeded
+	h.doubtsPeers = h.fromPeer
 	h.end(task, now)
 	return effect{ended: true, lasted: now.Sub(h.since)}
 }
@@ -235,7 +235,7 @@ func (h *hold) answered(t ticket, task string, k kind, now time.Time) effect {
 func (h *hold) begin(now time.Time, reason string) {
 	h.held, h.asked, h.reason, h.since, h.failed = true, "", cut(reason, maxReason), now, 0
 	h.probing = false
-	h.heeded, h.latest, h.doubts = false, time.Time{}, false
+	h.fromPeer, h.latest, h.doubtsPeers = false, time.Time{}, false
 }
 
 // end leaves what holding describes as it is, for those who are told.
@@ -257,7 +257,7 @@ func (h *hold) over() {
 
 // holding describes the destination's hold, or the last one that it was in.
 func (h *hold) holding() Holding {
-	return Holding{Heeded: h.heeded, Since: h.since, Until: h.until, Reason: h.reason}
+	return Holding{FromPeer: h.fromPeer, Since: h.since, Until: h.until, Reason: h.reason}
 }
 
 // renew brings new settings, behind which may be another destination, or the
@@ -270,7 +270,7 @@ func (h *hold) renew(longest time.Duration, now time.Time) {
 	h.askers = h.askers[:0]
 	h.probing = false
 	h.failed = 0
-	h.latest, h.doubts = time.Time{}, false
+	h.latest, h.doubtsPeers = time.Time{}, false
 	if h.held {
 		h.until = now
 	}

@@ -93,18 +93,18 @@ func TestAHoldIsNeverBroken(t *testing.T) {
 				}
 				h.renew(time.Minute, now)
 			},
-			"heed": func(t *rapid.T) {
+			"peer trouble": func(t *rapid.T) {
 				lasts := time.Duration(rapid.Int64Range(0, int64(2*time.Minute)).Draw(t, "lasts"))
-				held, doubts := h.held, h.doubts
-				e := h.heed(inbox.Trouble{Until: now.Add(lasts)}, now)
-				if e.began != (!held && h.held) || e.ended || (e.began && doubts) {
-					t.Fatalf("held before: %t, after: %t, doubts: %t, but %+v", held, h.held, doubts, e)
+				held, doubtsPeers := h.held, h.doubtsPeers
+				e := h.peerTrouble(inbox.Trouble{Until: now.Add(lasts)}, now)
+				if e.began != (!held && h.held) || e.ended || (e.began && doubtsPeers) {
+					t.Fatalf("held before: %t, after: %t, doubtsPeers: %t, but %+v", held, h.held, doubtsPeers, e)
 				}
 			},
-			"well": func(t *rapid.T) {
-				heeded := h.held && h.heeded
-				if e := h.heedWell(now); e.ended != heeded || (heeded && h.held) {
-					t.Fatalf("heeded: %t, but %+v", heeded, e)
+			"peer well": func(t *rapid.T) {
+				fromPeer := h.held && h.fromPeer
+				if e := h.peerWell(now); e.ended != fromPeer || (fromPeer && h.held) {
+					t.Fatalf("from a peer: %t, but %+v", fromPeer, e)
 				}
 			},
 			"renew": func(*rapid.T) { h.renew(time.Minute, now) },

@@ -7,9 +7,9 @@ type Holding struct {
 	// ByHand tells a hold by hand from one of a destination in trouble.
 	ByHand bool
 
-	// Heeded tells a hold that another gateway has told, by Heed, from one that
-	// is the dispatcher's own finding. It may become that when a probe fails.
-	Heeded bool
+	// FromPeer is true while only another gateway has found the trouble, which
+	// PeerTrouble reported. It becomes false once a probe of this dispatcher fails.
+	FromPeer bool
 
 	// Since is when it began; of one by hand, what Pause was told.
 	Since time.Time

@@ -273,7 +273,7 @@ func TestStopDuringAHoldByHandIsQuick(t *testing.T) {
 			assert.Zero(t, r.box.held())
 			holds, _ := r.told()
 			assert.Equal(t, []string{"held by hand: "}, holds, "it is not over: the next one goes on with it")
-			r.byHand("", 0) // which nobody is there to heed
+			r.byHand("", 0) // for which there is no Observer
 			r.Resume()
 		})
 		synctest.Test(t, func(t *testing.T) {

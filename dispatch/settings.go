@@ -41,10 +41,10 @@ type Result struct {
 	Reason string
 }
 
-// Observer is told what happens. Its methods are called from the dispatcher's
-// goroutines and from callers of Pause, Resume and Heed, at the same time too,
-// and must be quick. They may call Holds and UnderWay, but not Use, Pause,
-// Resume, Heed or Stop.
+// Observer sees what happens. Its methods are called by the dispatcher's
+// goroutines and by callers of Pause, Resume and PeerTrouble, also concurrently,
+// and must return quickly. They may call Holds and UnderWay, but not Use, Pause,
+// Resume, PeerTrouble or Stop.
 type Observer interface {
 	// Attempted is called after each attempt, when its verdict is decided and
 	// before it is settled. due is when the event is due again: for a Retry or

@@ -129,7 +129,7 @@ func (d *diary) Prolonged(h Holding) {
 }
 
 func hand(h Holding) string {
-	if h.Heeded {
+	if h.FromPeer {
 		return " too"
 	}
 	if h.ByHand {

@@ -62,7 +62,7 @@ func TestAGatewayThatComesLaterHeedsWhatIsInForce(t *testing.T) {
 		synctest.Wait()
 		require.Len(t, late.holds(), 2)
 		assert.Equal(t, 1, late.lines(heldByHand))
-		assert.True(t, late.holds()[1].Heeded)
+		assert.True(t, late.holds()[1].FromPeer)
 		assert.Equal(t, "another gateway: down", late.holds()[1].Reason)
 	})
 }
@@ -77,7 +77,7 @@ func TestTroubleIsSharedAndItsEnd(t *testing.T) {
 		pass(0)
 		require.Len(t, a.holds(), 1)
 		require.NotEmpty(t, c.told())
-		assert.True(t, b.holds()[len(b.holds())-1].Heeded)
+		assert.True(t, b.holds()[len(b.holds())-1].FromPeer)
 		pass(10 * time.Minute)
 		first := c.told()[0]
 		assert.Contains(t, first.Reason, "connection refused")
@@ -93,7 +93,7 @@ func TestTroubleIsSharedAndItsEnd(t *testing.T) {
 		told := c.told()
 		assert.True(t, told[len(told)-1].Until.IsZero(), "it is well again")
 		for _, h := range append(a.holds(), b.holds()...) {
-			assert.False(t, h.Heeded, "what is heeded is over; one of its own waits for an event to probe with")
+			assert.False(t, h.FromPeer, "what came from a peer is over; one of its own waits for an event to probe with")
 		}
 	})
 }
@@ -102,7 +102,7 @@ func TestWhatWasHeardIsNotToldOn(t *testing.T) {
 	inCluster(t, func(t *testing.T, c *cluster, a, b *edge) {
 		a.newest.gateway.peers.report(inbox.Trouble{Until: time.Now().Add(time.Minute), Reason: "down"})
 		synctest.Wait()
-		require.True(t, b.holds()[0].Heeded)
+		require.True(t, b.holds()[0].FromPeer)
 		assert.Equal(t, 1, b.lines(heldInTrouble))
 		a.stop() // the event is b's
 		c.put(1)

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -22,8 +21,6 @@ import (
 func init() {
 	caddy.RegisterModule(new(API))
 }
-
-const root = "/fotor_webhook/"
 
 // API serves the gateway's routes on Caddy's admin endpoint. It is there
 // whenever the module is built in, needs no configuration, and looks a handler
@@ -50,7 +47,7 @@ func (a *API) Provision(ctx caddy.Context) error {
 
 // Routes returns the admin routes.
 func (a *API) Routes() []caddy.AdminRoute {
-	return []caddy.AdminRoute{{Pattern: root, Handler: caddy.AdminHandlerFunc(a.serve)}}
+	return []caddy.AdminRoute{{Pattern: control.Root, Handler: caddy.AdminHandlerFunc(a.serve)}}
 }
 
 // call is one request to a route.
@@ -112,7 +109,7 @@ func (rt *route) match(path string) (vars map[string]string, ok bool) {
 // serve finds the route and the handler that it is about.
 func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
 	// Not decoded: no name and no id has a character that needs it.
-	path := strings.TrimPrefix(r.URL.EscapedPath(), root)
+	path := strings.TrimPrefix(r.URL.EscapedPath(), control.Root)
 	for i := range routes {
 		vars, ok := routes[i].match(path)
 		if !ok {
@@ -138,15 +135,13 @@ func allowedMethods(m methods) string {
 	return strings.Join(allowed, ", ")
 }
 
-var nameRegexp = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
-
 func (a *API) run(c *call, name string, do func(*call) error) (err error) {
 	c.w.Header().Set("Cache-Control", "no-store")
 	c.w.Header().Set("X-Content-Type-Options", "nosniff")
 	if name == "" {
 		return do(c)
 	}
-	if !nameRegexp.MatchString(name) {
+	if !control.ValidName(name) {
 		return failure(http.StatusNotFound, errors.New("that is no handler's name: expected 1 to 64 letters, digits, '_' or '-'"))
 	}
 	c.gateway, err = control.Open(name)
@@ -191,7 +186,7 @@ func (c *call) audit(what string, fields ...zap.Field) {
 
 // handlerName is the name in the path, which has been checked.
 func handlerName(r *http.Request) string {
-	name, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, root), "/")
+	name, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, control.Root), "/")
 	return name
 }
 

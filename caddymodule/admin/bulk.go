@@ -27,8 +27,6 @@ const (
 
 	// progressEvery is the time between two lines of progress.
 	progressEvery = 200 * time.Millisecond
-
-	mediaLines = "application/x-ndjson"
 )
 
 // bulk is a replay or purge of all events that fit a filter.
@@ -61,16 +59,16 @@ const maxBulk = 1 << 30
 
 // read takes the request's parameters.
 func (b *bulk) read() error {
-	p := b.params(append([]string{"dry_run", "limit", "all"}, filterParams...)...)
+	p := b.params(append([]string{"dry_run", "limit", "all"}, control.FilterParams...)...)
 	b.filter, b.dryRun = p.filter(), p.truth("dry_run")
 	b.limit = int64(p.number("limit", 1, maxBulk, maxBulk))
 	all := p.truth("all")
 	if err := p.failure(); err != nil {
 		return err
 	}
-	if !all && !slices.ContainsFunc(filterParams, p.has) {
+	if !all && !slices.ContainsFunc(control.FilterParams, p.has) {
 		return failure(http.StatusBadRequest, fmt.Errorf("there is no filter: expected at least one of the parameters %s, or all=true",
-			strings.Join(filterParams, ", ")))
+			strings.Join(control.FilterParams, ", ")))
 	}
 	if len(b.filter.States) == 0 {
 		// what was not delivered yet is only touched by those who say so
@@ -80,7 +78,7 @@ func (b *bulk) read() error {
 		// otherwise it would go on for as long as events arrive
 		b.filter.Until = p.now
 	}
-	b.lines = strings.Contains(b.r.Header.Get("Accept"), mediaLines)
+	b.lines = strings.Contains(b.r.Header.Get("Accept"), control.MediaLines)
 	return nil
 }
 
@@ -190,7 +188,7 @@ func (b *bulk) progress() control.Bulk {
 // tell writes a line of progress.
 func (b *bulk) tell(line control.Bulk) error {
 	if b.told.IsZero() {
-		b.w.Header().Set("Content-Type", mediaLines)
+		b.w.Header().Set("Content-Type", control.MediaLines)
 	}
 	b.told = time.Now()
 	if err := encode(b.w, line); err != nil {

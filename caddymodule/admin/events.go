@@ -19,7 +19,7 @@ import (
 const listTime = 25 * time.Millisecond
 
 func (c *call) listEvents() error {
-	p := c.params(append([]string{"limit", "cursor", "order"}, filterParams...)...)
+	p := c.params(append([]string{"limit", "cursor", "order"}, control.FilterParams...)...)
 	filter, page := p.filter(), p.page()
 	if err := p.failure(); err != nil {
 		return err

@@ -14,14 +14,11 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/go-json-experiment/json"
 
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 const (
-	// defaultLimit and maxLimit are the rows of a page.
-	defaultLimit = 100
-	maxLimit     = 1000
-
 	// maxText bounds a parameter in bytes. A task id is a third of it at most
 	// once it is escaped; longer ones are found by their events' ids.
 	maxText = 4096
@@ -29,9 +26,6 @@ const (
 	// maxBody bounds a request's body in bytes.
 	maxBody = 16 << 10
 )
-
-// filterParams are the parameters of a filter.
-var filterParams = []string{"state", "task", "type", "since", "until"}
 
 // params are a request's parameters. The first that is wrong is remembered.
 type params struct {
@@ -153,18 +147,9 @@ func (p *params) time(name string) time.Time {
 	return time.Time{}
 }
 
-// stateNames are the names of inbox.States.
-func stateNames() []string {
-	names := make([]string, len(inbox.States))
-	for i, s := range inbox.States {
-		names[i] = s.String()
-	}
-	return names
-}
-
 func (p *params) filter() inbox.Filter {
 	f := inbox.Filter{TaskID: p.text("task"), Type: p.text("type"), Since: p.time("since"), Until: p.time("until")}
-	names := stateNames()
+	names := control.StateNames()
 	for _, word := range p.words("state", names) {
 		f.States = append(f.States, inbox.States[slices.Index(names, word)])
 	}
@@ -177,7 +162,7 @@ func (p *params) filter() inbox.Filter {
 func (p *params) page() inbox.Page {
 	page := inbox.Page{
 		Cursor: p.text("cursor"),
-		Limit:  p.number("limit", 1, maxLimit, defaultLimit),
+		Limit:  p.number("limit", 1, control.PageMax, control.PageDefault),
 	}
 	if order := p.words("order", []string{"asc", "desc"}); len(order) > 1 {
 		p.fail("order", "it is %.64q: expected asc or desc", p.values.Get("order"))

@@ -19,7 +19,7 @@ func TestRoutesAreDescribed(t *testing.T) {
 	var ours []openapi.Route
 	for _, rt := range routes {
 		for method := range rt.methods {
-			ours = append(ours, openapi.Route{Method: method, Path: root + rt.path})
+			ours = append(ours, openapi.Route{Method: method, Path: control.Root + rt.path})
 		}
 	}
 	assert.ElementsMatch(t, openapi.Load(t).Routes(), ours)
@@ -34,7 +34,7 @@ func TestParametersAreDescribed(t *testing.T) {
 		require.True(t, found, rt)
 		want := "no parameters"
 		for i := range routes {
-			if root+routes[i].path != rt.Path {
+			if control.Root+routes[i].path != rt.Path {
 				continue
 			}
 			r := httptest.NewRequestWithContext(t.Context(), rt.Method, "/?surely-unknown=1", nil)

@@ -28,15 +28,10 @@ const (
 	streamRetry = "retry: 1000\n\n"
 )
 
-var streamKinds = []string{
-	control.Accepted, control.Delivered, control.Retried, control.GivenBack, control.Dead,
-	control.InQuarantine, control.Held, control.Resumed,
-}
-
 // follow answers with a stream of server-sent events (WHATWG HTML, 9.2).
 func (c *call) follow() error {
 	p := c.params("kind", "task", "type", "last_event_id")
-	wanted := selection{kinds: p.words("kind", streamKinds), task: control.CutText(p.text("task")), taskType: control.CutText(p.text("type"))}
+	wanted := selection{kinds: p.words("kind", control.NoticeKinds), task: control.CutText(p.text("task")), taskType: control.CutText(p.text("type"))}
 	after := c.r.Header.Get("Last-Event-ID")
 	if after == "" {
 		after = p.text("last_event_id")
@@ -98,7 +93,7 @@ type stream struct {
 }
 
 func (s *stream) begin() error {
-	s.w.Header().Set("Content-Type", "text/event-stream")
+	s.w.Header().Set("Content-Type", control.MediaEvents)
 	s.w.WriteHeader(http.StatusOK)
 	s.buf = append(s.buf, streamRetry...)
 	return s.flush()

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -92,7 +93,7 @@ func (env *environment) bulkCommand(b bulk, short, long string) *cobra.Command {
 }
 
 func (s *session) bulkOne(ctx context.Context, cmd *cobra.Command, b bulk, id string) error {
-	for _, flag := range []string{"state", "task", "type", "since", "until", "limit", "all", "dry-run"} {
+	for _, flag := range append(slices.Clone(control.FilterParams), "limit", "all", "dry-run") {
 		if cmd.Flags().Changed(flag) {
 			return fmt.Errorf("--%s does not go with an id: expected an id or a filter", flag)
 		}
@@ -244,7 +245,7 @@ func (b bulk) result(r control.Bulk) string {
 // bulkProgress reads a line of counts after the other. If it breaks off, it
 // returns the last line with the error.
 func (s *session) bulkProgress(ctx context.Context, b bulk, c call, total int64) (last control.Bulk, raw json.RawMessage, err error) {
-	c.header = http.Header{"Accept": {"application/x-ndjson"}}
+	c.header = http.Header{"Accept": {control.MediaLines}}
 	resp, err := s.client.open(ctx, c)
 	if err != nil {
 		return last, nil, err

@@ -141,7 +141,7 @@ func (c *client) request(ctx context.Context, r call) (*http.Request, error) {
 	for _, part := range r.path {
 		parts = append(parts, url.PathEscape(part))
 	}
-	target := c.origin + "/fotor_webhook/" + strings.Join(parts, "/")
+	target := c.origin + control.Root + strings.Join(parts, "/")
 	if len(r.query) > 0 {
 		target += "?" + r.query.Encode()
 	}

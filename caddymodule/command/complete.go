@@ -2,13 +2,13 @@ package command
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
-	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 // completionTimeout is how long the shell waits for names of handlers.
@@ -18,18 +18,7 @@ const completionTimeout = 2 * time.Second
 var knownTypes = []string{"avatar", "videoEnhancer", "text2img", "img2img", "ecommercelistingset"}
 
 // kinds are the kinds of notices.
-var kinds = []string{
-	control.Accepted, control.Delivered, control.Retried, control.GivenBack, control.Dead,
-	control.InQuarantine, control.Held, control.Resumed, control.Gap,
-}
-
-func stateNames() []string {
-	names := make([]string, 0, len(inbox.States))
-	for _, state := range inbox.States {
-		names = append(names, state.String())
-	}
-	return names
-}
+var kinds = append(slices.Clone(control.NoticeKinds), control.Gap)
 
 func complete(cmd *cobra.Command, flag string, f cobra.CompletionFunc) {
 	if err := cmd.RegisterFlagCompletionFunc(flag, f); err != nil {

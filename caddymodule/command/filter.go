@@ -10,17 +10,19 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/spf13/cobra"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
 // addFilterFlags adds the flags that choose events.
 func addFilterFlags(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringSlice("state", nil, "Only events in these states: "+strings.Join(stateNames(), ", "))
+	flags.StringSlice("state", nil, "Only events in these states: "+strings.Join(control.StateNames(), ", "))
 	flags.String("task", "", "Only events of the Fotor task with this id")
 	flags.String("type", "", "Only events of tasks of this type, such as avatar")
 	flags.String("since", "", "Only events that arrived then or later: a time, or a duration such as 2h for so long ago")
 	flags.String("until", "", "Only events that arrived before: a time, or a duration such as 15m for so long ago")
-	completeList(cmd, "state", stateNames()...)
+	completeList(cmd, "state", control.StateNames()...)
 	completeFixed(cmd, "type", knownTypes...)
 	completeNothing(cmd, "task", "since", "until")
 }
@@ -30,8 +32,8 @@ func (env *environment) filter(cmd *cobra.Command) (url.Values, error) {
 	query := make(url.Values)
 	states, _ := cmd.Flags().GetStringSlice("state")
 	for _, state := range states {
-		if !slices.Contains(stateNames(), state) {
-			return nil, fmt.Errorf("--state %q: expected %s", state, strings.Join(stateNames(), ", "))
+		if !slices.Contains(control.StateNames(), state) {
+			return nil, fmt.Errorf("--state %q: expected %s", state, strings.Join(control.StateNames(), ", "))
 		}
 	}
 	if len(states) > 0 {
@@ -83,7 +85,7 @@ func (env *environment) filterTimes(cmd *cobra.Command, query url.Values) error 
 
 // filtered reports whether any flag of addFilterFlags was given.
 func filtered(cmd *cobra.Command) bool {
-	return slices.ContainsFunc([]string{"state", "task", "type", "since", "until"}, cmd.Flags().Changed)
+	return slices.ContainsFunc(control.FilterParams, cmd.Flags().Changed)
 }
 
 var eventIDRegexp = regexp.MustCompile(`^[0-9a-f]{48}$`)

@@ -13,9 +13,6 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
-// maxPage is the largest page that the API gives.
-const maxPage = 1000
-
 func listCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
@@ -129,7 +126,7 @@ func (s *session) eachPage(ctx context.Context, l lister, limit int, f func([]js
 		l.query = make(url.Values)
 	}
 	for got := 0; ; {
-		want := maxPage
+		want := control.PageMax
 		if limit > 0 {
 			want = min(want, limit-got)
 		}

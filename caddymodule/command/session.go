@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -92,10 +91,8 @@ func (env *environment) adminClient(cmd *cobra.Command) (*client, error) {
 	return newClient(address, env.transport)
 }
 
-var nameRegexp = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
-
 func checkName(name string) error {
-	if name != "" && !nameRegexp.MatchString(name) {
+	if name != "" && !control.ValidName(name) {
 		return fmt.Errorf("%q is no handler's name: expected 1 to 64 letters, digits, _ and -", name)
 	}
 	return nil

@@ -165,7 +165,7 @@ func (t *follower) follow(ctx context.Context) error {
 	})
 	defer watch.Stop()
 
-	header := http.Header{"Accept": {"text/event-stream"}}
+	header := http.Header{"Accept": {control.MediaEvents}}
 	if t.lastID != "" {
 		header.Set("Last-Event-ID", t.lastID)
 	}

@@ -12,13 +12,13 @@ import (
 )
 
 func (s *stage) hears(lasts time.Duration) effect {
-	return s.heed(inbox.Trouble{Until: s.now.Add(lasts), Reason: "down"}, s.now)
+	return s.peerTrouble(inbox.Trouble{Until: s.now.Add(lasts), Reason: "down"}, s.now)
 }
 
-func TestAHeededHoldLetsAProbeGoAfterItsTime(t *testing.T) {
+func TestAPeersHoldLetsAProbeGoAfterItsTime(t *testing.T) {
 	s := newStage(t)
 	require.True(t, s.hears(10*time.Second).began)
-	assert.Equal(t, Holding{Heeded: true, Since: s.now, Until: s.now.Add(10 * time.Second), Reason: "another gateway: down"}, s.holding())
+	assert.Equal(t, Holding{FromPeer: true, Since: s.now, Until: s.now.Add(10 * time.Second), Reason: "another gateway: down"}, s.holding())
 	s.pass(10*time.Second - 1)
 	s.refused()
 	s.pass(1)
@@ -27,12 +27,12 @@ func TestAHeededHoldLetsAProbeGoAfterItsTime(t *testing.T) {
 	e := s.meets(probe, "a", ok)
 	assert.True(t, e.ended)
 	assert.Equal(t, 10*time.Second, e.lasted)
-	assert.True(t, s.holding().Heeded, "it was never our own finding")
+	assert.True(t, s.holding().FromPeer, "it was never our own finding")
 	s.mustEnter()
 	s.mustEnter()
 }
 
-func TestAFailedProbeMakesAHeededHoldOurOwn(t *testing.T) {
+func TestAFailedProbeMakesAPeersHoldOurOwn(t *testing.T) {
 	for _, c := range []struct {
 		r      Result
 		reason string
@@ -57,14 +57,14 @@ func TestAFailedProbeMakesAHeededHoldOurOwn(t *testing.T) {
 	}
 }
 
-func TestAHeededHoldTellsWhatWasToldLast(t *testing.T) {
+func TestAPeersHoldTellsWhatWasToldLast(t *testing.T) {
 	s := newStage(t)
 	s.hears(time.Minute)
-	s.heed(inbox.Trouble{Until: s.now.Add(time.Minute), Reason: "HTTP 500"}, s.now)
-	assert.Equal(t, Holding{Heeded: true, Since: epoch, Until: s.now.Add(time.Minute), Reason: "another gateway: HTTP 500"}, s.holding())
+	s.peerTrouble(inbox.Trouble{Until: s.now.Add(time.Minute), Reason: "HTTP 500"}, s.now)
+	assert.Equal(t, Holding{FromPeer: true, Since: epoch, Until: s.now.Add(time.Minute), Reason: "another gateway: HTTP 500"}, s.holding())
 }
 
-func TestAnswersFromBeforeAHeededHold(t *testing.T) {
+func TestAnswersFromBeforeAPeersHold(t *testing.T) {
 	s := newStage(t)
 	good, bad, asks := s.mustEnter(), s.mustEnter(), s.mustEnter()
 	s.hears(time.Minute)
@@ -72,14 +72,14 @@ func TestAnswersFromBeforeAHeededHold(t *testing.T) {
 	e := s.meets(bad, "b", down)
 	assert.True(t, e.release, "trouble is not spent")
 	assert.False(t, e.longer)
-	assert.True(t, s.heeded)
+	assert.True(t, s.fromPeer)
 	e = s.meets(asks, "c", Result{Status: 429, RetryAfter: 2 * time.Minute})
 	assert.True(t, e.longer)
-	assert.False(t, s.heeded, "the destination's own word")
+	assert.False(t, s.fromPeer, "the destination's own word")
 	assert.Equal(t, s.now.Add(2*time.Minute), s.until)
 }
 
-func TestAHeededHoldIsBounded(t *testing.T) {
+func TestAPeersHoldIsBounded(t *testing.T) {
 	s := newStage(t)
 	assert.False(t, s.hears(0).began, "its time is over")
 	s.hears(99 * time.Hour)
@@ -107,7 +107,7 @@ func TestOthersMayProlongOurOwnHoldOnceAProbe(t *testing.T) {
 	s.fail()
 	assert.False(t, s.hears(10*time.Minute).began)
 	assert.Equal(t, s.now.Add(10*time.Minute), s.until)
-	assert.False(t, s.heeded)
+	assert.False(t, s.fromPeer)
 	s.pass(9 * time.Minute)
 	s.hears(10 * time.Minute)
 	assert.Equal(t, s.now.Add(time.Minute), s.until, "not again before our probe")
@@ -122,13 +122,13 @@ func TestOthersMayProlongOurOwnHoldOnceAProbe(t *testing.T) {
 	assert.Equal(t, s.now.Add(20*time.Minute), s.until, "what was told of the settings before is over")
 }
 
-func TestWellEndsAHeededHold(t *testing.T) {
+func TestWellEndsAPeersHold(t *testing.T) {
 	s := newStage(t)
-	assert.Equal(t, effect{}, s.heedWell(s.now))
+	assert.Equal(t, effect{}, s.peerWell(s.now))
 	before := s.mustEnter()
 	s.hears(time.Minute)
 	s.pass(time.Second)
-	e := s.heedWell(s.now)
+	e := s.peerWell(s.now)
 	assert.True(t, e.ended)
 	assert.Equal(t, time.Second, e.lasted)
 	assert.True(t, s.meets(before, "a", down).release, "from before")
@@ -142,17 +142,17 @@ func TestWellHurriesAHoldOfOurOwn(t *testing.T) {
 	s := newStage(t)
 	s.fail()
 	s.refused()
-	assert.Equal(t, effect{hurry: true}, s.heedWell(s.now))
+	assert.Equal(t, effect{hurry: true}, s.peerWell(s.now))
 	probe := s.mustEnter()
 	s.refused()
 	assert.True(t, s.meets(probe, "a", ok).ended)
 
 	s.try("a", Result{Status: 503, RetryAfter: time.Minute})
-	assert.Equal(t, effect{}, s.heedWell(s.now))
+	assert.Equal(t, effect{}, s.peerWell(s.now))
 	s.refused()
 }
 
-func TestAGatewayThatIsContradictedIsNotHeededAgain(t *testing.T) {
+func TestAGatewayThatIsContradictedIsNotBelievedAgain(t *testing.T) {
 	contradict := func() *stage {
 		s := newStage(t)
 		s.hears(time.Second)
@@ -163,7 +163,7 @@ func TestAGatewayThatIsContradictedIsNotHeededAgain(t *testing.T) {
 		return s
 	}
 	s := contradict()
-	s.heedWell(s.now)
+	s.peerWell(s.now)
 	assert.True(t, s.hears(time.Minute).began, "after it was well")
 
 	s = contradict()
@@ -177,8 +177,8 @@ func TestAGatewayThatIsContradictedIsNotHeededAgain(t *testing.T) {
 	assert.True(t, s.hears(time.Minute).began, "after trouble of our own")
 }
 
-func TestAHeededReasonIsCut(t *testing.T) {
+func TestAPeersReasonIsCut(t *testing.T) {
 	s := newStage(t)
-	s.heed(inbox.Trouble{Until: s.now.Add(time.Second), Reason: strings.Repeat("x", 2*maxReason)}, s.now)
+	s.peerTrouble(inbox.Trouble{Until: s.now.Add(time.Second), Reason: strings.Repeat("x", 2*maxReason)}, s.now)
 	assert.Len(t, s.reason, maxReason)
 }

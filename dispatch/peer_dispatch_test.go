@@ -17,7 +17,7 @@ func (r *rig) hears(lasts time.Duration) {
 	if lasts > 0 {
 		t.Until = time.Now().Add(lasts)
 	}
-	r.Heed(t)
+	r.PeerTrouble(t)
 }
 
 func (r *rig) prolonged() (longer []Holding) {
@@ -33,7 +33,7 @@ func TestTroubleOfAnotherGatewayHoldsUntilItsProbe(t *testing.T) {
 		r.Start()
 		pass(time.Minute - 1)
 		assert.Zero(t, r.up.attempts())
-		assert.True(t, r.Holds()[0].Heeded)
+		assert.True(t, r.Holds()[0].FromPeer)
 		pass(1)
 		assert.Equal(t, 20, r.box.count(inbox.Delivered))
 		assert.Empty(t, r.Holds())
@@ -74,7 +74,7 @@ func TestTheObserverIsToldOfEachFailedProbeOfOurOwn(t *testing.T) {
 		require.Greater(t, len(longer), 2)
 		require.Len(t, longer, r.up.attempts())
 		for _, h := range longer {
-			assert.False(t, h.Heeded)
+			assert.False(t, h.FromPeer)
 		}
 		assert.Equal(t, longer[len(longer)-1], r.Holds()[0])
 		r.hears(30 * time.Second)

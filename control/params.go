@@ -1,0 +1,50 @@
+package control
+
+import (
+	"regexp"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// What the admin API and its clients have to agree on beyond the types of the
+// answers: the path, the parameters with their values, and the media types.
+
+// Root is the path on Caddy's admin endpoint below which the API is.
+const Root = "/fotor_webhook/"
+
+// The rows of a page: what a request without the parameter limit gets, and the
+// most that one may ask for.
+const (
+	PageDefault = 100
+	PageMax     = 1000
+)
+
+// The media types of answers that come bit by bit.
+const (
+	MediaLines  = "application/x-ndjson" // the progress of a replay or purge
+	MediaEvents = "text/event-stream"    // notices
+)
+
+// FilterParams are the parameters that choose events, in lists as well as in a
+// replay or purge.
+var FilterParams = []string{"state", "task", "type", "since", "until"}
+
+// NoticeKinds are the kinds of notices that a stream can be limited to.
+var NoticeKinds = []string{
+	Accepted, Delivered, Retried, GivenBack, Dead, InQuarantine, Held, Resumed,
+}
+
+// StateNames returns the values of the parameter state, in the order of
+// inbox.States.
+func StateNames() []string {
+	names := make([]string, 0, len(inbox.States))
+	for _, state := range inbox.States {
+		names = append(names, state.String())
+	}
+	return names
+}
+
+var nameRegexp = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// ValidName reports whether a handler may have the name.
+func ValidName(name string) bool { return nameRegexp.MatchString(name) }
