@@ -4,8 +4,8 @@
 // a normalized event to the user's own service until that has taken it.
 //
 // What happens to a callback, in the order of the files: receive.go (request to
-// answer), whitelist.go, validate.go, the packages callback and inbox, the
-// dispatch package, and forward.go with its siblings (one delivery attempt).
+// answer), whitelist.go, validate.go, and the packages callback, inbox, dispatch
+// (leases and retries) and forward (one delivery attempt).
 package fotorwebhook
 
 import (
@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"maps"
 	"regexp"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +30,8 @@ import (
 	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/command"
 	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/sqlite"
 	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
+	"github.com/fotor-webhook/caddy-fotor-webhook/dispatch"
+	"github.com/fotor-webhook/caddy-fotor-webhook/forward"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
@@ -140,10 +141,10 @@ type Handler struct {
 	module    caddymodule.Inbox
 	inboxName string
 	key       string
-	secrets   [][]byte
 	rules     *callback.Rules
-	attempter attempter
-	grace     time.Duration // for attempts under way at a stop
+	forwarder *forward.Forwarder
+	attempt   dispatch.Attempt // the forwarder's
+	grace     time.Duration    // for attempts under way at a stop
 	times     bodyTimes
 	metrics   *handlerMetrics
 	link      *stationLink
@@ -364,8 +365,8 @@ func withinDuration(option string, value caddy.Duration, least, most time.Durati
 // hold their inbox themselves, because they go on after it.
 func (h *Handler) Cleanup() error {
 	h.link.close()
-	if closer, ok := h.attempter.(interface{ close() }); ok {
-		closer.close()
+	if h.forwarder != nil {
+		h.forwarder.Close()
 	}
 	if h.desk != nil {
 		desks.put(h.desk)
@@ -381,20 +382,6 @@ func (h *Handler) policy() inbox.Policy {
 		MaxWait:    time.Duration(h.Retry.Max),
 		MaxEvent:   h.rules.MaxEvent(h.MaxBody),
 	}
-}
-
-// httpApp returns the HTTP app that the handler is being provisioned for, nil
-// if there is none. It cannot be asked for by name: it is not loaded yet.
-func httpApp(ctx caddy.Context) *caddyhttp.App {
-	modules := ctx.Modules()
-	i := slices.IndexFunc(modules, func(m caddy.Module) bool {
-		_, ok := m.(*caddyhttp.App)
-		return ok
-	})
-	if i < 0 {
-		return nil
-	}
-	return modules[i].(*caddyhttp.App)
 }
 
 // Interface guards

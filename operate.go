@@ -94,10 +94,6 @@ func (o *operated) Summary(ctx context.Context, recent time.Duration) control.Ha
 // configSummary is the config without what is or may hold a secret: of the
 // forward's URL only its scheme and host, since a path or query may be one.
 func (h *Handler) configSummary() control.Config {
-	forward := "routes"
-	if direct, ok := h.attempter.(*urlForward); ok {
-		forward = direct.target.Scheme + "://" + direct.target.Host
-	}
 	return control.Config{
 		Allow:       append([]string{}, h.Allow...),
 		AllowFrom:   append([]string{}, h.whitelist.moduleNames()...),
@@ -106,8 +102,8 @@ func (h *Handler) configSummary() control.Config {
 		Storage:     h.key,
 		Keep:        time.Duration(h.Keep).String(),
 		Quarantine:  *h.Quarantine,
-		Forward:     forward,
-		SignSecrets: len(h.secrets),
+		Forward:     h.forwarder.Target(),
+		SignSecrets: len(h.Sign),
 		Timeout:     time.Duration(h.Timeout).String(),
 		Concurrency: h.Concurrency,
 		RetryFirst:  time.Duration(h.Retry.First).String(),

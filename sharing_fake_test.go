@@ -262,7 +262,7 @@ func (e *edge) load() {
 	core, logs := zaplog.New(zap.InfoLevel)
 	h := &Handler{
 		Name: e.name, ctx: caddy.Context{Context: context.Background()}, logger: zap.New(core), module: e, key: e.Key(""),
-		attempter: e, link: newStationLink(), grace: time.Second,
+		attempt: e.attempt, link: newStationLink(), grace: time.Second,
 	}
 	h.setDefaults()
 	h.tracers = new(atomic.Pointer[tracerSource])
