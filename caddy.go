@@ -25,6 +25,7 @@ import (
 
 	// the default inbox, the admin API and the command line come with the
 	// handler, so that one --with is enough
+	"github.com/fotor-webhook/caddy-fotor-webhook/body"
 	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule"
 	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/admin"
 	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/command"
@@ -145,7 +146,7 @@ type Handler struct {
 	forwarder *forward.Forwarder
 	attempt   dispatch.Attempt // the forwarder's
 	grace     time.Duration    // for attempts under way at a stop
-	times     bodyTimes
+	times     body.Times
 	metrics   *handlerMetrics
 	link      *stationLink
 	server    *caddyhttp.Server // nil if there is none
@@ -201,7 +202,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	h.config = config
 	h.logger = ctx.Logger().With(zap.String("handler", h.Name))
 	h.refusals = sampled(h.logger)
-	h.times = defaultBodyTimes
+	h.times = body.DefaultTimes
 
 	if err := registerMetrics(ctx.GetMetricsRegistry()); err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
+	"github.com/fotor-webhook/caddy-fotor-webhook/body"
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
@@ -24,7 +25,7 @@ type desk struct {
 	feed     *control.Feed
 	refusals refusals
 	arrivals arrivals
-	bodies   bodyRoom
+	bodies   body.Room
 	hidden   sync.Once // the warning that connections are
 	recent   *recent
 

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"github.com/fotor-webhook/caddy-fotor-webhook/body"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
@@ -186,10 +187,10 @@ func (c inboxCollector) collect(ch chan<- prometheus.Metric, name string, st *st
 	}
 	gauge(c.held, oneIf(len(st.running().Holds()) > 0))
 	if h, _ := attached.newest(name); h != nil {
-		reading, used := h.desk.bodies.load()
+		reading, used := h.desk.bodies.Load()
 		gauge(c.reading, float64(reading))
 		gauge(c.bodies, float64(used))
-		gauge(c.bodiesLimit, float64(h.roomLimit()))
+		gauge(c.bodiesLimit, float64(body.RoomLimit(h.MaxBody)))
 	}
 
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/fotor-webhook/caddy-fotor-webhook/body"
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
@@ -59,13 +60,13 @@ func (o *operated) Summary(ctx context.Context, recent time.Duration) control.Ha
 	s := control.Handler{
 		Name:     o.Name,
 		Config:   o.configSummary(),
-		Bodies:   control.Bodies{Limit: o.roomLimit()},
+		Bodies:   control.Bodies{Limit: body.RoomLimit(o.MaxBody)},
 		Holds:    holds.Holds,
 		UnderWay: holds.UnderWay,
 		Recent:   o.desk.recent.sum(recent),
 		Refusals: o.desk.refusals.list(),
 	}
-	s.Bodies.Reading, s.Bodies.Bytes = o.desk.bodies.load()
+	s.Bodies.Reading, s.Bodies.Bytes = o.desk.bodies.Load()
 	ctx, cancel := context.WithTimeout(ctx, summaryTimeout)
 	defer cancel()
 	stats, err := o.station.inbox.Stats(ctx)
