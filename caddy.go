@@ -34,6 +34,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/forward"
 	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/configdiff"
 )
 
 func init() {
@@ -193,7 +194,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	h.ctx = ctx
 	h.tracers = new(atomic.Pointer[tracerSource])
 	h.setDefaults()
-	config, err := h.canonicalConfig()
+	config, err := configdiff.Canonical(h)
 	if err != nil {
 		return fmt.Errorf("reading the config: %w", err)
 	}
