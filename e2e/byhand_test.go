@@ -39,7 +39,7 @@ func TestHoldByHand(t *testing.T) {
 			now := ask[control.Handler](g, http.MethodGet, "default", "")
 			assert.Equal(t, held.Holds, now.Holds, phase)
 			assert.EqualValues(t, len(want), now.Events.Pending, phase)
-			assert.InDelta(t, 1, g.Metric(`caddy_fotor_webhook_held{handler="default"}`), 0)
+			assert.InDelta(t, 1, g.Metric(heldMetric), 0)
 		}
 		accept("held")
 		reload(t, g, config+"# another config\n")
@@ -62,7 +62,7 @@ func TestHoldByHand(t *testing.T) {
 		for _, id := range want {
 			assert.Equal(t, 1, up.Counts()[id])
 		}
-		assert.InDelta(t, 0, g.Metric(`caddy_fotor_webhook_held{handler="default"}`), 0)
+		assert.InDelta(t, 0, g.Metric(heldMetric), 0)
 	})
 }
 
@@ -103,10 +103,7 @@ func TestResumeWithoutHold(t *testing.T) {
 
 // An upstream in trouble whose repair the operator knows of is tried at once.
 func TestResumeTriesAnUpstreamInTroubleAtOnce(t *testing.T) {
-	up := newUpstream(t, func(w http.ResponseWriter, _ delivery) {
-		w.Header().Set("Retry-After", "3600")
-		w.WriteHeader(http.StatusServiceUnavailable)
-	})
+	up := newUpstream(t, askToWait("3600"))
 	g := newGateway(t)
 	g.Start("forward "+up.URL, "", quiet)
 	g.Accept(notice("task", 1))

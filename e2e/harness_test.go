@@ -58,8 +58,22 @@ func (g *gateway) Caddyfile(options, site, global string) string {
 	if !strings.Contains(options, "allow ") && !strings.Contains(options, "allow_from ") {
 		options += "\nallow 127.0.0.1"
 	}
-	return fmt.Sprintf("{\nadmin 127.0.0.1:%d\nauto_https off\npersist_config off\n%s\n}\nhttp://127.0.0.1:%d {\n%s\nfotor_webhook /callback {\n%s\n}\n}\n",
-		g.Admin, global, g.Port, site, options)
+	return g.Globals(global) + g.Site(site+"\nfotor_webhook /callback {\n"+options+"\n}")
+}
+
+// Globals returns the block of global options; more stands at its end.
+func (g *gateway) Globals(more string) string {
+	return fmt.Sprintf("{\nadmin 127.0.0.1:%d\nauto_https off\npersist_config off\n%s\n}\n", g.Admin, more)
+}
+
+// Site returns a site block at the gateway's port.
+func (g *gateway) Site(body string) string {
+	return fmt.Sprintf("http://127.0.0.1:%d {\n%s\n}\n", g.Port, body)
+}
+
+// Sized returns the option that makes the gateway's inbox that large.
+func (g *gateway) Sized(maxSize string) string {
+	return "\ninbox sqlite " + g.DB + " {\nmax_size " + maxSize + "\n}"
 }
 
 // Load loads a Caddyfile as `caddy reload` would, and returns Caddy's error.
@@ -299,12 +313,23 @@ func (u *upstream) Deliveries() []delivery {
 }
 
 // Counts returns how often each event id arrived.
-func (u *upstream) Counts() map[string]int {
+func (u *upstream) Counts() map[string]int { return countByID(u.Deliveries()) }
+
+// countByID returns how often each event id is among deliveries.
+func countByID(deliveries []delivery) map[string]int {
 	counts := make(map[string]int)
-	for _, d := range u.Deliveries() {
+	for _, d := range deliveries {
 		counts[d.Event.ID]++
 	}
 	return counts
+}
+
+// repeated returns how many deliveries were one too many.
+func repeated(counts map[string]int) (n int) {
+	for _, times := range counts {
+		n += times - 1
+	}
+	return n
 }
 
 // Await waits until the upstream has seen n attempts and returns them.
@@ -323,6 +348,14 @@ func await(t *testing.T, condition func() bool, format string, args ...any) {
 // status answers with a status and no more.
 func status(code int) func(http.ResponseWriter, delivery) {
 	return func(w http.ResponseWriter, _ delivery) { w.WriteHeader(code) }
+}
+
+// askToWait answers that the service is unavailable for so many seconds.
+func askToWait(seconds string) func(http.ResponseWriter, delivery) {
+	return func(w http.ResponseWriter, _ delivery) {
+		w.Header().Set("Retry-After", seconds)
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
 }
 
 // notice is a minimal callback of a task with Fotor's status number.

@@ -140,8 +140,7 @@ func TestUpstreamThatIsDownIsHeldAndLosesNothing(t *testing.T) {
 		for _, task := range []string{"a", "b", "c", "d", "e", "f", "g", "h"} {
 			ids[g.Accept(notice(task, 1))] = true
 		}
-		held := `caddy_fotor_webhook_held{handler="default"}`
-		await(t, func() bool { return g.Metric(held) == 1 }, "the hold")
+		await(t, func() bool { return g.Metric(heldMetric) == 1 }, "the hold")
 		assert.Equal(t, len(ids), g.Events("pending"))
 		assert.Equal(t, 0, g.Events("dead"))
 
@@ -151,7 +150,7 @@ func TestUpstreamThatIsDownIsHeldAndLosesNothing(t *testing.T) {
 			assert.True(t, ids[id])
 			assert.Equal(t, 1, n)
 		}
-		await(t, func() bool { return g.Metric(held) == 0 }, "the end of the hold")
+		await(t, func() bool { return g.Metric(heldMetric) == 0 }, "the end of the hold")
 	})
 }
 
@@ -196,7 +195,7 @@ func TestPoisonedEventHoldsNobodyBack(t *testing.T) {
 	}
 	await(t, func() bool { return g.Events("delivered") == 3 }, "the others")
 	assert.Equal(t, 1, g.Events("pending"))
-	assert.InDelta(t, 0, g.Metric(`caddy_fotor_webhook_held{handler="default"}`), 0)
+	assert.InDelta(t, 0, g.Metric(heldMetric), 0)
 }
 
 // A task's events go out in the order in which they came, though the first one
