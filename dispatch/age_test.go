@@ -195,3 +195,55 @@ func TestAnOldHoldGivenLateIsRememberedInBoundedMemory(t *testing.T) {
 	s.remember(span{at(-2000), at(10*maxPast - 5)})
 	assert.Equal(t, []span{{at(-2000), at(10*maxPast - 5)}}, s.past)
 }
+
+func TestHeldTimeIsNotLived(t *testing.T) {
+	s := newStage(t)
+	s.try("a", ok)
+	early := s.now
+	s.pass(10 * time.Minute)
+	s.fail()
+	s.pass(time.Hour)
+	during := s.now
+	s.pass(time.Hour)
+	assert.Equal(t, 10*time.Minute, s.lived(early, s.now), "also before the hold ends")
+	assert.Equal(t, time.Duration(0), s.lived(during, s.now))
+	s.try("a", ok)
+	after := s.now
+	s.pass(5 * time.Minute)
+	s.fail()
+	s.pass(time.Hour)
+	s.try("a", ok)
+
+	assert.Equal(t, 15*time.Minute, s.lived(early, s.now))
+	assert.Equal(t, 5*time.Minute, s.lived(during, s.now))
+	assert.Equal(t, 5*time.Minute, s.lived(after, s.now))
+	assert.Equal(t, -time.Hour, s.lived(s.now.Add(time.Hour), s.now), "from a clock that was ahead")
+}
+
+func TestNothingIsLivedBeforeTheDestinationFirstAnswers(t *testing.T) {
+	s := newStage(t)
+	old := s.now.Add(-100 * 24 * time.Hour)
+	s.fail()
+	s.pass(time.Hour)
+	assert.Equal(t, time.Duration(0), s.lived(old, s.now))
+	s.try("a", ok)
+	s.pass(time.Minute)
+	assert.Equal(t, time.Minute, s.lived(old, s.now))
+}
+
+func TestManyHoldsAreRememberedInBoundedMemory(t *testing.T) {
+	s := newStage(t)
+	s.try("a", ok)
+	start := s.now
+	for range 3 * maxPast {
+		s.pass(time.Minute)
+		s.fail()
+		s.pass(time.Hour)
+		s.try("a", ok)
+	}
+	assert.Len(t, s.past, maxPast)
+	assert.Equal(t, maxPast*time.Minute, s.lived(start, s.now), "the oldest have grown together")
+	s.pass(time.Second)
+	recent := s.past[maxPast-2].to
+	assert.Equal(t, time.Minute+time.Second, s.lived(recent, s.now))
+}

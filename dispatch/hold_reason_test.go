@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -25,4 +26,12 @@ func TestAHoldTellsOfTheLastTry(t *testing.T) {
 		assert.True(t, s.try("b", c.r).longer)
 		assert.Equal(t, Holding{Since: epoch, Until: s.now.Add(c.pause), Reason: c.reason}, s.holding())
 	}
+}
+
+func TestAHoldsReasonIsBounded(t *testing.T) {
+	s := newStage(t)
+	for range runLength {
+		s.try("a", Result{Unreachable: true, Reason: strings.Repeat("x", 5000)})
+	}
+	assert.Len(t, s.reason, maxReason)
 }

@@ -16,9 +16,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// quiet keeps a flood of ordinary lines out of the tests' output.
-const quiet = "log {\nlevel ERROR\n}"
-
 const reloads = 30
 
 // reloadUnderLoad reloads Caddy again and again, with one config after another,

@@ -31,9 +31,6 @@ func (g *gateway) acceptMany(n int, body func(i int) string) {
 	wg.Wait()
 }
 
-// silent keeps thousands of dead events out of the log.
-const silent = "log {\nlevel FATAL\n}"
-
 func TestReplayOfTenThousandDeadEvents(t *testing.T) {
 	const n = 10_000
 	up := refusing(t)

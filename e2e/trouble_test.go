@@ -10,32 +10,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// quick is a retry schedule for tests: it changes how long they take, not what
-// they see.
-const quick = "\nretry {\nfirst 20ms\nmax 200ms\n}"
-
-// forwards runs a test against both ways of forwarding.
-func forwards(t *testing.T, test func(t *testing.T, forward func(url string) string)) {
-	t.Helper()
-	t.Run("url", func(t *testing.T) {
-		test(t, func(url string) string { return "forward " + url })
-	})
-	t.Run("routes", func(t *testing.T) {
-		test(t, func(url string) string { return "forward {\nreverse_proxy " + url + "\n}" })
-	})
-}
-
-// failTimes answers a task's first n attempts with fail, then takes it.
-func failTimes(n int, fail func(w http.ResponseWriter, d delivery)) func(http.ResponseWriter, delivery) {
-	return func(w http.ResponseWriter, d delivery) {
-		if attempt := d.Header.Get("Fotor-Webhook-Attempt"); len(attempt) == 1 && int(attempt[0]-'0') <= n {
-			fail(w, d)
-			return
-		}
-		w.WriteHeader(http.StatusOK)
-	}
-}
-
 func TestRefusedEventIsTriedAgain(t *testing.T) {
 	for name, fail := range map[string]func(w http.ResponseWriter, d delivery){
 		"400":                 status(http.StatusBadRequest),
@@ -233,14 +207,4 @@ func TestLargeAnswerIsBounded(t *testing.T) {
 		await(t, func() bool { return g.Events("delivered") == 1 }, "the delivery")
 		assert.Len(t, up.Deliveries(), 1)
 	})
-}
-
-// restart brings the upstream up at an address that it had before.
-func (u *upstream) restart(t *testing.T, address string) {
-	t.Helper()
-	u.Listener = listen(t, address)
-	u.Config = &http.Server{Handler: http.HandlerFunc(u.serve), ReadHeaderTimeout: time.Minute}
-	u.Server.URL = ""
-	u.Start()
-	t.Cleanup(u.Close)
 }
