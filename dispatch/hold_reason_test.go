@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// Of a hold that lasts, the reason and the end of the pause are those of the
-// last try; only its beginning stays.
+// While a hold goes on, its reason and the end of its pause are those of the last
+// attempt; only its beginning stays.
 func TestAHoldTellsOfTheLastTry(t *testing.T) {
 	s := newStage(t)
 	s.fail()

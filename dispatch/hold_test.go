@@ -232,11 +232,11 @@ func TestATaskThatAsksAlone(t *testing.T) {
 	assert.Equal(t, s.now.Add(2*time.Second), s.until, "as a probe it no longer says how long")
 	assert.False(t, e.due.Before(s.now.Add(time.Minute)), "but waits that long itself")
 
-	for i := range 3 * maxAskers {
+	for i := range 3 * maxDistrusted {
 		s.distrust(fmt.Sprint(i))
 		s.distrust(fmt.Sprint(i))
 	}
-	assert.Len(t, s.askers, maxAskers)
+	assert.Len(t, s.distrusted, maxDistrusted)
 }
 
 func TestATaskThatAskedAndWasServedIsStillBelieved(t *testing.T) {

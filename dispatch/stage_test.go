@@ -9,8 +9,8 @@ import (
 
 var epoch = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
-// stage drives a hold by hand. Its pauses have no jitter: a probe may go after
-// 1, 2, 4 … seconds.
+// stage drives a hold with a clock that the test sets. Pauses have no jitter: they
+// last 1, 2, 4 … seconds.
 type stage struct {
 	t *testing.T
 	hold
@@ -24,6 +24,7 @@ func newStage(t *testing.T) *stage {
 
 func (s *stage) pass(d time.Duration) { s.now = s.now.Add(d) }
 
+// mustEnter begins an attempt, which must be permitted.
 func (s *stage) mustEnter() ticket {
 	s.t.Helper()
 	t, ok := s.enter(s.now)
@@ -31,12 +32,14 @@ func (s *stage) mustEnter() ticket {
 	return t
 }
 
+// refused checks that no attempt is permitted.
 func (s *stage) refused() {
 	s.t.Helper()
 	_, ok := s.enter(s.now)
 	require.False(s.t, ok, "permission to attempt while it should be held")
 }
 
+// meets ends an attempt at an event of that task.
 func (s *stage) meets(t ticket, task string, r Result) effect {
 	s.t.Helper()
 	return s.leave(t, task, &r, s.now)
@@ -48,7 +51,7 @@ func (s *stage) try(task string, r Result) effect {
 	return s.meets(s.mustEnter(), task, r)
 }
 
-// fail brings the hold about by a run.
+// fail makes attempts fail until the hold begins.
 func (s *stage) fail() {
 	s.t.Helper()
 	for i := range runLength {
