@@ -118,8 +118,3 @@ func leaveWAL(page []byte) {
 	const writeVersion, readVersion = 18, 19
 	page[writeVersion], page[readVersion] = 1, 1
 }
-
-// events counts the events in all states.
-func (m *meta) events() int64 {
-	return m.pending() + m.rows[delivered] + m.rows[superseded] + m.rows[dead]
-}

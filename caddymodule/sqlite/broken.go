@@ -106,12 +106,6 @@ func (w *writer) verify() error {
 	return nil
 }
 
-func fail(ops []op, err error) {
-	for _, o := range ops {
-		o.base().fail(err)
-	}
-}
-
 // outlive is the rest of the writer's life once the inbox is broken.
 func (w *writer) outlive() {
 	w.secure()

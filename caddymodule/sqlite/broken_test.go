@@ -4,7 +4,6 @@ package sqlite
 
 import (
 	"context"
-	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -56,17 +55,6 @@ func overwrite(t *testing.T, path string, content []byte) {
 	_, err = f.Write(content)
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
-}
-
-// backupOf returns a backup of an inbox.
-func backupOf(t *testing.T, s *store) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "copy.db")
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	require.NoError(t, err)
-	require.NoError(t, s.Backup(context.Background(), func(inbox.BackupInfo) (io.Writer, error) { return f, nil }))
-	require.NoError(t, f.Close())
-	return path
 }
 
 // A 200 for what goes into a file that nobody will find again would be a lie:

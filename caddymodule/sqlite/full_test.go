@@ -13,35 +13,6 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// fill puts events until there is no room.
-func fill(t *testing.T, s *store) (n int) {
-	t.Helper()
-	for {
-		_, err := s.Put(context.Background(), newEvent())
-		if err != nil {
-			require.ErrorIs(t, err, inbox.ErrFull)
-			return n
-		}
-		n++
-		require.Less(t, n, 100_000)
-	}
-}
-
-// deliver delivers n events.
-func deliver(t *testing.T, s *store, n int) {
-	t.Helper()
-	for n > 0 {
-		leases, err := s.Lease(context.Background(), min(n, 100))
-		require.NoError(t, err)
-		outcomes := make([]inbox.Outcome, len(leases))
-		for i, l := range leases {
-			outcomes[i] = inbox.Outcome{Lease: l, Verdict: inbox.Deliver, Attempt: inbox.Attempt{At: time.Now(), Status: 200}}
-		}
-		require.NoError(t, s.Settle(context.Background(), outcomes...))
-		n -= len(leases)
-	}
-}
-
 func TestMaxSize(t *testing.T) {
 	ctx := context.Background()
 	s := openTest(t, func(o *options) { o.maxSize = 2 << 20 })
@@ -127,15 +98,6 @@ func TestMaxSizeCanBeRaised(t *testing.T) {
 	(&Inbox{MaxSize: 2 << 20}).Apply(s, inbox.Policy{Keep: time.Hour})
 	_, err := s.Put(context.Background(), newEvent())
 	require.NoError(t, err)
-}
-
-// limitPages makes the file as good as its disk were full.
-func limitPages(t *testing.T, s *store, pages string) {
-	t.Helper()
-	require.NoError(t, inWriter(s, func(t *tx) error {
-		_, err := t.c.number(`PRAGMA max_page_count = ` + pages)
-		return err
-	}))
 }
 
 // On a full disk a put fails, in a batch with others or alone, deliveries are

@@ -17,23 +17,6 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// openErr opens a file that cannot be opened.
-func openErr(t *testing.T, path string, change ...func(*options)) error {
-	t.Helper()
-	l := smallLimits
-	l.lockWait = 0
-	o := options{path: path, maxSize: defaultMaxSize, log: zap.NewNop(), now: time.Now, limits: l, schema: schema}
-	for _, f := range change {
-		f(&o)
-	}
-	s, err := open(context.Background(), o)
-	if err == nil {
-		require.NoError(t, s.Close())
-	}
-	require.Error(t, err)
-	return err
-}
-
 // sqliteFile makes a file with SQLite.
 func sqliteFile(t *testing.T, statements ...string) string {
 	t.Helper()

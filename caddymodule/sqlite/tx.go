@@ -3,7 +3,6 @@ package sqlite
 import (
 	"bytes"
 	"database/sql/driver"
-	"fmt"
 	"slices"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
@@ -255,20 +254,4 @@ func (t *tx) readAhead(keys []int64) error {
 		}
 	}
 	return nil
-}
-
-// room reports whether n more bytes fit, and refuses the request if not.
-func (t *tx) room(r *request, n int) bool {
-	limit := t.w.maxSize.Load()
-	switch {
-	case t.w.reserve.spent && t.w.size.free-t.grown-int64(n) < t.w.reserve.size:
-		// Free pages in the file would stand in for the reserve.
-		r.err = fmt.Errorf("%w: no room left on the disk of %s", inbox.ErrFull, t.w.path)
-		return false
-	case t.w.size.used()+t.grown+int64(n) > limit:
-		r.err = fmt.Errorf("%w: %s has reached its limit of %d bytes", inbox.ErrFull, t.w.path, limit)
-		return false
-	}
-	t.grown += int64(n)
-	return true
 }

@@ -2,9 +2,7 @@ package sqlite
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"time"
 
@@ -12,40 +10,6 @@ import (
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
-
-// op is what a caller asks the writer to do.
-type op interface {
-	base() *request
-
-	// apply makes the op's changes in the transaction and leaves its answer in
-	// the op. An error means that the transaction has failed; a refusal is
-	// left in the request's err, with nothing changed. It may be called again
-	// if the transaction was rolled back.
-	apply(t *tx) error
-
-	// grows reports whether the op takes room for good, so that it must wait
-	// when the disk is full.
-	grows() bool
-}
-
-// request is the part that every op has.
-type request struct {
-	ctx  context.Context //nolint:containedctx // it goes to the writer and back
-	err  error
-	done chan struct{}
-}
-
-func newRequest() request { return request{done: make(chan struct{}, 1)} }
-
-func (r *request) base() *request { return r }
-
-// finish gives the answer. The op belongs to its caller again.
-func (r *request) finish() { r.done <- struct{}{} }
-
-func (r *request) fail(err error) {
-	r.err = err
-	r.finish()
-}
 
 // writer owns the writing connection: all changes of the file are made by its
 // goroutine, in transactions of as many ops as have gathered.
@@ -247,12 +211,6 @@ func (w *writer) complain(ops int, err error) {
 	w.log.Error("storing failed", zap.String("path", w.path), zap.Int("operations", ops), zap.Error(err))
 }
 
-func answer(ops []op) {
-	for _, o := range ops {
-		o.base().finish()
-	}
-}
-
 // storeError wraps an error of SQLite for the caller.
 func (w *writer) storeError(err error) error {
 	if isFull(err) {
@@ -351,31 +309,5 @@ func (s *store) wake() {
 	select {
 	case s.due <- struct{}{}:
 	default:
-	}
-}
-
-// fileSize is what the file takes on the disk, in bytes.
-type fileSize struct {
-	page  int64 // one page
-	pages int64 // those that are in use
-	free  int64 // those that are not
-	log   int64 // the write-ahead log
-	stuck bool  // the log had no room to grow
-	grown int64 // about what went into the log since its frames were counted
-	since int   // transactions since then
-}
-
-func (z *fileSize) used() int64 { return z.pages + z.log }
-
-// measure notes the size after a transaction.
-func (w *writer) measure(t *tx) {
-	w.size.pages, w.size.free = t.pages*w.size.page, t.free*w.size.page
-	w.size.grown += t.grown
-	w.size.since++
-	switch info, err := os.Stat(w.path + walSuffix); {
-	case err == nil:
-		w.size.log = info.Size()
-	case !errors.Is(err, os.ErrNotExist):
-		w.log.Warn("the size of the write-ahead log is unknown", zap.String("path", w.path), zap.Error(err))
 	}
 }

@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"path/filepath"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -11,27 +10,6 @@ import (
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
-
-// clock is a time that a test sets.
-type clock struct{ atomic.Int64 }
-
-func newClock() *clock {
-	c := new(clock)
-	c.Store(time.Now().UnixNano())
-	return c
-}
-
-func (c *clock) now() time.Time          { return time.Unix(0, c.Load()) }
-func (c *clock) advance(d time.Duration) { c.Add(int64(d)) }
-
-func number(t *testing.T, s *store, query string) (n int64) {
-	t.Helper()
-	require.NoError(t, s.read(context.Background(), func(c *conn) (err error) {
-		n, err = c.number(query)
-		return err
-	}))
-	return n
-}
 
 // Events go out when they are too old, in steps, past those that stay.
 func TestRetirement(t *testing.T) {
