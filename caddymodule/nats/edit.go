@@ -3,20 +3,9 @@ package nats
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/nats-io/nats.go"
-
-	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
-
-// known reports what is no id at all.
-func known(id string) error {
-	if _, err := inbox.ParseID(id); err != nil {
-		return fmt.Errorf("%w: %w", inbox.ErrNotFound, err)
-	}
-	return nil
-}
 
 // withEvent calls f with an event and what became of it.
 func (s *store) withEvent(ctx context.Context, id string, f func(context.Context, *member) error) error {
@@ -70,14 +59,6 @@ func (s *store) Replay(ctx context.Context, id string) error {
 		s.leaser.signal()
 		return nil
 	})
-}
-
-// changed says of a conflict that the event is not what it was.
-func changed(id string, err error) error {
-	if err == errConflict { //nolint:errorlint // it comes as it is
-		return wrongState(id)
-	}
-	return err
 }
 
 // Purge removes an event.

@@ -28,12 +28,6 @@ const (
 
 const receivedFormat = "2006-01-02T15:04:05.000000Z07:00"
 
-// imported is what had become of an event that was brought from another inbox.
-type imported struct {
-	Kind   kind   `json:"kind"`
-	Record record `json:"record"`
-}
-
 // stored is an event in its stream.
 type stored struct {
 	*inbox.Event

@@ -105,12 +105,6 @@ func (s *store) awaitReady(ctx context.Context) error {
 	}
 }
 
-func (l *leaser) setBusy(busy bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.busy, l.idleSince = busy, time.Now()
-}
-
 // consider returns leases of those events whose turn it is. It is not ended by
 // whoever waits for them: what it has leased would be lost.
 func (s *store) consider(batch []*candidate) []*inbox.Lease {
@@ -366,4 +360,11 @@ func (s *store) missing(ctx context.Context, c *candidate) error {
 		s.forgetRecords(ctx, []uint64{c.seq})
 	}
 	return c.msg.Ack()
+}
+
+func checkMax(n int) error {
+	if n < 1 {
+		return fmt.Errorf("lease of %d events; it must be at least 1", n)
+	}
+	return nil
 }

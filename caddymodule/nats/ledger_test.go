@@ -30,26 +30,6 @@ func reckoned(t testing.TB, s *store) int {
 	return lost(t, s)
 }
 
-// still is an inbox that does nothing by itself.
-func still(o *options) { o.limits.chores, o.limits.inspect = time.Hour, time.Hour }
-
-// settled waits until the chores with which an inbox begins are done.
-func begun(t testing.TB, s *store) *store {
-	t.Helper()
-	eventually(t, func() bool {
-		l, _, err := s.readLedger(context.Background())
-		return err == nil && l != nil
-	})
-	return s
-}
-
-func stream(t testing.TB, url, name string) jetstream.Stream {
-	t.Helper()
-	st, err := admin(t, url).Stream(context.Background(), name)
-	require.NoError(t, err)
-	return st
-}
-
 // Of what somebody removes from the stream, those events are counted that had
 // not been delivered, once, whoever looks and however often.
 func TestWhatSomebodyRemovesFromTheStreamIsCounted(t *testing.T) {

@@ -312,10 +312,6 @@ func (s *store) Unquarantine(ctx context.Context, id int64) error {
 	}
 }
 
-func suspectNotFound(id int64) error {
-	return fmt.Errorf("quarantined callback %d: %w", id, inbox.ErrNotFound)
-}
-
 // trimQuarantine gives the stream the policy's limit.
 func (s *store) trimQuarantine(ctx context.Context) error {
 	there, err := s.js.Stream(ctx, s.subjects.quarantine())

@@ -2,7 +2,6 @@ package nats
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -11,38 +10,6 @@ import (
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
-
-// idle keeps an inbox from tidying up by itself.
-func idle(o *options) { o.limits.chores = time.Hour }
-
-// deliver puts and delivers events of tasks of their own.
-func deliver(t testing.TB, s *store, n int) (events []*inbox.Event) {
-	t.Helper()
-	var wg sync.WaitGroup
-	lanes := make([][]*inbox.Event, 32)
-	for lane := range lanes {
-		wg.Go(func() {
-			for i := lane; i < n; i += len(lanes) {
-				e := newEvent(fmt.Sprint("task ", i), inbox.Completed)
-				if _, err := s.Put(context.Background(), e); err != nil {
-					t.Error(err)
-				}
-				lanes[lane] = append(lanes[lane], e)
-			}
-		})
-	}
-	wg.Wait()
-	for _, lane := range lanes {
-		events = append(events, lane...)
-	}
-	for done := 0; done < n; {
-		l, err := s.Lease(context.Background(), 100)
-		require.NoError(t, err)
-		settle(t, s, inbox.Deliver, l...)
-		done += len(l)
-	}
-	return events
-}
 
 // keepNothing makes whatever has ended too old.
 func keepNothing(s *store) {

@@ -3,9 +3,7 @@ package nats
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,12 +57,6 @@ var defaultLimits = limits{
 	expires: 2 * time.Second, unclaimed: time.Second, chores: 30 * time.Second, inspect: 30 * time.Second,
 	gap: 2 * time.Second,
 }
-
-// errNotReady says that the inbox has not met its server yet.
-var errNotReady = errors.New("NATS was not reached yet")
-
-// errAway says that the connection is cut.
-var errAway = errors.New("not connected to NATS")
 
 // store is an inbox in JetStream.
 type store struct {
@@ -142,23 +134,6 @@ func open(ctx context.Context, o options, secrets *secrets) (*store, error) {
 	s.work.Go(s.tend)
 	s.work.Go(s.inspections)
 	return s, nil
-}
-
-// outOfReach reports whether an error is for want of servers, which may be
-// there later, not for what they say.
-func outOfReach(err error) bool {
-	for _, away := range []error{
-		errNotReady, context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoServers, nats.ErrNoResponders,
-		nats.ErrConnectionClosed, nats.ErrConnectionReconnecting, nats.ErrReconnectBufExceeded,
-		jetstream.ErrNoStreamResponse,
-	} {
-		if errors.Is(err, away) {
-			return true
-		}
-	}
-	var network net.Error
-	var api *jetstream.APIError
-	return errors.As(err, &network) || errors.As(err, &api) && api.ErrorCode == codeNotAvailable
 }
 
 // setUpLater makes or checks the streams once the server is there.
@@ -248,27 +223,6 @@ func (s *store) bound(ctx context.Context) (context.Context, context.CancelFunc)
 	stop := context.AfterFunc(s.life, cancel)
 	return bounded, func() { stop(); cancel() }
 }
-
-// failed says what an error of a call means to the caller.
-func (s *store) failed(ctx context.Context, err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, inbox.ErrNotFound), errors.Is(err, inbox.ErrState), errors.Is(err, inbox.ErrFull),
-		errors.Is(err, inbox.ErrCursor), errors.Is(err, inbox.ErrBroken):
-		return err
-	case s.closed():
-		return errClosed()
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("NATS did not answer within %s: %w", s.publishTimeout(), err)
-	default:
-		return err
-	}
-}
-
-func errClosed() error { return fmt.Errorf("inbox nats: %w", inbox.ErrClosed) }
 
 // closeWait is how long Close waits for the server.
 const closeWait = time.Second

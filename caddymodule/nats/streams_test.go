@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
@@ -17,29 +16,6 @@ import (
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
-
-// admin is a client beside the inbox.
-func admin(t testing.TB, url string) jetstream.JetStream {
-	t.Helper()
-	conn, err := nats.Connect(url)
-	require.NoError(t, err)
-	t.Cleanup(conn.Close)
-	js, err := jetstream.New(conn)
-	require.NoError(t, err)
-	return js
-}
-
-// refused opens an inbox that cannot be opened.
-func refused(t testing.TB, url string, change ...func(*options)) error {
-	t.Helper()
-	o := testOptions(url)
-	for _, f := range change {
-		f(&o)
-	}
-	_, err := open(context.Background(), o, new(secrets))
-	require.Error(t, err)
-	return err
-}
 
 func TestAStreamOfSomebodyElseIsLeftAlone(t *testing.T) {
 	url := serve(t).ClientURL()

@@ -4,8 +4,6 @@ import (
 	"context"
 	"slices"
 	"sync"
-
-	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 // member is one event of a task with what became of it.
@@ -157,20 +155,3 @@ func isFinal(events []*stored) bool {
 func initial(e *stored) record {
 	return record{Event: e.seq, Received: micros(e.ReceivedAt)}
 }
-
-func notFound(id string) error {
-	return &eventError{id, inbox.ErrNotFound}
-}
-
-func wrongState(id string) error {
-	return &eventError{id, inbox.ErrState}
-}
-
-// eventError is an error about one event.
-type eventError struct {
-	id  string
-	err error
-}
-
-func (e *eventError) Error() string { return "event " + e.id + ": " + e.err.Error() }
-func (e *eventError) Unwrap() error { return e.err }

@@ -2,30 +2,14 @@ package nats
 
 import (
 	"context"
-	"net"
 	"strconv"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/stretchr/testify/require"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
-
-// fixed lets a server be started again with what it had.
-func fixed(port int, dir string) func(*server.Options) {
-	return func(o *server.Options) { o.Port, o.StoreDir = port, dir }
-}
-
-// freePort returns a port that nobody listens at.
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it only asks for a port
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
 
 func TestWhileTheServerIsAwayCallsFailQuicklyAndThenWorkAgain(t *testing.T) {
 	port, dir := freePort(t), t.TempDir()

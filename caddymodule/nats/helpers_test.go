@@ -3,11 +3,15 @@ package nats
 import (
 	"context"
 	"fmt"
+	"net"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 
@@ -122,4 +126,112 @@ func nothingElse(t testing.TB, s *store) {
 func eventually(t testing.TB, ok func() bool) {
 	t.Helper()
 	require.Eventually(t, ok, 20*time.Second, 10*time.Millisecond)
+}
+
+// admin is a client beside the inbox.
+func admin(t testing.TB, url string) jetstream.JetStream {
+	t.Helper()
+	conn, err := nats.Connect(url)
+	require.NoError(t, err)
+	t.Cleanup(conn.Close)
+	js, err := jetstream.New(conn)
+	require.NoError(t, err)
+	return js
+}
+
+// refused opens an inbox that cannot be opened.
+func refused(t testing.TB, url string, change ...func(*options)) error {
+	t.Helper()
+	o := testOptions(url)
+	for _, f := range change {
+		f(&o)
+	}
+	_, err := open(context.Background(), o, new(secrets))
+	require.Error(t, err)
+	return err
+}
+
+// edit changes a stream as somebody does with "nats stream edit".
+func edit(t testing.TB, url, name string, change func(*jetstream.StreamConfig)) {
+	t.Helper()
+	config := stream(t, url, name).CachedInfo().Config
+	change(&config)
+	_, err := admin(t, url).UpdateStream(context.Background(), config)
+	require.NoError(t, err)
+}
+
+// watchful is an inbox that looks at its streams all the time.
+func watchful(o *options) { o.limits.chores, o.limits.inspect = time.Hour, 20*time.Millisecond }
+
+// still is an inbox that does nothing by itself.
+func still(o *options) { o.limits.chores, o.limits.inspect = time.Hour, time.Hour }
+
+// settled waits until the chores with which an inbox begins are done.
+func begun(t testing.TB, s *store) *store {
+	t.Helper()
+	eventually(t, func() bool {
+		l, _, err := s.readLedger(context.Background())
+		return err == nil && l != nil
+	})
+	return s
+}
+
+func stream(t testing.TB, url, name string) jetstream.Stream {
+	t.Helper()
+	st, err := admin(t, url).Stream(context.Background(), name)
+	require.NoError(t, err)
+	return st
+}
+
+// idle keeps an inbox from tidying up by itself.
+func idle(o *options) { o.limits.chores = time.Hour }
+
+// deliver puts and delivers events of tasks of their own.
+func deliver(t testing.TB, s *store, n int) (events []*inbox.Event) {
+	t.Helper()
+	var wg sync.WaitGroup
+	lanes := make([][]*inbox.Event, 32)
+	for lane := range lanes {
+		wg.Go(func() {
+			for i := lane; i < n; i += len(lanes) {
+				e := newEvent(fmt.Sprint("task ", i), inbox.Completed)
+				if _, err := s.Put(context.Background(), e); err != nil {
+					t.Error(err)
+				}
+				lanes[lane] = append(lanes[lane], e)
+			}
+		})
+	}
+	wg.Wait()
+	for _, lane := range lanes {
+		events = append(events, lane...)
+	}
+	for done := 0; done < n; {
+		l, err := s.Lease(context.Background(), 100)
+		require.NoError(t, err)
+		settle(t, s, inbox.Deliver, l...)
+		done += len(l)
+	}
+	return events
+}
+
+// fixed lets a server be started again with what it had.
+func fixed(port int, dir string) func(*server.Options) {
+	return func(o *server.Options) { o.Port, o.StoreDir = port, dir }
+}
+
+// freePort returns a port that nobody listens at.
+func freePort(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it only asks for a port
+	require.NoError(t, err)
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// smallLimits make every boundary come soon.
+var smallLimits = limits{
+	scan: 10, window: 3, parked: 2, attempts: 100,
+	expires: 100 * time.Millisecond, unclaimed: 50 * time.Millisecond, chores: 50 * time.Millisecond,
+	inspect: 50 * time.Millisecond,
 }

@@ -222,39 +222,3 @@ func cannotWrite(stream string, err error) error {
 	}
 	return err
 }
-
-// remake makes streams anew that are gone, if a config was loaded since.
-func (s *store) remake() {
-	c := &s.condition
-	c.mu.Lock()
-	due := c.remake
-	c.remake = false
-	c.mu.Unlock()
-	if !due {
-		return
-	}
-	ctx, cancel := context.WithTimeout(s.life, 4*inspectTimeout)
-	defer cancel()
-	for _, want := range s.streams() {
-		if _, err := s.js.Stream(ctx, want.Name); !errors.Is(err, jetstream.ErrStreamNotFound) {
-			continue
-		}
-		err := s.makeStream(ctx, want)
-		for _, of := range s.consumed() {
-			if err == nil && of.stream == want.Name {
-				err = s.consumer(ctx, of.stream, of.filter)
-			}
-		}
-		if err != nil {
-			s.log.Error("a stream that is gone is not made anew", zap.String("name", want.Name), zap.Error(err))
-		}
-	}
-}
-
-// mend has streams made anew that are gone: a config was loaded.
-func (s *store) mend() {
-	s.condition.mu.Lock()
-	s.condition.remake = true
-	s.condition.mu.Unlock()
-	s.condition.soon()
-}

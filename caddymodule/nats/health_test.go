@@ -14,18 +14,6 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// edit changes a stream as somebody does with "nats stream edit".
-func edit(t testing.TB, url, name string, change func(*jetstream.StreamConfig)) {
-	t.Helper()
-	config := stream(t, url, name).CachedInfo().Config
-	change(&config)
-	_, err := admin(t, url).UpdateStream(context.Background(), config)
-	require.NoError(t, err)
-}
-
-// watchful is an inbox that looks at its streams all the time.
-func watchful(o *options) { o.limits.chores, o.limits.inspect = time.Hour, 20*time.Millisecond }
-
 // Fewer replicas than configured are told of, and refuse nothing: another Caddy
 // may have been given fewer by a config that this one gets a moment later.
 func TestAStreamWithFewReplicasIsToldOf(t *testing.T) {
