@@ -22,13 +22,13 @@ type bigTask struct {
 	key    int64
 	taskID string
 
-	ids    map[uint64]int64 // events by a part of their id
-	finals []int64          // final events, the newest last
-	active []int64          // those that were pending and did not wait for another, oldest first
-	tidy   bool             // a final event is there, and no in-progress one waits for another
+	ids             map[uint64]int64 // events by a part of their id
+	finals          []int64          // final events, the newest last
+	active          []int64          // those that were pending and did not wait for another, oldest first
+	noneToSupersede bool             // a final event is there, and no in-progress one waits for another
 
-	used     uint64    // when, in transactions
-	fullTill time.Time // its limit was reached
+	used      uint64    // when, in transactions
+	fullUntil time.Time // its limit was reached
 }
 
 // idPart is the part of an id that tells the events of a task apart.
@@ -184,9 +184,9 @@ func (t *tx) bigHasRoom(r *request, b *bigTask) bool {
 		return true
 	}
 	now := t.w.now()
-	if b.fullTill.IsZero() {
-		b.fullTill = now.Add(recheckBig)
-	} else if now.After(b.fullTill) {
+	if b.fullUntil.IsZero() {
+		b.fullUntil = now.Add(recheckBig)
+	} else if now.After(b.fullUntil) {
 		t.w.tasks.forget(b) // the next one counts again
 	}
 	r.err = fmt.Errorf("%w: the task %.64q has %d events, and more of one task are not taken", inbox.ErrFull, b.taskID, len(b.ids))
@@ -251,8 +251,8 @@ func (t *tx) orderBig(b *bigTask) error {
 // supersedeBig supersedes the in-progress events that wait, once a final one is
 // there. Those that come after it never wait.
 func (t *tx) supersedeBig(b *bigTask, final bool) error {
-	if !final || b.tidy {
-		b.tidy = final
+	if !final || b.noneToSupersede {
+		b.noneToSupersede = final
 		return nil
 	}
 	if err := t.c.exec(supersedeWaiting, t.now, b.key, b.taskID); err != nil {
@@ -264,7 +264,7 @@ func (t *tx) supersedeBig(b *bigTask, final bool) error {
 	}
 	t.count(blocked, false, -n)
 	t.count(superseded, false, n)
-	b.tidy = true
+	b.noneToSupersede = true
 	return nil
 }
 

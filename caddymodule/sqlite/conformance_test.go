@@ -19,10 +19,10 @@ func TestConformance(t *testing.T) {
 				path := filepath.Join(t.TempDir(), "inbox.db")
 				return inboxtest.Storage{
 					Open: func(t testing.TB, p inbox.Policy) inbox.Inbox {
-						return with(t, path, l, func(o *options) { o.policy = p })
+						return openWith(t, path, l, func(o *options) { o.policy = p })
 					},
 					Crash: func(t testing.TB, in inbox.Inbox) {
-						crashed := image(t, path)
+						crashed := crashImage(t, path)
 						require.NoError(t, in.Close())
 						path = crashed
 					},

@@ -114,7 +114,7 @@ func TestFullDisk(t *testing.T) {
 	_, err = s.Put(ctx, newEvent())
 	require.ErrorContains(t, err, "the disk of "+s.path+" is full")
 
-	release := busy(t, s, 4)
+	release := holdWriter(t, s, 4)
 	wait := putAll(s, newEvents(3))
 	done := make(chan error, 1)
 	go func() { done <- s.Settle(ctx, inbox.Outcome{Lease: leases[0], Verdict: inbox.Deliver}) }()
@@ -175,9 +175,9 @@ func TestReserve(t *testing.T) {
 
 func TestOpenRestoresTheReserve(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "inbox.db")
-	require.NoError(t, with(t, path, smallLimits).Close())
+	require.NoError(t, openWith(t, path, smallLimits).Close())
 	require.NoError(t, os.Truncate(path+".reserve", 5))
-	with(t, path, smallLimits)
+	openWith(t, path, smallLimits)
 	info, err := os.Stat(path + ".reserve")
 	require.NoError(t, err)
 	require.Equal(t, smallLimits.reserve, info.Size())
@@ -185,7 +185,7 @@ func TestOpenRestoresTheReserve(t *testing.T) {
 
 // The log does not grow without end, though somebody always reads.
 func TestLogStaysShort(t *testing.T) {
-	s := with(t, filepath.Join(t.TempDir(), "inbox.db"), smallLimits)
+	s := openWith(t, filepath.Join(t.TempDir(), "inbox.db"), smallLimits)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {

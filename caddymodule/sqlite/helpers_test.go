@@ -70,8 +70,8 @@ var smallLimits = limits{
 	checkedSize:  1 << 20,
 }
 
-// with opens the file with limits; the test closes it.
-func with(t testing.TB, path string, l limits, change ...func(*options)) *store {
+// openWith opens the file with limits; the test closes it.
+func openWith(t testing.TB, path string, l limits, change ...func(*options)) *store {
 	t.Helper()
 	o := options{
 		path: path, maxSize: defaultMaxSize, policy: inbox.Policy{Keep: time.Hour, Quarantine: 10},
@@ -86,9 +86,9 @@ func with(t testing.TB, path string, l limits, change ...func(*options)) *store 
 	return s
 }
 
-// image copies the file and its log as they are, which is what a crash leaves.
+// crashImage copies the file and its log as they are, which is what a crash leaves.
 // Nothing may be copying the log into the file meanwhile.
-func image(t testing.TB, path string) string {
+func crashImage(t testing.TB, path string) string {
 	t.Helper()
 	to := filepath.Join(t.TempDir(), "image.db")
 	copyFile(t, path, to)
@@ -117,9 +117,9 @@ func inWriter(s *store, f func(t *tx) error) error {
 	return h.err
 }
 
-// busy keeps the writer busy until n ops have queued, which then come in one
+// holdWriter keeps the writer busy until n ops have queued, which then come in one
 // batch. It returns a function that waits for that and lets the writer go on.
-func busy(t *testing.T, s *store, n int) (release func()) {
+func holdWriter(t *testing.T, s *store, n int) (release func()) {
 	t.Helper()
 	entered, gate := make(chan struct{}), make(chan struct{})
 	done := make(chan error, 1)
@@ -164,7 +164,7 @@ func openTest(t *testing.T, change ...func(*options)) *store {
 	t.Helper()
 	l := defaultLimits
 	l.reserve = 4096
-	return with(t, filepath.Join(t.TempDir(), "inbox.db"), l, change...)
+	return openWith(t, filepath.Join(t.TempDir(), "inbox.db"), l, change...)
 }
 
 // fill puts events until there is no room.

@@ -12,7 +12,7 @@ func flushIndex(w *writer) error {
 		if err := t.insertIndex(entries); err != nil {
 			return err
 		}
-		if next.end() {
+		if next.atEnd() {
 			t.meta.indexedSeq = w.index.frozenLast()
 		}
 		return nil
@@ -20,8 +20,8 @@ func flushIndex(w *writer) error {
 	if err != nil {
 		return err
 	}
-	w.chores.filter.add(entries)
-	w.index.written(next)
+	w.maintenance.bloom.add(entries)
+	w.index.markWritten(next)
 	return nil
 }
 
@@ -54,7 +54,7 @@ func (t *tx) insertIndex(entries []entry) error {
 
 // sweepDue reports whether a quarter of the index leads to events that are
 // gone.
-func (c *chores) sweepDue(w *writer) bool {
+func (c *maintenance) sweepDue(w *writer) bool {
 	m := &w.meta
 	return c.sweep.running || m.stale > max(w.limits.sweepMin, m.events()/3)
 }
@@ -112,7 +112,7 @@ func (p *sweep) step(w *writer) error {
 		return err
 	}
 	if p.running && !next.running {
-		w.chores.filter = filterBuild{} // it has keys that are gone
+		w.maintenance.bloom = bloomBuild{} // it has keys that are gone
 	}
 	*p = next
 	return nil

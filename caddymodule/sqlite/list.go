@@ -41,11 +41,11 @@ var (
 	oldestFirst = newListOrder(true, 0, "a", ">", "ASC")
 )
 
-// fits is the filter. It is in the queries too, so that bodies that do not fit
+// filterSQL is the filter. It is in the queries too, so that bodies that do not fit
 // are not read.
-const fits = `(? >> ifnull(d.state, 0)) & 1 AND (? = '' OR e.type = ?) AND e.received_at >= ? AND e.received_at < ?`
+const filterSQL = `(? >> ifnull(d.state, 0)) & 1 AND (? = '' OR e.type = ?) AND e.received_at >= ? AND e.received_at < ?`
 
-const listOne = recordColumns + `WHERE e.seq = ? AND ` + fits
+const listOne = recordColumns + `WHERE e.seq = ? AND ` + filterSQL
 
 func newListOrder(ascending bool, start int64, prefix, past, order string) *listOrder {
 	return &listOrder{
@@ -54,7 +54,7 @@ func newListOrder(ascending bool, start int64, prefix, past, order string) *list
 		prefix:    prefix,
 
 		next:   `SELECT seq FROM events WHERE seq ` + past + ` ? ORDER BY seq ` + order + ` LIMIT 1`,
-		window: recordColumns + `WHERE e.seq >= ? AND e.seq <= ? AND ` + fits + ` ORDER BY e.seq ` + order,
+		window: recordColumns + `WHERE e.seq >= ? AND e.seq <= ? AND ` + filterSQL + ` ORDER BY e.seq ` + order,
 		task:   `SELECT seq FROM task_index WHERE task_key = ? AND seq ` + past + ` ? ORDER BY seq ` + order + ` LIMIT ?`,
 		dead:   `SELECT seq FROM delivery WHERE state = 5 AND seq ` + past + ` ? ORDER BY seq ` + order + ` LIMIT ?`,
 	}

@@ -35,7 +35,7 @@ func TestPageLooksAtFewEvents(t *testing.T) {
 	ctx := context.Background()
 	l := defaultLimits
 	l.reserve, l.scan = 4096, scan
-	s := with(t, t.TempDir()+"/inbox.db", l)
+	s := openWith(t, t.TempDir()+"/inbox.db", l)
 	load(t, s, n, 64)
 	var dead []string
 	for len(dead) < 3*scan/seqStep {
@@ -79,7 +79,7 @@ func taskOf(t *testing.T, s *store, id string) string {
 // those in the table alike.
 func TestPageOfALongTaskLooksAtFewEvents(t *testing.T) {
 	const n = 23
-	s := with(t, t.TempDir()+"/inbox.db", smallLimits)
+	s := openWith(t, t.TempDir()+"/inbox.db", smallLimits)
 	first := newEvent()
 	var want []string
 	for i := range n {
@@ -146,7 +146,7 @@ func (a *arrivals) Err() error {
 func TestOldestFirstLeavesNothingOut(t *testing.T) {
 	l := defaultLimits
 	l.reserve, l.scan = 4096, 10
-	s := with(t, t.TempDir()+"/inbox.db", l)
+	s := openWith(t, t.TempDir()+"/inbox.db", l)
 	load(t, s, 2, 1)
 	ctx := &arrivals{Context: context.Background(), put: func() { load(t, s, 2*int(l.scan), 1) }}
 	var got []string

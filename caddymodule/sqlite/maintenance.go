@@ -14,14 +14,14 @@ const (
 	// for one do not.
 	idleAfter = 5 * time.Millisecond
 
-	// chorePause is how long chores that take time rest, as a multiple of what
+	// maintenancePause is how long chores that take time rest, as a multiple of what
 	// they took.
-	chorePause = 4.0
+	maintenancePause = 4.0
 
-	// choreRetry and choreRetryMax bound the time from a failure to the next
+	// maintenanceRetry and choreRetryMax bound the time from a failure to the next
 	// attempt.
-	choreRetry    = time.Second
-	choreRetryMax = time.Minute
+	maintenanceRetry    = time.Second
+	maintenanceRetryMax = time.Minute
 
 	// maxGathered is how many generations' worth of entries may gather in
 	// memory while the index cannot be written.
@@ -35,23 +35,23 @@ const (
 // written.
 var errIndexFull = errors.New("too many events wait for it")
 
-// chores are what the writer does between the ops: each step is a transaction
+// maintenance are what the writer does between the ops: each step is a transaction
 // of its own, short enough not to be felt, so that a failing chore harms
 // nothing else.
-type chores struct {
+type maintenance struct {
 	added      int // events since the index was last written
 	restUntil  time.Time
 	retirement retirement
 	clock      inbox.Clock
 	sweep      sweep
-	filter     filterBuild
+	bloom      bloomBuild
 
 	err     error // of the last step, nil if it succeeded
 	backoff time.Duration
 }
 
 // wait is how long the writer may sleep before a chore is due.
-func (c *chores) wait(w *writer) time.Duration {
+func (c *maintenance) wait(w *writer) time.Duration {
 	if now := w.now(); c.err != nil && now.Before(c.restUntil) {
 		return c.restUntil.Sub(now)
 	}
@@ -60,7 +60,7 @@ func (c *chores) wait(w *writer) time.Duration {
 	}
 	at, ok := c.retirement.due(w)
 	switch {
-	case c.sweepDue(w) || w.quarantineOver() || !c.filter.ready:
+	case c.sweepDue(w) || w.quarantineOver() || !c.bloom.ready:
 		at = c.restUntil
 	case !ok:
 		return never
@@ -71,7 +71,7 @@ func (c *chores) wait(w *writer) time.Duration {
 }
 
 // run does one step of what is due.
-func (c *chores) run(w *writer, idle bool) {
+func (c *maintenance) run(w *writer, idle bool) {
 	now := w.now()
 	resting := now.Before(c.restUntil)
 	if c.err != nil && resting {
@@ -92,18 +92,18 @@ func (c *chores) run(w *writer, idle bool) {
 	}
 	switch at, ok := c.retirement.due(w); {
 	case w.quarantineOver():
-		c.done(w, now, trimQuarantine(w), chorePause)
+		c.done(w, now, trimQuarantine(w), maintenancePause)
 	case ok && !at.After(now):
-		c.done(w, now, c.retirement.step(w), chorePause)
-	case !c.filter.ready:
-		c.done(w, now, c.filter.step(w), chorePause)
+		c.done(w, now, c.retirement.step(w), maintenancePause)
+	case !c.bloom.ready:
+		c.done(w, now, c.bloom.step(w), maintenancePause)
 	case c.sweepDue(w):
-		c.done(w, now, c.sweep.step(w), chorePause)
+		c.done(w, now, c.sweep.step(w), maintenancePause)
 	}
 }
 
 // done notes how a step went that began at a time, and rests.
-func (c *chores) done(w *writer, began time.Time, err error, pause float64) {
+func (c *maintenance) done(w *writer, began time.Time, err error, pause float64) {
 	now := w.now()
 	if err == nil {
 		c.err, c.backoff = nil, 0
@@ -114,8 +114,8 @@ func (c *chores) done(w *writer, began time.Time, err error, pause float64) {
 	}
 	w.noteDamage(err)
 	c.err = err
-	w.size.stuck = w.size.stuck || isStorage(err)
-	c.backoff = min(choreRetryMax, max(choreRetry, 2*c.backoff))
+	w.size.logStuck = w.size.logStuck || isStorage(err)
+	c.backoff = min(maintenanceRetryMax, max(maintenanceRetry, 2*c.backoff))
 	c.restUntil = now.Add(c.backoff)
 	w.log.Error("tidying up failed", zap.String("path", w.path), zap.Duration("again_in", c.backoff), zap.Error(err))
 }

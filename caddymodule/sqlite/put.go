@@ -128,7 +128,7 @@ func (p *put) applyBig(t *tx, b *bigTask) error {
 // insert stores the event as one that may be leased; seq is 0 if there is no
 // room.
 func (p *put) insert(t *tx) (seq int64, err error) {
-	if !t.indexHasRoom(&p.request) || !t.room(&p.request, eventSize(p.event)) {
+	if !t.indexHasRoom(&p.request) || !t.hasRoom(&p.request, eventSize(p.event)) {
 		return 0, nil
 	}
 	seq = t.meta.nextSeq
@@ -166,7 +166,7 @@ func eventSize(e *inbox.Event) int {
 // index can be written, and refuses the request if not.
 func (t *tx) indexHasRoom(r *request) bool {
 	if _, gathered := t.w.index.pending(); gathered > maxGathered*t.w.limits.indexEntries {
-		r.err = fmt.Errorf("the index of tasks cannot be written: %w", errors.Join(t.w.chores.err, errIndexFull))
+		r.err = fmt.Errorf("the index of tasks cannot be written: %w", errors.Join(t.w.maintenance.err, errIndexFull))
 		return false
 	}
 	return true

@@ -59,7 +59,7 @@ func (r *quarantine) apply(t *tx) error {
 	if before == nil {
 		size += len(q.Body) + len(q.Problems)
 	}
-	if !t.room(&r.request, size) {
+	if !t.hasRoom(&r.request, size) {
 		return nil
 	}
 	place := t.meta.nextSuspect

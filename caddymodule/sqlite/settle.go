@@ -51,7 +51,7 @@ func (r *settle) apply(t *tx) error {
 	var unknown []error
 	for i := range r.outcomes {
 		o := &r.outcomes[i]
-		h := t.w.leases.holding(o.Lease)
+		h := t.w.leases.get(o.Lease)
 		if h != nil {
 			if _, ended := t.settled[h.seq()]; ended {
 				h = nil
@@ -83,7 +83,7 @@ const (
 )
 
 // settle writes what became of one lease.
-func (t *tx) settle(h *holding, o *inbox.Outcome) error {
+func (t *tx) settle(h *heldLease, o *inbox.Outcome) error {
 	to, due := retry, t.now
 	switch o.Verdict {
 	case inbox.Deliver:
@@ -115,7 +115,7 @@ func (t *tx) settle(h *holding, o *inbox.Outcome) error {
 }
 
 // settleAttempt writes the outcome of an attempt that counts.
-func (t *tx) settleAttempt(h *holding, o *inbox.Outcome, to state, due int64) error {
+func (t *tx) settleAttempt(h *heldLease, o *inbox.Outcome, to state, due int64) error {
 	n := int64(h.attempts) + 1
 	var settledAt int64
 	if to.ended() {

@@ -12,13 +12,13 @@ import (
 
 // fileSize is what the file takes on the disk, in bytes.
 type fileSize struct {
-	page  int64 // one page
-	pages int64 // those that are in use
-	free  int64 // those that are not
-	log   int64 // the write-ahead log
-	stuck bool  // the log had no room to grow
-	grown int64 // about what went into the log since its frames were counted
-	since int   // transactions since then
+	page     int64 // one page
+	pages    int64 // those that are in use
+	free     int64 // those that are not
+	log      int64 // the write-ahead log
+	logStuck bool  // the log had no room to grow
+	grown    int64 // about what went into the log since its frames were counted
+	since    int   // transactions since then
 }
 
 func (z *fileSize) used() int64 { return z.pages + z.log }
@@ -36,8 +36,8 @@ func (w *writer) measure(t *tx) {
 	}
 }
 
-// room reports whether n more bytes fit, and refuses the request if not.
-func (t *tx) room(r *request, n int) bool {
+// hasRoom reports whether n more bytes fit, and refuses the request if not.
+func (t *tx) hasRoom(r *request, n int) bool {
 	limit := t.w.maxSize.Load()
 	switch {
 	case t.w.reserve.spent && t.w.size.free-t.grown-int64(n) < t.w.reserve.size:

@@ -75,11 +75,11 @@ type store struct {
 	index  *taskIndex
 	leases *leases
 
-	requests chan op
-	poke     chan struct{} // the policy has changed
-	due      chan struct{} // something may be leased
-	closing  chan struct{}
-	stopped  chan struct{} // the writer has ended
+	requests      chan op
+	policyChanged chan struct{} // the policy has changed
+	leaserWake    chan struct{} // something may be leased
+	closing       chan struct{}
+	stopped       chan struct{} // the writer has ended
 
 	broken breakage
 
@@ -87,7 +87,7 @@ type store struct {
 	database   *database // nil if it is no regular file
 	copier     *conn     // reads only; for copying
 	copying    sync.Mutex
-	cramped    atomic.Bool // there was no room to write
+	diskFull   atomic.Bool // there was no room to write
 	writer     *writer
 	leaser     *leaser
 	readers    chan *conn
@@ -102,7 +102,7 @@ type store struct {
 func (s *store) SetPolicy(p inbox.Policy) {
 	s.policy.Store(&p)
 	select {
-	case s.poke <- struct{}{}:
+	case s.policyChanged <- struct{}{}:
 	default:
 	}
 }

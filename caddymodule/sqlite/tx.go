@@ -33,7 +33,7 @@ type tx struct {
 // transaction among them. Some of them may be gone.
 func (t *tx) lookup(key int64) ([]int64, error) {
 	seqs, ok := t.table[key]
-	if !ok && t.w.chores.filter.mayHave(key) {
+	if !ok && t.w.maintenance.bloom.mayHave(key) {
 		err := t.c.query(`SELECT seq FROM task_index WHERE task_key = ?`, func(row []driver.Value) error {
 			seqs = append(seqs, integer(row[0]))
 			return nil

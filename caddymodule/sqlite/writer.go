@@ -15,24 +15,24 @@ import (
 // goroutine, in transactions of as many ops as have gathered.
 type writer struct {
 	*store
-	conn    *conn
-	meta    meta // as committed
-	hold    inbox.Hold
-	size    fileSize
-	reserve reserve
-	chores  chores
-	tasks   taskCache
-	batch   []op
+	conn        *conn
+	meta        meta // as committed
+	hold        inbox.Hold
+	size        fileSize
+	reserve     reserve
+	maintenance maintenance
+	tasks       taskCache
+	batch       []op
 
-	files    *identity
-	content  content
-	verified time.Time // when the files were looked at last
+	files      *identity
+	overwrites overwriteCheck
+	verified   time.Time // when the files were looked at last
 
-	complained time.Time // when a failure was logged last
+	failureLogged time.Time // when a failure was logged last
 }
 
-// complainEvery is the least time between log lines about failures.
-const complainEvery = 10 * time.Second
+// failureLogPause is the least time between log lines about failures.
+const failureLogPause = 10 * time.Second
 
 // do hands the op to the writer and waits for its answer. With an error the op
 // may still be in the writer's hands, and belongs to it.
@@ -83,15 +83,15 @@ func (w *writer) run() {
 	watch := time.NewTicker(watchEvery)
 	defer watch.Stop()
 	for w.Broken() == nil {
-		timer.Reset(w.chores.wait(w))
+		timer.Reset(w.maintenance.wait(w))
 		idle := false
 		select {
 		case o := <-w.requests:
 			w.gather(o)
 			w.process(w.batch)
 			clear(w.batch)
-		case <-w.poke:
-			w.chores.retirement.soon()
+		case <-w.policyChanged:
+			w.maintenance.retirement.reset()
 		case <-timer.C:
 			idle = true
 		case <-watch.C:
@@ -107,9 +107,9 @@ func (w *writer) run() {
 			continue
 		}
 		w.tidyLog()
-		w.chores.run(w, idle)
+		w.maintenance.run(w, idle)
 	}
-	w.outlive()
+	w.runBroken()
 }
 
 // gather collects what has queued behind the first op. It first lets those run
@@ -159,16 +159,16 @@ func (w *writer) process(ops []op) {
 	case err == nil:
 		answer(ops)
 	case isStorage(err):
-		w.complain(len(ops), err)
-		w.size.stuck = true
-		w.cramped.Store(true)
+		w.logFailure(len(ops), err)
+		w.size.logStuck = true
+		w.diskFull.Store(true)
 		w.salvage(ops, err)
 	case len(ops) > 1:
 		for _, o := range ops {
 			w.process([]op{o})
 		}
 	default:
-		w.complain(1, err)
+		w.logFailure(1, err)
 		ops[0].base().fail(w.storeError(err))
 	}
 }
@@ -200,14 +200,14 @@ func (w *writer) salvage(ops []op, err error) {
 	}
 }
 
-// complain logs that ops failed, seldom enough that a full disk does not fill
+// logFailure logs that ops failed, seldom enough that a full disk does not fill
 // the log: every caller has the error as well.
-func (w *writer) complain(ops int, err error) {
+func (w *writer) logFailure(ops int, err error) {
 	now := w.now()
-	if now.Sub(w.complained).Abs() < complainEvery {
+	if now.Sub(w.failureLogged).Abs() < failureLogPause {
 		return
 	}
-	w.complained = now
+	w.failureLogged = now
 	w.log.Error("storing failed", zap.String("path", w.path), zap.Int("operations", ops), zap.Error(err))
 }
 
@@ -223,7 +223,7 @@ func (w *writer) storeError(err error) error {
 func (w *writer) commit(ops []op) error {
 	keys := make([]int64, 0, len(ops))
 	for _, o := range ops {
-		if p, ok := o.(*put); ok && w.tasks.get(keyOf(p.id)) == nil && w.chores.filter.mayHave(keyOf(p.id)) {
+		if p, ok := o.(*put); ok && w.tasks.get(keyOf(p.id)) == nil && w.maintenance.bloom.mayHave(keyOf(p.id)) {
 			keys = append(keys, keyOf(p.id))
 		}
 	}
@@ -291,11 +291,11 @@ func (t *tx) end() error {
 // publish tells the memory what was committed, and wakes the leaser.
 func (w *writer) publish(t *tx) {
 	w.meta, w.hold = t.meta, t.hold
-	w.content.add(w.meta)
-	w.cramped.Store(w.reserve.spent)
+	w.overwrites.add(w.meta)
+	w.diskFull.Store(w.reserve.spent)
 	w.tasks.commit()
 	w.index.add(t.added...)
-	w.chores.added += len(t.added)
+	w.maintenance.added += len(t.added)
 	moved := w.leases.endBatch(t.settled)
 	w.measure(t)
 	w.view.Store(&view{meta: w.meta, hold: w.hold, bytes: w.size.used(), log: w.size.log})
@@ -307,7 +307,7 @@ func (w *writer) publish(t *tx) {
 // wake tells the leaser that something may have come due.
 func (s *store) wake() {
 	select {
-	case s.due <- struct{}{}:
+	case s.leaserWake <- struct{}{}:
 	default:
 	}
 }

@@ -13,7 +13,7 @@ import (
 func TestOpsThatQueueShareATransaction(t *testing.T) {
 	s := openTest(t)
 	const n = 20
-	release := busy(t, s, n+1)
+	release := holdWriter(t, s, n+1)
 	wait := putAll(s, newEvents(n))
 	require.Eventually(t, func() bool { return len(s.requests) == n }, 30*time.Second, time.Millisecond)
 	added := make(chan int, 1)
@@ -36,7 +36,7 @@ func TestDuplicatesInOneTransaction(t *testing.T) {
 	s := openTest(t)
 	const n = 10
 	e := newEvent()
-	release := busy(t, s, n)
+	release := holdWriter(t, s, n)
 	duplicates := make(chan bool, n)
 	for range n {
 		go func() {
@@ -57,7 +57,7 @@ func TestDuplicatesInOneTransaction(t *testing.T) {
 func TestOpThatFailsFailsAlone(t *testing.T) {
 	s := openTest(t)
 	events := newEvents(5)
-	release := busy(t, s, len(events)+1)
+	release := holdWriter(t, s, len(events)+1)
 	wait := putAll(s, events)
 	done := make(chan error, 1)
 	go func() {
@@ -126,7 +126,7 @@ func TestFailedTransactionLeavesNothing(t *testing.T) {
 func TestOpsWhoseCallerHasLeftAreNotDone(t *testing.T) {
 	s := openTest(t)
 	ctx, cancel := context.WithCancel(context.Background())
-	release := busy(t, s, 1)
+	release := holdWriter(t, s, 1)
 	e := newEvent()
 	done := make(chan error, 1)
 	go func() {
@@ -144,7 +144,7 @@ func TestOpsWhoseCallerHasLeftAreNotDone(t *testing.T) {
 
 func TestCloseRefusesWhatHasQueued(t *testing.T) {
 	s := openTest(t)
-	release := busy(t, s, 5)
+	release := holdWriter(t, s, 5)
 	wait := putAll(s, newEvents(5))
 	require.Eventually(t, func() bool { return len(s.requests) == 5 }, 30*time.Second, time.Millisecond)
 	closed := make(chan error, 1)
