@@ -25,20 +25,20 @@ func (s *store) claim(ctx context.Context, mine *claim) (bool, error) {
 	if fromMicros(mine.Until).After(now.Add(retireTimeout / 2)) {
 		return true, nil
 	}
-	subject, after := s.subjects.meta(metaChores), uint64(0)
+	subject, after := s.subjects.meta(metaMaintenance), uint64(0)
 	m, err := s.last(ctx, s.subjects.states(), subject)
 	if err != nil {
 		return false, err
 	}
 	if m != nil {
 		var other claim
-		if err := json.Unmarshal(m.data, &other); err == nil && other.By != s.me && fromMicros(other.Until).After(now) {
+		if err := json.Unmarshal(m.data, &other); err == nil && other.By != s.instance && fromMicros(other.Until).After(now) {
 			return false, nil
 		}
 		after = m.seq
 		mine.stale = mine.stale || !other.Books
 	}
-	next := claim{By: s.me, Until: now.Add(retireTimeout).UnixMicro(), Books: !mine.stale, stale: mine.stale}
+	next := claim{By: s.instance, Until: now.Add(retireTimeout).UnixMicro(), Books: !mine.stale, stale: mine.stale}
 	data, err := json.Marshal(next)
 	if err == nil {
 		_, err = s.publish(ctx, &nats.Msg{Subject: subject, Data: data}, after, subject)
@@ -52,9 +52,9 @@ func (s *store) claim(ctx context.Context, mine *claim) (bool, error) {
 	return err == nil, err
 }
 
-// release lets others do the work at once. If it fails they wait for a while.
-func (s *store) release(ctx context.Context, mine *claim) {
+// releaseClaim lets others do the work at once. If it fails they wait for a while.
+func (s *store) releaseClaim(ctx context.Context, mine *claim) {
 	if mine.Until != 0 {
-		_ = s.setMeta(ctx, metaChores, claim{By: s.me, Books: !mine.stale})
+		_ = s.setMeta(ctx, metaMaintenance, claim{By: s.instance, Books: !mine.stale})
 	}
 }

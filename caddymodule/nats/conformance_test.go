@@ -21,7 +21,7 @@ func TestConformance(t *testing.T) {
 				return inboxtest.Storage{
 					Remote: true,
 					Open: func(t testing.TB, p inbox.Policy) inbox.Inbox {
-						return with(t, url, func(o *options) { o.stream, o.policy, o.limits = stream, p, l })
+						return openWith(t, url, func(o *options) { o.stream, o.policy, o.limits = stream, p, l })
 					},
 					Crash: func(t testing.TB, in inbox.Inbox) {
 						s, ok := in.(*store)

@@ -9,16 +9,16 @@ import (
 	"go.uber.org/zap"
 )
 
-// revive makes the consumers anew if somebody has removed them. It never makes
+// restoreConsumers makes the consumers anew if somebody has removed them. It never makes
 // a stream anew: somebody may be about to restore it.
-func (s *store) revive(ctx context.Context) error {
-	for _, c := range s.consumed() {
-		there, err := s.js.Consumer(ctx, c.stream, consumer)
+func (s *store) restoreConsumers(ctx context.Context) error {
+	for _, c := range s.consumedStreams() {
+		there, err := s.js.Consumer(ctx, c.stream, consumerName)
 		if errors.Is(err, jetstream.ErrConsumerNotFound) {
 			s.log.Error("somebody has removed the consumer, it is made anew", zap.String("of", c.stream))
-			err = s.consumer(ctx, c.stream, c.filter)
+			err = s.ensureConsumer(ctx, c.stream, c.filter)
 		} else if err == nil && c.stream == s.subjects.stream {
-			s.leaser.careful.Store(there.CachedInfo().Config.Metadata[checked] != "")
+			s.leaser.recheckNew.Store(there.CachedInfo().Config.Metadata[recheckKey] != "")
 		}
 		if err != nil {
 			return err
@@ -27,62 +27,62 @@ func (s *store) revive(ctx context.Context) error {
 	return nil
 }
 
-// consumer makes the consumer of a stream, or checks the one that is there.
-func (s *store) consumer(ctx context.Context, stream, filter string) error {
+// ensureConsumer makes the consumer of a stream, or checks the one that is there.
+func (s *store) ensureConsumer(ctx context.Context, stream, filter string) error {
 	want := jetstream.ConsumerConfig{
-		Durable: consumer, AckPolicy: jetstream.AckExplicitPolicy, AckWait: s.current.Load().lease,
+		Durable: consumerName, AckPolicy: jetstream.AckExplicitPolicy, AckWait: s.current.Load().lease,
 		MaxDeliver: -1, MaxAckPending: maxAckPending, FilterSubject: filter, MaxWaiting: 4096,
-		Metadata: map[string]string{mark: layout},
+		Metadata: map[string]string{layoutKey: layout},
 	}
-	there, err := s.js.Consumer(ctx, stream, consumer)
+	there, err := s.js.Consumer(ctx, stream, consumerName)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		if n, nerr := s.count(ctx, stream, ">"); nerr != nil {
 			return fmt.Errorf("counting stream %s: %w", stream, nerr)
 		} else if n > 0 {
 			// Somebody has removed it: it begins at the first event.
-			want.Metadata[checked] = "1"
+			want.Metadata[recheckKey] = "1"
 		}
 		_, err = s.js.CreateConsumer(ctx, stream, want)
 		if errors.Is(err, jetstream.ErrConsumerExists) {
 			err = nil // another Caddy was first
 		}
 		if err != nil {
-			return fmt.Errorf("making consumer %s of stream %s: %w", consumer, stream, err)
+			return fmt.Errorf("making consumer %s of stream %s: %w", consumerName, stream, err)
 		}
-		there, err = s.js.Consumer(ctx, stream, consumer)
+		there, err = s.js.Consumer(ctx, stream, consumerName)
 	}
 	if err != nil {
-		return fmt.Errorf("looking for consumer %s of stream %s: %w", consumer, stream, err)
+		return fmt.Errorf("looking for consumer %s of stream %s: %w", consumerName, stream, err)
 	}
 	have := there.CachedInfo().Config
 	switch {
-	case have.Metadata[mark] != layout:
-		return fmt.Errorf("consumer %s of stream %s was not made by the gateway; it is left as it is: remove it", consumer, stream)
+	case have.Metadata[layoutKey] != layout:
+		return fmt.Errorf("consumer %s of stream %s was not made by the gateway; it is left as it is: remove it", consumerName, stream)
 	case have.FilterSubject != filter, have.AckPolicy != want.AckPolicy, have.MaxDeliver != -1, have.DeliverSubject != "":
-		return fmt.Errorf("consumer %s of stream %s was changed: remove it, and it will be made anew", consumer, stream)
+		return fmt.Errorf("consumer %s of stream %s was changed: remove it, and it will be made anew", consumerName, stream)
 	}
 	if stream == s.subjects.stream {
-		s.leaser.careful.Store(have.Metadata[checked] != "")
+		s.leaser.recheckNew.Store(have.Metadata[recheckKey] != "")
 	}
 	if have.AckWait == want.AckWait {
 		return nil
 	}
 	have.AckWait = want.AckWait
 	if _, err := s.js.UpdateConsumer(ctx, stream, have); err != nil {
-		return fmt.Errorf("changing the lease of consumer %s of stream %s: %w", consumer, stream, err)
+		return fmt.Errorf("changing the lease of consumer %s of stream %s: %w", consumerName, stream, err)
 	}
 	return nil
 }
 
-// consumed is a stream that events are leased from.
-type consumed struct {
+// consumedStream is a stream that events are leased from.
+type consumedStream struct {
 	stream, filter string
 	src            *source
 }
 
-// consumed returns the streams that have a consumer.
-func (s *store) consumed() []consumed {
-	return []consumed{
+// consumedStreams returns the streams that have a consumer.
+func (s *store) consumedStreams() []consumedStream {
+	return []consumedStream{
 		{s.subjects.stream, s.subjects.allEvents(), &s.leaser.fresh},
 		{s.subjects.states(), s.subjects.ofKind(pending), &s.leaser.again},
 	}

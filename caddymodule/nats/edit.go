@@ -14,7 +14,7 @@ func (s *store) withEvent(ctx context.Context, id string, f func(context.Context
 		return err
 	}
 	defer cancel()
-	if err := known(id); err != nil {
+	if err := checkID(id); err != nil {
 		return err
 	}
 	m, err := s.find(bounded, id)
@@ -30,7 +30,7 @@ func (s *store) Replay(ctx context.Context, id string) error {
 	return s.withEvent(ctx, id, func(ctx context.Context, m *member) error {
 		if m.kind == none && m.origin != nil {
 			if err := s.recordOrigin(ctx, m); err != nil {
-				return changed(id, err)
+				return conflictAsState(id, err)
 			}
 			var err error
 			if m, err = s.find(ctx, id); err != nil {
@@ -38,7 +38,7 @@ func (s *store) Replay(ctx context.Context, id string) error {
 			}
 		}
 		if !m.kind.ended() {
-			return changed(id, s.hasten(ctx, m))
+			return conflictAsState(id, s.makeDue(ctx, m))
 		}
 		m.rec = initial(m.stored)
 		if !m.Status.Final() {
@@ -48,12 +48,12 @@ func (s *store) Replay(ctx context.Context, id string) error {
 			}
 			if isFinal(events) {
 				// On the same subject if it is superseded already: that takes the place.
-				return changed(id, s.supersede(ctx, m))
+				return conflictAsState(id, s.supersede(ctx, m))
 			}
 		}
-		m.rec.By = s.me
+		m.rec.By = s.instance
 		if _, err := s.writeRecord(ctx, pending, id, m.rec, m.last); err != nil {
-			return changed(id, err)
+			return conflictAsState(id, err)
 		}
 		s.forgetRecords(ctx, m.others)
 		s.leaser.signal()
@@ -71,7 +71,7 @@ func (s *store) Purge(ctx context.Context, id string) error {
 			return err
 		}
 		s.leaser.drop(id)
-		s.leaser.awaken(id)
+		s.leaser.wakeTask(id)
 		return nil
 	})
 }
@@ -80,10 +80,10 @@ func (s *store) Purge(ctx context.Context, id string) error {
 // nobody leases or replays the event meanwhile. Its records go last: without
 // its event, a record says nothing.
 func (s *store) remove(ctx context.Context, e expired) error {
-	rec := record{Event: e.seq, Received: e.received, By: s.me}
+	rec := record{Event: e.seq, Received: e.received, By: s.instance}
 	seq, err := s.writeRecord(ctx, purged, e.id, rec, e.last)
 	if err != nil {
-		return changed(e.id, err)
+		return conflictAsState(e.id, err)
 	}
 	return s.erase(ctx, e, seq)
 }

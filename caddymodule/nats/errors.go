@@ -30,16 +30,16 @@ func (e *eventError) Error() string { return "event " + e.id + ": " + e.err.Erro
 
 func (e *eventError) Unwrap() error { return e.err }
 
-// changed says of a conflict that the event is not what it was.
-func changed(id string, err error) error {
+// conflictAsState says of a conflict that the event is not what it was.
+func conflictAsState(id string, err error) error {
 	if err == errConflict { //nolint:errorlint // it comes as it is
 		return wrongState(id)
 	}
 	return err
 }
 
-// known reports what is no id at all.
-func known(id string) error {
+// checkID reports what is no id at all.
+func checkID(id string) error {
 	if _, err := inbox.ParseID(id); err != nil {
 		return fmt.Errorf("%w: %w", inbox.ErrNotFound, err)
 	}
@@ -55,12 +55,12 @@ func errClosed() error { return fmt.Errorf("inbox nats: %w", inbox.ErrClosed) }
 // errNotReady says that the inbox has not met its server yet.
 var errNotReady = errors.New("NATS was not reached yet")
 
-// errAway says that the connection is cut.
-var errAway = errors.New("not connected to NATS")
+// errDisconnected says that the connection is cut.
+var errDisconnected = errors.New("not connected to NATS")
 
-// outOfReach reports whether an error is for want of servers, which may be
+// isUnreachable reports whether an error is for want of servers, which may be
 // there later, not for what they say.
-func outOfReach(err error) bool {
+func isUnreachable(err error) bool {
 	for _, away := range []error{
 		errNotReady, context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoServers, nats.ErrNoResponders,
 		nats.ErrConnectionClosed, nats.ErrConnectionReconnecting, nats.ErrReconnectBufExceeded,

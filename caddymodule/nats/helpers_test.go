@@ -48,8 +48,8 @@ func testOptions(url string) options {
 	}
 }
 
-// with opens an inbox that the test closes.
-func with(t testing.TB, url string, change ...func(*options)) *store {
+// openWith opens an inbox that the test closes.
+func openWith(t testing.TB, url string, change ...func(*options)) *store {
 	t.Helper()
 	o := testOptions(url)
 	for _, f := range change {
@@ -161,13 +161,13 @@ func edit(t testing.TB, url, name string, change func(*jetstream.StreamConfig)) 
 }
 
 // watchful is an inbox that looks at its streams all the time.
-func watchful(o *options) { o.limits.chores, o.limits.inspect = time.Hour, 20*time.Millisecond }
+func watchful(o *options) { o.limits.maintenance, o.limits.inspect = time.Hour, 20*time.Millisecond }
 
-// still is an inbox that does nothing by itself.
-func still(o *options) { o.limits.chores, o.limits.inspect = time.Hour, time.Hour }
+// passive is an inbox that does nothing by itself.
+func passive(o *options) { o.limits.maintenance, o.limits.inspect = time.Hour, time.Hour }
 
 // settled waits until the chores with which an inbox begins are done.
-func begun(t testing.TB, s *store) *store {
+func afterMaintenance(t testing.TB, s *store) *store {
 	t.Helper()
 	eventually(t, func() bool {
 		l, _, err := s.readLedger(context.Background())
@@ -184,7 +184,7 @@ func stream(t testing.TB, url, name string) jetstream.Stream {
 }
 
 // idle keeps an inbox from tidying up by itself.
-func idle(o *options) { o.limits.chores = time.Hour }
+func idle(o *options) { o.limits.maintenance = time.Hour }
 
 // deliver puts and delivers events of tasks of their own.
 func deliver(t testing.TB, s *store, n int) (events []*inbox.Event) {
@@ -232,6 +232,6 @@ func freePort(t testing.TB) int {
 // smallLimits make every boundary come soon.
 var smallLimits = limits{
 	scan: 10, window: 3, parked: 2, attempts: 100,
-	expires: 100 * time.Millisecond, unclaimed: 50 * time.Millisecond, chores: 50 * time.Millisecond,
+	expires: 100 * time.Millisecond, unclaimed: 50 * time.Millisecond, maintenance: 50 * time.Millisecond,
 	inspect: 50 * time.Millisecond,
 }

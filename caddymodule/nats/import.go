@@ -23,7 +23,7 @@ func (s *store) Import(ctx context.Context, r *inbox.Record, attempts []inbox.At
 		return false, err
 	}
 	defer cancel()
-	duplicateOf, err := s.put(bounded, r.Event, originOf(r, attempts, s.room(r.Event)))
+	duplicateOf, err := s.put(bounded, r.Event, originOf(r, attempts, s.attemptRoom(r.Event)))
 	return duplicateOf != "", s.failed(ctx, err)
 }
 
@@ -51,16 +51,16 @@ func originOf(r *inbox.Record, attempts []inbox.Attempt, room int) *imported {
 	return o
 }
 
-// room is what a message of an event has left for its attempts. What else is
+// attemptRoom is what a message of an event has left for its attempts. What else is
 // in its headers takes less than half of what they may have.
-func (s *store) room(e *inbox.Event) int {
+func (s *store) attemptRoom(e *inbox.Event) int {
 	return int(min(maxOrigin, s.conn.MaxPayload()-int64(len(e.Body))-overhead/2))
 }
 
 // recordOrigin writes the record of an event that was brought from elsewhere.
 func (s *store) recordOrigin(ctx context.Context, m *member) error {
 	rec := m.origin.Record
-	rec.Event, rec.By = m.seq, s.me
+	rec.Event, rec.By = m.seq, s.instance
 	_, err := s.writeRecord(ctx, m.origin.Kind, m.ID, rec, m.last)
 	return err
 }

@@ -15,7 +15,7 @@ import (
 // leaser is what the inbox has been handed by the server.
 type leaser struct {
 	fresh, again source
-	careful      atomic.Bool // events that come first may have been settled
+	recheckNew   atomic.Bool // events that come first may have been settled
 	wake         chan struct{}
 
 	mu        sync.Mutex
@@ -23,12 +23,12 @@ type leaser struct {
 	idleSince time.Time // when it last did
 	turn      bool      // who comes first
 	parked    []*candidate
-	leases    map[int64]*held
-	byID      map[string]*held
+	leases    map[int64]*heldLease
+	byID      map[string]*heldLease
 }
 
-// held is a lease.
-type held struct {
+// heldLease is a lease.
+type heldLease struct {
 	*candidate
 	history
 	lease  *inbox.Lease
@@ -44,7 +44,7 @@ var lastRef atomic.Int64
 func (l *leaser) init() {
 	l.again.again = true
 	l.wake = make(chan struct{}, 1)
-	l.leases, l.byID = map[int64]*held{}, map[string]*held{}
+	l.leases, l.byID = map[int64]*heldLease{}, map[string]*heldLease{}
 }
 
 func (l *leaser) signal() {
@@ -63,11 +63,11 @@ func (l *leaser) take(n int, now time.Time) (batch []*candidate, next time.Time)
 	kept := l.parked[:0]
 	for _, c := range l.parked {
 		switch {
-		case len(batch) < n && !now.Before(c.look):
+		case len(batch) < n && !now.Before(c.lookAt):
 			batch = append(batch, c)
 		default:
-			if next.IsZero() || c.look.Before(next) {
-				next = c.look
+			if next.IsZero() || c.lookAt.Before(next) {
+				next = c.lookAt
 			}
 			kept = append(kept, c)
 		}
@@ -94,14 +94,14 @@ func (l *leaser) park(c *candidate, wait time.Duration, limit int) bool {
 		return false
 	}
 	c.waited++
-	c.look = time.Now().Add(wait)
+	c.lookAt = time.Now().Add(wait)
 	l.parked = append(l.parked, c)
 	return true
 }
 
-// firsts returns, for each task of a batch, the number of the first event that
+// firstOfTasks returns, for each task of a batch, the number of the first event that
 // is here. Events that come again do not count: their numbers are of records.
-func (l *leaser) firsts(batch []*candidate) map[string]uint64 {
+func (l *leaser) firstOfTasks(batch []*candidate) map[string]uint64 {
 	first := make(map[string]uint64, len(batch))
 	for _, c := range batch {
 		first[c.id[:keyLength]] = math.MaxUint64
@@ -126,13 +126,13 @@ func (l *leaser) firsts(batch []*candidate) map[string]uint64 {
 	return first
 }
 
-// awaken lets the events of a task be looked at again.
-func (l *leaser) awaken(id string) {
+// wakeTask lets the events of a task be looked at again.
+func (l *leaser) wakeTask(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, c := range l.parked {
 		if c.id[:keyLength] == id[:keyLength] {
-			c.look = time.Time{}
+			c.lookAt = time.Time{}
 		}
 	}
 	l.signal()
@@ -152,9 +152,9 @@ func (l *leaser) drop(id string) {
 	}
 }
 
-// tend keeps what is leased from being handed to others, and hands back what
+// keepLeases keeps what is leased from being handed to others, and hands back what
 // nobody asked for.
-func (s *store) tend() {
+func (s *store) keepLeases() {
 	l := &s.leaser
 	var extended time.Time
 	for {
@@ -168,7 +168,7 @@ func (s *store) tend() {
 		}
 		l.mu.Lock()
 		if !l.busy && time.Since(l.idleSince) > s.options.limits.unclaimed {
-			l.release()
+			l.releaseUnleased()
 		}
 		if time.Since(extended) >= lease/3-lease/12 {
 			extended = time.Now()
@@ -190,8 +190,8 @@ func (l *leaser) each(f func(*candidate)) {
 	}
 }
 
-// release hands back what is not leased.
-func (l *leaser) release() {
+// releaseUnleased hands back what is not leased.
+func (l *leaser) releaseUnleased() {
 	for _, list := range []*[]*candidate{&l.fresh.queue, &l.again.queue, &l.parked} {
 		for _, c := range *list {
 			_ = c.msg.Nak()
@@ -200,9 +200,9 @@ func (l *leaser) release() {
 	}
 }
 
-// handBack returns all to the server when the inbox is closed: first no more is
+// releaseAll returns all to the server when the inbox is closed: first no more is
 // taken, then what has come is given back.
-func (l *leaser) handBack(conn *nats.Conn) {
+func (l *leaser) releaseAll(conn *nats.Conn) {
 	for _, src := range []*source{&l.fresh, &l.again} {
 		if src.sub != nil {
 			_ = src.sub.Drain()
@@ -217,7 +217,7 @@ func (l *leaser) handBack(conn *nats.Conn) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.release()
+	l.releaseUnleased()
 	for ref, h := range l.leases {
 		_ = h.msg.Nak()
 		delete(l.leases, ref)
@@ -226,7 +226,7 @@ func (l *leaser) handBack(conn *nats.Conn) {
 }
 
 // add makes a lease of an event.
-func (l *leaser) add(h *held) bool {
+func (l *leaser) add(h *heldLease) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.byID[h.id] != nil {
@@ -237,7 +237,7 @@ func (l *leaser) add(h *held) bool {
 }
 
 // remove ends a lease.
-func (l *leaser) remove(h *held) {
+func (l *leaser) remove(h *heldLease) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.leases, h.lease.Ref)
@@ -248,13 +248,13 @@ func (l *leaser) remove(h *held) {
 
 // messageOf returns what to answer for a lease; it changes if the event comes
 // again meanwhile.
-func (l *leaser) messageOf(h *held) *nats.Msg {
+func (l *leaser) messageOf(h *heldLease) *nats.Msg {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return h.msg
 }
 
-func (l *leaser) get(ref int64) *held {
+func (l *leaser) get(ref int64) *heldLease {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.leases[ref]

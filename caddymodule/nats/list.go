@@ -136,7 +136,7 @@ func (p *pager) add(ctx context.Context, messages []message) error {
 	}
 	for _, m := range members {
 		p.last = m.seq
-		if !p.fits(m.stored) || m.kind.leaves() || m.newer {
+		if !p.fits(m.stored) || m.kind.beingRemoved() || m.newer {
 			continue
 		}
 		r, _ := m.public(m.stored, p.policy.Load(), p.now)
@@ -163,7 +163,7 @@ func (p *pager) window() int {
 func (p *pager) listUp(ctx context.Context, past uint64) (more bool, err error) {
 	p.last = past
 	for seen := 0; seen < p.options.limits.scan; {
-		messages, more, err := p.ask(ctx, p.store.subjects.stream, query{Seq: p.last + 1, Batch: p.window(), MaxBytes: maxAnswer})
+		messages, more, err := p.directGet(ctx, p.store.subjects.stream, query{Seq: p.last + 1, Batch: p.window(), MaxBytes: maxAnswer})
 		if err != nil || len(messages) == 0 {
 			return false, err
 		}
@@ -236,7 +236,7 @@ func (s *store) between(ctx context.Context, stream string, low, past uint64) (m
 	size := 0
 	for low < past {
 		batch := int(min(past-low, uint64(s.options.limits.window)))
-		part, more, err := s.ask(ctx, stream, query{Seq: low, Batch: batch, MaxBytes: maxAnswer})
+		part, more, err := s.directGet(ctx, stream, query{Seq: low, Batch: batch, MaxBytes: maxAnswer})
 		if err != nil {
 			return nil, false, err
 		}

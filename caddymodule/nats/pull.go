@@ -36,7 +36,7 @@ type candidate struct {
 	seq    uint64 // of the message
 	times  uint64 // that it was handed out
 	event  *stored
-	look   time.Time // when to look at it again, if it waits for another event
+	lookAt time.Time // when to look at it again, if it waits for another event
 	waited int
 }
 
@@ -60,7 +60,7 @@ func (s *store) request(src *source, n int) error {
 	expires := s.options.limits.expires
 	l.mu.Lock()
 	now := time.Now()
-	if len(src.queue) > 0 || src.asked > 0 && now.Before(src.until) || !s.link.isThere() {
+	if len(src.queue) > 0 || src.asked > 0 && now.Before(src.until) || !s.link.isUp() {
 		l.mu.Unlock()
 		return nil
 	}
@@ -72,7 +72,7 @@ func (s *store) request(src *source, n int) error {
 	if err != nil {
 		return err
 	}
-	return s.conn.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+src.stream+"."+consumer, reply, body)
+	return s.conn.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+src.stream+"."+consumerName, reply, body)
 }
 
 // forgetRequests makes the next Lease ask again: the server has changed.
@@ -109,7 +109,7 @@ func (s *store) arrived(src *source, m *nats.Msg) {
 	}
 	if !src.again && c.times == 1 && c.seq <= src.newest {
 		// New ones come in order: the consumer is not the one that it was.
-		l.careful.Store(true)
+		l.recheckNew.Store(true)
 	}
 	src.newest = max(src.newest, c.seq)
 	same := func(o *candidate) bool { return o.seq == c.seq && o.again == c.again }
@@ -143,10 +143,10 @@ func (s *store) requestEnded(src *source, m *nats.Msg) {
 	}
 	if !src.again {
 		// Should the consumer be another one soon, it begins at the first event.
-		l.careful.Store(true)
+		l.recheckNew.Store(true)
 	}
 	if m.Header.Get("Description") == "Consumer Deleted" {
-		s.wakeChores()
+		s.wakeMaintenance()
 	}
 	src.asked, src.until = max(1, src.asked), time.Now().Add(s.options.limits.expires)
 	time.AfterFunc(retryWait, func() {

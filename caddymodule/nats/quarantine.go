@@ -76,28 +76,28 @@ func (s *store) Quarantine(ctx context.Context, q *inbox.Suspect) error {
 	if s.policy.Load().Quarantine <= 0 {
 		return nil
 	}
-	if err := s.condition.known(); err != nil {
+	if err := s.health.problem(); err != nil {
 		return err
 	}
 	// One at a time, or they would only be in each other's way: each names the
 	// message that it follows.
 	select {
-	case s.quarantining <- struct{}{}:
-		defer func() { <-s.quarantining }()
+	case s.quarantineSlot <- struct{}{}:
+		defer func() { <-s.quarantineSlot }()
 	case <-bounded.Done():
 		return s.failed(ctx, bounded.Err())
 	}
 	for {
-		err = s.keep(bounded, q)
+		err = s.putSuspect(bounded, q)
 		if !errors.Is(err, errConflict) || bounded.Err() != nil {
 			return s.failed(ctx, err)
 		}
 	}
 }
 
-// keep stores a suspect in place of the message that has its body, or as a new
+// putSuspect stores a suspect in place of the message that has its body, or as a new
 // one. It returns errConflict if another Caddy was faster.
-func (s *store) keep(ctx context.Context, q *inbox.Suspect) error {
+func (s *store) putSuspect(ctx context.Context, q *inbox.Suspect) error {
 	key := q.Key()
 	body := hex.EncodeToString(key[:])
 	// Of the quarantine's state what was before the look for the body: what comes
@@ -276,7 +276,7 @@ func (s *store) suspect(ctx context.Context, id int64) (message, error) {
 	stream := s.subjects.quarantine()
 	m, err := s.last(ctx, stream, s.subjects.suspect("*", strconv.FormatInt(id, 10)))
 	if err == nil && m == nil { // of an older release?
-		m, err = s.askLeader(ctx, stream, map[string]any{"seq": id})
+		m, err = s.leaderGet(ctx, stream, map[string]any{"seq": id})
 		if m != nil && m.subject != s.subjects.oldSuspects() {
 			m = nil
 		}

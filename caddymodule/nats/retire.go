@@ -30,13 +30,13 @@ const (
 // nobody replays it, then the event goes, and the record with it.
 func (s *store) retireAll(ctx context.Context, surplus int64) error {
 	var mine claim
-	defer s.release(ctx, &mine)
+	defer s.releaseClaim(ctx, &mine)
 	for _, k := range []kind{gone, delivered, superseded} {
 		if err := s.retire(ctx, k, &surplus, &mine); err != nil {
 			return err
 		}
 	}
-	return s.reckon(ctx, &mine)
+	return s.checkLedger(ctx, &mine)
 }
 
 // retire goes through the records of a kind, which are in the order in which
@@ -69,7 +69,7 @@ func (s *store) retireSome(ctx context.Context, k kind, surplus *int64, mine *cl
 	if ok, err := s.claim(ctx, mine); err != nil || !ok {
 		return false, err
 	}
-	messages, _, err := s.ask(ctx, s.subjects.states(), query{Seq: 1, NextFor: s.subjects.ofKind(k), Batch: retireBatch, MaxBytes: maxAnswer})
+	messages, _, err := s.directGet(ctx, s.subjects.states(), query{Seq: 1, NextFor: s.subjects.ofKind(k), Batch: retireBatch, MaxBytes: maxAnswer})
 	if err != nil {
 		return false, err
 	}
@@ -89,7 +89,7 @@ func (s *store) retireSome(ctx context.Context, k kind, surplus *int64, mine *cl
 		*surplus -= int64(len(old))
 	}
 	if k == gone {
-		err := s.book(ctx, func(l *ledger) { l.removed(&l.Gone, old, past) })
+		err := s.updateLedger(ctx, func(l *ledger) { l.countRemoved(&l.Gone, old, past) })
 		if err != nil {
 			return false, err
 		}
@@ -130,7 +130,7 @@ func (s *store) due(k kind, records []message, surplus *int64) (old []expired, p
 // retireOne takes the next step of removing an event.
 func (s *store) retireOne(ctx context.Context, k kind, e expired) error {
 	if k != gone {
-		_, err := s.writeRecord(ctx, gone, e.id, record{Event: e.seq, Received: e.received, By: s.me}, e.last)
+		_, err := s.writeRecord(ctx, gone, e.id, record{Event: e.seq, Received: e.received, By: s.instance}, e.last)
 		if !errors.Is(err, errConflict) {
 			return err
 		}

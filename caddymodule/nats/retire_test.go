@@ -32,7 +32,7 @@ func numbers(ctx context.Context, t testing.TB, s *store) (events, records uint6
 
 func TestWhatIsTooOldGoesWhoeverTidiesUp(t *testing.T) {
 	url := serve(t).ClientURL()
-	a, b := with(t, url, idle), with(t, url, idle)
+	a, b := openWith(t, url, idle), openWith(t, url, idle)
 	deliver(t, a, 2*retireBatch+10)
 	waits := newEvent("waits", inbox.Completed)
 	put(t, a, waits)
@@ -67,7 +67,7 @@ func TestWhatIsTooOldGoesWhoeverTidiesUp(t *testing.T) {
 // tidies up next takes the second step for one that died.
 func TestARemovalThatWasCutShortIsEnded(t *testing.T) {
 	url := serve(t).ClientURL()
-	a, b := with(t, url, idle), with(t, url, idle)
+	a, b := openWith(t, url, idle), openWith(t, url, idle)
 	ctx := context.Background()
 	e := deliver(t, a, 1)[0]
 	m, err := a.find(ctx, e.ID)
@@ -93,7 +93,7 @@ func TestARemovalThatWasCutShortIsEnded(t *testing.T) {
 
 func TestAnEventThatWasReplayedMeanwhileStays(t *testing.T) {
 	url := serve(t).ClientURL()
-	a, b := with(t, url, idle), with(t, url, idle)
+	a, b := openWith(t, url, idle), openWith(t, url, idle)
 	ctx := context.Background()
 	e := deliver(t, a, 1)[0]
 	m, err := a.find(ctx, e.ID)
@@ -106,7 +106,7 @@ func TestAnEventThatWasReplayedMeanwhileStays(t *testing.T) {
 
 func TestOneTidiesUpAtATime(t *testing.T) {
 	url := serve(t).ClientURL()
-	a, b := begun(t, with(t, url, idle)), begun(t, with(t, url, idle))
+	a, b := afterMaintenance(t, openWith(t, url, idle)), afterMaintenance(t, openWith(t, url, idle))
 	ctx := context.Background()
 	claims := func(s *store, mine *claim) bool {
 		ok, err := s.claim(ctx, mine)
@@ -117,19 +117,19 @@ func TestOneTidiesUpAtATime(t *testing.T) {
 	eventually(t, func() bool { return claims(a, &ofA) }) // both have begun with it
 	require.True(t, claims(a, &ofA), "again")
 	require.False(t, claims(b, &ofB))
-	a.release(ctx, &ofA)
+	a.releaseClaim(ctx, &ofA)
 	require.True(t, claims(b, &ofB))
 	require.False(t, claims(a, new(claim)))
 
 	// One that died is not waited for longer than its claim lasts.
-	require.NoError(t, b.setMeta(ctx, metaChores, claim{By: b.me, Until: time.Now().Add(-time.Second).UnixMicro()}))
+	require.NoError(t, b.setMeta(ctx, metaMaintenance, claim{By: b.instance, Until: time.Now().Add(-time.Second).UnixMicro()}))
 	require.True(t, claims(a, new(claim)))
 }
 
 // A record that the gateway did not write neither ends it nor stops it.
 func TestAForeignRecordDoesNotStopTheTidying(t *testing.T) {
 	url := serve(t).ClientURL()
-	s := with(t, url, idle)
+	s := openWith(t, url, idle)
 	ctx := context.Background()
 	_, err := admin(t, url).Publish(ctx, s.subjects.stream+".state.delivered.short", []byte(`{}`))
 	require.NoError(t, err)

@@ -12,16 +12,16 @@ import (
 )
 
 const (
-	// mark is the name of the metadata that tells streams and consumers that
+	// layoutKey is the name of the metadata that tells streams and consumers that
 	// the inbox made; its value is the version of their layout.
-	mark   = "fotor_webhook"
-	layout = "1"
+	layoutKey = "fotor_webhook"
+	layout    = "1"
 
-	// checked marks a consumer that hands out events anew that may have been
+	// recheckKey marks a consumer that hands out events anew that may have been
 	// settled: each is looked up first.
-	checked = "fotor_webhook_checked"
+	recheckKey = "fotor_webhook_checked"
 
-	consumer = "gateway"
+	consumerName = "gateway"
 
 	// maxAckPending is the largest number of events that are leased, or wait
 	// for a retry or for another of their task, in all Caddys together.
@@ -39,20 +39,20 @@ func (s *store) setUp(ctx context.Context) error {
 	if err := s.checkPayload(); err != nil {
 		return err
 	}
-	for _, config := range s.streams() {
-		if err := s.stream(ctx, config); err != nil {
+	for _, config := range s.streamConfigs() {
+		if err := s.ensureStream(ctx, config); err != nil {
 			return err
 		}
 	}
-	for _, c := range s.consumed() {
-		if err := s.consumer(ctx, c.stream, c.filter); err != nil {
+	for _, c := range s.consumedStreams() {
+		if err := s.ensureConsumer(ctx, c.stream, c.filter); err != nil {
 			return err
 		}
 		if err := s.listen(c.src, c.stream); err != nil {
 			return err
 		}
 	}
-	if _, err := s.js.Publish(ctx, s.subjects.meta(metaOpened), []byte(s.me)); err != nil {
+	if _, err := s.js.Publish(ctx, s.subjects.meta(metaOpened), []byte(s.instance)); err != nil {
 		return fmt.Errorf("storing in stream %s: %w", s.subjects.states(), publishError(err))
 	}
 	if s.current.Load().replicas == 1 {
@@ -72,12 +72,12 @@ func (s *store) checkPayload() error {
 		has, int64(most)+overhead, int64(most)+overhead)
 }
 
-// streams are the streams as they have to be.
-func (s *store) streams() []jetstream.StreamConfig {
+// streamConfigs are the streams as they have to be.
+func (s *store) streamConfigs() []jetstream.StreamConfig {
 	now := s.current.Load()
 	base := jetstream.StreamConfig{
 		Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage, Replicas: now.replicas,
-		AllowDirect: true, Metadata: map[string]string{mark: layout},
+		AllowDirect: true, Metadata: map[string]string{layoutKey: layout},
 		MaxMsgs: -1, MaxBytes: -1, MaxMsgsPerSubject: -1, Duplicates: time.Second,
 	}
 	events, states, suspects := base, base, base
@@ -99,8 +99,8 @@ func (s *store) streams() []jetstream.StreamConfig {
 	return []jetstream.StreamConfig{events, states, suspects}
 }
 
-// stream makes a stream, or checks the one that is there.
-func (s *store) stream(ctx context.Context, want jetstream.StreamConfig) error {
+// ensureStream makes a stream, or checks the one that is there.
+func (s *store) ensureStream(ctx context.Context, want jetstream.StreamConfig) error {
 	there, err := s.js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		if err = s.makeStream(ctx, want); err == nil {
@@ -119,7 +119,7 @@ func (s *store) stream(ctx context.Context, want jetstream.StreamConfig) error {
 	if older { // the quarantine of a release that did not know equal callbacks
 		have.Subjects, have.AllowRollup = want.Subjects, true
 	}
-	if err := fits(have, want, false); err != nil {
+	if err := checkStream(have, want, false); err != nil {
 		return err
 	}
 	if !older && have.Replicas == want.Replicas && have.MaxBytes == want.MaxBytes && have.MaxMsgs == want.MaxMsgs {

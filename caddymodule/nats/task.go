@@ -93,7 +93,7 @@ func (s *store) find(ctx context.Context, id string) (*member, error) {
 		return nil, err
 	case members[0].newer:
 		return nil, errConflict
-	case members[0].kind.leaves():
+	case members[0].kind.beingRemoved():
 		return nil, notFound(id)
 	}
 	return members[0], nil
@@ -124,7 +124,7 @@ func arrange(task []*member, id string) (outdated []*member, gone, waits bool) {
 func (s *store) supersede(ctx context.Context, m *member) error {
 	rec := m.rec
 	rec.Event, rec.Received = m.seq, micros(m.ReceivedAt)
-	rec.By, rec.Base, rec.Due, rec.Settled = s.me, 0, 0, s.now()
+	rec.By, rec.Base, rec.Due, rec.Settled = s.instance, 0, 0, s.now()
 	if _, err := s.writeRecord(ctx, superseded, m.ID, rec, m.last); err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func (s *store) supersede(ctx context.Context, m *member) error {
 // forgetRecords removes records that newer ones have replaced. What stays is
 // removed with the event.
 func (s *store) forgetRecords(ctx context.Context, seqs []uint64) {
-	ctx, cancel := context.WithTimeout(ctx, asideTimeout)
+	ctx, cancel := context.WithTimeout(ctx, sideWorkTimeout)
 	defer cancel()
 	var wg sync.WaitGroup
 	for _, seq := range seqs {
