@@ -258,7 +258,7 @@ func TestLargeOnesAreReadAFewAtATime(t *testing.T) {
 		e.Body[0] = byte(n)
 		require.NoError(t, s.Quarantine(ctx, &inbox.Suspect{ReceivedAt: e.ReceivedAt, Status: 400, Body: e.Body}))
 	}
-	const most = 5 * maxPageBytes
+	const most = 5 * inbox.MaxPageBytes
 	before := s.conn.Stats().InBytes
 	_, next, err := s.List(ctx, inbox.Filter{}, inbox.Page{Limit: 1000})
 	require.NoError(t, err)

@@ -199,19 +199,20 @@ func (s *store) Suspects(ctx context.Context, p inbox.Page) (suspects []*inbox.S
 		return nil, "", err
 	}
 	defer cancel()
-	past, limit, err := parsePage(p, false)
+	p.OldestFirst = false
+	past, limit, err := p.Start()
 	if err != nil {
 		return nil, "", err
 	}
 	if s.policy.Load().Quarantine <= 0 {
 		return nil, "", nil
 	}
-	suspects, more, err := s.suspects(bounded, past, limit)
+	suspects, more, err := s.suspects(bounded, uint64(past), limit)
 	if err != nil {
 		return nil, "", s.failed(ctx, err)
 	}
 	if more != 0 {
-		next = cursorOf(more, false)
+		next = p.Next(int64(more))
 	}
 	return suspects, next, nil
 }
@@ -239,7 +240,7 @@ func (s *store) suspects(ctx context.Context, past uint64, limit int) (suspects 
 		}
 		slices.Reverse(messages)
 		for _, m := range messages {
-			if len(suspects) == limit || bytes >= maxPageBytes {
+			if len(suspects) == limit || bytes >= inbox.MaxPageBytes {
 				return suspects, lowest, nil
 			}
 			q, err := s.decodeSuspect(m)

@@ -52,7 +52,7 @@ func TestPageLooksAtFewEvents(t *testing.T) {
 	}
 	for name, p := range bothOrders {
 		t.Run(name, func(t *testing.T) {
-			p.Limit = maxPage
+			p.Limit = inbox.MaxPage
 			require.Len(t, pagesOf(t, s, inbox.Filter{Type: "none"}, p), n/scan)
 			require.Len(t, pagesOf(t, s, inbox.Filter{}, p), n/scan)
 
@@ -177,9 +177,9 @@ func TestPageOfLargeBodiesOrTracesIsShort(t *testing.T) {
 	for i := range 6 {
 		e := newEvent()
 		if i%2 == 0 {
-			e.Body = make([]byte, maxPageBytes/2)
+			e.Body = make([]byte, inbox.MaxPageBytes/2)
 		} else {
-			e.TraceParent, e.TraceState = strings.Repeat("p", maxPageBytes/4), strings.Repeat("s", maxPageBytes/4)
+			e.TraceParent, e.TraceState = strings.Repeat("p", inbox.MaxPageBytes/4), strings.Repeat("s", inbox.MaxPageBytes/4)
 		}
 		_, err := s.Put(ctx, e)
 		require.NoError(t, err)

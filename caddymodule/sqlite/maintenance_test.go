@@ -214,7 +214,7 @@ func TestPageOfLargeBodiesIsShort(t *testing.T) {
 	s := openTest(t)
 	for i := range 5 {
 		e := newEvent()
-		e.Body = make([]byte, maxPageBytes/2)
+		e.Body = make([]byte, inbox.MaxPageBytes/2)
 		e.Body[0] = byte(i)
 		_, err := s.Put(ctx, e)
 		require.NoError(t, err)

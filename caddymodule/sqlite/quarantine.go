@@ -190,7 +190,8 @@ func scanSuspect(row []driver.Value) *inbox.Suspect {
 // Suspects lists quarantined callbacks, those that arrived last first whatever
 // the page says.
 func (s *store) Suspects(ctx context.Context, p inbox.Page) (suspects []*inbox.Suspect, next string, err error) {
-	past, limit, err := newestFirst.parsePage(p)
+	p.OldestFirst = false
+	past, limit, err := p.Start()
 	if err != nil {
 		return nil, "", err
 	}
@@ -200,7 +201,7 @@ func (s *store) Suspects(ctx context.Context, p inbox.Page) (suspects []*inbox.S
 		err := c.query(listSuspects, func(row []driver.Value) error {
 			q := scanSuspect(row)
 			suspects, last = append(suspects, q), integer(row[0])
-			if size += len(q.Body) + len(q.Problems); size >= maxPageBytes {
+			if size += len(q.Body) + len(q.Problems); size >= inbox.MaxPageBytes {
 				return errEnough
 			}
 			return ctx.Err()
@@ -213,7 +214,7 @@ func (s *store) Suspects(ctx context.Context, p inbox.Page) (suspects []*inbox.S
 		}
 		more, err := c.number(`SELECT 1 FROM arrivals WHERE place < ? LIMIT 1`, last)
 		if more != 0 {
-			next = newestFirst.cursor(last)
+			next = p.Next(last)
 		}
 		return err
 	})

@@ -48,7 +48,7 @@ func (s *store) Get(ctx context.Context, id string) (record *inbox.Record, attem
 		return nil, nil, notFound(err)
 	}
 	err = s.read(ctx, func(c *conn) error {
-		seqs, err := s.taskEvents(c, newestFirst, keyOf(raw), newestFirst.start, math.MaxInt64)
+		seqs, err := s.taskEvents(c, newestFirst, keyOf(raw), math.MaxInt64, math.MaxInt64)
 		if err != nil {
 			return err
 		}
