@@ -1,6 +1,9 @@
 package inbox
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Status is the state of a Fotor task as its callback tells it.
 type Status uint8
@@ -88,6 +91,27 @@ type Event struct {
 	// TraceParent and TraceState are the headers of W3C Trace Context with which
 	// the trace of the callback goes on in the delivery; empty if there is none.
 	TraceParent, TraceState string
+}
+
+// Check returns the event's ids, or why it could not be found again if it were
+// stored. The former id is zero if there is none.
+func (e *Event) Check() (id, former RawID, err error) {
+	id, err = ParseID(e.ID)
+	if err == nil && e.FormerID != "" {
+		former, err = ParseID(e.FormerID)
+	}
+	switch {
+	case err != nil:
+	case e.TaskID == "":
+		err = fmt.Errorf("event %s has no task id", e.ID)
+	case e.Type == "":
+		err = fmt.Errorf("event %s has no type", e.ID)
+	case e.Status > Failed:
+		err = fmt.Errorf("event %s has status %d; expected 0, 1 or 2", e.ID, e.Status)
+	case id.TaskKey() != TaskKey(e.TaskID):
+		err = fmt.Errorf("event %s does not begin with the key of its task %q", e.ID, e.TaskID)
+	}
+	return id, former, err
 }
 
 // Record is an event with what became of it.

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 // claim says until when one Caddy removes what is due and the others need not.
@@ -22,7 +24,7 @@ type claim struct {
 // claim makes the work this inbox's for a while, unless it is another's.
 func (s *store) claim(ctx context.Context, mine *claim) (bool, error) {
 	now := time.Now()
-	if fromMicros(mine.Until).After(now.Add(retireTimeout / 2)) {
+	if inbox.FromMicros(mine.Until).After(now.Add(retireTimeout / 2)) {
 		return true, nil
 	}
 	subject, after := s.subjects.meta(metaMaintenance), uint64(0)
@@ -32,7 +34,7 @@ func (s *store) claim(ctx context.Context, mine *claim) (bool, error) {
 	}
 	if m != nil {
 		var other claim
-		if err := json.Unmarshal(m.data, &other); err == nil && other.By != s.instance && fromMicros(other.Until).After(now) {
+		if err := json.Unmarshal(m.data, &other); err == nil && other.By != s.instance && inbox.FromMicros(other.Until).After(now) {
 			return false, nil
 		}
 		after = m.seq

@@ -15,7 +15,7 @@ import (
 // late, its record says so anew: a clock was wrong.
 func (s *store) postpone(ctx context.Context, c *candidate, m *member, left time.Duration) error {
 	now, p := time.Now(), s.policy.Load()
-	if !p.TooLate(fromMicros(m.rec.Due), now) {
+	if !p.TooLate(inbox.FromMicros(m.rec.Due), now) {
 		return c.msg.NakWithDelay(left)
 	}
 	if err := s.writePending(ctx, m, now.Add(p.MaxWait)); err != nil {
@@ -28,7 +28,7 @@ func (s *store) postpone(ctx context.Context, c *candidate, m *member, left time
 // record is what comes again.
 func (s *store) writePending(ctx context.Context, m *member, due time.Time) error {
 	rec := m.rec
-	rec.Event, rec.Received, rec.By, rec.Base, rec.Due = m.seq, micros(m.ReceivedAt), s.instance, 0, micros(due)
+	rec.Event, rec.Received, rec.By, rec.Base, rec.Due = m.seq, inbox.Micros(m.ReceivedAt), s.instance, 0, inbox.Micros(due)
 	if _, err := s.writeRecord(ctx, pending, m.ID, rec, m.last); err != nil {
 		return err
 	}
@@ -94,12 +94,12 @@ func (s *store) bringSomeForward(ctx context.Context, p *inbox.Policy, records [
 	for _, message := range records {
 		id, now := idOf(message.subject), time.Now()
 		var r record
-		if json.Unmarshal(message.data, &r) != nil || len(id) != inbox.IDLength || !p.TooLate(fromMicros(r.Due), now) {
+		if json.Unmarshal(message.data, &r) != nil || len(id) != inbox.IDLength || !p.TooLate(inbox.FromMicros(r.Due), now) {
 			continue
 		}
 		jobs.Go(func() error {
 			m, err := s.find(ctx, id)
-			if err == nil && m.kind == pending && p.TooLate(fromMicros(m.rec.Due), now) {
+			if err == nil && m.kind == pending && p.TooLate(inbox.FromMicros(m.rec.Due), now) {
 				err = s.writePending(ctx, m, now.Add(p.MaxWait))
 			}
 			if errors.Is(err, inbox.ErrNotFound) || errors.Is(err, errConflict) {

@@ -5,6 +5,8 @@ import (
 	"errors"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 // withEvent calls f with an event and what became of it.
@@ -14,7 +16,7 @@ func (s *store) withEvent(ctx context.Context, id string, f func(context.Context
 		return err
 	}
 	defer cancel()
-	if err := checkID(id); err != nil {
+	if _, err := inbox.LookUpID(id); err != nil {
 		return err
 	}
 	m, err := s.find(bounded, id)
@@ -67,7 +69,7 @@ func (s *store) Purge(ctx context.Context, id string) error {
 		if m.kind == leased || s.leaser.holds(id) {
 			return wrongState(id)
 		}
-		if err := s.remove(ctx, expired{id, m.seq, m.last, micros(m.ReceivedAt)}); err != nil {
+		if err := s.remove(ctx, expired{id, m.seq, m.last, inbox.Micros(m.ReceivedAt)}); err != nil {
 			return err
 		}
 		s.leaser.drop(id)

@@ -12,23 +12,9 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-func notFound(id string) error {
-	return &eventError{id, inbox.ErrNotFound}
-}
+func notFound(id string) error { return fmt.Errorf("event %s: %w", id, inbox.ErrNotFound) }
 
-func wrongState(id string) error {
-	return &eventError{id, inbox.ErrState}
-}
-
-// eventError is an error about one event.
-type eventError struct {
-	id  string
-	err error
-}
-
-func (e *eventError) Error() string { return "event " + e.id + ": " + e.err.Error() }
-
-func (e *eventError) Unwrap() error { return e.err }
+func wrongState(id string) error { return fmt.Errorf("event %s: %w", id, inbox.ErrState) }
 
 // conflictAsState says of a conflict that the event is not what it was.
 func conflictAsState(id string, err error) error {
@@ -36,18 +22,6 @@ func conflictAsState(id string, err error) error {
 		return wrongState(id)
 	}
 	return err
-}
-
-// checkID reports what is no id at all.
-func checkID(id string) error {
-	if _, err := inbox.ParseID(id); err != nil {
-		return fmt.Errorf("%w: %w", inbox.ErrNotFound, err)
-	}
-	return nil
-}
-
-func suspectNotFound(id int64) error {
-	return fmt.Errorf("quarantined callback %d: %w", id, inbox.ErrNotFound)
 }
 
 func errClosed() error { return fmt.Errorf("inbox nats: %w", inbox.ErrClosed) }

@@ -15,7 +15,7 @@ const maxOrigin = 40 << 10
 
 // Import stores an event with what became of it.
 func (s *store) Import(ctx context.Context, r *inbox.Record, attempts []inbox.Attempt) (duplicate bool, err error) {
-	if err := checkEvent(r.Event); err != nil {
+	if _, _, err := r.Event.Check(); err != nil {
 		return false, err
 	}
 	bounded, cancel, err := s.call(ctx)
@@ -34,7 +34,7 @@ func originOf(r *inbox.Record, attempts []inbox.Attempt, room int) *imported {
 		return nil
 	}
 	o := &imported{Kind: kindOf(r.State), Record: record{
-		Received: micros(r.Event.ReceivedAt), Attempts: r.Attempts, Due: micros(r.Due), Settled: micros(r.SettledAt),
+		Received: inbox.Micros(r.Event.ReceivedAt), Attempts: r.Attempts, Due: inbox.Micros(r.Due), Settled: inbox.Micros(r.SettledAt),
 	}}
 	if len(attempts) == 0 && !r.Last.At.IsZero() {
 		attempts = []inbox.Attempt{r.Last}

@@ -249,7 +249,7 @@ func (s *store) tryLease(ctx context.Context, c *candidate) (*heldLease, error) 
 			return nil, err
 		}
 	}
-	if left := time.Until(fromMicros(me.rec.Due)); me.kind == pending && left > 0 {
+	if left := time.Until(inbox.FromMicros(me.rec.Due)); me.kind == pending && left > 0 {
 		return nil, s.postpone(ctx, c, me, left)
 	}
 	if waits {

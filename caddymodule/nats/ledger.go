@@ -9,6 +9,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 // ledger is what all Caddys together know of events that are not in the stream
@@ -41,7 +43,7 @@ func (l *ledger) missing(state *jetstream.StreamState) int64 {
 
 // mayRecover reports whether what is lost may still turn out to have been delivered: a
 // Caddy had it already when it was removed.
-func (l *ledger) mayRecover() bool { return time.Since(fromMicros(l.LostAt)) < recoverFor }
+func (l *ledger) mayRecover() bool { return time.Since(inbox.FromMicros(l.LostAt)) < recoverFor }
 
 const recoverFor = 10 * time.Minute
 

@@ -32,7 +32,7 @@ type holdRecord struct {
 }
 
 func (r *holdRecord) public() inbox.Hold {
-	return inbox.Hold{Since: fromMicros(r.Since), Until: fromMicros(r.Until), Ended: fromMicros(r.Ended), Reason: r.Reason}
+	return inbox.Hold{Since: inbox.FromMicros(r.Since), Until: inbox.FromMicros(r.Until), Ended: inbox.FromMicros(r.Ended), Reason: r.Reason}
 }
 
 // troubleRecord says how the destination is.
@@ -61,7 +61,7 @@ func (s *store) setMeta(ctx context.Context, name string, value any) error {
 
 // SetHold remembers a hold by hand.
 func (s *store) SetHold(ctx context.Context, h inbox.Hold) error {
-	return s.setMeta(ctx, metaHold, holdRecord{s.instance, micros(h.Since), micros(h.Until), micros(h.Ended), cutReason(h.Reason)})
+	return s.setMeta(ctx, metaHold, holdRecord{s.instance, inbox.Micros(h.Since), inbox.Micros(h.Until), inbox.Micros(h.Ended), cutReason(h.Reason)})
 }
 
 // Hold returns the hold that any Caddy remembered last.
@@ -84,7 +84,7 @@ func (s *store) Hold(ctx context.Context) (inbox.Hold, error) {
 
 // TellTrouble tells the other Caddys how the destination is.
 func (s *store) TellTrouble(ctx context.Context, t inbox.Trouble) error {
-	return s.setMeta(ctx, metaTrouble, troubleRecord{s.instance, micros(t.Until), cutReason(t.Reason)})
+	return s.setMeta(ctx, metaTrouble, troubleRecord{s.instance, inbox.Micros(t.Until), cutReason(t.Reason)})
 }
 
 // watchPause is how long Watch waits after it was cut off.
@@ -154,7 +154,7 @@ func (s *store) deliverMeta(m jetstream.Msg, hold func(inbox.Hold), trouble func
 	case s.subjects.meta(metaTrouble):
 		var r troubleRecord
 		if json.Unmarshal(m.Data(), &r) == nil && r.By != s.instance {
-			trouble(inbox.Trouble{Until: fromMicros(r.Until), Reason: r.Reason})
+			trouble(inbox.Trouble{Until: inbox.FromMicros(r.Until), Reason: r.Reason})
 		}
 	}
 }

@@ -33,7 +33,7 @@ const sideWorkTimeout = time.Second
 
 // Put stores the event.
 func (s *store) Put(ctx context.Context, e *inbox.Event) (duplicateOf string, err error) {
-	if err := checkEvent(e); err != nil {
+	if _, _, err := e.Check(); err != nil {
 		return "", err
 	}
 	bounded, cancel, err := s.call(ctx)

@@ -31,7 +31,7 @@ type suspect struct {
 // encodeSuspect makes a message of a suspect: the length of what is known of
 // it, that, and its body.
 func encodeSuspect(q *inbox.Suspect) ([]byte, error) {
-	head, err := json.Marshal(suspect{micros(q.ReceivedAt), micros(q.Last), q.Count, q.SourceIP, q.Status, q.Problems})
+	head, err := json.Marshal(suspect{inbox.Micros(q.ReceivedAt), inbox.Micros(q.Last), q.Count, q.SourceIP, q.Status, q.Problems})
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +59,7 @@ func (s *store) decodeSuspect(m message) (*inbox.Suspect, error) {
 		return nil, fmt.Errorf("quarantined callback %d: %w", m.seq, err)
 	}
 	q := &inbox.Suspect{
-		ID: id, ReceivedAt: fromMicros(head.Received), Last: fromMicros(head.Last), Count: head.Count,
+		ID: id, ReceivedAt: inbox.FromMicros(head.Received), Last: inbox.FromMicros(head.Last), Count: head.Count,
 		SourceIP: head.Source, Status: head.Status, Problems: head.Problems, Body: m.data[end:],
 	}
 	q.Complete()
@@ -263,7 +263,7 @@ func (s *store) Suspect(ctx context.Context, id int64) (*inbox.Suspect, error) {
 	}
 	defer cancel()
 	if id < 1 {
-		return nil, suspectNotFound(id)
+		return nil, inbox.SuspectNotFound(id)
 	}
 	m, err := s.suspect(bounded, id)
 	if err != nil {
@@ -283,7 +283,7 @@ func (s *store) suspect(ctx context.Context, id int64) (message, error) {
 		}
 	}
 	if err == nil && m == nil {
-		err = suspectNotFound(id)
+		err = inbox.SuspectNotFound(id)
 	}
 	if err != nil {
 		return message{}, err
@@ -299,7 +299,7 @@ func (s *store) Unquarantine(ctx context.Context, id int64) error {
 	}
 	defer cancel()
 	if id < 1 {
-		return suspectNotFound(id)
+		return inbox.SuspectNotFound(id)
 	}
 	for {
 		m, err := s.suspect(bounded, id)

@@ -34,11 +34,11 @@ type attempt struct {
 }
 
 func (a attempt) public() inbox.Attempt {
-	return inbox.Attempt{At: fromMicros(a.At), Duration: a.Duration, Status: a.Status, Reason: a.Reason}
+	return inbox.Attempt{At: inbox.FromMicros(a.At), Duration: a.Duration, Status: a.Status, Reason: a.Reason}
 }
 
 func attemptOf(a inbox.Attempt) attempt {
-	return attempt{At: micros(a.At), Duration: a.Duration, Status: a.Status, Reason: cutReason(a.Reason)}
+	return attempt{At: inbox.Micros(a.At), Duration: a.Duration, Status: a.Status, Reason: cutReason(a.Reason)}
 }
 
 // history is what the records of an event say of it together.
@@ -102,9 +102,9 @@ func (h *history) public(e *stored, p *inbox.Policy, now time.Time) (*inbox.Reco
 	if k == none && e.origin != nil {
 		rec, k = e.origin.Record, e.origin.Kind
 	}
-	r := &inbox.Record{Event: e.Event, State: k.public(), Attempts: rec.Attempts, SettledAt: fromMicros(rec.Settled)}
-	if due := fromMicros(rec.Due); k == pending && due.After(now) {
-		r.Due = p.Bound(due, now).UTC().Truncate(time.Microsecond)
+	r := &inbox.Record{Event: e.Event, State: k.public(), Attempts: rec.Attempts, SettledAt: inbox.FromMicros(rec.Settled)}
+	if k == pending {
+		r.Due = p.Due(inbox.FromMicros(rec.Due), now)
 	}
 	attempts := make([]inbox.Attempt, len(rec.Log))
 	for i, a := range rec.Log {
@@ -148,20 +148,4 @@ func cutReason(reason string) string {
 		end--
 	}
 	return reason[:end]
-}
-
-// micros returns a time in µs since 1970, 0 for none.
-func micros(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMicro()
-}
-
-// fromMicros is the inverse of micros.
-func fromMicros(us int64) time.Time {
-	if us == 0 {
-		return time.Time{}
-	}
-	return time.UnixMicro(us).UTC()
 }

@@ -72,7 +72,7 @@ func TestARemovalThatWasCutShortIsEnded(t *testing.T) {
 	e := deliver(t, a, 1)[0]
 	m, err := a.find(ctx, e.ID)
 	require.NoError(t, err)
-	require.NoError(t, a.retireOne(ctx, delivered, expired{e.ID, m.seq, m.last, micros(e.ReceivedAt)}))
+	require.NoError(t, a.retireOne(ctx, delivered, expired{e.ID, m.seq, m.last, inbox.Micros(e.ReceivedAt)}))
 	_, _, err = b.Get(ctx, e.ID)
 	require.ErrorIs(t, err, inbox.ErrNotFound)
 	require.ErrorIs(t, b.Replay(ctx, e.ID), inbox.ErrNotFound)
@@ -98,7 +98,7 @@ func TestAnEventThatWasReplayedMeanwhileStays(t *testing.T) {
 	e := deliver(t, a, 1)[0]
 	m, err := a.find(ctx, e.ID)
 	require.NoError(t, err)
-	old := expired{e.ID, m.seq, m.last, micros(e.ReceivedAt)}
+	old := expired{e.ID, m.seq, m.last, inbox.Micros(e.ReceivedAt)}
 	require.NoError(t, b.Replay(ctx, e.ID))
 	require.NoError(t, a.retireOne(ctx, delivered, old))
 	require.Equal(t, e, leases(t, a, 1)[0].Event)

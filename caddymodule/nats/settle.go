@@ -167,7 +167,7 @@ func (s *store) checkDeadExists(ctx context.Context, h *heldLease, seq uint64) e
 // handed back.
 func (s *store) outcome(ctx context.Context, h *heldLease, o inbox.Outcome) (kind, record, error) {
 	rec := h.rec
-	rec.Event, rec.Received, rec.By, rec.Base, rec.Due = h.event.seq, micros(h.event.ReceivedAt), h.token, 0, 0
+	rec.Event, rec.Received, rec.By, rec.Base, rec.Due = h.event.seq, inbox.Micros(h.event.ReceivedAt), h.token, 0, 0
 	if o.Verdict != inbox.Release {
 		rec.Attempts++
 		rec.Log = append(slices.Clip(rec.Log), attemptOf(o.Attempt))
@@ -193,7 +193,7 @@ func (s *store) outcome(ctx context.Context, h *heldLease, o inbox.Outcome) (kin
 		}
 	}
 	if o.Due.After(time.Now()) {
-		rec.Due = micros(o.Due)
+		rec.Due = inbox.Micros(o.Due)
 	} else if o.Verdict == inbox.Release && !h.marked {
 		return none, rec, nil
 	}

@@ -59,7 +59,7 @@ func (s *store) stats(ctx context.Context) (stats inbox.Stats, err error) {
 	jobs.Go(func() error {
 		l, _, err := s.readLedger(ctx)
 		if l != nil {
-			stats.Lost, stats.LostAt = int64(l.Lost), fromMicros(l.LostAt)
+			stats.Lost, stats.LostAt = int64(l.Lost), inbox.FromMicros(l.LostAt)
 		}
 		return err
 	})
@@ -136,7 +136,7 @@ func (s *store) oldestPending(ctx context.Context) (time.Time, error) {
 	for _, m := range records {
 		var r record
 		if err := json.Unmarshal(m.data, &r); err == nil {
-			take(r.Event, fromMicros(r.Received))
+			take(r.Event, inbox.FromMicros(r.Received))
 		}
 	}
 	there, err := s.js.Consumer(ctx, s.subjects.stream, consumerName)

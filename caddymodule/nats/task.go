@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"sync"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 // member is one event of a task with what became of it.
@@ -123,7 +125,7 @@ func arrange(task []*member, id string) (outdated []*member, gone, waits bool) {
 // meanwhile.
 func (s *store) supersede(ctx context.Context, m *member) error {
 	rec := m.rec
-	rec.Event, rec.Received = m.seq, micros(m.ReceivedAt)
+	rec.Event, rec.Received = m.seq, inbox.Micros(m.ReceivedAt)
 	rec.By, rec.Base, rec.Due, rec.Settled = s.instance, 0, 0, s.now()
 	if _, err := s.writeRecord(ctx, superseded, m.ID, rec, m.last); err != nil {
 		return err
@@ -153,5 +155,5 @@ func isFinal(events []*stored) bool {
 
 // initial returns the record of a new event in a state.
 func initial(e *stored) record {
-	return record{Event: e.seq, Received: micros(e.ReceivedAt)}
+	return record{Event: e.seq, Received: inbox.Micros(e.ReceivedAt)}
 }

@@ -32,7 +32,7 @@ type bigTask struct {
 }
 
 // idPart is the part of an id that tells the events of a task apart.
-func idPart(id rawID) uint64 { return binary.BigEndian.Uint64(id[8:]) }
+func idPart(id inbox.RawID) uint64 { return binary.BigEndian.Uint64(id[8:]) }
 
 // taskCache holds the big tasks that were met last. It belongs to the writer.
 type taskCache struct {
@@ -82,7 +82,7 @@ func (c *taskCache) put(b *bigTask, limit int) {
 }
 
 // remember adds an event to a task.
-func (c *taskCache) remember(b *bigTask, seq int64, id rawID, limit int) {
+func (c *taskCache) remember(b *bigTask, seq int64, id inbox.RawID, limit int) {
 	before := len(b.ids)
 	b.ids[idPart(id)] = seq
 	c.touch(b)
@@ -152,7 +152,7 @@ func (t *tx) readBig(b *bigTask, seq int64) (e taskEvent, ok bool, err error) {
 
 // findBig returns the event of the task with that id; ok is false if there is
 // none.
-func (t *tx) findBig(b *bigTask, id rawID) (e taskEvent, ok bool, err error) {
+func (t *tx) findBig(b *bigTask, id inbox.RawID) (e taskEvent, ok bool, err error) {
 	seq, ok := b.ids[idPart(id)]
 	if !ok {
 		return e, false, nil
@@ -162,7 +162,7 @@ func (t *tx) findBig(b *bigTask, id rawID) (e taskEvent, ok bool, err error) {
 }
 
 // addBig remembers an event of the task that was put.
-func (t *tx) addBig(b *bigTask, seq int64, id rawID, final bool) {
+func (t *tx) addBig(b *bigTask, seq int64, id inbox.RawID, final bool) {
 	t.w.tasks.remember(b, seq, id, t.w.limits.bigIDs)
 	if final {
 		b.finals = append(b.finals, seq)

@@ -216,7 +216,7 @@ func (l *leaser) find(max int, f *scanResult) error {
 		if err != nil {
 			return err
 		}
-		f.nextDue = fromMicros(next)
+		f.nextDue = inbox.FromMicros(next)
 	}
 	return nil
 }
@@ -339,7 +339,7 @@ func (l *leaser) take(f *scanResult, seqs []int64, want state) error {
 func scanLease(row []driver.Value) *heldLease {
 	e := scanEvent(row[1:])
 	h := &heldLease{state: state(integer(row[9])), attempts: int(integer(row[10])), fresh: row[9] == nil}
-	var id rawID
+	var id inbox.RawID
 	copy(id[:], blob(row[1]))
 	h.key = keyOf(id)
 	h.lease = &inbox.Lease{Event: e, Attempt: h.attempts + 1, Ref: integer(row[0])}

@@ -284,7 +284,7 @@ func (w *writer) load() error {
 	w.leases = newLeases(w.meta.lowSeq)
 	var entries []entry
 	err = w.conn.query(`SELECT seq, id FROM events WHERE seq > ? ORDER BY seq`, func(row []driver.Value) error {
-		var id rawID
+		var id inbox.RawID
 		copy(id[:], blob(row[1]))
 		entries = append(entries, entry{keyOf(id), integer(row[0])})
 		return nil

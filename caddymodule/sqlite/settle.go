@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
@@ -124,7 +123,7 @@ func (t *tx) settleAttempt(h *heldLease, o *inbox.Outcome, to state, due int64) 
 	a := o.Attempt
 	reason := cutReason(a.Reason)
 	if to != delivered {
-		if err := t.c.exec(insertAttempt, h.seq(), n, micros(a.At), int64(a.Duration), int64(a.Status), reason); err != nil {
+		if err := t.c.exec(insertAttempt, h.seq(), n, inbox.Micros(a.At), int64(a.Duration), int64(a.Status), reason); err != nil {
 			return err
 		}
 		if n > t.w.limits.keptAttempts {
@@ -137,7 +136,7 @@ func (t *tx) settleAttempt(h *heldLease, o *inbox.Outcome, to state, due int64) 
 	if h.fresh {
 		query = insertSettled
 	}
-	return t.c.exec(query, int64(to), n, due, settledAt, micros(a.At), int64(a.Duration), int64(a.Status), reason, h.seq())
+	return t.c.exec(query, int64(to), n, due, settledAt, inbox.Micros(a.At), int64(a.Duration), int64(a.Status), reason, h.seq())
 }
 
 // cutReason makes a reason valid UTF-8 of at most inbox.MaxReason bytes.
@@ -150,19 +149,4 @@ func cutReason(s string) string {
 		s = s[:end]
 	}
 	return strings.ToValidUTF8(s, "?")
-}
-
-// micros and fromMicros convert times; the zero time is 0.
-func micros(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMicro()
-}
-
-func fromMicros(n int64) time.Time {
-	if n == 0 {
-		return time.Time{}
-	}
-	return time.UnixMicro(n).UTC()
 }

@@ -8,9 +8,6 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// rawID is an event's id as it is stored.
-type rawID = [inbox.IDLength / 2]byte
-
 // tx is an open transaction, with what the memory has to learn once it is
 // committed, and not before.
 type tx struct {
@@ -183,7 +180,7 @@ func (t *tx) count(s state, fresh bool, n int64) {
 }
 
 // find returns the event with the id; ok is false if there is none.
-func (t *tx) find(id rawID) (e taskEvent, taskID string, ok bool, err error) {
+func (t *tx) find(id inbox.RawID) (e taskEvent, taskID string, ok bool, err error) {
 	if b := t.w.tasks.get(keyOf(id)); b != nil {
 		if e, ok, err = t.findBig(b, id); err != nil || ok {
 			return e, b.taskID, ok, err
