@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 
+	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/moduletest"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
@@ -30,7 +31,7 @@ import (
 func tryOpen(t testing.TB, i *Inbox) error {
 	t.Helper()
 	i.Replicas, i.MaxSize = 1, 32<<20
-	require.NoError(t, provision(i))
+	require.NoError(t, moduletest.Provision(i))
 	in, err := i.Open(context.Background(), "x", inbox.Policy{Keep: time.Hour}, zap.NewNop())
 	if err != nil {
 		return err
