@@ -40,7 +40,8 @@ func serve(t testing.TB, change ...func(*server.Options)) *server.Server {
 	return s
 }
 
-// testOptions are those of an inbox with one replica and a short lease.
+// testOptions returns the options of an inbox with one replica and a short
+// lease.
 func testOptions(url string) options {
 	return options{
 		name: "test", urls: []string{url}, stream: "TEST", log: zap.NewNop(),
@@ -49,7 +50,7 @@ func testOptions(url string) options {
 	}
 }
 
-// openWith opens an inbox that the test closes.
+// openWith opens an inbox. It is closed when the test ends.
 func openWith(t testing.TB, url string, change ...func(*options)) *store {
 	t.Helper()
 	o := testOptions(url)
@@ -62,13 +63,14 @@ func openWith(t testing.TB, url string, change ...func(*options)) *store {
 	return s
 }
 
-// crash ends an inbox as the death of its process does: nothing is said.
+// crash ends an inbox as the death of its process would, without a word to the
+// server.
 func crash(s *store) {
 	s.conn.Close()
 	_ = s.Close()
 }
 
-// nothingElse checks that an event that is put now is the only one due.
+// nothingElse checks that no event is due but one that is put now.
 func nothingElse(t testing.TB, s *store) {
 	t.Helper()
 	e := inboxtest.NewEvent(rand.Text(), inbox.Completed)
@@ -78,7 +80,7 @@ func nothingElse(t testing.TB, s *store) {
 	inboxtest.Settle(t, s, inbox.Deliver, l...)
 }
 
-// admin is a client beside the inbox.
+// admin returns a client that bypasses the inbox.
 func admin(t testing.TB, url string) jetstream.JetStream {
 	t.Helper()
 	conn, err := nats.Connect(url)
@@ -89,7 +91,7 @@ func admin(t testing.TB, url string) jetstream.JetStream {
 	return js
 }
 
-// refused opens an inbox that cannot be opened.
+// refused returns the error of opening an inbox.
 func refused(t testing.TB, url string, change ...func(*options)) error {
 	t.Helper()
 	o := testOptions(url)
@@ -101,7 +103,7 @@ func refused(t testing.TB, url string, change ...func(*options)) error {
 	return err
 }
 
-// edit changes a stream as somebody does with "nats stream edit".
+// edit changes a stream as "nats stream edit" does.
 func edit(t testing.TB, url, name string, change func(*jetstream.StreamConfig)) {
 	t.Helper()
 	config := stream(t, url, name).CachedInfo().Config
@@ -110,13 +112,13 @@ func edit(t testing.TB, url, name string, change func(*jetstream.StreamConfig)) 
 	require.NoError(t, err)
 }
 
-// watchful is an inbox that looks at its streams all the time.
+// watchful makes an inbox inspect its streams all the time.
 func watchful(o *options) { o.limits.maintenance, o.limits.inspect = time.Hour, 20*time.Millisecond }
 
-// passive is an inbox that does nothing by itself.
+// passive makes an inbox do nothing by itself.
 func passive(o *options) { o.limits.maintenance, o.limits.inspect = time.Hour, time.Hour }
 
-// settled waits until the chores with which an inbox begins are done.
+// afterMaintenance waits for the round of maintenance that follows the opening.
 func afterMaintenance(t testing.TB, s *store) *store {
 	t.Helper()
 	inboxtest.Eventually(t, func() bool {
@@ -133,10 +135,10 @@ func stream(t testing.TB, url, name string) jetstream.Stream {
 	return st
 }
 
-// idle keeps an inbox from tidying up by itself.
+// idle keeps an inbox from running maintenance by itself.
 func idle(o *options) { o.limits.maintenance = time.Hour }
 
-// deliver puts and delivers events of tasks of their own.
+// deliver puts and delivers n events, each of its own task.
 func deliver(t testing.TB, s *store, n int) (events []*inbox.Event) {
 	t.Helper()
 	var wg sync.WaitGroup
@@ -165,12 +167,12 @@ func deliver(t testing.TB, s *store, n int) (events []*inbox.Event) {
 	return events
 }
 
-// fixed lets a server be started again with what it had.
+// fixed makes a server use a port and a directory, so that it can be restarted.
 func fixed(port int, dir string) func(*server.Options) {
 	return func(o *server.Options) { o.Port, o.StoreDir = port, dir }
 }
 
-// freePort returns a port that nobody listens at.
+// freePort returns a port on which nobody listens.
 func freePort(t testing.TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it only asks for a port
@@ -179,7 +181,7 @@ func freePort(t testing.TB) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// smallLimits make every boundary come soon.
+// smallLimits are so small that tests reach each of them soon.
 var smallLimits = limits{
 	scan: 10, window: 3, parked: 2, attempts: 100,
 	expires: 100 * time.Millisecond, unclaimed: 50 * time.Millisecond, maintenance: 50 * time.Millisecond,

@@ -12,7 +12,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
-// keepNothing makes whatever has ended too old.
+// keepNothing makes all ended events too old.
 func keepNothing(s *store) {
 	p := *s.policy.Load()
 	p.Keep = time.Microsecond
@@ -64,8 +64,8 @@ func TestWhatIsTooOldGoesWhoeverTidiesUp(t *testing.T) {
 	require.Equal(t, waits, inboxtest.Lease(t, a, 1)[0].Event)
 }
 
-// Between the two steps of its removal an event is as good as gone, and whoever
-// tidies up next takes the second step for one that died.
+// Between the two steps of its removal an event counts as removed. If the Caddy
+// dies then, the next one to remove events takes the second step.
 func TestARemovalThatWasCutShortIsEnded(t *testing.T) {
 	url := serve(t).ClientURL()
 	a, b := openWith(t, url, idle), openWith(t, url, idle)
@@ -81,7 +81,7 @@ func TestARemovalThatWasCutShortIsEnded(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, records)
 	keepNothing(b)
-	inboxtest.Eventually(t, func() bool { // what each does when it is opened may still be under way
+	inboxtest.Eventually(t, func() bool { // maintenance that follows the opening may still be under way
 		require.NoError(t, b.retireAll(ctx, 0))
 		left, kept := numbers(ctx, t, b)
 		return left == 0 && kept == 0
@@ -115,19 +115,19 @@ func TestOneTidiesUpAtATime(t *testing.T) {
 		return ok
 	}
 	var ofA, ofB claim
-	inboxtest.Eventually(t, func() bool { return claims(a, &ofA) }) // both have begun with it
+	inboxtest.Eventually(t, func() bool { return claims(a, &ofA) }) // maintenance of both has begun with a claim
 	require.True(t, claims(a, &ofA), "again")
 	require.False(t, claims(b, &ofB))
 	a.releaseClaim(ctx, &ofA)
 	require.True(t, claims(b, &ofB))
 	require.False(t, claims(a, new(claim)))
 
-	// One that died is not waited for longer than its claim lasts.
+	// The claim of a Caddy that died expires.
 	require.NoError(t, b.setMeta(ctx, metaMaintenance, claim{By: b.instance, Until: time.Now().Add(-time.Second).UnixMicro()}))
 	require.True(t, claims(a, new(claim)))
 }
 
-// A record that the gateway did not write neither ends it nor stops it.
+// Foreign records neither stop the removal of old events nor end it early.
 func TestAForeignRecordDoesNotStopTheTidying(t *testing.T) {
 	url := serve(t).ClientURL()
 	s := openWith(t, url, idle)
