@@ -23,6 +23,7 @@ func (s *store) maintenanceLoop() {
 			if err := s.maintain(&applied); err != nil && !s.closed() {
 				s.log.Warn("tidying up failed, it is tried again", zap.Error(err))
 			}
+			s.rounds.Add(1)
 		}
 		// Caddys started at the same moment do not run at the same moment.
 		wait := s.options.limits.maintenance
