@@ -16,7 +16,7 @@
 //   - pull.go requests it from the consumers, and leaser.go keeps what the server
 //     has handed out.
 //   - lease.go leases it when it is its turn in its task, see task.go, and
-//     lease_record.go tells the other Caddys.
+//     lease_record.go writes that down for the other Caddys.
 //   - settle.go stores the outcome of the attempt as a record, see record.go.
 //   - retire.go removes it when it has been kept long enough.
 //

@@ -94,7 +94,7 @@ func (s *store) remove(ctx context.Context, e expired) error {
 // erase removes an event that was marked as purged by the record with the
 // sequence seq. Another Caddy may have done so already, and the event may have
 // been put again since: nothing newer is removed. A mark in the stream of
-// states tells the ledger about the removal.
+// states records the removal for the ledger.
 func (s *store) erase(ctx context.Context, e expired, seq uint64) error {
 	err := s.api(ctx, "STREAM.PURGE."+s.subjects.stream, map[string]any{"filter": s.subjects.event(e.id), "seq": e.seq + 1})
 	if err != nil {

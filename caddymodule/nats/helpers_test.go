@@ -42,22 +42,22 @@ func serve(t testing.TB, change ...func(*server.Options)) *server.Server {
 
 // testOptions returns the options of an inbox with one replica and a short
 // lease.
-func testOptions(url string) options {
-	return options{
+func testOptions(url string, change ...func(*options)) options {
+	o := options{
 		name: "test", urls: []string{url}, stream: "TEST", log: zap.NewNop(),
 		policy: inbox.Policy{Keep: time.Hour, Quarantine: 10}, limits: defaultLimits,
 		settings: settings{replicas: 1, maxSize: 32 << 20, lease: time.Second, publishTimeout: 5 * time.Second},
 	}
+	for _, f := range change {
+		f(&o)
+	}
+	return o
 }
 
 // openWith opens an inbox. It is closed when the test ends.
 func openWith(t testing.TB, url string, change ...func(*options)) *store {
 	t.Helper()
-	o := testOptions(url)
-	for _, f := range change {
-		f(&o)
-	}
-	s, err := open(context.Background(), o, new(secrets))
+	s, err := open(context.Background(), testOptions(url, change...), new(secrets))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	return s
@@ -94,11 +94,7 @@ func admin(t testing.TB, url string) jetstream.JetStream {
 // refused returns the error of opening an inbox.
 func refused(t testing.TB, url string, change ...func(*options)) error {
 	t.Helper()
-	o := testOptions(url)
-	for _, f := range change {
-		f(&o)
-	}
-	_, err := open(context.Background(), o, new(secrets))
+	_, err := open(context.Background(), testOptions(url, change...), new(secrets))
 	require.Error(t, err)
 	return err
 }

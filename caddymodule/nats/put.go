@@ -269,7 +269,7 @@ func (s *store) supersedeBefore(ctx context.Context, e *stored) error {
 	outdated, _, _ := arrange(task, e.ID)
 	for _, m := range outdated {
 		if m.seq > e.seq {
-			continue // whoever stored it does that
+			continue // the Put that stored m does so
 		}
 		if err := s.supersede(ctx, m); err != nil {
 			return err

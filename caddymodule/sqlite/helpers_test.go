@@ -67,21 +67,21 @@ var smallLimits = limits{
 }
 
 // testOptions returns the options of a test's inbox.
-func testOptions(path string, l limits) options {
-	return options{
+func testOptions(path string, l limits, change ...func(*options)) options {
+	o := options{
 		path: path, maxSize: defaultMaxSize, policy: inbox.Policy{Keep: time.Hour, Quarantine: 10},
 		log: zap.NewNop(), now: time.Now, limits: l, schema: schema,
 	}
+	for _, f := range change {
+		f(&o)
+	}
+	return o
 }
 
 // openWith opens the file with the limits. It is closed when the test ends.
 func openWith(t testing.TB, path string, l limits, change ...func(*options)) *store {
 	t.Helper()
-	o := testOptions(path, l)
-	for _, f := range change {
-		f(&o)
-	}
-	s, err := open(context.Background(), o)
+	s, err := open(context.Background(), testOptions(path, l, change...))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	return s
@@ -245,11 +245,7 @@ func openErr(t *testing.T, path string, change ...func(*options)) error {
 	t.Helper()
 	l := smallLimits
 	l.lockWait = 0
-	o := testOptions(path, l)
-	for _, f := range change {
-		f(&o)
-	}
-	s, err := open(context.Background(), o)
+	s, err := open(context.Background(), testOptions(path, l, change...))
 	if err == nil {
 		require.NoError(t, s.Close())
 	}

@@ -14,7 +14,7 @@ import (
 // SQLite.
 func keepPrivate(path string, log *zap.Logger) {
 	const others fs.FileMode = 0o077
-	if runtime.GOOS == "windows" { // where the mode does not tell who may read
+	if runtime.GOOS == "windows" { // where the mode says nothing about readers
 		return
 	}
 	for _, p := range []string{path, path + walSuffix, path + shmSuffix, path + lockSuffix, path + reserveSuffix} {
