@@ -62,8 +62,8 @@ func (s *store) List(ctx context.Context, f inbox.Filter, page inbox.Page) (reco
 	return p.records, next, nil
 }
 
-// fits reports whether an event matches the filter, apart from its state.
-func (p *pager) fits(e *stored) bool {
+// matches reports whether an event matches the filter, apart from its state.
+func (p *pager) matches(e *stored) bool {
 	return (p.f.TaskID == "" || p.f.TaskID == e.TaskID) && (p.f.Type == "" || p.f.Type == e.Type) &&
 		(p.f.Since.IsZero() || !e.ReceivedAt.Before(p.f.Since)) && (p.f.Until.IsZero() || e.ReceivedAt.Before(p.f.Until))
 }
@@ -78,7 +78,7 @@ func (p *pager) add(ctx context.Context, messages []message) error {
 			return err
 		}
 		events = append(events, e)
-		if p.fits(e) {
+		if p.matches(e) {
 			subjects = append(subjects, p.subjects.statesOf(e.ID))
 		}
 	}
@@ -95,7 +95,7 @@ func (p *pager) add(ctx context.Context, messages []message) error {
 	}
 	for _, m := range members {
 		p.last = m.seq
-		if !p.fits(m.stored) || m.kind.beingRemoved() || m.newer {
+		if !p.matches(m.stored) || m.kind.beingRemoved() || m.newer {
 			continue
 		}
 		r, _ := m.public(m.stored, p.policy.Load(), p.now)

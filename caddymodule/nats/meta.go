@@ -16,7 +16,7 @@ import (
 const (
 	metaHold        = "hold"
 	metaTrouble     = "trouble"
-	metaMaintenance = "chores"
+	metaMaintenance = "chores" // as the first release called it
 	metaOpened      = "opened"
 	metaLedger      = "ledger"
 	metaErased      = "erased"

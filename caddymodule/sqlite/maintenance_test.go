@@ -152,7 +152,7 @@ func TestIdleInboxSleeps(t *testing.T) {
 }
 
 // Maintenance that fails is retried later, and disturbs nothing meanwhile.
-func TestChoreThatFailsWaits(t *testing.T) {
+func TestMaintenanceThatFailsWaits(t *testing.T) {
 	ctx := context.Background()
 	c := newClock()
 	l := smallLimits

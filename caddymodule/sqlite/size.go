@@ -41,8 +41,8 @@ func (t *tx) hasRoom(r *request, n int) bool {
 	limit := t.w.maxSize.Load()
 	switch {
 	case t.w.reserve.spent && t.w.size.free-t.grown-int64(n) < t.w.reserve.size:
-		// Otherwise free pages in the file would be used up instead of the
-		// reserve.
+		// While the reserve is spent, free pages in the file take its place: only
+		// those beyond its size may be used.
 		r.err = fmt.Errorf("%w: no room left on the disk of %s", inbox.ErrFull, t.w.path)
 		return false
 	case t.w.size.used()+t.grown+int64(n) > limit:
