@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"net"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/natstest"
 )
 
 // serve runs a NATS server with JetStream until the test ends.
@@ -170,13 +170,12 @@ func fixed(port int, dir string) func(*server.Options) {
 	return func(o *server.Options) { o.Port, o.StoreDir = port, dir }
 }
 
-// freePort returns a port on which nobody listens.
+// freePort returns a port on which a server can be started again and again.
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it only asks for a port
+	ports, err := natstest.FreePorts(t.Context(), 1)
 	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return ports[0]
 }
 
 // smallLimits are so small that tests reach each of them soon.

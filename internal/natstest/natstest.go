@@ -101,7 +101,7 @@ func Start(ctx context.Context, conf Config) (_ *Cluster, err error) {
 
 // addNodes adds the nodes, with their addresses and their routes to each other.
 func (c *Cluster) addNodes(ctx context.Context) error {
-	ports, err := freePorts(ctx, 3*c.conf.Nodes)
+	ports, err := FreePorts(ctx, 3*c.conf.Nodes)
 	if err != nil {
 		return err
 	}

@@ -150,10 +150,10 @@ func (i inProcess) stop() error {
 
 func (i inProcess) kill() error { return i.stop() }
 
-// freePorts returns ports on which nothing listens. They are below the range
+// FreePorts returns ports on which nothing listens. They are below the range
 // for outgoing connections, because a restarted server needs the same port
 // again.
-func freePorts(ctx context.Context, count int) ([]int, error) {
+func FreePorts(ctx context.Context, count int) ([]int, error) {
 	const lowest, highest = 15000, 32000
 	var ports []int
 	for deadline := time.Now().Add(patience); len(ports) < count; {
