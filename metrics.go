@@ -12,8 +12,8 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// metrics lives as long as the process. Caddy makes a new registry on every
-// reload: the collectors are registered again there, and their values go on.
+// metrics outlives configs. Caddy makes a new registry on every reload: the same
+// collectors are registered there, so that their values go on.
 var metrics = newGatewayMetrics()
 
 // gatewayMetrics are the collectors of all handlers. Their labels are bounded:
@@ -150,7 +150,7 @@ func (m *handlerMetrics) Attempted(verdict inbox.Verdict, took, age time.Duratio
 // NoticesDropped implements gateway.Metrics.
 func (m *handlerMetrics) NoticesDropped(n int64) { m.noticesDropped.Add(float64(n)) }
 
-// inboxCollector asks the running gateways when the metrics are scraped.
+// inboxCollector reads the running gateways when the metrics are scraped.
 type inboxCollector struct {
 	events, oldest, quarantined, lost, lostAt, bytes, limit, held, up *prometheus.Desc
 	reading, bodies, bodiesLimit                                      *prometheus.Desc
@@ -166,7 +166,7 @@ func (c inboxCollector) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// scrapeTimeout bounds how long one inbox may keep a scrape waiting.
+// scrapeTimeout bounds how long one inbox may delay a scrape.
 const scrapeTimeout = 2 * time.Second
 
 // Collect implements prometheus.Collector.
