@@ -150,7 +150,7 @@ func (m *handlerMetrics) Attempted(verdict inbox.Verdict, took, age time.Duratio
 // NoticesDropped implements gateway.Metrics.
 func (m *handlerMetrics) NoticesDropped(n int64) { m.noticesDropped.Add(float64(n)) }
 
-// inboxCollector reads the running gateways when the metrics are scraped.
+// inboxCollector asks the running gateways when the metrics are scraped.
 type inboxCollector struct {
 	events, oldest, quarantined, lost, lostAt, bytes, limit, held, up *prometheus.Desc
 	reading, bodies, bodiesLimit                                      *prometheus.Desc
