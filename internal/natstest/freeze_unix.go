@@ -7,9 +7,9 @@ import (
 	"syscall"
 )
 
-// Freeze makes a server of its own process stand still, as a machine does that
-// is out of memory or whose disk hangs: its connections stay, and whatever is sent
-// to it is taken by the system and never answered. Thaw lets it go on.
+// Freeze stops a server in a process of its own, as if its machine were out of memory or
+// its disk hung: its connections stay open, and what is sent to it is not answered. Thaw
+// lets it go on.
 func (c *Cluster) Freeze(i int) error { return c.signal(i, syscall.SIGSTOP, true) }
 
 // Thaw lets a frozen server go on.

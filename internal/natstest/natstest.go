@@ -22,7 +22,7 @@ type Config struct {
 	// Nodes is the number of servers: 1, or the size of a cluster.
 	Nodes int
 
-	// Dir is where they store and log; New takes one of the test's.
+	// Dir is where they store and log. Default: for New, a directory of the test.
 	Dir string
 
 	// Separate runs each server in a process of its own, so that Kill is a
@@ -44,9 +44,9 @@ type Cluster struct {
 	running sync.WaitGroup // the relays' goroutines
 }
 
-// New starts servers for a test, waits until they can store, and stops them
-// when the test ends. If it failed, what they know of their streams and the end
-// of what they logged is shown.
+// New starts servers for a test, waits until they can store, and stops them when the test
+// ends. If the test failed, the state of their streams and the end of their logs are
+// shown.
 func New(t testing.TB, conf Config) *Cluster {
 	t.Helper()
 	if conf.Dir == "" {
@@ -94,7 +94,7 @@ func Start(ctx context.Context, conf Config) (_ *Cluster, err error) {
 	return c, c.AwaitHealthy(ctx)
 }
 
-// wire makes the nodes, with their addresses and their ways to each other.
+// wire makes the nodes, with their addresses and their routes to each other.
 func (c *Cluster) wire(ctx context.Context) error {
 	ports, err := freePorts(ctx, 3*c.conf.Nodes)
 	if err != nil {
@@ -107,7 +107,7 @@ func (c *Cluster) wire(ctx context.Context) error {
 			Port: ports[3*i], RoutePort: ports[3*i+1], MonitorPort: ports[3*i+2],
 		}}
 		c.nodes = append(c.nodes, n)
-		if n.address, err = c.way(ctx, local(n.settings.Port), n); err != nil {
+		if n.address, err = c.relayed(ctx, local(n.settings.Port), n); err != nil {
 			return err
 		}
 		n.settings.Advertise = n.address
@@ -117,7 +117,7 @@ func (c *Cluster) wire(ctx context.Context) error {
 			if from == to {
 				continue
 			}
-			address, err := c.way(ctx, local(to.settings.RoutePort), from, to)
+			address, err := c.relayed(ctx, local(to.settings.RoutePort), from, to)
 			if err != nil {
 				return err
 			}
@@ -127,9 +127,9 @@ func (c *Cluster) wire(ctx context.Context) error {
 	return nil
 }
 
-// way returns the address under which another is reached: itself, or a relay
-// that stands still while one of its ends is cut off.
-func (c *Cluster) way(ctx context.Context, to string, ends ...*node) (string, error) {
+// relayed returns the address at which to reach another: itself, or that of a relay, which
+// stops while one of its ends is cut off.
+func (c *Cluster) relayed(ctx context.Context, to string, ends ...*node) (string, error) {
 	if !c.conf.Cuttable {
 		return to, nil
 	}
@@ -152,8 +152,8 @@ func (c *Cluster) URLs() []string {
 	return urls
 }
 
-// Kill ends a server abruptly. One in this process has to end in good order,
-// but if it can be cut off it is, and nobody hears of it.
+// Kill ends a server abruptly. One in this process can only end in good order; if it is
+// Cuttable, it is cut off first, so that the others do not notice.
 func (c *Cluster) Kill(i int) error {
 	n := c.nodes[i]
 	if n.running == nil {
@@ -179,8 +179,8 @@ func (c *Cluster) Restart(ctx context.Context, i int) error {
 	return n.start(ctx, c.conf.Separate)
 }
 
-// Cut stops the traffic of a server with the others and with all clients. As
-// when a cable is pulled, nobody is told: connections stay and bring nothing.
+// Cut stops the traffic of a server with the others and with all clients. As when a cable
+// is pulled, connections stay open and nothing arrives.
 func (c *Cluster) Cut(i int) {
 	c.nodes[i].cut = true
 	c.nodes[i].halt(true)

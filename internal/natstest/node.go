@@ -16,7 +16,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// settings are all that a server has to be told.
+// settings are the settings of one server.
 type settings struct {
 	Name                         string
 	Dir                          string
@@ -78,7 +78,7 @@ func (s settings) logged() string {
 
 func (s settings) log() string { return filepath.Join(s.Dir, "log") }
 
-// options returns the settings as the server wants them.
+// options returns the settings in the server's own form.
 func (s settings) options() (*server.Options, error) {
 	o := &server.Options{
 		ServerName: s.Name,
@@ -98,8 +98,8 @@ func (s settings) options() (*server.Options, error) {
 	}
 	o.Cluster = server.ClusterOpts{
 		Name: "natstest", Host: "127.0.0.1", Port: s.RoutePort,
-		// Every way is configured. An address that is told to others would lead
-		// round the relays, so this one leads nowhere.
+		// All routes are configured. An address that the others learn would bypass
+		// the relays, so this one leads nowhere.
 		Advertise: "127.0.0.1:9",
 	}
 	for _, route := range s.Routes {
@@ -150,8 +150,8 @@ func (i inside) stop() error {
 
 func (i inside) kill() error { return i.stop() }
 
-// freePorts returns ports on which nothing listens, below those that systems
-// give to outgoing connections: a server has to come back to its own.
+// freePorts returns ports on which nothing listens, below those that systems give to
+// outgoing connections: a restarted server needs its own again.
 func freePorts(ctx context.Context, count int) ([]int, error) {
 	const lowest, highest = 15000, 32000
 	var ports []int
@@ -177,7 +177,7 @@ func freePorts(ctx context.Context, count int) ([]int, error) {
 
 func local(port int) string { return fmt.Sprint("127.0.0.1:", port) }
 
-// encode and decode bring settings to a process.
+// encode and decode pass settings to a process.
 func (s settings) encode() (string, error) {
 	text, err := json.Marshal(s)
 	return string(text), err

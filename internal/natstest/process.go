@@ -11,12 +11,11 @@ import (
 	"strings"
 )
 
-// variable makes a process of this program a NATS server with the settings
-// that it holds.
+// variable is the environment variable with the settings of a separate server.
 const variable = "FOTOR_WEBHOOK_NATSTEST"
 
-// init is where a process of a separate server goes its own way: whatever
-// program this package is part of, main and tests are not for it.
+// init makes a process that has the variable a NATS server: neither main nor the tests of
+// the program run.
 func init() {
 	text := os.Getenv(variable)
 	if text == "" {
@@ -29,7 +28,7 @@ func init() {
 	os.Exit(0)
 }
 
-// serve runs a server until the input ends, which is when its parent does.
+// serve runs a server until the input ends, as it does when the parent process ends.
 func serve(text string, in io.Reader, out io.Writer) error {
 	s, err := decode(text)
 	if err != nil {
@@ -91,7 +90,7 @@ func startProcess(ctx context.Context, s settings) (instance, error) {
 
 func (p *process) stop() error {
 	if p.frozen {
-		return p.kill() // it hears nothing else
+		return p.kill() // it would not notice the end of its input
 	}
 	if err := p.stdin.Close(); err != nil {
 		return err
@@ -99,10 +98,10 @@ func (p *process) stop() error {
 	return p.cmd.Wait()
 }
 
-// kill ends the process like a power cut: it can do nothing about it.
+// kill ends the process at once, as a power cut would.
 func (p *process) kill() error {
 	err := p.cmd.Process.Kill()
-	_ = p.cmd.Wait() // it was killed, and says so
+	_ = p.cmd.Wait() // the error says that it was killed
 	if errors.Is(err, os.ErrProcessDone) {
 		return nil
 	}

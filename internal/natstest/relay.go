@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// relay passes connections on to an address, until it is told to stand still.
+// relay passes connections on to an address. It can be halted.
 type relay struct {
 	to       string
 	address  string
@@ -50,7 +50,7 @@ func (r *relay) serve(ctx context.Context, near net.Conn) {
 	}
 	far, err := new(net.Dialer).DialContext(context.WithoutCancel(ctx), "tcp", r.to)
 	if err != nil {
-		return // nobody is there, so the near end is told so
+		return // nothing listens there, so the near end is closed too
 	}
 	defer far.Close()
 	if !r.keep(far) {
@@ -63,8 +63,8 @@ func (r *relay) serve(ctx context.Context, near net.Conn) {
 	both.Wait()
 }
 
-// copy passes on what comes from one side. While the relay stands still it
-// reads no more, so that what is sent piles up as on a dead line.
+// copy passes on what comes from one side. While the relay is halted it reads no more, so
+// that what is sent piles up as on a dead line.
 func (r *relay) copy(to, from net.Conn) {
 	defer to.Close() // the other direction ends with this one
 	buffer := make([]byte, 64<<10)
@@ -84,7 +84,7 @@ func (r *relay) copy(to, from net.Conn) {
 	}
 }
 
-// pass waits until traffic may pass. It reports whether any still may.
+// pass waits while the relay is halted. It reports false if the relay is closed.
 func (r *relay) pass() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -94,7 +94,7 @@ func (r *relay) pass() bool {
 	return !r.closed
 }
 
-// halt makes the relay stand still for one of its ends, or takes that back.
+// halt halts the relay for one of its ends, or lets it go on.
 func (r *relay) halt(still bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -106,8 +106,7 @@ func (r *relay) halt(still bool) {
 	r.change.Broadcast()
 }
 
-// keep remembers a connection for hangUp. It reports whether there is still
-// use for it.
+// keep records a connection for hangUp. It reports false if the relay is closed.
 func (r *relay) keep(conn net.Conn) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -126,7 +125,7 @@ func (r *relay) hangUp() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for conn := range r.conns {
-		_ = conn.Close() // it is over, whatever it says
+		_ = conn.Close() // an error changes nothing
 	}
 }
 
@@ -135,6 +134,6 @@ func (r *relay) close() {
 	r.closed = true
 	r.change.Broadcast()
 	r.mu.Unlock()
-	_ = r.listener.Close() // nothing is lost by it
+	_ = r.listener.Close() // an error changes nothing
 	r.hangUp()
 }

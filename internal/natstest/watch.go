@@ -36,8 +36,8 @@ func await(ctx context.Context, what string, holds func(context.Context) error) 
 	}
 }
 
-// AwaitHealthy waits until the running servers agree on who leads them, and
-// each has caught up with all streams and consumers of which it has a replica.
+// AwaitHealthy waits until the running servers agree on their leader, and each has caught
+// up with all streams and consumers of which it has a replica.
 func (c *Cluster) AwaitHealthy(ctx context.Context) error {
 	return await(ctx, "NATS servers are not healthy", func(ctx context.Context) error {
 		for _, n := range c.nodes {
@@ -55,7 +55,7 @@ func (c *Cluster) AwaitHealthy(ctx context.Context) error {
 	})
 }
 
-// formed says why a node does not know the cluster as it should.
+// formed returns an error if the cluster is not complete as a node sees it.
 func (c *Cluster) formed(ctx context.Context, n *node) error {
 	if len(c.nodes) == 1 {
 		return nil
@@ -105,22 +105,22 @@ func (c *Cluster) StreamLeader(ctx context.Context, stream string) (leader int, 
 	return leader, err
 }
 
-// describe tells what each server knows of its streams and consumers.
-func (c *Cluster) describe(ctx context.Context, tell func(format string, args ...any)) {
+// describe logs each server's streams and consumers.
+func (c *Cluster) describe(ctx context.Context, logf func(format string, args ...any)) {
 	for _, n := range c.nodes {
 		if n.running == nil || n.cut {
 			continue
 		}
 		info, err := n.jetStream(ctx, "?accounts=true&streams=true&consumers=true")
 		if err != nil {
-			tell("NATS server %s: %v", n.settings.Name, err)
+			logf("NATS server %s: %v", n.settings.Name, err)
 		}
 		for _, account := range info.AccountDetails {
 			for _, s := range account.Streams {
-				tell("NATS server %s, stream %s: leader %q, messages %d, %d to %d",
+				logf("NATS server %s, stream %s: leader %q, messages %d, %d to %d",
 					n.settings.Name, s.Name, leaderOf(s.Cluster), s.State.Msgs, s.State.FirstSeq, s.State.LastSeq)
 				for _, consumer := range s.Consumer {
-					tell("NATS server %s, stream %s, consumer %s: leader %q, delivered %d, acknowledged up to %d, %d to be acknowledged, %d handed out again, %d still to come, %d requests",
+					logf("NATS server %s, stream %s, consumer %s: leader %q, delivered %d, acknowledged up to %d, %d to be acknowledged, %d handed out again, %d still to come, %d requests",
 						n.settings.Name, s.Name, consumer.Name, leaderOf(consumer.Cluster), consumer.Delivered.Stream, consumer.AckFloor.Stream,
 						consumer.NumAckPending, consumer.NumRedelivered, consumer.NumPending, consumer.NumWaiting)
 				}
@@ -129,7 +129,7 @@ func (c *Cluster) describe(ctx context.Context, tell func(format string, args ..
 	}
 }
 
-// leaderOf returns the leader of what may have none.
+// leaderOf returns the leader, "" if there is none.
 func leaderOf(info *server.ClusterInfo) string {
 	if info == nil {
 		return ""
@@ -137,7 +137,7 @@ func leaderOf(info *server.ClusterInfo) string {
 	return info.Leader
 }
 
-// leader returns whom the node takes for the leader of the stream.
+// leader returns the leader of the stream as the node sees it.
 func (n *node) leader(ctx context.Context, stream string) (string, error) {
 	info, err := n.jetStream(ctx, "?accounts=true&streams=true")
 	if err != nil {
@@ -165,7 +165,7 @@ func (n *node) jetStream(ctx context.Context, query string) (info server.JSInfo,
 	return info, json.Unmarshal(text, &info)
 }
 
-// ask gets a page of the server's monitoring, which no relay is before.
+// ask gets a page of the server's monitoring, past the relays.
 func (n *node) ask(ctx context.Context, path string) ([]byte, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+local(n.settings.MonitorPort)+path, nil)
 	if err != nil {
