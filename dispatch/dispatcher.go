@@ -20,12 +20,14 @@ const (
 // Dispatcher delivers the events of one inbox. Its goroutines are one that
 // leases, one that settles, and one for each attempt that may be under way.
 type Dispatcher struct {
-	in inbox.Inbox
+	in     inbox.Inbox
+	picker inbox.Picker // nil if the inbox cannot lease out of turn
 
 	mu       sync.Mutex
 	settings *Settings
 	hold     hold
-	queue    fifo            // leased, not yet attempted
+	queue    waiting         // leased, not yet attempted
+	tempo    tempo           // of attempts
 	outcomes []inbox.Outcome // attempted, not yet taken by the settler
 	settling int             // outcomes that the settler has taken
 	workers  int
@@ -68,6 +70,8 @@ func New(in inbox.Inbox, s Settings) *Dispatcher {
 		settled:  make(chan struct{}),
 	}
 	d.hold = hold{max: d.settings.Max, random: rand.Float64}
+	d.hold.load = pressure{most: d.settings.Concurrency, limit: d.settings.Concurrency, own: true}
+	d.picker, _ = in.(inbox.Picker)
 	d.work = sync.NewCond(&d.mu)
 	// No request and no config owns these: they end in Stop.
 	d.attempts, d.cancelAttempts = context.WithCancel(context.Background())
@@ -95,6 +99,7 @@ func (d *Dispatcher) Use(s Settings) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.settings = s.withDefaults()
+	d.hold.load.resize(d.settings.Concurrency)
 	d.hold.renew(d.settings.Max, time.Now())
 	if d.started && !d.stopping {
 		d.grow()

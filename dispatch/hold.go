@@ -8,15 +8,16 @@ import (
 
 // The limits of a hold.
 const (
-	runLength    = 5           // trouble this many times in a row holds the destination,
-	runTasks     = 3           // if it met this many tasks or found it unreachable
-	firstPause   = time.Second // doubles with each failed probe
-	longestPause = time.Minute // unless the destination asks for more
-	maxPast      = 64          // spans kept for the age of events
-	maxAskers    = 16          // tasks remembered for asking alone
-	maxAside     = time.Second // how long a failed probe's event stands behind the others
-	maxReason    = 256         // bytes of a hold's reason
-	maxProbes    = 2           // one, and one of before a change of settings
+	runLength    = 5               // trouble this many times in a row holds the destination,
+	runTasks     = 3               // if it met this many tasks or found it unreachable
+	firstPause   = time.Second     // doubles with each failed probe
+	longestPause = time.Minute     // unless the destination asks for more
+	maxPast      = 64              // spans kept for the age of events
+	maxAskers    = 16              // tasks remembered for asking alone
+	maxAside     = time.Second     // how long a failed probe's event stands behind the others
+	maxReason    = 256             // bytes of a hold's reason
+	maxProbes    = 2               // one, and one of before a change of settings
+	longestNew   = 5 * time.Second // pause before an event that was never tried may be the probe
 )
 
 // hold knows how the destination is and whether there is a hold by hand, and
@@ -33,13 +34,14 @@ type hold struct {
 	// of the destination as it is now.
 	era     uint64
 	healthy bool // it has answered, without trouble, since the dispatcher began
-	run     run
+	load    pressure
 
 	held    bool
 	asked   string // the task whose Retry-After holds it; "" for a run
 	reason  string // what the last try brought, or what another gateway has told last
 	since   time.Time
 	until   time.Time // end of the pause: then one probe may go
+	untried time.Time // when an event that was never tried may be that probe; zero for no sooner
 	failed  int       // probes that failed in this hold
 	probing bool      // a probe of this era is under way
 	probes  int       // probes under way, of earlier eras too
@@ -52,29 +54,6 @@ type hold struct {
 	past   []span // times in which deliveries were held, in order and apart
 	askers []string
 }
-
-// run is an unbroken row of trouble.
-type run struct {
-	length      int
-	unreachable bool
-	tasks       []string // distinct, at most runTasks
-}
-
-func (r *run) add(task string, unreachable bool) {
-	r.length++
-	r.unreachable = r.unreachable || unreachable
-	if len(r.tasks) < runTasks && !slices.Contains(r.tasks, task) {
-		r.tasks = append(r.tasks, task)
-	}
-}
-
-// condemns reports whether the row is the destination's fault rather than that
-// of one event which it cannot digest.
-func (r *run) condemns() bool {
-	return r.length >= runLength && (r.unreachable || len(r.tasks) >= runTasks)
-}
-
-func (r *run) reset() { *r = run{tasks: r.tasks[:0]} }
 
 // ticket is the permission to make one attempt.
 type ticket struct {
@@ -94,22 +73,30 @@ type effect struct {
 	lasted  time.Duration // after that time
 }
 
-// enter asks for permission to make an attempt. During a hold by hand there is
-// none. While the destination is held there is none either, but for one probe
-// at a time after each pause.
-func (h *hold) enter(now time.Time) (ticket, bool) {
+// enter asks for permission to make an attempt at an event, which may be one that
+// was never tried before. During a hold by hand there is none. While the
+// destination is held there is none either, but for one probe at a time after each
+// pause.
+func (h *hold) enter(untried bool, now time.Time) (ticket, bool) {
 	if h.hand.set() {
 		return ticket{}, false
 	}
 	if !h.held {
 		return ticket{era: h.era}, true
 	}
-	if !h.probeFree() || now.Before(h.until) {
+	if !h.probeFree() || now.Before(h.until) && !(untried && h.newMayProbe(now)) {
 		return ticket{}, false
 	}
 	h.probing = true
 	h.probes++
 	return ticket{era: h.era, probe: true}, true
+}
+
+// newMayProbe reports whether an event that was never tried may be the probe
+// though the pause is not over. It may be one that the destination takes, and so it
+// does not wait as long as those that have failed.
+func (h *hold) newMayProbe(now time.Time) bool {
+	return !h.untried.IsZero() && !now.Before(h.untried)
 }
 
 // probeFree reports whether a probe may go once the pause is over.
@@ -155,27 +142,26 @@ func (h *hold) stale(r *Result, now time.Time) effect {
 
 // inTrouble judges trouble while the destination is not held.
 func (h *hold) inTrouble(task string, r *Result, now time.Time) effect {
-	if h.believes(task, r) {
+	h.load.failed(task, r)
+	if h.believes(task, r, now) {
 		h.begin(now, r.request())
-		h.asked = task
-		h.until = now.Add(min(r.RetryAfter, h.max))
+		h.obey(task, r, now)
 		return effect{release: true, due: h.aside(now), began: true}
 	}
-	h.run.add(task, r.Unreachable || r.Status < 100)
-	if !h.run.condemns() {
+	if !h.load.condemns(now) {
 		return effect{}
 	}
-	h.begin(now, fmt.Sprintf("%d failures in a row, the last: %s", h.run.length, r.failure()))
-	h.until = now.Add(h.pause())
+	h.begin(now, fmt.Sprintf("%d failures in a row, the last: %s", h.load.row, r.failure()))
+	h.rest(now)
 	return effect{began: true}
 }
 
 // stillInTrouble judges trouble while the destination is held.
 func (h *hold) stillInTrouble(t ticket, task string, r *Result, now time.Time) effect {
-	asks := h.believes(task, r)
+	h.load.failed(task, r)
+	asks := h.believes(task, r, now)
 	if asks {
-		h.asked = task
-		h.until = h.notBefore(h.until, r, now)
+		h.obey(task, r, now)
 		h.found(r.request())
 	}
 	if !t.probe {
@@ -184,17 +170,29 @@ func (h *hold) stillInTrouble(t ticket, task string, r *Result, now time.Time) e
 	h.failed++
 	h.latest = time.Time{}
 	if !asks {
-		h.until = now.Add(h.pause())
+		h.rest(now)
 		h.found("the last probe failed: " + r.failure())
 	}
 	return effect{release: true, due: h.notBefore(h.aside(now), r, now), longer: true}
 }
 
-// believes reports whether the result asks for a pause of the destination. A
-// task whose pause others then showed to be needless is not believed again: it
-// may not hold them up every time it comes.
-func (h *hold) believes(task string, r *Result) bool {
-	return r.asksForPause() && !slices.Contains(h.askers, task)
+// believes reports whether the result asks for a pause of the destination, and
+// not just of the one event: nothing was taken lately, or another task has met the
+// same since. A task whose pause others then showed to be needless is not believed
+// again: it may not hold them up every time it comes.
+func (h *hold) believes(task string, r *Result, now time.Time) bool {
+	return r.asksForPause() && (h.load.asked() || !h.load.well(now)) && !slices.Contains(h.askers, task)
+}
+
+// obey lets the pause last as long as the result asks for. As long as it is only
+// one task's, an event that was never tried may find out whether others meet it too.
+func (h *hold) obey(task string, r *Result, now time.Time) {
+	h.asked = task
+	h.until = h.notBefore(h.until, r, now)
+	h.untried = time.Time{}
+	if !h.load.asked() {
+		h.untried = now.Add(min(h.until.Sub(now), longestNew))
+	}
 }
 
 // request says what an answer that asks for a pause has said.
@@ -218,7 +216,7 @@ func (h *hold) notBefore(due time.Time, r *Result, now time.Time) time.Time {
 func (h *hold) answered(t ticket, task string, k kind, now time.Time) effect {
 	if !h.held {
 		h.healthy = true
-		h.run.reset()
+		h.load.taken(now)
 		return effect{}
 	}
 	// What began before the hold may have been answered before the trouble, so
@@ -234,6 +232,7 @@ func (h *hold) answered(t ticket, task string, k kind, now time.Time) effect {
 
 func (h *hold) begin(now time.Time, reason string) {
 	h.held, h.asked, h.reason, h.since, h.failed = true, "", cut(reason, maxReason), now, 0
+	h.until, h.untried = now, time.Time{}
 	h.probing = false
 	h.fromPeer, h.latest, h.doubtsPeers = false, time.Time{}, false
 }
@@ -246,13 +245,14 @@ func (h *hold) end(task string, now time.Time) {
 	h.remember(h.span(now))
 	h.healthy = true
 	h.over()
+	h.load.taken(now)
 }
 
 func (h *hold) over() {
 	h.held, h.asked = false, ""
 	h.probing = false
 	h.era++
-	h.run.reset()
+	h.load.recover()
 }
 
 // holding describes the destination's hold, or the last one that it was in.
@@ -266,7 +266,7 @@ func (h *hold) holding() Holding {
 func (h *hold) renew(longest time.Duration, now time.Time) {
 	h.max = longest
 	h.era++
-	h.run.reset()
+	h.load.forgive()
 	h.askers = h.askers[:0]
 	h.probing = false
 	h.failed = 0
@@ -274,6 +274,13 @@ func (h *hold) renew(longest time.Duration, now time.Time) {
 	if h.held {
 		h.until = now
 	}
+}
+
+// rest begins the next pause.
+func (h *hold) rest(now time.Time) {
+	pause := h.pause()
+	h.until = now.Add(pause)
+	h.untried = now.Add(min(pause, longestNew))
 }
 
 // pause returns how long to wait for the next probe: doubling, with equal jitter.

@@ -30,14 +30,14 @@ func (s *stage) pass(d time.Duration) { s.now = s.now.Add(d) }
 
 func (s *stage) mustEnter() ticket {
 	s.t.Helper()
-	t, ok := s.enter(s.now)
+	t, ok := s.enter(false, s.now)
 	require.True(s.t, ok, "no permission to attempt")
 	return t
 }
 
 func (s *stage) refused() {
 	s.t.Helper()
-	_, ok := s.enter(s.now)
+	_, ok := s.enter(false, s.now)
 	require.False(s.t, ok, "permission to attempt while it should be held")
 }
 
@@ -295,6 +295,7 @@ func TestATaskThatAskedAndWasServedIsStillBelieved(t *testing.T) {
 	require.True(t, s.try("a", busy).began)
 	s.pass(time.Minute)
 	require.True(t, s.try("a", ok).ended)
+	s.pass(quiet)
 	assert.True(t, s.try("a", busy).began)
 }
 

@@ -35,17 +35,18 @@ func (d *Dispatcher) next(done inbox.Outcome) (job, bool) {
 	defer d.mu.Unlock()
 	if done.Lease != nil {
 		d.settle(done)
+		d.ended(done.Lease)
 	}
 	for {
 		if d.stopping || d.workers > d.settings.Concurrency {
 			d.workers--
 			return job{}, false
 		}
-		if d.queue.len() == 0 {
+		if d.queue.len() == 0 || !d.hold.held && d.underWay >= d.hold.load.limit {
 			d.work.Wait()
 			continue
 		}
-		if j, ok := d.begin(d.queue.pop()); ok {
+		if j, ok := d.begin(d.queue.pop(d.hold.load.limit)); ok {
 			return j, true
 		}
 	}
@@ -53,17 +54,35 @@ func (d *Dispatcher) next(done inbox.Outcome) (job, bool) {
 
 // begin makes a job of the lease, or hands it back if deliveries are held.
 func (d *Dispatcher) begin(l *inbox.Lease) (job, bool) {
-	if d.queue.len() <= d.settings.Concurrency/2 { // not sooner: fewer and larger batches
+	now := time.Now()
+	if d.queue.turn.len() <= d.tempo.ahead(now, d.settings.Concurrency)/2 { // not sooner: fewer and larger batches
 		wake(d.lease)
 	}
-	now := time.Now()
-	t, ok := d.hold.enter(now)
+	t, ok := d.hold.enter(l.Untried, now)
 	if !ok {
 		d.settle(inbox.Outcome{Lease: l, Verdict: inbox.Release})
+		if l.Newest {
+			d.queue.running--
+		}
 		return job{}, false
 	}
 	d.underWay++
 	return job{lease: l, settings: d.settings, ticket: t, began: now}, true
+}
+
+// ended notes that the attempt at a lease is over.
+func (d *Dispatcher) ended(l *inbox.Lease) {
+	if l.Newest {
+		d.queue.running--
+	}
+	now := time.Now()
+	d.tempo.ended(now)
+	if d.queue.turn.len() <= d.tempo.ahead(now, d.settings.Concurrency)/2 || l.Newest {
+		wake(d.lease)
+	}
+	if d.queue.len() > 1 {
+		d.work.Signal() // the limit may have risen
+	}
 }
 
 // deliver makes the attempt and decides what becomes of the event.

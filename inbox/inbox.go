@@ -139,6 +139,14 @@ type Lease struct {
 	// were handed back unspent are not counted.
 	Attempt int
 
+	// Newest says that the event was leased out of turn, as one of the newest: see
+	// Want.Newest.
+	Newest bool
+
+	// Untried says that the event was never tried before, not even by an attempt
+	// that was handed back.
+	Untried bool
+
 	// Ref is the inbox's own handle of the leased event.
 	Ref int64
 }
