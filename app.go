@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/configdiff"
 )
 
 func init() {
@@ -56,6 +58,20 @@ func (a *App) register(h *Handler) error {
 		}
 	}
 	a.handlers = append(a.handlers, h)
+	return nil
+}
+
+// join makes the handler one gateway with another of its name, if their configs
+// are equal: a site on two ports is two handlers, and so is a snippet that two
+// sites import, or a named route that two servers invoke. The first of them
+// delivers; each answers the requests of its own server.
+func (h *Handler) join(first *Handler) error {
+	if differ := configdiff.Differences(first.config, h.config); len(differ) > 0 {
+		return fmt.Errorf("name %q is used by two fotor_webhook handlers that differ in %s: expected the same options in both,"+
+			" or a name of its own for each", h.Name, strings.Join(differ, ", "))
+	}
+	h.tracers = first.tracers
+	first.copies = append(first.copies, h)
 	return nil
 }
 

@@ -4,6 +4,8 @@ import (
 	"sync"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/body"
 )
 
 // allBodies has the bodies of every handler name in use. It lives as long as the
@@ -13,7 +15,7 @@ var allBodies = caddy.NewUsagePool()
 // bodies are the callbacks of a handler name that are in memory.
 type bodies struct {
 	name   string
-	room   bodyRoom
+	room   body.Room
 	hidden sync.Once // the warning that connections are
 }
 

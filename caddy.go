@@ -4,8 +4,8 @@
 // a normalized event to the user's own service until that has taken it.
 //
 // What happens to a callback, in the order of the files: receive.go (request to
-// answer), whitelist.go, validate.go, the packages callback and inbox, the
-// dispatch package, and forward.go with its siblings (one delivery attempt).
+// answer), whitelist.go, validate.go, and the packages callback, inbox, dispatch
+// (leases and retries) and forward (one delivery attempt).
 package fotorwebhook
 
 import (
@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"maps"
 	"regexp"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -26,13 +25,16 @@ import (
 
 	// the default inbox, the admin API and the command line come with the
 	// handler, so that one --with is enough
+	"github.com/fotor-webhook/caddy-fotor-webhook/body"
 	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule"
 	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/admin"
 	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/command"
 	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/sqlite"
 	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
+	"github.com/fotor-webhook/caddy-fotor-webhook/forward"
 	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/configdiff"
 )
 
 func init() {
@@ -141,11 +143,10 @@ type Handler struct {
 	module    caddymodule.Inbox
 	inboxName string
 	key       string
-	secrets   [][]byte
 	rules     *callback.Rules
-	attempter attempter
+	forwarder *forward.Forwarder
 	grace     time.Duration // for attempts under way at a stop
-	times     bodyTimes
+	times     body.Times
 	metrics   *handlerMetrics
 	gateway   *gateway.Ref // nil until it is provisioned
 	bodies    *bodies
@@ -193,14 +194,14 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	h.ctx = ctx
 	h.tracers = new(atomic.Pointer[tracerSource])
 	h.setDefaults()
-	config, err := h.canonicalConfig()
+	config, err := configdiff.Canonical(h)
 	if err != nil {
 		return fmt.Errorf("reading the config: %w", err)
 	}
 	h.config = config
 	h.logger = ctx.Logger().With(zap.String("handler", h.Name))
 	h.refusals = sampled(h.logger)
-	h.times = defaultBodyTimes
+	h.times = body.DefaultTimes
 
 	if err := registerMetrics(ctx.GetMetricsRegistry()); err != nil {
 		return err
@@ -364,27 +365,13 @@ func withinDuration(option string, value caddy.Duration, least, most time.Durati
 // Cleanup releases what the handler still holds. Requests that it is serving
 // hold their inbox themselves, because they go on after it.
 func (h *Handler) Cleanup() error {
-	if closer, ok := h.attempter.(interface{ close() }); ok {
-		closer.close()
+	if h.forwarder != nil {
+		h.forwarder.Close()
 	}
 	if h.gateway != nil {
 		h.gateway.Close()
 	}
 	return h.bodies.release()
-}
-
-// httpApp returns the HTTP app that the handler is being provisioned for, nil
-// if there is none. It cannot be asked for by name: it is not loaded yet.
-func httpApp(ctx caddy.Context) *caddyhttp.App {
-	modules := ctx.Modules()
-	i := slices.IndexFunc(modules, func(m caddy.Module) bool {
-		_, ok := m.(*caddyhttp.App)
-		return ok
-	})
-	if i < 0 {
-		return nil
-	}
-	return modules[i].(*caddyhttp.App)
 }
 
 // Interface guards

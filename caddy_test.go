@@ -84,3 +84,13 @@ func TestRules(t *testing.T) {
 		assert.ErrorContains(t, validated(t, config), want, config)
 	}
 }
+
+func TestAnInboxThatIsNotBuiltInSaysHowToGetIt(t *testing.T) {
+	require.NoError(t, checkInbox("sqlite"))
+	require.EqualError(t, checkInbox("redis"), `this Caddy has no inbox module "redis": expected sqlite or nats`)
+	if _, err := caddy.GetModule("http.fotor_webhook.inbox.nats"); err == nil {
+		t.Fatal("the root package must not bring the module nats")
+	}
+	require.EqualError(t, checkInbox("nats"),
+		"this Caddy is built without the module nats: build it with --with github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/nats")
+}

@@ -93,8 +93,8 @@ func (q *question) request(peer netip.Addr, forwardedFor string) *http.Request {
 	if forwardedFor != "" {
 		r.Header.Set(q.header(), forwardedFor)
 	}
-	ctx := context.WithValue(context.Background(), http.LocalAddrContextKey, internalLocal)
-	return caddyhttp.PrepareRequest(r.WithContext(ctx), caddy.NewReplacer(), new(answerWriter), q.httpServer())
+	ctx := context.WithValue(context.Background(), http.LocalAddrContextKey, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	return caddyhttp.PrepareRequest(r.WithContext(ctx), caddy.NewReplacer(), make(unheard), q.httpServer())
 }
 
 func (q *question) explainDirect() {

@@ -7,6 +7,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 
+	"github.com/fotor-webhook/caddy-fotor-webhook/body"
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 	"github.com/fotor-webhook/caddy-fotor-webhook/dispatch"
 	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
@@ -55,7 +56,7 @@ func (h *Handler) policy() inbox.Policy {
 
 func (h *Handler) dispatchSettings() dispatch.Settings {
 	return dispatch.Settings{
-		Attempt:     h.attempt,
+		Attempt:     h.forwarder.Attempt,
 		Concurrency: h.Concurrency,
 		Timeout:     time.Duration(h.Timeout),
 		First:       time.Duration(h.Retry.First),
@@ -83,10 +84,6 @@ type facts struct{ *Handler }
 // host, since a path or a query may be a secret.
 func (f facts) Config() control.Config {
 	h := f.Handler
-	forward := "routes"
-	if direct, ok := h.attempter.(*urlForward); ok {
-		forward = direct.target.Scheme + "://" + direct.target.Host
-	}
 	return control.Config{
 		Allow:       append([]string{}, h.Allow...),
 		AllowFrom:   append([]string{}, h.whitelist.moduleNames()...),
@@ -95,8 +92,8 @@ func (f facts) Config() control.Config {
 		Storage:     h.key,
 		Keep:        time.Duration(h.Keep).String(),
 		Quarantine:  *h.Quarantine,
-		Forward:     forward,
-		SignSecrets: len(h.secrets),
+		Forward:     h.forwarder.Target(),
+		SignSecrets: len(h.Sign),
 		Timeout:     time.Duration(h.Timeout).String(),
 		Concurrency: h.Concurrency,
 		RetryFirst:  time.Duration(h.Retry.First).String(),
@@ -107,8 +104,8 @@ func (f facts) Config() control.Config {
 
 // Bodies implements gateway.Handler.
 func (f facts) Bodies() control.Bodies {
-	b := control.Bodies{Limit: f.roomLimit()}
-	b.Reading, b.Bytes = f.bodies.room.load()
+	b := control.Bodies{Limit: body.RoomLimit(f.MaxBody)}
+	b.Reading, b.Bytes = f.bodies.room.Load()
 	return b
 }
 
@@ -118,8 +115,8 @@ func (f facts) Explain(peer netip.Addr, forwardedFor string) control.Explanation
 }
 
 // Reconsider implements gateway.Handler.
-func (f facts) Reconsider(body []byte, receivedAt time.Time, source netip.Addr) (*inbox.Event, error) {
-	parsed, refused := judgeBody(body, f.rules)
+func (f facts) Reconsider(raw []byte, receivedAt time.Time, source netip.Addr) (*inbox.Event, error) {
+	parsed, refused := judgeBody(raw, f.rules)
 	if refused == nil {
 		return parsed.Event(receivedAt, source), nil
 	}

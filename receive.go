@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/fotor-webhook/caddy-fotor-webhook/body"
 	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 	"github.com/fotor-webhook/caddy-fotor-webhook/internal/logfield"
@@ -46,10 +47,10 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, now time.Time)
 	}
 	defer h.drop(gw)
 
-	body, err := h.readBody(w, r, now)
-	defer body.close()
+	b, err := h.readBody(w, r, now)
+	defer b.Free()
 	if err != nil {
-		return h.unread(source, now, body, err)
+		return h.unread(source, now, b, err)
 	}
 	// what has arrived is stored, also for a caller who does not wait for it
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), gateway.StoreTimeout)
@@ -58,7 +59,22 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, now time.Time)
 		defer h.drop(successor)
 		gw = successor
 	}
-	return h.take(ctx, gw, r, received{body: body.data, source: source, receivedAt: now})
+	return h.take(ctx, gw, r, received{body: b.Data(), source: source, receivedAt: now})
+}
+
+// readBody reads the body of a callback that came at the given time. What it
+// returns must be freed.
+func (h *Handler) readBody(w http.ResponseWriter, r *http.Request, since time.Time) (*body.Body, error) {
+	b, err := body.Read(w, r, body.Options{
+		Room: &h.bodies.room, Wait: gateway.StoreTimeout, Max: h.MaxBody, Times: h.times, Since: since,
+	})
+	if b.Hidden() {
+		h.bodies.hidden.Do(func() {
+			h.logger.Warn("a handler before fotor_webhook hides the connection:" +
+				" a body that stalls is not cut off by this handler, only by the server's own timeouts")
+		})
+	}
+	return b, err
 }
 
 // admit judges what can be judged without the body. If the callback is refused,
@@ -163,21 +179,21 @@ func (h *Handler) quarantine(ctx context.Context, gw *gateway.Gateway, c receive
 
 // unread tells the operator why a body could not be read, and says what to
 // answer. The lines are sampled: a proxy that stalls breaks off many at once.
-func (h *Handler) unread(source netip.Addr, since time.Time, body *bodyReader, err error) answer {
+func (h *Handler) unread(source netip.Addr, since time.Time, b *body.Body, err error) answer {
 	tooLarge, limited := errors.AsType[*http.MaxBytesError](err)
 	fields := []zap.Field{
 		zap.Stringer("source_ip", source),
-		zap.Int("received", len(body.data)),
+		zap.Int("received", len(b.Data())),
 		zap.Duration("took", time.Since(since)),
 	}
 	switch {
 	case limited: // also by a request_body directive before us
 		h.refusals.Warn("callback too large", append(fields, zap.Int64("limit", tooLarge.Limit))...)
 		return answerTooLarge(tooLarge.Limit).whileSending()
-	case errors.Is(err, errSlow), errors.Is(err, errCrowded):
+	case errors.Is(err, body.ErrSlow), errors.Is(err, body.ErrCrowded):
 		h.refusals.Warn("callback too slow", append(fields, zap.Error(err))...)
 		return answerTimeout(err).whileSending()
-	case errors.Is(err, errNoRoom):
+	case errors.Is(err, body.ErrNoRoom):
 		h.refusals.Error("callback not read", append(fields, zap.Error(err))...)
 		return h.unavailable(err).whileSending()
 	default:
@@ -185,9 +201,6 @@ func (h *Handler) unread(source netip.Addr, since time.Time, body *bodyReader, e
 		return answerBroken.whileSending()
 	}
 }
-
-// roomLimit is the memory that bodies may take.
-func (h *Handler) roomLimit() int64 { return bodyBudget + h.MaxBody }
 
 // clientAddress is the caller's address as Caddy determined it, for the log.
 func clientAddress(r *http.Request) string {

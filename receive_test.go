@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 	zaplog "go.uber.org/zap/zaptest/observer"
 
+	"github.com/fotor-webhook/caddy-fotor-webhook/body"
 	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
 	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
 )
@@ -28,7 +29,7 @@ func receiver(t *testing.T) (*Handler, *zaplog.ObservedLogs) {
 	core, logs := zaplog.New(zap.DebugLevel)
 	h := &Handler{logger: zap.New(core), MaxBody: defaultMaxBody, proxies: new(proxyCheck)}
 	h.refusals = sampled(h.logger)
-	h.times = defaultBodyTimes
+	h.times = body.DefaultTimes
 	h.metrics = metrics.forHandler(t.Name())
 	ranges, err := parseRanges([]string{"192.0.2.1"})
 	require.NoError(t, err)
@@ -91,17 +92,14 @@ func TestHandlerThatIsGoneAnswersUnavailable(t *testing.T) {
 
 func TestBodiesInMemoryAreBounded(t *testing.T) {
 	h, _ := receiver(t)
-	all := &incoming{room: &h.bodies.room, limit: h.roomLimit(), since: time.Now(), cutOff: func() {}}
-	require.NoError(t, all.enter(t.Context(), h.roomLimit()), "all of it is taken")
-	defer all.leave()
-	all.arrived()
+	fill(t, h, body.RoomLimit(h.MaxBody))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // a caller who does not wait
 	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/", unreadable{t})
-	body, err := h.readBody(httptest.NewRecorder(), r, time.Now())
-	defer body.close()
-	require.ErrorIs(t, err, errNoRoom)
-	got := h.unread(netip.Addr{}, time.Now(), body, err)
+	b, err := h.readBody(httptest.NewRecorder(), r, time.Now())
+	defer b.Free()
+	require.ErrorIs(t, err, body.ErrNoRoom)
+	got := h.unread(netip.Addr{}, time.Now(), b, err)
 	assert.Equal(t, gateway.Unavailable, got.outcome)
 }
 

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/caddybinary"
 )
 
 // bench is one run of the whole.
@@ -33,7 +35,7 @@ func measure(ctx context.Context, opts *options) (err error) {
 	b := &bench{opts: opts, dir: dir, caddy: opts.caddy}
 	if b.caddy == "" {
 		progress("building Caddy")
-		if b.caddy, err = buildCaddy(ctx, dir); err != nil {
+		if b.caddy, err = caddybinary.Build(ctx, dir); err != nil {
 			return err
 		}
 	}

@@ -32,23 +32,11 @@ func (b *bench) profiles(ctx context.Context) error {
 }
 
 func (b *bench) profileOne(ctx context.Context, c *contender) error {
-	if !c.backlog {
-		if err := os.RemoveAll(b.home(c)); err != nil {
-			return err
-		}
-	}
-	if c.nats {
-		stop, err := b.startNATS(ctx, c)
-		if err != nil {
-			return err
-		}
-		defer stop()
-	}
-	s, err := b.startServer(ctx, c, b.nextSeries())
+	s, stop, err := b.launch(ctx, c)
 	if err != nil {
 		return err
 	}
-	defer s.stop()
+	defer stop()
 	if _, _, err := b.load(ctx, s, warmUp); err != nil {
 		return err
 	}

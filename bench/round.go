@@ -22,23 +22,11 @@ const (
 // round measures a contender once. An error comes with what was seen so far.
 func (b *bench) round(ctx context.Context, c *contender) (sample, error) {
 	got := sample{delivers: c.delivers, faults: make(faults)}
-	if !c.backlog {
-		if err := os.RemoveAll(b.home(c)); err != nil {
-			return got, err
-		}
-	}
-	if c.nats {
-		stop, err := b.startNATS(ctx, c)
-		if err != nil {
-			return got, err
-		}
-		defer stop()
-	}
-	s, err := b.startServer(ctx, c, b.nextSeries())
+	s, stop, err := b.launch(ctx, c)
 	if err != nil {
 		return got, err
 	}
-	defer s.stop()
+	defer stop()
 	got.ready = s.ready
 	if c.slow {
 		return b.slowRound(ctx, c, s, got)
@@ -97,6 +85,28 @@ func (b *bench) round(ctx context.Context, c *contender) (sample, error) {
 	got.generator = generatorCPU / time.Duration(answers)
 	after.check(before, c, result.Answers, got.faults)
 	return got, nil
+}
+
+// launch starts a contender, anew unless it keeps its backlog, with the NATS
+// servers that it needs.
+func (b *bench) launch(ctx context.Context, c *contender) (s *server, stop func(), err error) {
+	if !c.backlog {
+		if err := os.RemoveAll(b.home(c)); err != nil {
+			return nil, nil, err
+		}
+	}
+	stopNATS := func() {}
+	if c.nats {
+		if stopNATS, err = b.startNATS(ctx, c); err != nil {
+			return nil, nil, err
+		}
+	}
+	s, err = b.startServer(ctx, c, b.nextSeries())
+	if err != nil {
+		stopNATS()
+		return nil, nil, err
+	}
+	return s, func() { s.stop(); stopNATS() }, nil
 }
 
 // load sends callbacks to the server for that long. It also returns the CPU

@@ -10,28 +10,17 @@ import (
 	"os/exec"
 	"path/filepath"
 	"time"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/caddybinary"
 )
 
 const (
-	caddyPackage = "github.com/fotor-webhook/caddy-fotor-webhook/cmd/caddy"
-
 	// readyTimeout bounds how long a server may take until its first 200.
 	readyTimeout = 2 * time.Minute
 
 	// readyPause is how long bench waits between two looks.
 	readyPause = 2 * time.Millisecond
 )
-
-// buildCaddy builds cmd/caddy as it is released: without cgo.
-func buildCaddy(ctx context.Context, dir string) (string, error) {
-	binary := filepath.Join(dir, "caddy")
-	cmd := command(ctx, "go", "build", "-o", binary, caddyPackage)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if output, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building %s: %w\n%s", caddyPackage, err, output)
-	}
-	return binary, nil
-}
 
 // server is a running contender.
 type server struct {
@@ -94,7 +83,7 @@ func (s *server) start(ctx context.Context, caddy, config string, show bool) err
 	s.log = log
 	ctx, s.cancel = context.WithCancel(ctx)
 	s.cmd = command(ctx, caddy, "run", "--config", config, "--adapter", "caddyfile")
-	s.cmd.Env = append(os.Environ(), "HOME="+home, "XDG_DATA_HOME="+home, "XDG_CONFIG_HOME="+home)
+	s.cmd.Env = caddybinary.Environ(home)
 	s.cmd.Stderr = log
 	if show {
 		s.cmd.Stderr = os.Stderr

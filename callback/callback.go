@@ -1,17 +1,21 @@
-// Package callback knows the format of Fotor's callbacks: it reads one, with
-// every problem at once if it is none, and makes the event that it becomes, and
-// that event's identity.
+// Package callback implements the format of Fotor's callbacks: it parses a body,
+// reporting every problem at once if it is not a callback, and makes the event that
+// the callback becomes, with its id.
 //
 // The format is that of https://docs.fotor.com/webhook as modified on 2025-01-22,
-// with what public clients of the same API have seen beyond it; docs/event.md and
-// the JSON Schemas in schema/ say what is accepted and what becomes of it. The
-// files have it in the order in which it happens: parse.go, values.go and url.go
-// read the body's bytes, once; identity.go writes the canonical form of what was
-// read (canonical.go, number.go), from which the id is made; event.go writes the
-// event.
+// plus what public clients of the same API handle beyond it. docs/event.md and the
+// JSON Schemas in schema/ define what is accepted and which event it becomes.
 //
-// The package knows nothing of HTTP or Caddy. Its functions may be called from
-// any number of goroutines.
+// Read the files in this order, which is that of a callback:
+//   - callback.go: Parse, and what it returns
+//   - parse.go, values.go, url.go: reading the body, once; problem.go: what is wrong
+//     with it; rules.go: what a user may decide
+//   - identity.go: the event's id, from the canonical form of what was read, which
+//     canonical.go and number.go write
+//   - event.go: writing the event
+//
+// The package does not depend on HTTP or Caddy. Its functions may be called from any
+// number of goroutines.
 package callback
 
 import (
@@ -20,41 +24,39 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// maxDepth is how deep a callback's objects and arrays may be nested, the
-// document itself being the first level. The event holds undocumented
-// members one level deeper, and common receivers read no deeper than 512
-// (PHP) or about 1000 (Python, SQLite). It also bounds the time that a
-// hostile body takes to be put into canonical form, which grows with the
-// depth times the length.
+// maxDepth is how deep a callback's objects and arrays may be nested; the document
+// itself is the first level. The event holds undocumented members one level deeper,
+// and common receivers read no deeper than 512 levels (PHP) or about 1000 (Python,
+// SQLite). It also bounds the time that the canonical form of a hostile body takes,
+// which grows with depth times length.
 const maxDepth = 500
 
-// Callback is a body that has been found to be a Fotor callback. It refers to
-// the body's bytes.
+// Callback is a body that Parse has accepted. It refers to the body's bytes.
 type Callback struct {
-	// TaskID and Type are not empty, but may hold any other text, control
-	// characters included.
+	// TaskID and Type are not empty, but may be any other text, including control
+	// characters.
 	TaskID, Type string
 
-	// Status is what the task's status number means, by the rules.
+	// Status is the meaning of the task's status number, by the rules.
 	Status inbox.Status
 
-	id       string // the event's
-	formerID string // that older versions gave it; empty if it is the same
-	size     int    // the body's
-	code     int    // the status as Fotor's number
+	id       string // of the event
+	formerID string // the event's id in older versions; empty if it is the same
+	size     int    // of the body, in bytes
+	code     int    // Fotor's status number
 	rules    *Rules
 
 	taskID, taskType jsonString
 	businessID       jsonString
 	resultURL        jsonString
 	avatars          []avatar
-	noAvatars        jsonString // what is there in place of avatars: null, [] or nothing
+	noAvatars        jsonString // if there are no avatars: null, [], or nil if absent
 	hsfw, nsfw       optionalBool
 	extra            []member
 }
 
-// jsonString is a string as JSON in its shortest spelling, quotation marks included;
-// null if that was there in its place, nil if it was not there.
+// jsonString is a string as JSON in its shortest spelling, with quotation marks; null
+// if the body has null in its place, nil if it is absent.
 type jsonString []byte
 
 var (
@@ -66,11 +68,11 @@ var (
 // isNothing reports whether s is absent, null or empty.
 func (s jsonString) isNothing() bool { return len(s) <= len(emptyString) || s[0] == 'n' }
 
-// avatar is an element of avatarResult: what one template made.
+// avatar is an element of avatarResult: the images of one template.
 type avatar struct {
 	templateID jsonString
 	images     []avatarImage
-	noImages   jsonString // what is there in place of images: null, [] or nothing
+	noImages   jsonString // if there are no images: null, [], or nil if absent
 	extra      []member
 }
 
@@ -80,8 +82,8 @@ type avatarImage struct {
 	extra      []member
 }
 
-// member is an undocumented member of an object as it arrived: its name with
-// quotation marks, its value with whatever white space is inside.
+// member is an undocumented member of an object as it arrived: the name with quotation
+// marks, the value with any white space inside it.
 type member struct{ name, value []byte }
 
 // optionalBool is a boolean that may be absent.
@@ -89,24 +91,24 @@ type optionalBool uint8
 
 const (
 	boolAbsent optionalBool = iota
-	boolNull                // which is absent too
+	boolNull                // counts as absent
 	boolFalse
 	boolTrue
-	boolUnusable // of another type, which is a problem on record
+	boolUnusable // of another type; a problem has been recorded
 )
 
-// isTrue reports whether either spelling of a flag says that something is so.
+// isTrue reports whether a flag is true in either of its two spellings.
 func isTrue(hsfw, nsfw optionalBool) bool { return hsfw == boolTrue || nsfw == boolTrue }
 
-// Parse reads a callback in Fotor's documented format. It accepts
-// exactly what schema/callback.schema.json accepts, and the further statuses of
-// the rules, provided that the body is I-JSON (RFC 7493: one document, UTF-8, no
-// lone surrogates, no name twice in an object) and nested at most 500 levels
-// deep. A byte order mark before it is ignored, but counts in byte offsets. What
-// is wrong with any other body is an *InvalidError.
+// Parse parses a callback in Fotor's documented format. It accepts exactly what
+// schema/callback.schema.json accepts, plus the status numbers of the rules, provided
+// that the body is I-JSON (RFC 7493: one document, UTF-8, no lone surrogates, no name
+// twice in an object) and nested at most 500 levels deep. A byte order mark before it
+// is ignored, but counts in byte offsets. For any other body the error is an
+// *InvalidError.
 //
-// The callback refers to the body, which must not change until the last use of
-// the callback.
+// The callback refers to the body, which must not change until the last use of the
+// callback.
 func Parse(body []byte, rules *Rules) (*Callback, error) {
 	p := newParser(body, rules)
 	defer p.free()
@@ -115,7 +117,7 @@ func Parse(body []byte, rules *Rules) (*Callback, error) {
 		return nil, notJSON(err, p.mark)
 	}
 	if len(p.problems) > 0 {
-		// what is no JSON for the gateway is told as that
+		// a body that is nested too deep is reported as not JSON
 		_, depth := p.canonicalizer.canonicalize(p.body)
 		if err := checkDepth(depth); err != nil {
 			return nil, notJSON(err, 0)

@@ -27,7 +27,7 @@ func readFile(t testing.TB, elem ...string) []byte {
 	return data
 }
 
-// validSamples returns the paths of the bodies that are callbacks.
+// validSamples returns the paths of the sample bodies that are callbacks.
 func validSamples(t testing.TB) []string {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(callbackSamples, "valid", "*.json"))
@@ -234,8 +234,8 @@ func TestPointersAndDetailsAreBounded(t *testing.T) {
 	}
 }
 
-// A body of every kind must be nested at most maxDepth levels deep, or the event
-// would be too deep for receivers.
+// Whatever a body consists of, it may be nested at most maxDepth levels deep, or the
+// event would be too deep for receivers.
 func TestDepthIsBounded(t *testing.T) {
 	nested := func(depth int) string {
 		n := (depth - 1) / 2
@@ -254,7 +254,7 @@ func TestDepthIsBounded(t *testing.T) {
 	assert.Equal(t, []Problem{{"", "nested 501 levels deep; at most 500 are read"}}, invalid.Problems, "not JSON comes before not a callback")
 }
 
-// A parser is used again; nothing of one body may show in the next.
+// A parser is reused; nothing of one body may show in the next.
 func TestParserIsCleanForTheNextBody(t *testing.T) {
 	full := string(readFile(t, callbackSamples, "valid", "extra-everywhere.json"))
 	want := string(eventBody(t, requireValid(t, full)))

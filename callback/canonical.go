@@ -10,33 +10,32 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// canonicalizer writes the canonical form of a JSON text in one pass. The
-// library does it in three (numbers, white space and strings, order), which was
-// the largest single cost of a callback.
+// canonicalizer writes the canonical form of a JSON text in one pass. The library needs
+// three (numbers, white space and strings, order), which was the largest single cost
+// of a callback.
 type canonicalizer struct {
 	src   []byte
 	out   []byte
 	depth int // of the deepest object or array
 
-	// bare leaves out members that are null, at every depth; dropped is whether
-	// there was one.
-	bare, dropped bool
+	// contentOnly leaves out what does not count for an event's id, see identity.go:
+	// members that are null, at every depth. omitted is true if that left anything out.
+	contentOnly, omitted bool
 
-	members []span        // of the objects that are open
-	others  []namedMember // that are still to come in those of a callback
+	members []span        // of the objects that are being written
+	others  []namedMember // undocumented members of the callback's objects that are being written
 	sorting []byte
 }
 
-// span is a member in out: a separator, its name, a colon, its value.
+// span is a member in out: separator, name, colon, value.
 type span struct {
 	from, nameEnd, to int
-	unescaped         []byte // its name, where that is spelled otherwise in out
+	unescaped         []byte // the name without escapes, if it had any
 }
 
-// canonicalize returns the canonical form of a valid JSON text, and how deep its
-// objects and arrays are nested. Names must be unique within their object.
-// Beyond maxDepth it gives up, and only the depth counts. What it returns is
-// overwritten by the next call.
+// canonicalize returns the canonical form of a valid JSON text, and how deep its objects
+// and arrays are nested. Names must be unique within their object. Beyond maxDepth it
+// gives up, and only the depth is meaningful. The next call overwrites the result.
 func (c *canonicalizer) canonicalize(src []byte) (canonical []byte, depth int) {
 	c.src, c.out, c.depth = src, c.out[:0], 0
 	c.value(0, 0)
@@ -44,8 +43,8 @@ func (c *canonicalizer) canonicalize(src []byte) (canonical []byte, depth int) {
 	return c.out, c.depth
 }
 
-// value appends the value that begins at src[i], or behind white space there,
-// and returns the index behind it.
+// value appends the value that begins at src[i], or after white space there, and
+// returns the index after it.
 func (c *canonicalizer) value(i, level int) int {
 	i = c.skipSpace(i)
 	switch ch := c.src[i]; ch {
@@ -94,7 +93,7 @@ func (c *canonicalizer) string(raw []byte) {
 		c.out = append(c.out, raw...)
 		return
 	}
-	text, _ := jsontext.AppendUnquote(nil, raw) // the parser has found it to be valid
+	text, _ := jsontext.AppendUnquote(nil, raw) // the parser has checked it
 	c.out, _ = jsontext.AppendQuote(c.out, text)
 }
 
@@ -138,9 +137,9 @@ func (c *canonicalizer) object(i, level int) int {
 			i = c.skipSpace(i + 1)
 		}
 		end := endOfString(c.src, i)
-		begins := c.skipSpace(c.skipSpace(end) + 1) // its value
-		if c.bare && c.src[begins] == 'n' {
-			c.dropped = true
+		begins := c.skipSpace(c.skipSpace(end) + 1) // of the value
+		if c.contentOnly && c.src[begins] == 'n' {
+			c.omitted = true
 			i = begins + len("null")
 			continue
 		}
@@ -164,7 +163,7 @@ func (c *canonicalizer) object(i, level int) int {
 	return i // too deep
 }
 
-// sort puts the members of the object that begins at out[begin] in order.
+// sort sorts the members of the object that begins at out[begin].
 func (c *canonicalizer) sort(begin int, members []span) {
 	slices.SortFunc(members, c.compare)
 	c.sorting = append(c.sorting[:0], c.out[begin:]...)
@@ -179,7 +178,7 @@ func (c *canonicalizer) sort(begin int, members []span) {
 	}
 }
 
-// compare orders members by their names.
+// compare compares members by their names.
 func (c *canonicalizer) compare(a, b span) int { return compareNames(c.name(a), c.name(b)) }
 
 func (c *canonicalizer) name(m span) []byte {
@@ -189,7 +188,7 @@ func (c *canonicalizer) name(m span) []byte {
 	return c.out[m.from+2 : m.nameEnd-1] // without separator and quotation marks
 }
 
-// compareNames orders names by their UTF-16 code units (RFC 8785, 3.2.3).
+// compareNames compares names by their UTF-16 code units (RFC 8785, 3.2.3).
 func compareNames(a, b []byte) int {
 	n := 0
 	for n < len(a) && n < len(b) && a[n] == b[n] {

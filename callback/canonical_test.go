@@ -82,8 +82,8 @@ func drawJSON(t *rapid.T, level int) string {
 	return b.String()
 }
 
-// The library's canonical form is the measure, for all that has no number that
-// it would change. One canonicalizer is used for all, as a parser's is.
+// The canonical form must be the library's, for any text without a number that the
+// library would change. One canonicalizer is used for all, as a parser reuses its own.
 func TestCanonicalFormIsTheLibrarys(t *testing.T) {
 	var c canonicalizer
 	rapid.Check(t, func(t *rapid.T) {

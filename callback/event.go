@@ -10,20 +10,20 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// TimeLayout is how an event tells when its callback arrived: RFC 3339 in UTC,
-// always to the microsecond.
+// TimeLayout is the format of an event's receivedAt: RFC 3339 in UTC, always with
+// microseconds.
 const TimeLayout = "2006-01-02T15:04:05.000000Z"
 
-// eventOverhead is at most what an event is usually longer than its callback.
+// eventOverhead is how much longer than its callback an event usually is, at most.
 const eventOverhead = 512
 
-// Event makes the event of a callback that arrived at receivedAt from source,
-// which must be valid. Its body is one line of JSON as
-// schema/event.schema.json describes it. Its id depends on the callback's
-// content alone.
+// Event makes the event of a callback that arrived at receivedAt from source, which
+// must be valid. Its body is one line of JSON as schema/event.schema.json describes
+// it. Its id depends on the callback's content alone.
 //
-// URLs begin as the rules say. Texts keep every character; undocumented members keep their spelling
-// (escapes, digits) and order, but not the white space within them.
+// URLs have the prefixes of the rules replaced. Texts keep every character;
+// undocumented members keep their spelling (escapes, digits) and order, but not the
+// white space within them.
 func (c *Callback) Event(receivedAt time.Time, source netip.Addr) *inbox.Event {
 	receivedAt = receivedAt.UTC().Truncate(time.Microsecond)
 	e := &inbox.Event{ID: c.id, FormerID: c.formerID, TaskID: c.TaskID, Type: c.Type, Status: c.Status, ReceivedAt: receivedAt}
@@ -87,8 +87,8 @@ func (i *avatarImage) append(b []byte, rules *Rules) []byte {
 	return append(appendExtra(b, i.extra), '}')
 }
 
-// sensitive reports whether the callback as a whole or any of its images is
-// said to be harmful or sensitive.
+// sensitive reports whether the callback flags itself or any of its images as harmful
+// or sensitive.
 func (c *Callback) sensitive() bool {
 	if isTrue(c.hsfw, c.nsfw) {
 		return true
@@ -112,7 +112,7 @@ func (s jsonString) append(b []byte) []byte {
 	return append(b, s...)
 }
 
-// appendExtra appends a last member "extra" if there is something to be in it.
+// appendExtra appends the last member, "extra", unless it would be empty.
 func appendExtra(b []byte, members []member) []byte {
 	if len(members) == 0 {
 		return b
@@ -132,16 +132,16 @@ func appendMembers(b []byte, members []member) []byte {
 	return append(b, '}')
 }
 
-// compactOptions remove white space and change nothing else. They spare checks
-// that the parser has made.
+// compactOptions remove white space and change nothing else. They skip checks that the
+// parser has made.
 var compactOptions = []jsontext.Options{
 	jsontext.PreserveRawStrings(true),
 	jsontext.AllowDuplicateNames(true),
 	jsontext.AllowInvalidUTF8(true),
 }
 
-// appendCompact appends a JSON value without its white space. An error, which
-// a value that the parser has read cannot cause, would leave the space there.
+// appendCompact appends a JSON value without its white space. The value has been
+// parsed, so that it cannot fail; if it did, the white space would stay.
 func appendCompact(b, value []byte) []byte {
 	if c := value[0]; c != '{' && c != '[' {
 		return append(b, value...)

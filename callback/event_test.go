@@ -93,7 +93,7 @@ func callbackWith(members string) string {
 	return `{"taskId":"a","status":1,"type":"b",` + members + `}`
 }
 
-// Contents that are equal as RFC 8785 has it have one id, whatever they look like.
+// Contents that are equal by RFC 8785 have the same id, however they are spelled.
 func TestEqualContentsHaveEqualIDs(t *testing.T) {
 	for _, group := range [][]string{
 		{
@@ -137,8 +137,8 @@ func TestEqualContentsHaveEqualIDs(t *testing.T) {
 	}
 }
 
-// A repeat is dropped, so a content that differs in anything at all must have
-// an id of its own.
+// A repeat is dropped, so contents that differ in anything at all must have different
+// ids.
 func TestDifferentContentsHaveDifferentIDs(t *testing.T) {
 	seen := map[string]string{}
 	for _, body := range []string{
@@ -180,7 +180,8 @@ func canonical(text string) string {
 }
 
 func TestCanonicalFormIsRFC8785WhereThatIsExact(t *testing.T) {
-	// The numbers of RFC 8785, appendix B, but those whose form is another decimal number.
+	// The numbers of RFC 8785, appendix B, except those whose form is a different decimal
+	// number.
 	bits := []uint64{
 		0, 1, 0x8000000000000001, 0x7fefffffffffffff, 0xffefffffffffffff, 0x4340000000000000, 0xc340000000000000, 0x4430000000000000,
 		0x44b52d02c7e14af5, 0x44b52d02c7e14af6, 0x44b52d02c7e14af7, 0x444b1ae4d6e2ef4e, 0x444b1ae4d6e2ef4f, 0x444b1ae4d6e2ef50,
@@ -214,7 +215,7 @@ func TestCanonicalFormIsRFC8785WhereThatIsExact(t *testing.T) {
 	}
 }
 
-// drawNumber draws a JSON number, often one of few values in many spellings.
+// drawNumber draws a JSON number, often one of a few values in one of many spellings.
 func drawNumber(t *rapid.T, maxExponent int) string {
 	return rapid.OneOf(
 		rapid.SampledFrom([]string{
@@ -238,7 +239,7 @@ func TestNumbersHaveOneFormEach(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := drawNumber(t, 400), drawNumber(t, 400)
 		if rapid.Bool().Draw(t, "same value") {
-			// The same number with the point elsewhere.
+			// The same number with the decimal point elsewhere.
 			d, ok := parseDecimal(nil, []byte(a))
 			require.True(t, ok)
 			b = string(appendDecimal(nil, decimal{d.negative, append(d.digits, "000"...), d.exponent - 3}))
@@ -260,7 +261,7 @@ func TestNumbersHaveOneFormEach(t *testing.T) {
 		require.True(t, ok)
 		require.Zero(t, value.Cmp(valueA), "the form of %s is another number: %s", a, formA)
 
-		// Where RFC 8785 has the same number, the form is that of RFC 8785.
+		// If the RFC 8785 form is the same number, it is the form here too.
 		rfc := jsontext.Value(a)
 		require.NoError(t, rfc.Canonicalize())
 		if value, ok := new(big.Rat).SetString(string(rfc)); ok && value.Cmp(valueA) == 0 {
@@ -284,7 +285,7 @@ func BenchmarkParse(b *testing.B) {
 	}
 }
 
-// BenchmarkEvent is all that validation and normalization do to a callback.
+// BenchmarkEvent measures validation and normalization of a callback.
 func BenchmarkEvent(b *testing.B) {
 	body := readFile(b, callbackSamples, "valid", "avatar-completed.json")
 	b.SetBytes(int64(len(body)))
@@ -298,7 +299,7 @@ func BenchmarkEvent(b *testing.B) {
 	}
 }
 
-// The inbox is told how large an event may be: none that can be made may be larger.
+// The inbox's limit is made from MaxEvent, so no event may be larger.
 func TestEventIsAtMostTwiceItsCallback(t *testing.T) {
 	const start = `{"taskId":"a","status":1,"type":"b"`
 	for name, element := range map[string]string{
@@ -321,8 +322,8 @@ func TestEventIsAtMostTwiceItsCallback(t *testing.T) {
 	}
 }
 
-// BenchmarkHostileBody judges bodies of 1 MiB that are made to be slow: time
-// must grow with the length, whatever the shape.
+// BenchmarkHostileBody parses bodies of 1 MiB that are made to be slow: time must grow
+// linearly with the length, whatever the shape.
 func BenchmarkHostileBody(b *testing.B) {
 	const size = 1 << 20
 	fill := func(before, repeated, after string) string {

@@ -17,13 +17,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// hugeExponent finds numbers that the schema library would write out digit by
-// digit to compare them.
+// hugeExponent matches numbers that the schema library would write out digit by digit
+// to compare them.
 var hugeExponent = regexp.MustCompile(`[eE][+-]?[0-9]{4,}`)
 
-// FuzzParse feeds Parse anything. It must not panic, must agree
-// with the schemas, and what it accepts must have the same id however it is
-// written.
+// FuzzParse passes anything to Parse. It must not panic, must agree with the schemas,
+// and a callback must have the same id however it is written.
 func FuzzParse(f *testing.F) {
 	for _, kind := range []string{"valid", "invalid"} {
 		entries, err := os.ReadDir(filepath.Join(callbackSamples, kind))
@@ -68,7 +67,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// requireGoodError holds an error to what InvalidError promises.
+// requireGoodError checks that an error is as InvalidError's documentation says.
 func requireGoodError(t *testing.T, body []byte, err error) {
 	t.Helper()
 	var invalid *InvalidError
@@ -90,7 +89,7 @@ func requireGoodError(t *testing.T, body []byte, err error) {
 	}
 }
 
-// respell writes a callback in other ways.
+// respell writes a callback in other spellings.
 func respell(t *testing.T, body []byte) [][]byte {
 	t.Helper()
 	body = bytes.TrimPrefix(body, byteOrderMark)
@@ -103,8 +102,8 @@ func respell(t *testing.T, body []byte) [][]byte {
 	return [][]byte{spaced, sorted, []byte(shuffled(t, body)), marked, nothing}
 }
 
-// shuffled writes a JSON text with each object's members in reverse, each
-// string escaped, and each number with an exponent.
+// shuffled writes a JSON text with each object's members in reverse order, each string
+// escaped, and each number with an exponent.
 func shuffled(t *testing.T, value jsontext.Value) string {
 	t.Helper()
 	dec := jsontext.NewDecoder(strings.NewReader(string(value)))

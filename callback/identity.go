@@ -7,21 +7,21 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// The id of an event is made from the canonical form of its callback's content:
-// of what the callback says, and not of how it says it. So its object is written
-// anew, its members in canonical order, with these differences to what came:
+// The id of an event is made from the canonical form of its callback's content: of
+// what the callback says, not of how it says it. For that the callback's object is
+// written with its members in canonical order, and with these changes:
 //
-//   - A member that is null is left out, at every depth, documented or not:
-//     whether a serializer writes null for what is absent is a setting of it.
-//     An element of an array is never left out, since its place counts.
-//   - What the event shows as if it were absent is left out too: an empty
-//     resultUrl, avatarResult or images, and a hasHsfw of the whole that is
-//     false.
+//   - A member that is null is left out, at every depth, documented or not: whether
+//     null is written for an absent member is a setting of the serializer. An
+//     element of an array is never left out, since its position counts.
+//   - What the event does not tell from an absent member is left out too: an empty
+//     resultUrl, avatarResult or images, and a hasHsfw of false for the whole
+//     callback.
 //   - hasNsfw is written as hasHsfw, which is true if either is.
-//   - The two times, which say when Fotor spoke of the outcome, are left out.
+//   - The two times are left out: they say when Fotor reported the outcome.
 //
-// The status is Fotor's number and URLs are as they came, so that no option of
-// the gateway's changes an id.
+// The status is Fotor's number and URLs are as they arrived, so that no option of the
+// gateway changes an id.
 
 // The undocumented times of a callback, in milliseconds since 1970.
 const (
@@ -33,36 +33,35 @@ func isTime(name []byte) bool {
 	return string(name) == nameUpdateTime || string(name) == nameCreateTime
 }
 
-// The levels of nesting of the objects that are documented.
+// The nesting levels of the documented objects.
 const (
 	levelCallback = 1
 	levelAvatar   = 3
 	levelImage    = 5
 )
 
-// identify makes the ids of the callback: the event's, and the one that older
-// versions gave it, which was made from all that came.
+// identify makes the event's id, and the one that older versions gave it, which was
+// made from all of the body.
 func (p *parser) identify() error {
 	z := &p.canonicalizer
 	key := inbox.TaskKey(p.c.TaskID)
 	p.c.id = inbox.KeyedID(key, z.content(p.c))
-	if z.dropped {
+	if z.omitted {
 		p.c.formerID = inbox.KeyedID(key, z.formerContent(p.c))
 	}
-	return checkDepth(z.depth) // of all that came: what was dropped is in the former
+	return checkDepth(z.depth) // of the whole body: the former content omits nothing
 }
 
-// content returns the canonical form of a callback's content. It is overwritten
-// by the next call.
+// content returns the canonical form of a callback's content. The next call
+// overwrites it.
 func (z *canonicalizer) content(c *Callback) []byte {
-	z.out, z.depth, z.bare, z.dropped = z.out[:0], 0, true, false
+	z.out, z.depth, z.contentOnly, z.omitted = z.out[:0], 0, true, false
 	z.callback(c)
-	z.src, z.members, z.bare = nil, z.members[:0], false
+	z.src, z.members, z.contentOnly = nil, z.members[:0], false
 	return z.out
 }
 
-// formerContent returns the canonical form of the body that the callback was read
-// from.
+// formerContent returns the canonical form of all that the callback's body has.
 func (z *canonicalizer) formerContent(c *Callback) []byte {
 	z.out = z.out[:0]
 	z.callback(c)
@@ -75,8 +74,8 @@ func (z *canonicalizer) callback(c *Callback) {
 	o.array(nameAvatars, len(c.avatars), c.noAvatars, func(i int) { z.avatar(&c.avatars[i]) })
 	o.text(nameBusinessID, c.businessID)
 	o.flags(c.hsfw, c.nsfw, false)
-	if z.bare && c.resultURL.isNothing() {
-		z.dropped = z.dropped || c.resultURL != nil
+	if z.contentOnly && c.resultURL.isNothing() {
+		z.omitted = z.omitted || c.resultURL != nil
 	} else {
 		o.text(nameResultURL, c.resultURL)
 	}
@@ -102,18 +101,18 @@ func (z *canonicalizer) image(i *avatarImage) {
 	o.end()
 }
 
-// contentObject is an object that is being written: documented members as they
-// are named, which must be in canonical order, the others where they belong.
-// Unless the canonicalizer is bare, it is written as it came.
+// contentObject is an object that is being written. The caller names the documented
+// members in canonical order; the undocumented ones are inserted where they belong.
+// Without contentOnly nothing is left out or changed.
 type contentObject struct {
 	z     *canonicalizer
 	level int
-	next  int // of the undocumented members that are still to come, in z.others
-	base  int // the first of them
+	next  int // index in z.others of the next undocumented member
+	base  int // index in z.others of the first one
 	begun bool
 }
 
-// namedMember is an undocumented member with the text of its name.
+// namedMember is an undocumented member with its unquoted name.
 type namedMember struct {
 	text []byte
 	member
@@ -121,12 +120,12 @@ type namedMember struct {
 
 func compareMembers(a, b namedMember) int { return compareNames(a.text, b.text) }
 
-// open begins an object. It takes the undocumented members into an order of their
-// own: the event keeps them as they came.
+// open begins an object. It sorts a copy of the undocumented members: the event keeps
+// them in the order in which they arrived.
 func (z *canonicalizer) open(extra []member, level int) contentObject {
 	base := len(z.others)
 	for _, m := range extra {
-		text, _ := unquote(m.name) // the parser has found it to be valid
+		text, _ := unquote(m.name) // the parser has checked it
 		z.others = append(z.others, namedMember{text, m})
 	}
 	if others := z.others[base:]; !slices.IsSortedFunc(others, compareMembers) {
@@ -144,25 +143,25 @@ func (o *contentObject) name(name string) {
 	o.z.out = append(append(append(o.z.out, '"'), name...), `":`...)
 }
 
-// text writes a member that is a string, or what is there in its place.
+// text writes a member that is a string or null, unless it is absent.
 func (o *contentObject) text(name string, s jsonString) {
 	switch {
 	case s == nil:
-	case o.z.bare && s[0] == 'n':
-		o.z.dropped = true
+	case o.z.contentOnly && s[0] == 'n':
+		o.z.omitted = true
 	default:
 		o.name(name)
 		o.z.out = append(o.z.out, s...)
 	}
 }
 
-// array writes a member that is an array of so many elements, or what is there
-// in its place.
+// array writes a member that is an array. If it has no elements, nothing is what the
+// body has in its place.
 func (o *contentObject) array(name string, elements int, nothing jsonString, write func(i int)) {
 	z := o.z
 	if elements == 0 {
-		if z.bare {
-			z.dropped = z.dropped || nothing != nil
+		if z.contentOnly {
+			z.omitted = z.omitted || nothing != nil
 		} else {
 			o.text(name, nothing)
 		}
@@ -176,11 +175,11 @@ func (o *contentObject) array(name string, elements int, nothing jsonString, wri
 	z.out = append(z.out, ']')
 }
 
-// flags writes the two spellings of a flag, which count as one: as true, or if
-// it is required as false.
+// flags writes the two spellings of a flag, which count as one: it is written if it is
+// true, or if it is required.
 func (o *contentObject) flags(hsfw, nsfw optionalBool, required bool) {
 	z := o.z
-	if !z.bare {
+	if !z.contentOnly {
 		o.flag(nameHsfw, hsfw)
 		o.flag(nameNsfw, nsfw)
 		return
@@ -193,7 +192,7 @@ func (o *contentObject) flags(hsfw, nsfw optionalBool, required bool) {
 		one = boolFalse
 	}
 	o.flag(nameHsfw, one)
-	z.dropped = z.dropped || hsfw != one || nsfw != boolAbsent
+	z.omitted = z.omitted || hsfw != one || nsfw != boolAbsent
 }
 
 func (o *contentObject) flag(name string, value optionalBool) {
@@ -208,8 +207,8 @@ func (o *contentObject) other() {
 	z := o.z
 	m := z.others[o.next]
 	o.next++
-	if z.bare && (m.value[0] == 'n' || (o.level == levelCallback && isTime(m.text))) {
-		z.dropped = true
+	if z.contentOnly && (m.value[0] == 'n' || (o.level == levelCallback && isTime(m.text))) {
+		z.omitted = true
 		return
 	}
 	o.separate()
@@ -227,13 +226,14 @@ func (o *contentObject) separate() {
 	o.z.out = append(o.z.out, separator)
 }
 
-// end writes what is left. Every documented object has a member that is required.
+// end writes the remaining members and ends the object. That has begun, since every
+// documented object has a required member.
 func (o *contentObject) end() {
 	z := o.z
 	for o.next < len(z.others) {
 		o.other()
 	}
 	z.out = append(z.out, '}')
-	clear(z.others[o.base:]) // which would keep the body in memory
+	clear(z.others[o.base:]) // lest they keep the body in memory
 	z.others = z.others[:o.base]
 }

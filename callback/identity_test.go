@@ -24,13 +24,13 @@ func requireFormerID(t require.TestingT, body []byte, c *Callback) {
 	require.Equal(t, former, c.formerID, "%s", body)
 }
 
-// outcome is what a callback says, as JSON texts: documented strings, "" where
-// one is absent, and undocumented members.
+// outcome is the content of a callback as JSON texts: documented strings, "" where one
+// is absent, and undocumented members.
 type outcome struct {
 	taskID, status, kind, businessID, resultURL string
 	sensitive                                   bool
 	templates                                   []outcomeTemplate
-	extra                                       []string // names and values in turn
+	extra                                       []string // names and values, alternating
 }
 
 type outcomeTemplate struct {
@@ -63,7 +63,7 @@ func (g *generator) outcome() outcome {
 	return o
 }
 
-// extra draws undocumented members, none of which says nothing.
+// extra draws undocumented members that count, which null does not.
 func (g *generator) extra() (extra []string) {
 	for i := range rapid.IntRange(0, 2).Draw(g.T, "extra") {
 		value := g.pick(g.any(2), "[null]", `""`, "{}", "0", "false")
@@ -75,17 +75,17 @@ func (g *generator) extra() (extra []string) {
 	return extra
 }
 
-// longer is another string.
+// longer returns a longer string.
 func longer(s string) string { return strings.TrimSuffix(s, `"`) + `+"` }
 
-// more is one undocumented member more.
+// more adds an undocumented member.
 func (g *generator) more(extra []string) []string {
 	return append(slices.Clone(extra), "new", g.pick("[]", "1", `"x"`))
 }
 
 func (g *generator) oneOf(n int) int { return rapid.IntRange(0, n-1).Draw(g.T, "change") }
 
-// change changes one thing that the outcome says.
+// change changes one thing about the outcome.
 func (g *generator) change(o outcome) outcome {
 	if n := len(o.templates); n > 0 && g.oneOf(2) == 0 {
 		o.templates = slices.Clone(o.templates)
@@ -147,7 +147,7 @@ func (g *generator) changeImage(i outcomeImage) outcomeImage {
 	return i
 }
 
-// tell writes a callback that says the outcome, in one of the many ways.
+// tell writes a callback with that outcome, in one of many spellings.
 func (g *generator) tell(o outcome) string {
 	templates := make([]string, 0, len(o.templates))
 	for _, a := range o.templates {
@@ -164,7 +164,8 @@ func (g *generator) tell(o outcome) string {
 		g.absent("createTime", g.pick("", "1730000000000", `"x"`)), g.absent("updateTime", g.pick("", "1730000000001", "[1]")))...)
 }
 
-// absent writes a member, or one of the ways in which it can be absent.
+// absent writes a member, or if its value is "", one of the forms in which it counts as
+// absent.
 func (g *generator) absent(name, value string, ways ...string) string {
 	if value == "" {
 		value = g.pick(append(ways, "", "null")...)
@@ -180,7 +181,7 @@ func (g *generator) elements(name string, elements []string) string {
 	return g.absent(name, value, "[]")
 }
 
-// sensitive writes either spelling of the flag, or both.
+// sensitive writes the flag in either of its spellings, or in both.
 func (g *generator) sensitive(value, required bool) string {
 	both := func(hsfw, nsfw string) string {
 		return strings.Trim(g.absent("hasHsfw", hsfw)+","+g.absent("hasNsfw", nsfw), ",")
@@ -195,7 +196,7 @@ func (g *generator) sensitive(value, required bool) string {
 	}
 }
 
-// others writes undocumented members, and perhaps one that says nothing.
+// others writes undocumented members, and perhaps one that does not count.
 func (g *generator) others(extra []string) (members []string) {
 	for i := 0; i < len(extra); i += 2 {
 		members = append(members, g.member(extra[i], extra[i+1]))
@@ -217,7 +218,7 @@ func TestOneOutcomeHasOneID(t *testing.T) {
 	})
 }
 
-// requireParsed parses a callback, and checks its former id.
+// requireParsed parses a callback and checks its former id.
 func requireParsed(t require.TestingT, body string) *Callback {
 	callback, err := Parse([]byte(body), sampleRules)
 	require.NoError(t, err, body)
@@ -225,7 +226,7 @@ func requireParsed(t require.TestingT, body string) *Callback {
 	return callback
 }
 
-// documented is the event of a callback without what is undocumented.
+// documented returns the event of a callback without its undocumented members.
 func documented(c *Callback) string {
 	plain := *c
 	plain.extra, plain.avatars = nil, slices.Clone(plain.avatars)
@@ -239,7 +240,7 @@ func documented(c *Callback) string {
 	return string(plain.Event(sampleTime, sampleSource).Body)
 }
 
-// The id that a callback had in older versions is known, in whatever way it is told.
+// The id that a callback had in older versions is known, however it is spelled.
 func TestFormerIDsAreKnown(t *testing.T) {
 	rules := newSampleRules(map[int]string{3: "failed", 4: "failed"}, nil)
 	var another int
@@ -256,7 +257,7 @@ func TestFormerIDsAreKnown(t *testing.T) {
 	assert.Positive(t, another)
 }
 
-// A callback without any of what does not count has the id that it always had.
+// A callback all of which counts has the id that it had in older versions.
 func TestPlainCallbackKeepsItsID(t *testing.T) {
 	for _, body := range []string{
 		`{"taskId":"a","status":0,"type":"b"}`,

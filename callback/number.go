@@ -7,13 +7,13 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Numbers in the canonical form of a callback, from which its event's id comes,
-// are those of RFC 8785 with one difference. RFC 8785 takes every number for a float64, so it writes
-// 9007199254740993 as 9007199254740992 and 1e400 as the largest float64: two
-// callbacks that differ only there would get one id, and the second would be
-// dropped as a repeat. So a number whose RFC 8785 form is another decimal
-// number keeps all of its digits, in a form of its own: 9007199254740993e0.
-// Equal numbers have one form however they are spelled, different ones never.
+// Numbers in the canonical form of a callback, from which its event's id is made, are
+// written as RFC 8785 has it, with one exception. RFC 8785 takes every number for a
+// float64, so it writes 9007199254740993 as 9007199254740992 and 1e400 as the largest
+// float64: two callbacks that differ only there would get the same id, and the second
+// would be dropped as a repeat. So a number whose RFC 8785 form is a different decimal
+// number keeps all of its digits, in a form of its own: 9007199254740993e0. Equal
+// numbers have the same form, however they are spelled; different ones never have.
 
 // plainDigits is the length of an integer up to which its digits are its
 // RFC 8785 form: 999,999,999,999,999 is below 2^53.
@@ -23,7 +23,7 @@ const plainDigits = 15
 // counted, that the RFC 8785 form of a number has.
 const maxFloatDigits = 17
 
-// endOfString returns the index behind the string that begins at src[i].
+// endOfString returns the index after the string that begins at src[i].
 func endOfString(src []byte, i int) int {
 	for i++; ; i++ {
 		i += bytes.IndexByte(src[i:], '"')
@@ -37,7 +37,7 @@ func endOfString(src []byte, i int) int {
 	}
 }
 
-// endOfNumber returns the index behind the number that begins at src[i].
+// endOfNumber returns the index after the number that begins at src[i].
 func endOfNumber(src []byte, i int) int {
 	for ; i < len(src); i++ {
 		switch c := src[i]; {
@@ -49,7 +49,7 @@ func endOfNumber(src []byte, i int) int {
 	return i
 }
 
-// isPlain reports whether the number is in its canonical form for sure.
+// isPlain reports whether the number is certain to be in its canonical form.
 func isPlain(number []byte) bool {
 	if len(number) > plainDigits {
 		return false
@@ -74,7 +74,7 @@ func appendNumber(dst, number []byte) []byte {
 	}
 	f, err := strconv.ParseFloat(string(exact), 64)
 	if err != nil {
-		return append(dst, exact...) // out of range, the only error there can be
+		return append(dst, exact...) // out of range: there is no other error
 	}
 	before := len(dst)
 	dst = jsontext.AppendFloat(dst, f, 64)
@@ -85,8 +85,8 @@ func appendNumber(dst, number []byte) []byte {
 	return append(dst[:before], exact...)
 }
 
-// decimal is the number digits × 10^exponent, negative or not. Its digits
-// neither begin nor end with 0; zero has none, no sign and no exponent.
+// decimal is the number digits × 10^exponent, negative or not. The digits neither begin
+// nor end with 0; zero has no digits, no sign and no exponent.
 type decimal struct {
 	negative bool
 	digits   []byte
@@ -105,13 +105,12 @@ func appendDecimal(dst []byte, d decimal) []byte {
 	return strconv.AppendInt(dst, d.exponent, 10)
 }
 
-// maxExponentDigits keeps exponents, with the number of digits added, within an
-// int64.
+// maxExponentDigits keeps an exponent plus the number of digits within an int64.
 const maxExponentDigits = 18
 
-// parseDecimal reads a valid JSON number, using room for its digits. It is not
-// ok if the exponent has more than 18 digits: such numbers stay as they are
-// spelled, so equal ones may differ in form, but different ones still do.
+// parseDecimal parses a valid JSON number, using room for its digits. It returns false
+// if the exponent has more than 18 digits: such numbers stay as they are spelled, so
+// that equal ones may have different forms, but different ones never the same.
 func parseDecimal(room, number []byte) (d decimal, ok bool) {
 	mantissa, exponent := number, []byte(nil)
 	if i := bytes.IndexAny(number, "eE"); i >= 0 {

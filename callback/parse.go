@@ -12,11 +12,11 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// maxPooledBody is the longest body whose parser is used again: a parser grows
-// with what it reads, and a rare giant should not stay in memory.
+// maxPooledBody is the longest body whose parser is reused: a parser grows with what
+// it reads, and the memory for a rare giant should not be kept.
 const maxPooledBody = 64 << 10
 
-// usualAvatars is the number of templates for which there is room at first.
+// usualAvatars is the number of templates for which room is made at first.
 const usualAvatars = 4
 
 // The documented members.
@@ -32,27 +32,27 @@ const (
 	nameImageID    = "id"
 	nameImageURL   = "url"
 	nameHsfw       = "hasHsfw"
-	nameNsfw       = "hasNsfw" // what hasHsfw was surely meant to be called; taken as that
+	nameNsfw       = "hasNsfw" // surely the intended spelling of hasHsfw; taken as that
 )
 
 const detailRequired = "is required"
 
-// parser reads one body in a single pass. Its methods return an error only if
-// the body is not JSON; what else is wrong they record as problems and read on.
+// parser reads one body in a single pass. Its methods return an error only if the body
+// is not JSON; anything else that is wrong they record as a problem, and read on.
 type parser struct {
 	body []byte // without a byte order mark
-	mark int64  // bytes of the mark
+	mark int64  // length of the mark, in bytes
 	src  bytes.Buffer
 	dec  *jsontext.Decoder
 	c    *Callback
 
-	// statusSeen is whether there is a status, be it unusable.
+	// statusSeen is true if there is a status, even an unusable one.
 	statusSeen bool
 
-	// template and image are where in avatarResult the parser is; -1 outside.
+	// template and image are the parser's place in avatarResult; -1 outside.
 	template, image int
 
-	// problems are those found; the callback is of no use once there is one.
+	// problems are those found so far. If there is any, the callback is not used.
 	problems []Problem
 	unlisted int // problems beyond maxProblems
 
@@ -79,7 +79,7 @@ func newParser(body []byte, rules *Rules) *parser {
 	return p
 }
 
-// free makes the parser available again, without anything of the body.
+// free makes the parser available again, without keeping anything of the body.
 func (p *parser) free() {
 	if len(p.body) > maxPooledBody {
 		return
@@ -136,8 +136,8 @@ func (p *parser) callback() error {
 
 // memberReader reads the documented members of one kind of object.
 type memberReader interface {
-	// member reads the value of the member of this name and reports whether
-	// the name is documented; otherwise it reads nothing.
+	// member reads the value of the member of this name and returns true, if the name
+	// is documented. Otherwise it reads nothing.
 	member(p *parser, name []byte) (documented bool, err error)
 }
 
@@ -225,7 +225,7 @@ func (i *avatarImage) member(p *parser, name []byte) (documented bool, err error
 	return true, err
 }
 
-// object reads an object, which the decoder must find next, and appends its
+// object reads an object, which must be next in the decoder, and appends its
 // undocumented members to extra.
 func (p *parser) object(r memberReader, extra *[]member) error {
 	if _, err := p.dec.ReadToken(); err != nil {
@@ -257,8 +257,8 @@ func (p *parser) object(r memberReader, extra *[]member) error {
 	return err
 }
 
-// array reads an optional array of objects with element, keeping its place in
-// index. It returns what there is if there is no element.
+// array reads an optional array of objects, each with element, keeping index at the
+// current one. If there is no element, it returns what stands in their place.
 func (p *parser) array(name string, index *int, element func(*parser) error) (nothing jsonString, err error) {
 	switch kind := p.dec.PeekKind(); kind {
 	case jsontext.KindBeginArray:
@@ -287,8 +287,8 @@ func (p *parser) array(name string, index *int, element func(*parser) error) (no
 	return nothing, err
 }
 
-// value reads the next value, or an object member's name, and returns its
-// bytes in the body. Unlike the decoder's own, they stay valid.
+// value reads the next value, or the name of a member, and returns its bytes in the
+// body. Unlike those that the decoder returns, they stay valid.
 func (p *parser) value() ([]byte, error) {
 	v, err := p.dec.ReadValue()
 	if err != nil {
@@ -309,9 +309,9 @@ func (p *parser) require(name string, present bool) {
 	}
 }
 
-// add records a problem with the member of this name of the object that is
-// being read, or with that object itself if the name is "". Its detail is made
-// of the parts only if it is listed, since a body can have any number of them.
+// add records a problem with the member of this name of the object that is being
+// read, or with the object itself if the name is "". The parts of the detail are
+// joined only if the problem is listed, since a body can have any number of them.
 func (p *parser) add(name string, detail ...string) {
 	if p.template >= 0 && len(p.problems) >= maxProblems {
 		p.unlisted++

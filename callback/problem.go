@@ -27,25 +27,25 @@ type Problem struct {
 	// missing; "" is the whole document.
 	Pointer string `json:"pointer"`
 
-	// Detail says what is wrong and what is expected, in at most 200 bytes.
-	// Of the body it repeats at most a few offending characters, escaped.
+	// Detail says what is wrong and what is expected, in at most 200 bytes. It quotes
+	// at most a few offending characters of the body, escaped.
 	Detail string `json:"detail"`
 }
 
 // InvalidError says why a body is not a callback.
 type InvalidError struct {
-	// NotJSON says that the body is not one I-JSON document; otherwise it is one,
-	// but not a callback.
+	// NotJSON is true if the body is not one I-JSON document; otherwise it is one, but
+	// not a callback.
 	NotJSON bool
 
-	// Problems lists everything that is wrong at once, at least one, in byte
-	// order of their pointers. Of the problems within avatarResult it lists the
-	// first 100; a problem with the pointer "" then says how many there are
-	// beyond. A body that is not JSON has one problem.
+	// Problems lists everything that is wrong, at least one problem, in byte order of
+	// their pointers. Of the problems within avatarResult it lists the first 100; a
+	// problem with the pointer "" then says how many more there are. A body that is
+	// not JSON has one problem.
 	Problems []Problem
 }
 
-// Error says which of the two it is, and the first problems.
+// Error implements error. It gives the first problems.
 func (e *InvalidError) Error() string {
 	const shown = 3
 	var b strings.Builder
@@ -67,7 +67,7 @@ func (e *InvalidError) Error() string {
 	return b.String()
 }
 
-// invalid reports the recorded problems as an error.
+// invalid returns the recorded problems as an error.
 func (p *parser) invalid() *InvalidError {
 	if p.unlisted > 0 {
 		p.add("", fmt.Sprintf("has %d more problems within avatarResult, which are not listed", p.unlisted))
@@ -76,10 +76,10 @@ func (p *parser) invalid() *InvalidError {
 	return &InvalidError{Problems: p.problems}
 }
 
-// notJSON makes the error for a body that is not one I-JSON document. Only a
-// repeated name has a place that can be pointed to; what else is wrong with the
-// syntax makes every place behind it doubtful, so its byte offset must do: that
-// in the body, the bytes that were skipped before the document counted.
+// notJSON makes the error for a body that is not one I-JSON document. Only a repeated
+// name has a pointer: any other fault of the syntax makes the structure doubtful, so
+// that its byte offset must do. Offsets are in the body, including the bytes that
+// were skipped before the document.
 func notJSON(err error, skipped int64) *InvalidError {
 	problem := Problem{Detail: err.Error()}
 	var syntax *jsontext.SyntacticError
@@ -99,8 +99,8 @@ func notJSON(err error, skipped int64) *InvalidError {
 	return &InvalidError{NotJSON: true, Problems: []Problem{problem}}
 }
 
-// boundPointer returns p, or if that is too long the pointer of the nearest
-// value around it that is not.
+// boundPointer returns p, or if it is too long, the pointer of the nearest enclosing
+// value that is not.
 func boundPointer(p jsontext.Pointer) string {
 	for len(p) > maxPointer {
 		p = p.Parent()

@@ -15,9 +15,9 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// Images of avatar tasks can come with the URL of the bucket that is behind a
-// public host: Fotor's own plugin for Dify (fotor-ai/dify-plugin-broker,
-// tools/openapi/client.py) puts the host in its place.
+// Images of avatar tasks may come with the URL of a bucket that is also published at a
+// public host. Fotor's own plugin for Dify (fotor-ai/dify-plugin-broker,
+// tools/openapi/client.py) replaces the one by the other.
 const (
 	BucketPrefix = "s3://img-pub-fotor/"
 	BucketURL    = "https://pub-static.fotor.com/"
@@ -31,30 +31,30 @@ const (
 	maxURLPrefix    = 1024
 )
 
-// Rules are what a user may decide about callbacks. Nil are those of Fotor's
+// Rules are what a user may decide about callbacks. Nil means the rules of Fotor's
 // document alone.
 type Rules struct {
 	statuses map[int]inbox.Status
 	prefixes []urlPrefix // the longest first
 }
 
-// urlPrefix is what a URL may begin with, and what stands there in the event,
-// both as they are spelled within a JSON string.
+// urlPrefix is a prefix of URLs and its replacement in the event, both as they are
+// spelled within a JSON string.
 type urlPrefix struct{ prefix, replacement []byte }
 
 // NewRules makes rules.
 //
-// statuses takes status numbers beyond 0, 1 and 2, from 3 to 999, and says what
-// each means: "in_progress", "completed" or "failed".
+// statuses maps status numbers beyond 0, 1 and 2, from 3 to 999, to their meaning:
+// "in_progress", "completed" or "failed".
 //
-// urls says of the result URLs and the URLs of images what the event has in
-// place of a prefix. Prefixes are compared byte for byte, the longest that fits
-// counts, and one that is its own replacement leaves URLs as they are. Both must
-// be absolute http, https or s3 URLs of at most 1024 bytes whose path is begun,
-// so that no host can be lengthened; without a fragment, the prefix also without
-// a query. There may be 100.
+// urls maps prefixes of result URLs and of URLs of images to what the event has in
+// their place. Prefixes are compared byte for byte, and the longest that matches is
+// replaced; one that is its own replacement leaves URLs as they are. Prefix and
+// replacement must be absolute http, https or s3 URLs of at most 1024 bytes that
+// include the slash after the host, so that what follows cannot lengthen the host;
+// without a fragment, the prefix also without a query. There may be at most 100.
 //
-// The error joins what is wrong with each.
+// The error joins all that is wrong.
 func NewRules(statuses map[int]string, urls map[string]string) (*Rules, error) {
 	r := &Rules{statuses: make(map[int]inbox.Status, len(statuses))}
 	var errs []error
@@ -95,8 +95,8 @@ func statusNamed(name string) (inbox.Status, bool) {
 	return 0, false
 }
 
-// checkURLPrefix reports why s is not what URLs may begin with. What it must not
-// hold would let what follows it mean something else.
+// checkURLPrefix returns why s cannot be a prefix of URLs. With one of the forbidden
+// characters in it, the rest of a URL would change its meaning.
 func checkURLPrefix(s, forbidden string) error {
 	switch {
 	case len(s) > maxURLPrefix:
@@ -116,15 +116,14 @@ func hasPath(url string) bool {
 	return end >= 0 && rest[end] == '/'
 }
 
-// inJSON spells a text as it stands within a JSON string. That is done character
-// by character, so what is a prefix of a text is one of its spelling too, and
-// nothing else is.
+// inJSON returns a text as it is spelled within a JSON string. Each character is spelled
+// by itself, so the spelling of a prefix is a prefix of the spelling, and vice versa.
 func inJSON(s string) []byte {
 	quoted, _ := jsontext.AppendQuote(nil, s) // it is valid UTF-8
 	return quoted[1 : len(quoted)-1]
 }
 
-// status says what a status number means.
+// status returns the meaning of a status number.
 func (r *Rules) status(number int) (s inbox.Status, ok bool) {
 	if number <= int(inbox.Failed) {
 		return inbox.Status(number), true //nolint:gosec // 0, 1 or 2
@@ -135,7 +134,7 @@ func (r *Rules) status(number int) (s inbox.Status, ok bool) {
 	return s, ok
 }
 
-// appendURL appends a URL as the event has it.
+// appendURL appends a URL as it is in the event.
 func (r *Rules) appendURL(b []byte, url jsonString) []byte {
 	if url.isNothing() {
 		return append(b, jsonNull...)
@@ -152,19 +151,19 @@ func (r *Rules) appendURL(b []byte, url jsonString) []byte {
 	return append(b, url...)
 }
 
-// leastImage is what an image takes in a callback beside the text of its URL.
+// leastImage is the least length of an image in a callback without its URL.
 const leastImage = int64(len(`{"id":"i","url":"","hasHsfw":true},`))
 
-// MaxEvent bounds the body of an event, in bytes, by that of its callback. What
-// grows most is a template without images: {"templateId":"a","x":1} gets
-// "images":[] and "extra":{}, which is less than its own length; or URLs whose
-// prefix is replaced by something long.
+// MaxEvent returns the largest length of an event's body, in bytes, for that of its
+// callback. A template without images grows most: {"templateId":"a","x":1} gets
+// "images":[] and "extra":{}, which is less than its own length. So do URLs whose
+// prefix has a long replacement.
 func (r *Rules) MaxEvent(callback int64) int {
 	return int(2*callback+r.growth(callback)) + eventOverhead
 }
 
-// growth is by how many bytes the replacement of prefixes can make an event
-// longer than twice its callback, of that length, at most.
+// growth returns how much the replacement of prefixes can add, at most, to twice the
+// length of the callback.
 func (r *Rules) growth(callback int64) (most int64) {
 	if r == nil {
 		return 0

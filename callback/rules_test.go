@@ -17,7 +17,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// sampleRules are those of a handler without options.
+// sampleRules are the rules of a handler without options.
 var sampleRules = newSampleRules(nil, map[string]string{BucketPrefix: BucketURL})
 
 func newSampleRules(statuses map[int]string, urls map[string]string) *Rules {
@@ -103,7 +103,7 @@ func TestStatusesAreMapped(t *testing.T) {
 	}
 }
 
-// urlsOf reads the URLs of an event.
+// urlsOf returns the URLs of an event.
 func urlsOf(t require.TestingT, body []byte) (urls []string) {
 	var event struct {
 		ResultURL *string
@@ -153,8 +153,8 @@ func TestURLPrefixesAreReplaced(t *testing.T) {
 	}
 }
 
-// Whatever is replaced, the event is JSON, its URLs are URLs, and its id is that
-// of what Fotor said. The model does it with texts.
+// Whatever is replaced, the event is JSON, its URLs are URLs, and its id is that of the
+// content as Fotor sent it. The model replaces prefixes of texts.
 func TestReplacedURLsAreURLs(t *testing.T) {
 	all := loadSchemas(t)
 	replaced := 0
@@ -193,7 +193,7 @@ func TestReplacedURLsAreURLs(t *testing.T) {
 	assert.Positive(t, replaced)
 }
 
-// The inbox is told how large an event may be, also with long replacements.
+// MaxEvent holds with long replacements too.
 func TestReplacedURLsAreWithinTheLargestEvent(t *testing.T) {
 	source := netip.MustParseAddr("2001:db8:1111:2222:3333:4444:5555:6666")
 	for _, length := range []int{10, 20, 40, 100, maxURLPrefix} {

@@ -20,15 +20,15 @@ import (
 
 const schemaBase = "https://github.com/fotor-webhook/caddy-fotor-webhook/schema/"
 
-// schemas are the published schemas, with formats asserted, and the rules for
-// which they hold.
+// schemas are the published schemas, with formats asserted, and the rules that they
+// describe.
 type schemas struct {
 	callback, event *jsonschema.Schema
 	rules           *Rules
 }
 
-// loadSchemas loads the schemas. What the callback's says of the status counts
-// for a handler without the option map_status: further ones are added.
+// loadSchemas loads the schemas. That of the callback lists the statuses of a handler
+// without the option map_status; further ones are added.
 func loadSchemas(t testing.TB, further ...any) schemas {
 	t.Helper()
 	callbackSchema := loadSchema(t, "callback")
@@ -61,8 +61,8 @@ func validate(schema *jsonschema.Schema, body []byte) error {
 	return schema.Validate(doc)
 }
 
-// requireAgreement holds Parse and the schemas against each other over
-// one I-JSON document. It reports whether both took it for a callback.
+// requireAgreement checks that Parse and the schemas agree about an I-JSON document. It
+// reports whether both accept it as a callback.
 func (s schemas) requireAgreement(t require.TestingT, body []byte) bool {
 	callback, err := Parse(body, s.rules)
 	schemaErr := validate(s.callback, body)
@@ -91,7 +91,7 @@ func TestSchemasAreValidAndSoAreTheirExamples(t *testing.T) {
 	}
 }
 
-// The example of the event schema is the event of one of the callback schema.
+// The example of the event schema is the event of an example of the callback schema.
 func TestExampleEventIsThatOfTheCallback(t *testing.T) {
 	examples := loadSchema(t, "callback")["examples"].([]any)
 	body, err := json.Marshal(examples[len(examples)-1])
@@ -118,7 +118,7 @@ func TestSamplesAgreeWithTheSchemas(t *testing.T) {
 	}
 }
 
-// The event schema must not be so wide that any event satisfies it.
+// The event schema must not be so loose that any event satisfies it.
 func TestEventSchemaRefusesWhatIsNotAnEvent(t *testing.T) {
 	all := loadSchemas(t)
 	event := string(eventBody(t, requireValid(t, string(readFile(t, callbackSamples, "valid", "avatar-sensitive.json")))))
@@ -237,8 +237,8 @@ func drawURL(t *rapid.T) string {
 	).Draw(t, "url")
 }
 
-// generator draws callbacks as JSON text with random order, space and spelling,
-// into which it puts at most a number of faults.
+// generator draws callbacks as JSON text with random order, white space and spelling,
+// and puts up to a number of faults into them.
 type generator struct {
 	*rapid.T
 
@@ -292,7 +292,7 @@ func (g *generator) image() string {
 	return g.object(members...)
 }
 
-// member draws a member; a fault drops it, or gives it another value.
+// member draws a member; a fault leaves it out, or changes its value.
 func (g *generator) member(name, value string) string {
 	if g.fault() {
 		value = g.pick("", "null", `""`, g.any(2), g.any(0), `[`+value+`]`, `{"value":`+value+`}`, g.url(), drawNumber(g.T, 30))
@@ -322,7 +322,7 @@ func (g *generator) undocumented() string {
 	if rapid.Bool().Draw(g.T, "undocumented") {
 		return ""
 	}
-	// No name may be there twice in an object.
+	// No name may occur twice in an object.
 	g.serial++
 	name := g.pick("", "TASKID", "hasnsfw", "extra", "sensitive", "createTime", "a/b~c", "图") + strconv.Itoa(g.serial)
 	quoted, err := jsontext.AppendQuote(nil, name)
@@ -330,7 +330,7 @@ func (g *generator) undocumented() string {
 	return string(quoted) + ":" + g.any(3)
 }
 
-// object puts the members that are not "" in random order.
+// object writes the members that are not "" in random order.
 func (g *generator) object(members ...string) string {
 	var present []string
 	for _, m := range rapid.Permutation(members).Draw(g.T, "order") {
@@ -369,7 +369,7 @@ func (g *generator) url() string {
 	return string(quoted)
 }
 
-// any draws any JSON value nested at most so deep.
+// any draws any JSON value of at most that depth.
 func (g *generator) any(depth int) string {
 	kinds := 5
 	if depth > 0 {

@@ -6,19 +6,19 @@ import (
 	"strings"
 )
 
-// isResultURL reports whether s, which is UTF-8, is an absolute http, https or
-// s3 URL with a host: of s3, that is the bucket. It accepts what net/url parses, with less liberty in the
-// authority, where a lenient reading can send a request elsewhere:
+// isResultURL reports whether s, which is UTF-8, is an absolute http, https or s3 URL
+// with a host, which for s3 is the bucket. It accepts what net/url parses, but is
+// stricter about the authority, where a lenient reading can send a request elsewhere:
 //
-//   - user information, which may be there, is what RFC 3986 allows;
-//   - the host is a name of the characters of RFC 3986 or beyond ASCII, with
-//     percent-encoding for the latter only, an IPv4 address, or an IPv6
-//     address in brackets, without a zone;
-//   - the port is decimal digits, or none, after a colon.
+//   - user information, if any, is what RFC 3986 allows;
+//   - the host is a name of characters of RFC 3986 or beyond ASCII, with
+//     percent-encoding for the latter only, an IPv4 address, or an IPv6 address in
+//     brackets, without a zone;
+//   - the port is a colon and decimal digits, or a colon alone.
 //
-// In the path, query and fragment anything goes but control characters and,
-// outside the query, a percent sign without two hexadecimal digits. The pattern
-// of $defs/url in schema/callback.schema.json says exactly the same.
+// In the path, query and fragment anything is allowed but control characters and,
+// outside the query, a percent sign without two hexadecimal digits. The pattern of
+// $defs/url in schema/callback.schema.json accepts exactly the same.
 func isResultURL(s []byte) bool {
 	scheme, rest, ok := bytes.Cut(s, []byte("://"))
 	if !ok || !isScheme(scheme) {
@@ -53,8 +53,8 @@ func isAuthority(s []byte) bool {
 	return len(host) > 0 && consistsOf(host, urlHost, beyondASCII) && isPort(s[len(host):])
 }
 
-// isPort reports whether s is what may follow a host: nothing, or a colon and
-// any number of digits.
+// isPort reports whether s may follow a host: nothing, or a colon and any number of
+// digits.
 func isPort(s []byte) bool {
 	if len(s) == 0 {
 		return true
@@ -67,8 +67,8 @@ func isIPv6(s string) bool {
 	return err == nil && addr.Is6() && addr.Zone() == ""
 }
 
-// isPath reports whether s is a path that is empty or begins with a slash, and
-// perhaps a query and a fragment.
+// isPath reports whether s, which is empty or begins with a slash, "?" or "#", is a path
+// with an optional query and fragment.
 func isPath(s []byte) bool {
 	rest, fragment, _ := bytes.Cut(s, []byte("#"))
 	path, query, _ := bytes.Cut(rest, []byte("?"))
@@ -77,7 +77,7 @@ func isPath(s []byte) bool {
 		consistsOf(fragment, urlText, anyByte)
 }
 
-// What a byte may be in a URL: one bit each of urlBytes.
+// The parts of a URL in which a byte may stand: bits of urlBytes.
 const (
 	urlUser  uint8 = 1 << iota // user information
 	urlHost                    // a host's name
@@ -109,13 +109,13 @@ var urlBytes = func() (classes [256]uint8) {
 	return classes
 }()
 
-// anyByte and beyondASCII are the least first digit of a percent-encoded byte.
+// The least first digit of a percent-encoded byte, as consistsOf takes it.
 const (
 	anyByte     = '0'
 	beyondASCII = '8'
 )
 
-// consistsOf reports whether every byte of s is of the class, or begins a
+// consistsOf reports whether every byte of s is of the class, or part of a
 // percent-encoded byte whose first hexadecimal digit is at least least.
 func consistsOf(s []byte, class uint8, least byte) bool {
 	for i := 0; i < len(s); i++ {

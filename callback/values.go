@@ -9,9 +9,8 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// text reads a string. It returns null if that is there in its place, nil if it
-// is required then, and something else if it is of another type, which is a
-// problem on record.
+// text reads a string. For null it returns null, or nil if the string is required. For a
+// value of another type it records a problem and returns any string.
 func (p *parser) text(name string, required bool) (jsonString, error) {
 	switch kind := p.dec.PeekKind(); kind {
 	case jsontext.KindString:
@@ -65,8 +64,8 @@ func (p *parser) flag(name string) (optionalBool, error) {
 	}
 }
 
-// status reads the task's status: the number, and what it means. If that is not
-// one, which is a problem on record, it returns any.
+// status reads the task's status: the number, and what it means. If it is not a known
+// status, it records a problem and returns any values.
 func (p *parser) status() (code int, status inbox.Status, err error) {
 	const expected = "must be the integer 0 (in progress), 1 (completed) or 2 (failed)"
 	kind := p.dec.PeekKind()
@@ -94,7 +93,7 @@ func (p *parser) status() (code int, status inbox.Status, err error) {
 	return code, status, nil
 }
 
-// wrongType reads a value that is not of the type that its member must have.
+// wrongType reads a value of a type that its member must not have.
 func (p *parser) wrongType(name, expected string, kind jsontext.Kind) error {
 	_, err := p.value()
 	if err == nil {
@@ -103,7 +102,8 @@ func (p *parser) wrongType(name, expected string, kind jsontext.Kind) error {
 	return err
 }
 
-// unquote returns the text of a JSON string: part of it, unless it has escapes.
+// unquote returns the text of a JSON string. Without escapes it is part of the string's
+// bytes.
 func unquote(quoted []byte) ([]byte, error) {
 	if bytes.IndexByte(quoted, '\\') < 0 {
 		return quoted[1 : len(quoted)-1], nil
@@ -111,7 +111,7 @@ func unquote(quoted []byte) ([]byte, error) {
 	return jsontext.AppendUnquote(nil, quoted)
 }
 
-// requote gives a JSON string its shortest spelling, that of RFC 8785.
+// requote returns a JSON string in its shortest spelling, that of RFC 8785.
 func requote(quoted []byte) ([]byte, error) {
 	s, err := jsontext.AppendUnquote(nil, quoted)
 	if err != nil {

@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// The types in this file are the JSON of the admin API; docs/openapi.yaml has
-// the same. Times are RFC 3339 in UTC, durations are milliseconds. A time or
-// text that there is not is left out. A number that is not known, because the
-// inbox does not answer, is null.
+// The types in this file are the JSON of the admin API, as docs/openapi.yaml describes
+// it. Times are RFC 3339 in UTC, durations are milliseconds. Where there is no time or
+// text, the member is absent. A number that is unknown because the inbox does not
+// answer is null.
 
 // Handlers is the answer to GET /fotor_webhook/.
 type Handlers struct {
@@ -19,75 +19,76 @@ type Handlers struct {
 	// At most MaxUnattended.
 	Unattended []Unattended `json:"unattended"`
 
-	// MoreUnattended says that there may be others, which were not looked at.
+	// MoreUnattended is true if there may be others, which were not looked at.
 	MoreUnattended bool `json:"moreUnattended,omitempty"`
 }
 
 // MaxUnattended bounds Handlers.Unattended.
 const MaxUnattended = 100
 
-// Unattended is an inbox that no handler has: nobody delivers what is in it.
+// Unattended is an inbox without a handler: its events are not delivered.
 type Unattended struct {
 	Storage     string `json:"storage"` // as Config.Storage
 	Pending     int64  `json:"pending"` // events
 	Dead        int64  `json:"dead"`    // events
 	Quarantined int64  `json:"quarantined"`
 
-	// Error says why it cannot be looked at.
+	// Error is why it could not be looked at.
 	Error string `json:"error,omitempty"`
 }
 
-// Handler says how one handler is doing.
+// Handler is how one handler is doing.
 type Handler struct {
 	Name   string `json:"name"`
 	Config Config `json:"config"`
 
-	// Events counts the events in the inbox by state; nil if they are not known.
+	// Events counts the events in the inbox by state; nil if unknown.
 	Events *Counts `json:"events"`
 
 	// OldestPending is when the oldest pending event arrived; nil if none is
 	// pending, or if Events is nil.
 	OldestPending *time.Time `json:"oldestPending,omitempty"`
 
-	// Quarantined counts the distinct callbacks in quarantine; nil if it is not known.
+	// Quarantined counts the distinct callbacks in quarantine; nil if unknown.
 	Quarantined *int64 `json:"quarantined"`
 
-	// Lost counts the events that are gone from the storage though they had not
-	// been delivered and nobody purged them; LostAt is when that was seen last.
+	// Lost counts the events that vanished from the storage although they had been
+	// neither delivered nor purged. LostAt is when that was last noticed.
 	Lost   int64      `json:"lost,omitempty"`
 	LostAt *time.Time `json:"lostAt,omitempty"`
 
-	// InboxBytes is the room that the inbox takes, InboxLimit the size at which
-	// it is full, 0 if it has none; nil if they are not known.
+	// InboxBytes is the size of the inbox, InboxLimit the size at which it is full, 0
+	// for no limit; nil if unknown.
 	InboxBytes *int64 `json:"inboxBytes"`
 	InboxLimit *int64 `json:"inboxLimit"`
 
-	// Recent counts what has arrived lately.
+	// Recent counts what has arrived recently.
 	Recent Recent `json:"recent"`
 
-	// Bodies are those of callbacks in the memory of this Caddy.
+	// Bodies are the bodies of callbacks in the memory of this Caddy.
 	Bodies Bodies `json:"bodies"`
 
-	// UnderWay counts the delivery attempts that are being made.
+	// UnderWay counts the delivery attempts being made.
 	UnderWay int `json:"underWay"`
 
-	// Holds are the reasons why deliveries are held at the moment: at most one
-	// by hand and one for an upstream in trouble. Empty if they are not.
+	// Holds are the reasons why deliveries are held at the moment: at most one by hand
+	// and one for an upstream in trouble. Empty if deliveries are not held.
 	Holds []Hold `json:"holds"`
 
-	// Refusals are the last distinct addresses that were refused, the latest
-	// first; at most MaxRefusals.
+	// Refusals are the distinct addresses that were refused last, the latest first; at
+	// most MaxRefusals.
 	Refusals []Refusal `json:"refusals"`
 
-	// Error says what could not be found out, such as when the inbox does not answer.
+	// Error is why some of this is unknown, for instance because the inbox does not
+	// answer.
 	Error string `json:"error,omitempty"`
 }
 
-// Bodies says how much memory the bodies of callbacks take that are not stored
-// yet. When it is used up, slow ones are broken off and others answered 503.
+// Bodies is the memory used by bodies of callbacks that are not stored yet. When it is
+// used up, slow callers are broken off and others answered 503.
 type Bodies struct {
-	Reading int   `json:"reading"` // those that have not come whole
-	Bytes   int64 `json:"bytes"`   // that all take
+	Reading int   `json:"reading"` // bodies that have not arrived completely
+	Bytes   int64 `json:"bytes"`   // memory that all of them use
 	Limit   int64 `json:"limit"`
 }
 
@@ -102,15 +103,15 @@ type Counts struct {
 	Dead       int64 `json:"dead"`
 }
 
-// Config is the handler's configuration without its secrets, with the names of
-// the JSON config.
+// Config is the handler's configuration without secrets, with the names of the JSON
+// config.
 type Config struct {
 	Allow       []string `json:"allow"`
 	AllowFrom   []string `json:"allow_from"`   // the modules' names
 	MaxBody     int64    `json:"max_body"`     // bytes
 	Inbox       string   `json:"inbox"`        // the module's name, such as "sqlite"
 	Storage     string   `json:"storage"`      // where the inbox is, such as "sqlite:/var/lib/…"
-	Keep        string   `json:"keep"`         // a Go duration, as the other durations here
+	Keep        string   `json:"keep"`         // a Go duration, like the other durations here
 	Quarantine  int      `json:"quarantine"`   // callbacks
 	Forward     string   `json:"forward"`      // scheme and host of the URL, or "routes"
 	SignSecrets int      `json:"sign_secrets"` // how many secrets sign
@@ -121,7 +122,7 @@ type Config struct {
 	GiveUp      string   `json:"retry_give_up"`
 }
 
-// Who holds deliveries.
+// The values of Hold.By: who holds deliveries.
 const (
 	ByOperator = "operator" // by hand
 	ByUpstream = "upstream" // the upstream is in trouble
@@ -130,16 +131,16 @@ const (
 // Hold is a stop of deliveries.
 type Hold struct {
 	By    string    `json:"by"`
-	Since time.Time `json:"since"` // of all of it, however often the upstream was tried
+	Since time.Time `json:"since"` // when it began, however often the upstream was tried since
 
-	// Until is when a hold by the operator ends by itself; absent if it does
-	// not. Of an upstream in trouble it is when one event is tried next: if that
-	// fails, there is another pause. It is absent while that try is under way, or
-	// waits for an event.
+	// Until is when a hold by the operator ends by itself; absent if it does not. For
+	// an upstream in trouble it is when a single event is tried next; if that fails,
+	// another pause begins. It is absent while that attempt is under way, or while no
+	// event is due for it.
 	Until *time.Time `json:"until,omitempty"`
 
-	// Reason is empty if the operator gave none. Of an upstream in trouble it is
-	// what the last try has brought.
+	// Reason is what the operator gave, perhaps empty. For an upstream in trouble it is
+	// why the last attempt failed.
 	Reason string `json:"reason"`
 }
 
@@ -162,11 +163,11 @@ type Event struct {
 	State      string    `json:"state"`  // pending, delivered, superseded, dead
 	ReceivedAt time.Time `json:"receivedAt"`
 
-	// Attempts counts the attempts that were made and not handed back.
+	// Attempts counts the attempts that count.
 	Attempts int `json:"attempts"`
 
-	// Due is when the next attempt may begin; absent if it may begin now, or waits for an
-	// earlier event of its task, or there will be none.
+	// Due is when the next attempt may begin; absent if it may begin now, if the event
+	// waits for an earlier one of its task, or if there will be no attempt.
 	Due       *time.Time `json:"due,omitempty"`
 	SettledAt *time.Time `json:"settledAt,omitempty"`
 
@@ -182,10 +183,11 @@ type Attempt struct {
 	Reason     string    `json:"reason"` // why it failed; "" for a delivery
 }
 
-// Milliseconds returns a duration as it is in answers.
+// Milliseconds returns a duration as it stands in answers.
 func Milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// Events is a page of a list, the events put last first unless asked otherwise.
+// Events is a page of a list, the newest events first unless the request asks
+// otherwise.
 type Events struct {
 	Events []Event `json:"events"`
 
@@ -198,11 +200,11 @@ type EventDetail struct {
 	Event
 	TraceParent string `json:"traceparent,omitempty"` // W3C Trace Context
 
-	// AttemptRecords are the attempts that counted, oldest first; the last
-	// hundred at least.
+	// AttemptRecords are the attempts that counted, oldest first; at least the last
+	// hundred.
 	AttemptRecords []Attempt `json:"attemptRecords"`
 
-	// Body is what the upstream gets.
+	// Body is the event as the upstream gets it.
 	Body json.RawMessage `json:"body"`
 }
 
@@ -217,12 +219,12 @@ type Bulk struct {
 	// Matched counts the events that fit the filter so far.
 	Matched int64 `json:"matched"`
 
-	// Changed counts those that were replayed or purged; with a dry run, those that
-	// would be.
+	// Changed counts those that were replayed or purged; with a dry run, those that would
+	// be.
 	Changed int64 `json:"changed"`
 
-	// Skipped counts those that could not be: pending, being delivered just
-	// then, or gone.
+	// Skipped counts those that could not be changed: pending, being delivered just then,
+	// or gone.
 	Skipped int64 `json:"skipped"`
 
 	DryRun bool `json:"dryRun"`
@@ -230,7 +232,7 @@ type Bulk struct {
 	// Done is true in the last line.
 	Done bool `json:"done"`
 
-	// Error says why it ended early.
+	// Error is why it ended early.
 	Error string `json:"error,omitempty"`
 }
 
@@ -247,18 +249,19 @@ type Holds struct {
 	UnderWay int    `json:"underWay"`
 }
 
-// Quarantined is a callback in quarantine, in a list: all that had the same body.
+// Quarantined is a callback in quarantine, in a list. Callbacks with the same body are
+// one.
 type Quarantined struct {
 	ID         int64     `json:"id"`
 	ReceivedAt time.Time `json:"receivedAt"` // the first time
 	LastAt     time.Time `json:"lastAt"`     // the last time
 	Count      int64     `json:"count"`      // how often it arrived
-	SourceIP   string    `json:"sourceIp"`   // the last time
-	Status     int       `json:"status"`     // what the caller was answered, the last time
+	SourceIP   string    `json:"sourceIp"`   // of the last time
+	Status     int       `json:"status"`     // answered to the caller the last time
 	Size       int       `json:"size"`       // of the body, in bytes
 
-	// Problems are those that the caller was answered the last time; in a list the
-	// first three. ProblemCount counts them all.
+	// Problems are the problems that were answered to the caller the last time; in a list
+	// the first three. ProblemCount counts them all.
 	Problems     []Problem `json:"problems"`
 	ProblemCount int       `json:"problemCount"`
 }
@@ -269,7 +272,7 @@ type Problem struct {
 	Detail  string `json:"detail"`
 }
 
-// Quarantine is a page of a list, those that arrived last first.
+// Quarantine is a page of a list, the callbacks that arrived last first.
 type Quarantine struct {
 	Callbacks []Quarantined `json:"callbacks"`
 	Next      string        `json:"next,omitempty"`
@@ -300,34 +303,34 @@ type Refused struct {
 	Problems []Problem `json:"problems"`
 }
 
-// Explanation says whether a caller would be let in.
+// Explanation is whether a caller would be let in, and why.
 type Explanation struct {
 	IP           string `json:"ip"`
 	ForwardedFor string `json:"forwardedFor,omitempty"`
 
-	// TrustedProxy says that ip is one of the server's trusted proxies.
+	// TrustedProxy is true if IP is one of the server's trusted proxies.
 	TrustedProxy bool `json:"trustedProxy"`
 
-	// ClientIP is the address that the whitelist judges; "" if none was found.
+	// ClientIP is the address that is looked up in the whitelist; "" if none was found.
 	ClientIP string `json:"clientIp"`
 
 	Allowed bool `json:"allowed"`
 
-	// Rule is what lets the caller in; absent if nothing does.
+	// Rule is the entry that lets the caller in; absent if none does.
 	Rule *Rule `json:"rule,omitempty"`
 
-	// Steps tell how the client's address was found and judged, in order.
+	// Steps describe in order how the client's address was found and judged.
 	Steps []string `json:"steps"`
 
-	// Warnings tell what is dangerous about the config.
+	// Warnings describe what is dangerous about the config.
 	Warnings []string `json:"warnings"`
 }
 
-// Rule is the entry of the whitelist that decided.
+// Rule is an entry of the whitelist.
 type Rule struct {
 	Option string `json:"option"` // allow or allow_from
 	Value  string `json:"value"`  // as configured, such as "fotor"
-	Range  string `json:"range"`  // the range that has the address
+	Range  string `json:"range"`  // the range that contains the address
 }
 
 // Notice is something that happened: the data of a server-sent event.
@@ -355,21 +358,21 @@ type Notice struct {
 	SourceIP     string `json:"sourceIp,omitempty"`
 	Problems     int    `json:"problems,omitempty"`
 
-	// About a hold: who holds, and until when if that is known.
+	// About a hold: who holds, and until when, if that is known.
 	By    string     `json:"by,omitempty"`
 	Until *time.Time `json:"until,omitempty"`
 
-	// Missed counts the notices that are not in the memory any more; -1 if
-	// that is not known, because the gateway was restarted. For a gap only.
+	// Missed counts the notices that are no longer remembered; -1 if that is unknown
+	// because the gateway was restarted. For a gap only.
 	Missed int64 `json:"missed,omitempty"`
 }
 
 // The kinds of notices: the names of the server-sent events.
 const (
-	Accepted     = "accepted"    // a callback was stored; repeats are not told
+	Accepted     = "accepted"    // a callback was stored; not for repeats
 	Delivered    = "delivered"   // the upstream has taken an event
 	Retried      = "retried"     // an attempt failed; there will be another
-	GivenBack    = "released"    // an attempt failed and does not count: a hold, or a stop
+	GivenBack    = "released"    // an attempt failed but does not count, because of a hold or a stop
 	Dead         = "dead"        // an event was given up
 	InQuarantine = "quarantined" // a callback was not valid
 	Held         = "held"        // deliveries are held from now on

@@ -2,9 +2,9 @@ package control
 
 // The headers of a backup.
 const (
-	// BackupInboxHeader names the inbox module whose copy it is.
+	// BackupInboxHeader is the name of the inbox module that made the copy.
 	BackupInboxHeader = "Fotor-Webhook-Inbox"
 
-	// BackupEventsHeader is the number of events that it must have.
+	// BackupEventsHeader is the number of events in it.
 	BackupEventsHeader = "Fotor-Webhook-Events"
 )

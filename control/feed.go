@@ -15,7 +15,7 @@ const (
 	// FeedLength is how many notices a Feed remembers.
 	FeedLength = 8192
 
-	// MaxFollowers is how many may follow a Feed at once.
+	// MaxFollowers is how many Followers a Feed may have at once.
 	MaxFollowers = 64
 
 	// maxText is the length in bytes to which the texts of a notice are cut.
@@ -24,16 +24,16 @@ const (
 
 // Errors of a Feed.
 var (
-	// ErrFeedClosed says that the handler is not running any more.
+	// ErrFeedClosed is returned once the handler has stopped.
 	ErrFeedClosed = errors.New("the handler has stopped")
 
-	// ErrTooManyFollowers says that MaxFollowers follow the feed already.
+	// ErrTooManyFollowers is returned if the feed already has MaxFollowers.
 	ErrTooManyFollowers = fmt.Errorf("%d streams are open already, which is the limit for a handler", MaxFollowers)
 )
 
-// Feed remembers the last notices of a handler and hands them to those who
-// follow it. One who is too slow misses notices, and is told how many: nobody
-// holds up what is told.
+// Feed remembers the last notices of a handler and passes them to its followers. A
+// follower that is too slow misses notices, and learns how many: it never delays the
+// others or the handler.
 type Feed struct {
 	name  string
 	epoch string
@@ -45,18 +45,17 @@ type Feed struct {
 	closed    bool
 }
 
-// NewFeed makes an empty feed of the handler of that name.
+// NewFeed makes an empty feed for the handler of that name.
 func NewFeed(name string) *Feed {
 	return &Feed{
 		name:      name,
-		epoch:     strconv.FormatUint(rand.Uint64(), 36), //nolint:gosec // it tells runs apart, no more
+		epoch:     strconv.FormatUint(rand.Uint64(), 36), //nolint:gosec // it only distinguishes runs
 		next:      1,
 		followers: make(map[*Follower]struct{}),
 	}
 }
 
-// Publish tells a notice to all who follow. It never waits. Handler and At are
-// set here.
+// Publish passes a notice to all followers. It never waits. It sets Handler and At.
 func (f *Feed) Publish(n Notice) {
 	for _, text := range []*string{&n.TaskID, &n.Type, &n.Reason} {
 		*text = CutText(*text)
@@ -78,7 +77,7 @@ func (f *Feed) Publish(n Notice) {
 	}
 }
 
-// CutText returns a text as it is in a notice.
+// CutText returns a text as it stands in a notice.
 func CutText(s string) string {
 	if len(s) <= maxText {
 		return s
@@ -86,7 +85,7 @@ func CutText(s string) string {
 	return strings.ToValidUTF8(s[:maxText], "") + "…"
 }
 
-// Close ends the feed: who follows gets what is left, then ErrFeedClosed.
+// Close ends the feed: followers get the remaining notices, then ErrFeedClosed.
 func (f *Feed) Close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -96,8 +95,8 @@ func (f *Feed) Close() {
 	}
 }
 
-// Follow begins to follow after the notice with that id, which an earlier
-// Entry gave; with "" from now on. An id that no feed gave is an error.
+// Follow begins to follow after the notice with that id, which comes from an earlier
+// Entry, or with "" from now on. It is an error if no feed makes such ids.
 func (f *Feed) Follow(after string) (*Follower, error) {
 	epoch, number, err := parseNoticeID(after)
 	if err != nil {
@@ -114,7 +113,7 @@ func (f *Feed) Follow(after string) (*Follower, error) {
 	fo := &Follower{feed: f, next: f.next, wake: make(chan struct{}, 1)}
 	switch {
 	case after == "":
-	case epoch != f.epoch || number >= f.next: // of another run, or made up
+	case epoch != f.epoch || number >= f.next: // from another run, or made up
 		fo.restarted = true
 		fo.next = f.oldest()
 	default:
@@ -125,7 +124,7 @@ func (f *Feed) Follow(after string) (*Follower, error) {
 	return fo, nil
 }
 
-// oldest is the number of the oldest notice that is remembered.
+// oldest returns the number of the oldest remembered notice.
 func (f *Feed) oldest() int64 { return f.next - int64(len(f.notices)) }
 
 func parseNoticeID(id string) (epoch string, number int64, err error) {
@@ -141,7 +140,7 @@ func parseNoticeID(id string) (epoch string, number int64, err error) {
 	return "", 0, fmt.Errorf("%.64q is no id of a notice: expected one that this stream gave", id)
 }
 
-// Follower is one who follows a Feed. It belongs to one goroutine.
+// Follower reads a Feed. It must be used by one goroutine only.
 type Follower struct {
 	feed      *Feed
 	next      int64
@@ -162,9 +161,9 @@ func (fo *Follower) signal() {
 	}
 }
 
-// Next waits for notices and appends at most so many to dst. If some are gone, the
-// first is a Gap. It returns ctx's error once ctx is done, and ErrFeedClosed
-// at the feed's end.
+// Next waits for notices and appends up to most of them to dst. If some were missed,
+// the first is a Gap. It returns ctx's error once ctx is done, and ErrFeedClosed at the
+// feed's end.
 func (fo *Follower) Next(ctx context.Context, dst []Entry, most int) ([]Entry, error) {
 	for {
 		entries, err := fo.take(dst, most)
@@ -206,7 +205,7 @@ func (f *Feed) entry(number int64, n Notice) Entry {
 	return Entry{ID: f.epoch + "-" + strconv.FormatInt(number, 10), Notice: n}
 }
 
-// Close ends following.
+// Close ends the following.
 func (fo *Follower) Close() {
 	fo.feed.mu.Lock()
 	defer fo.feed.mu.Unlock()

@@ -20,7 +20,7 @@ func publish(f *control.Feed, from, to int) {
 	}
 }
 
-// next takes what is there, without waiting.
+// next returns the notices that are there, without waiting.
 func next(t *testing.T, fo *control.Follower, most int) []control.Entry {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -79,7 +79,7 @@ func TestFollowerIsToldOfAGap(t *testing.T) {
 	requireIDs(t, entries[1:], 8, 9)
 	requireIDs(t, next(t, fo, 2), 10, 11)
 
-	// the id of a gap is as good as any
+	// following after a gap works as after any notice
 	requireIDs(t, next(t, follow(t, f, entries[0].ID), 1), 8, 8)
 }
 
@@ -97,7 +97,7 @@ func TestFollowerIsToldOfARestart(t *testing.T) {
 	publish(after, 1, 2)
 	requireIDs(t, next(t, fo, 9), 1, 2)
 
-	// what was there before the gap was told is told too
+	// notices from before the gap was noticed come as well
 	fo = follow(t, after, entries[0].ID)
 	requireIDs(t, next(t, fo, 9), 1, 2)
 }
@@ -164,8 +164,8 @@ func TestLongTextsAreCut(t *testing.T) {
 	}
 }
 
-// Whoever publishes, and however they interleave, each follower sees every
-// notice once, in one order, or is told how many it has missed.
+// However concurrent publishers interleave, each follower sees every notice once, in the
+// same order, or how many it has missed.
 func TestFollowersMissNothingUnnoticed(t *testing.T) {
 	f := control.NewFeed("default")
 	const publishers, each = 8, 5000

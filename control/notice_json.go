@@ -7,9 +7,9 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// AppendJSON appends the notice as encoding/json would render it. A stream
-// renders every notice for each who follows, beside the callbacks that they
-// tell of, so this takes a fifth of the time.
+// AppendJSON appends the notice as encoding/json would encode it, in a fifth of the
+// time. That matters because every notice is encoded for each follower while callbacks
+// arrive.
 func (n *Notice) AppendJSON(b []byte) []byte {
 	b = append(b, `{"kind":`...)
 	b = appendText(b, n.Kind)
@@ -45,8 +45,8 @@ func (n *Notice) AppendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
-// appendText appends a JSON string. AppendQuote replaces invalid UTF-8 and says
-// so with an error, which is all right for a text that people read.
+// appendText appends a JSON string. AppendQuote replaces invalid UTF-8 and returns an
+// error then, which does not matter for a text that people read.
 func appendText(b []byte, s string) []byte {
 	b, _ = jsontext.AppendQuote(b, s)
 	return b

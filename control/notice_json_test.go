@@ -12,7 +12,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
-// What is rendered by hand is what encoding/json renders, field by field.
+// AppendJSON encodes every field as encoding/json does.
 func TestNoticeIsRenderedAsItsTypeSays(t *testing.T) {
 	moment := rapid.Custom(func(t *rapid.T) time.Time {
 		return time.Unix(rapid.Int64Range(0, 4e9).Draw(t, "s"), rapid.Int64Range(0, 999_999_999).Draw(t, "ns")).UTC()

@@ -6,20 +6,20 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// What the admin API and its clients have to agree on beyond the types of the
-// answers: the path, the parameters with their values, and the media types.
+// This file has what the admin API and its clients have to agree on, apart from the
+// types of the answers: the path, the parameters and their values, the media types.
 
 // Root is the path on Caddy's admin endpoint below which the API is.
 const Root = "/fotor_webhook/"
 
-// The rows of a page: what a request without the parameter limit gets, and the
-// most that one may ask for.
+// The number of rows of a page: without the parameter limit, and the most that it may
+// ask for.
 const (
 	PageDefault = 100
 	PageMax     = 1000
 )
 
-// The media types of answers that come bit by bit.
+// The media types of answers that are sent bit by bit.
 const (
 	MediaLines  = "application/x-ndjson" // the progress of a replay or purge
 	MediaEvents = "text/event-stream"    // notices

@@ -8,9 +8,9 @@ import (
 // span is a time in which deliveries were held.
 type span struct{ from, to time.Time }
 
-// span returns the present hold as far as it has come. One that began before
-// the destination ever answered has no beginning: it may be the rest of an
-// outage that the dispatcher before this one met.
+// span returns the part of the present hold that has passed. If the destination has
+// never answered, it has no beginning: it may be the rest of an outage that began
+// under an earlier dispatcher.
 func (h *hold) span(now time.Time) span {
 	if !h.healthy {
 		return span{to: now}
@@ -18,9 +18,9 @@ func (h *hold) span(now time.Time) span {
 	return span{from: h.since, to: now}
 }
 
-// remember keeps a span. Those that touch become one, so that past is in order
-// and without overlaps. Beyond maxPast the two oldest become one, which is
-// generous to the events between them.
+// remember keeps a span. Spans that touch are merged, so that past stays in order
+// and without overlaps. Beyond maxPast the two oldest are merged, gap included, which
+// only makes events younger.
 func (h *hold) remember(s span) {
 	if !s.to.After(s.from) {
 		return
@@ -40,9 +40,9 @@ func (h *hold) remember(s span) {
 	}
 }
 
-// lived returns an event's age without the time in which deliveries were held,
-// each moment of which is left out once, however many holds it belongs to.
-func (h *hold) lived(received, now time.Time) time.Duration {
+// age returns an event's age without the time in which deliveries were held. Where
+// holds overlap, their time is left out once.
+func (h *hold) age(received, now time.Time) time.Duration {
 	var room [maxPast + 2]span
 	spans := append(room[:0], h.past...)
 	if h.held {

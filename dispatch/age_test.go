@@ -11,7 +11,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// at is so many minutes after the epoch of the tables.
+// at is that many minutes after the epoch.
 func at(minutes int) time.Time { return epoch.Add(time.Duration(minutes) * time.Minute) }
 
 func TestAgeWithHoldsThatOverlap(t *testing.T) {
@@ -75,9 +75,9 @@ func TestAgeWithHoldsThatOverlap(t *testing.T) {
 				s.now = at(step.at)
 				step.do(s)
 			}
-			assert.Equal(t, time.Duration(c.lived)*time.Minute, s.lived(epoch, at(100)))
-			assert.LessOrEqual(t, s.lived(at(50), at(100)), s.lived(epoch, at(100)))
-			assert.Equal(t, -time.Minute, s.lived(at(101), at(100)), "from a clock that was ahead")
+			assert.Equal(t, time.Duration(c.lived)*time.Minute, s.age(epoch, at(100)))
+			assert.LessOrEqual(t, s.age(at(50), at(100)), s.age(epoch, at(100)))
+			assert.Equal(t, -time.Minute, s.age(at(101), at(100)), "from a clock that was ahead")
 		})
 	}
 }
@@ -95,20 +95,20 @@ func TestAHoldByHandAsAStateMachine(t *testing.T) {
 	s.mustEnter()
 
 	require.True(t, s.pauseByHand(inbox.Hold{Since: s.now, Until: s.now.Add(time.Hour)}, s.now))
-	assert.Equal(t, longestDoze, s.hand.left(s.now), "the clock may be put forward")
+	assert.Equal(t, longestWait, s.hand.left(s.now), "the clock may be put forward")
 	s.pass(time.Hour - time.Second)
 	assert.Equal(t, time.Second, s.hand.left(s.now))
 	assert.False(t, s.hand.over(s.now))
 	s.pass(time.Second)
 	assert.True(t, s.hand.over(s.now))
 	assert.Positive(t, s.hand.left(s.now), "0 would be for ever")
-	assert.Equal(t, -time.Hour, s.lived(s.now, s.now.Add(-time.Hour)))
+	assert.Equal(t, -time.Hour, s.age(s.now, s.now.Add(-time.Hour)))
 	assert.Zero(t, s.endByHand(s.now.Add(-2*time.Hour)), "by a clock that was put back")
 }
 
 func TestAHoldByHandLastsNoLongerThanItWasMeantTo(t *testing.T) {
 	s := newStage(t)
-	// it was begun for an hour while the clock was a year ahead
+	// begun for an hour while the clock was a year ahead
 	begun := s.now.AddDate(1, 0, 0)
 	require.True(t, s.pauseByHand(inbox.Hold{Since: begun, Until: begun.Add(time.Hour)}, s.now))
 	assert.Equal(t, s.now.Add(time.Hour), s.hand.holding().Until)
@@ -122,7 +122,7 @@ func TestAHoldByHandLastsNoLongerThanItWasMeantTo(t *testing.T) {
 }
 
 func TestAHoldByHandEndsThoughTheClockIsPutBack(t *testing.T) {
-	began := time.Now() // with the reading of the clock that nobody sets
+	began := time.Now() // with a monotonic clock reading
 	h := hold{random: func() float64 { return 0 }}
 	require.True(t, h.pauseByHand(inbox.Hold{Since: began, Until: began.Add(time.Hour).Round(0)}, began))
 	assert.Equal(t, began.Add(time.Hour).Round(0), h.hand.holding().Until)
@@ -138,8 +138,8 @@ func TestAHoldByHandsReasonIsBounded(t *testing.T) {
 	assert.Len(t, s.hand.Reason, inbox.MaxReason)
 }
 
-// Whatever is remembered in whatever order, past stays in order, apart and
-// bounded, and an age leaves out exactly the moments that are in a span.
+// Whatever spans are remembered in whatever order, past stays in order, without
+// overlaps and bounded, and an age leaves out exactly the time of the spans.
 func TestAgeIsWhatNoSpanCovers(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const last = 200
@@ -173,7 +173,7 @@ func TestAgeIsWhatNoSpanCovers(t *testing.T) {
 				want += time.Minute
 			}
 		}
-		if got := h.lived(at(received), at(last)); got != want {
+		if got := h.age(at(received), at(last)); got != want {
 			t.Fatalf("lived %s, expected %s; past: %v", got, want, h.past)
 		}
 		for i, s := range h.past {
@@ -194,4 +194,56 @@ func TestAnOldHoldGivenLateIsRememberedInBoundedMemory(t *testing.T) {
 	assert.Equal(t, span{at(-1000), at(1)}, s.past[0], "the two oldest have grown together")
 	s.remember(span{at(-2000), at(10*maxPast - 5)})
 	assert.Equal(t, []span{{at(-2000), at(10*maxPast - 5)}}, s.past)
+}
+
+func TestHeldTimeIsNotLived(t *testing.T) {
+	s := newStage(t)
+	s.try("a", ok)
+	early := s.now
+	s.pass(10 * time.Minute)
+	s.fail()
+	s.pass(time.Hour)
+	during := s.now
+	s.pass(time.Hour)
+	assert.Equal(t, 10*time.Minute, s.age(early, s.now), "also before the hold ends")
+	assert.Equal(t, time.Duration(0), s.age(during, s.now))
+	s.try("a", ok)
+	after := s.now
+	s.pass(5 * time.Minute)
+	s.fail()
+	s.pass(time.Hour)
+	s.try("a", ok)
+
+	assert.Equal(t, 15*time.Minute, s.age(early, s.now))
+	assert.Equal(t, 5*time.Minute, s.age(during, s.now))
+	assert.Equal(t, 5*time.Minute, s.age(after, s.now))
+	assert.Equal(t, -time.Hour, s.age(s.now.Add(time.Hour), s.now), "from a clock that was ahead")
+}
+
+func TestNothingIsLivedBeforeTheDestinationFirstAnswers(t *testing.T) {
+	s := newStage(t)
+	old := s.now.Add(-100 * 24 * time.Hour)
+	s.fail()
+	s.pass(time.Hour)
+	assert.Equal(t, time.Duration(0), s.age(old, s.now))
+	s.try("a", ok)
+	s.pass(time.Minute)
+	assert.Equal(t, time.Minute, s.age(old, s.now))
+}
+
+func TestManyHoldsAreRememberedInBoundedMemory(t *testing.T) {
+	s := newStage(t)
+	s.try("a", ok)
+	start := s.now
+	for range 3 * maxPast {
+		s.pass(time.Minute)
+		s.fail()
+		s.pass(time.Hour)
+		s.try("a", ok)
+	}
+	assert.Len(t, s.past, maxPast)
+	assert.Equal(t, maxPast*time.Minute, s.age(start, s.now), "the oldest have grown together")
+	s.pass(time.Second)
+	recent := s.past[maxPast-2].to
+	assert.Equal(t, time.Minute+time.Second, s.age(recent, s.now))
 }

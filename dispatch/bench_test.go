@@ -13,7 +13,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// endlessInbox costs next to nothing: it hands out prepared leases, n in all.
+// endlessInbox costs next to nothing: it returns prepared leases, n in all.
 type endlessInbox struct {
 	inbox.Inbox
 
@@ -72,8 +72,8 @@ func (e *endlessInbox) Settle(_ context.Context, outcomes ...inbox.Outcome) erro
 	return nil
 }
 
-// BenchmarkDispatch measures what an event costs beside its attempt and its
-// inbox, both of which do next to nothing here.
+// BenchmarkDispatch measures what an event costs apart from its attempt and its inbox,
+// both of which cost next to nothing here.
 func BenchmarkDispatch(b *testing.B) {
 	for _, concurrency := range []int{1, 4, 32, 256} {
 		b.Run(fmt.Sprint("concurrency=", concurrency), func(b *testing.B) {

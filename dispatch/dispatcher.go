@@ -17,8 +17,8 @@ const (
 	settleGrace = 5 * time.Second // for the last outcomes to be settled
 )
 
-// Dispatcher delivers the events of one inbox. Its goroutines are one that
-// leases, one that settles, and one for each attempt that may be under way.
+// Dispatcher delivers the events of one inbox. It has one goroutine that leases,
+// one that settles, and one for each attempt that may be under way.
 type Dispatcher struct {
 	in     inbox.Inbox
 	picker inbox.Picker // nil if the inbox cannot lease out of turn
@@ -28,27 +28,27 @@ type Dispatcher struct {
 	hold     hold
 	queue    waiting         // leased, not yet attempted
 	tempo    tempo           // of attempts
-	outcomes []inbox.Outcome // attempted, not yet taken by the settler
-	settling int             // outcomes that the settler has taken
+	outcomes []inbox.Outcome // waiting for the settler
+	settling int             // outcomes that the settler is working on
 	workers  int
-	underWay int // attempts
+	underWay int // attempts being made
 	started  bool
 	stopping bool
 	notices  []notice           // for the Observer, in order
-	recall   context.CancelFunc // ends the Lease under way
+	recall   context.CancelFunc // cancels the Lease under way
 
-	work  *sync.Cond    // the queue has grown, or a worker may have to end
-	lease chan struct{} // something changed that the leaser may wait for
-	ready chan struct{} // outcomes has grown
+	work  *sync.Cond    // wakes workers: the queue has grown, or one may have to end
+	lease chan struct{} // wakes the leaser: there may be room, or it has to end
+	ready chan struct{} // wakes the settler: outcomes has grown
 
-	quit    chan struct{} // closed when Stop begins
-	drained chan struct{} // closed when no more outcomes come
-	settled chan struct{} // closed when the settler has ended
-	tasks   sync.WaitGroup
+	quit    chan struct{}  // closed when Stop begins
+	drained chan struct{}  // closed when no more outcomes come
+	settled chan struct{}  // closed when the settler has ended
+	tasks   sync.WaitGroup // the leaser and the workers
 
-	attempts       context.Context // parent of every attempt's
+	attempts       context.Context // parent of every attempt's context
 	cancelAttempts context.CancelFunc
-	settles        context.Context // of every Settle
+	settles        context.Context // context of every Settle
 	cancelSettles  context.CancelFunc
 
 	noticing sync.Mutex // keeps notices in order; taken before mu
@@ -57,8 +57,8 @@ type Dispatcher struct {
 	lost     lost
 }
 
-// New makes a Dispatcher that does nothing until Start. The inbox remains the
-// caller's to close, after Stop.
+// New makes a Dispatcher that does nothing until Start. The caller closes the
+// inbox, after Stop.
 func New(in inbox.Inbox, s Settings) *Dispatcher {
 	d := &Dispatcher{
 		in:       in,
@@ -73,13 +73,13 @@ func New(in inbox.Inbox, s Settings) *Dispatcher {
 	d.hold.load = pressure{most: d.settings.Concurrency, limit: d.settings.Concurrency, own: true}
 	d.picker, _ = in.(inbox.Picker)
 	d.work = sync.NewCond(&d.mu)
-	// No request and no config owns these: they end in Stop.
+	// These outlive requests and configs; Stop ends them.
 	d.attempts, d.cancelAttempts = context.WithCancel(context.Background())
 	d.settles, d.cancelSettles = context.WithCancel(context.Background())
 	return d
 }
 
-// Start begins to deliver. It may be called once; after Stop it does nothing.
+// Start begins to deliver. Further calls, and one after Stop, do nothing.
 func (d *Dispatcher) Start() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -93,8 +93,8 @@ func (d *Dispatcher) Start() {
 }
 
 // Use replaces the settings. Attempts that begin from now on use them; those
-// under way go on. If the destination is held, it is tried again at once, since
-// it may be another one now; a hold by hand stays.
+// under way go on unchanged. A held destination is tried at once, since the new
+// settings may lead to another one. A hold by hand stays.
 func (d *Dispatcher) Use(s Settings) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -109,7 +109,7 @@ func (d *Dispatcher) Use(s Settings) {
 	d.interrupt()
 }
 
-// UnderWay counts the attempts being made.
+// UnderWay returns how many attempts are being made.
 func (d *Dispatcher) UnderWay() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -117,13 +117,14 @@ func (d *Dispatcher) UnderWay() int {
 }
 
 // Stop ends the dispatcher. It stops leasing at once, lets attempts under way
-// finish until ctx ends, then cancels them and hands back unspent what they
-// had. What was decided is settled even if ctx has ended, for up to 5 seconds.
+// finish until ctx ends, then cancels them and releases their events without
+// counting the attempt. Outcomes are settled even after ctx has ended, for up to
+// 5 seconds.
 //
-// It returns when every goroutine has ended. An error says what could not be
-// settled, which comes back with the inbox's next opening and may be delivered
-// twice, or that an attempt ignored its cancellation for 5 seconds. Further
-// calls wait for the first and return its error.
+// It returns when every goroutine has ended. It returns an error if outcomes could
+// not be settled: their events are pending again when the inbox is next opened and
+// may be delivered twice. It also does if an attempt ignored its cancellation for
+// 5 seconds. Further calls wait for the first and return its error.
 func (d *Dispatcher) Stop(ctx context.Context) error {
 	d.stopOnce.Do(func() { d.stopErr = d.stop(ctx) })
 	return d.stopErr
@@ -176,7 +177,7 @@ func (d *Dispatcher) drain(ctx context.Context) error {
 	}
 }
 
-// grow starts the workers that are missing. Those too many end by themselves.
+// grow starts the workers that are missing. Surplus workers end by themselves.
 func (d *Dispatcher) grow() {
 	for d.workers < d.settings.Concurrency {
 		d.workers++
@@ -184,20 +185,21 @@ func (d *Dispatcher) grow() {
 	}
 }
 
-// handBack releases queued leases, the last ones first, until so many are left.
+// handBack releases queued leases, the last ones first, until no more than left
+// remain.
 func (d *Dispatcher) handBack(left int) {
 	for d.queue.len() > left {
 		d.settle(inbox.Outcome{Lease: d.queue.popLast(), Verdict: inbox.Release})
 	}
 }
 
-// settle gives an outcome to the settler.
+// settle passes an outcome to the settler.
 func (d *Dispatcher) settle(o inbox.Outcome) {
 	d.outcomes = append(d.outcomes, o)
 	wake(d.ready)
 }
 
-// interrupt makes the leaser look again at what it may do.
+// interrupt makes the leaser look again at how much it may lease.
 func (d *Dispatcher) interrupt() {
 	if d.recall != nil {
 		d.recall()
@@ -205,7 +207,7 @@ func (d *Dispatcher) interrupt() {
 	wake(d.lease)
 }
 
-// wake leaves word for a goroutine that waits, or will wait, on ch.
+// wake wakes the goroutine that waits on ch, or that will wait on it next.
 func wake(ch chan<- struct{}) {
 	select {
 	case ch <- struct{}{}:

@@ -18,12 +18,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// fakeInbox keeps the contract of inbox.Inbox in memory, as far as a
-// Dispatcher uses it: the order of a task, due times, a Lease that waits,
-// attempts that count only when they are spent. What breaks the contract on
-// the Dispatcher's side is an entry in broken.
+// fakeInbox is an inbox.Inbox in memory, as far as a Dispatcher uses it: it keeps
+// the order of a task and due times, its Lease waits, and a release does not count as
+// an attempt. broken lists what the Dispatcher did against the contract.
 type fakeInbox struct {
-	inbox.Inbox // the rest is never called
+	inbox.Inbox // other methods are never called
 
 	mu      sync.Mutex
 	tasks   map[string][]*entry // pending, in the order of put
@@ -39,7 +38,7 @@ type fakeInbox struct {
 	leases, settles     int // calls
 	mostUnsettled       int
 	unsettled           int
-	gate                chan struct{} // if not nil, Settle waits until it is closed
+	gate                chan struct{} // unless nil, Settle waits until it is closed
 }
 
 type entry struct {
@@ -272,7 +271,7 @@ func (f *fakeInbox) count(s inbox.State) int {
 	return n
 }
 
-// held returns how many leases are not settled.
+// held returns how many leases are not settled yet.
 func (f *fakeInbox) held() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -319,7 +318,7 @@ func (f *fakeInbox) spent() int {
 	return n
 }
 
-// released returns how many leases of pending events were handed back unspent.
+// released returns how many leases of pending events were released.
 func (f *fakeInbox) released() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -2,8 +2,8 @@ package dispatch
 
 import "github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 
-// fifo is a queue of leases that keeps its memory. What bounds it is up to its
-// user. The zero value is empty.
+// fifo is a queue of leases that reuses its memory. Its user has to bound it. The
+// zero value is empty.
 type fifo struct {
 	leases []*inbox.Lease
 	head   int

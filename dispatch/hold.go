@@ -8,75 +8,74 @@ import (
 
 // The limits of a hold.
 const (
-	runLength    = 5               // trouble this many times in a row holds the destination,
-	runTasks     = 3               // if it met this many tasks or found it unreachable
-	firstPause   = time.Second     // doubles with each failed probe
-	longestPause = time.Minute     // unless the destination asks for more
-	maxPast      = 64              // spans kept for the age of events
-	maxAskers    = 16              // tasks remembered for asking alone
-	maxAside     = time.Second     // how long a failed probe's event stands behind the others
-	maxReason    = 256             // bytes of a hold's reason
-	maxProbes    = 2               // one, and one of before a change of settings
-	longestNew   = 5 * time.Second // pause before an event that was never tried may be the probe
+	runLength     = 5               // failures in a row that hold the destination,
+	runTasks      = 3               // if they are of that many tasks, or one found it unreachable
+	firstPause    = time.Second     // doubles with each failed probe
+	longestPause  = time.Minute     // unless the destination asks for more
+	maxPast       = 64              // past holds remembered for the age of events
+	maxDistrusted = 16              // tasks remembered whose Retry-After is not obeyed
+	maxAside      = time.Second     // how long a failed probe's event lets others go first
+	maxReason     = 256             // bytes of a hold's reason
+	maxProbes     = 2               // one, and one from before a change of settings
+	longestNew    = 5 * time.Second // the longest pause of events that were never tried
 )
 
-// hold knows how the destination is and whether there is a hold by hand, and
-// says who may go there. It is a plain state machine: every method is told the
-// time, and none may be called by two goroutines at once. Its part for a hold by
-// hand is in pause.go, what other gateways find in peer.go, the age of events in
-// age.go.
+// hold decides which attempts may be made: it tracks the state of the destination,
+// and a hold by hand. It is a plain state machine: the time is passed to every
+// method, and calls must not be concurrent. Its part for a hold by hand is in
+// pause.go, that for the reports of other gateways in peer.go, that for the age of
+// events in age.go.
 type hold struct {
 	max    time.Duration  // longest pause that a destination may ask for
 	random func() float64 // in [0,1)
 
-	// era counts the ends of holds, the beginnings of those by hand and the
-	// changes of settings. What an attempt of an earlier era brings says nothing
-	// of the destination as it is now.
+	// era counts the ends of holds, the beginnings of those by hand and the changes
+	// of settings. The result of an attempt that began in an earlier era says nothing
+	// about the destination as it is now.
 	era     uint64
-	healthy bool // it has answered, without trouble, since the dispatcher began
+	healthy bool // it has answered well at least once since the dispatcher began
 	load    pressure
 
 	held    bool
-	asked   string // the task whose Retry-After holds it; "" for a run
-	reason  string // what the last try brought, or what another gateway has told last
+	askedBy string // the task whose Retry-After the hold obeys; "" for none
+	reason  string // of the last failed attempt, or the last report of a peer
 	since   time.Time
-	until   time.Time // end of the pause: then one probe may go
+	until   time.Time // end of the pause: then one probe may be made
 	untried time.Time // when an event that was never tried may be that probe; zero for no sooner
-	failed  int       // probes that failed in this hold
+	failed  int       // failed probes of this hold
 	probing bool      // a probe of this era is under way
-	probes  int       // probes under way, of earlier eras too
+	probes  int       // probes under way, including those of earlier eras
 
-	fromPeer    bool      // the hold is another gateway's finding, not yet ours
-	latest      time.Time // until then others may let the pause last; zero until one does
-	doubtsPeers bool      // of what others find: a probe of ours found the opposite
+	fromPeer    bool      // only a peer has found the trouble so far
+	peerLimit   time.Time // the pause's latest end by peers' reports; zero before the first report
+	doubtsPeers bool      // a probe of ours succeeded although peers reported trouble
 
-	hand   byHand // may be beside the destination's own, and outranks it
-	past   []span // times in which deliveries were held, in order and apart
-	askers []string
+	hand       byHand // may coexist with the destination's own hold, and outranks it
+	past       []span // times in which deliveries were held, in order, without overlaps
+	distrusted []string
 }
 
-// ticket is the permission to make one attempt.
+// ticket permits one attempt.
 type ticket struct {
 	era   uint64
 	probe bool
 }
 
-// effect is what an attempt's result brings about.
+// effect is what follows from the result of an attempt.
 type effect struct {
-	release bool          // the event goes back unspent,
-	due     time.Time     // due then; zero means as the schedule says,
-	atOnce  bool          // unless it is due at once
-	hurry   bool          // a probe may go sooner than it was said
-	longer  bool          // the hold goes on, by our own finding
-	began   bool          // the hold began
-	ended   bool          // the hold ended,
-	lasted  time.Duration // after that time
+	release bool          // the event is released, and the attempt does not count
+	due     time.Time     // when a released event is due; zero: as the schedule says
+	atOnce  bool          // a released event is due at once
+	hurry   bool          // a probe may be made sooner than announced
+	longer  bool          // our own attempt has prolonged the hold
+	began   bool          // a hold began
+	ended   bool          // a hold ended
+	lasted  time.Duration // how long the ended hold lasted
 }
 
 // enter asks for permission to make an attempt at an event, which may be one that
-// was never tried before. During a hold by hand there is none. While the
-// destination is held there is none either, but for one probe at a time after each
-// pause.
+// was never tried. During a hold by hand it is refused. While the destination is
+// held it is refused too, except for one probe at a time after each pause.
 func (h *hold) enter(untried bool, now time.Time) (ticket, bool) {
 	if h.hand.set() {
 		return ticket{}, false
@@ -99,10 +98,10 @@ func (h *hold) newMayProbe(now time.Time) bool {
 	return !h.untried.IsZero() && !now.Before(h.untried)
 }
 
-// probeFree reports whether a probe may go once the pause is over.
+// probeFree reports whether a probe may be made once the pause is over.
 func (h *hold) probeFree() bool { return !h.probing && h.probes < maxProbes }
 
-// leave gives a ticket back with what the attempt at an event of that task brought.
+// leave returns a ticket with the result of its attempt, at an event of that task.
 func (h *hold) leave(t ticket, task string, r *Result, now time.Time) effect {
 	current := t.era == h.era
 	if t.probe {
@@ -125,10 +124,10 @@ func (h *hold) leave(t ticket, task string, r *Result, now time.Time) effect {
 	}
 }
 
-// stale judges trouble met by an attempt that was under way through the end of
-// a hold, the beginning of one by hand or a change of settings: it costs
-// nothing and counts for nothing. During a hold by hand its event waits for no
-// more than the end of that, whatever a destination under maintenance asks for.
+// stale judges the failure of an attempt during which a hold ended, one by hand
+// began, or the settings changed. It does not count, neither for the event nor for
+// the destination. During a hold by hand the event is due as soon as that ends,
+// whatever Retry-After a destination under maintenance sends.
 func (h *hold) stale(r *Result, now time.Time) effect {
 	if h.hand.set() {
 		return effect{release: true, atOnce: true}
@@ -140,7 +139,7 @@ func (h *hold) stale(r *Result, now time.Time) effect {
 	return effect{release: true, due: h.notBefore(due, r, now)}
 }
 
-// inTrouble judges trouble while the destination is not held.
+// inTrouble judges a failure while the destination is not held.
 func (h *hold) inTrouble(task string, r *Result, now time.Time) effect {
 	h.load.failed(task, r)
 	if h.believes(task, r, now) {
@@ -156,7 +155,7 @@ func (h *hold) inTrouble(task string, r *Result, now time.Time) effect {
 	return effect{began: true}
 }
 
-// stillInTrouble judges trouble while the destination is held.
+// stillInTrouble judges a failure while the destination is held.
 func (h *hold) stillInTrouble(t ticket, task string, r *Result, now time.Time) effect {
 	h.load.failed(task, r)
 	asks := h.believes(task, r, now)
@@ -168,7 +167,7 @@ func (h *hold) stillInTrouble(t ticket, task string, r *Result, now time.Time) e
 		return effect{release: true, due: h.notBefore(h.until, r, now), longer: asks}
 	}
 	h.failed++
-	h.latest = time.Time{}
+	h.peerLimit = time.Time{}
 	if !asks {
 		h.rest(now)
 		h.found("the last probe failed: " + r.failure())
@@ -181,13 +180,13 @@ func (h *hold) stillInTrouble(t ticket, task string, r *Result, now time.Time) e
 // same since. A task whose pause others then showed to be needless is not believed
 // again: it may not hold them up every time it comes.
 func (h *hold) believes(task string, r *Result, now time.Time) bool {
-	return r.asksForPause() && (h.load.asked() || !h.load.well(now)) && !slices.Contains(h.askers, task)
+	return r.asksForPause() && (h.load.asked() || !h.load.well(now)) && !slices.Contains(h.distrusted, task)
 }
 
 // obey lets the pause last as long as the result asks for. As long as it is only
 // one task's, an event that was never tried may find out whether others meet it too.
 func (h *hold) obey(task string, r *Result, now time.Time) {
-	h.asked = task
+	h.askedBy = task
 	h.until = h.notBefore(h.until, r, now)
 	h.untried = time.Time{}
 	if !h.load.asked() {
@@ -195,7 +194,7 @@ func (h *hold) obey(task string, r *Result, now time.Time) {
 	}
 }
 
-// request says what an answer that asks for a pause has said.
+// request describes an answer that asks for a pause.
 func (r *Result) request() string {
 	return fmt.Sprintf("the upstream answered %d with Retry-After %s", r.Status, r.RetryAfter)
 }
@@ -212,17 +211,17 @@ func (h *hold) notBefore(due time.Time, r *Result, now time.Time) time.Time {
 	return due
 }
 
-// answered judges an answer that is no trouble.
+// answered judges an answer of a destination that is well.
 func (h *hold) answered(t ticket, task string, k kind, now time.Time) effect {
 	if !h.held {
 		h.healthy = true
 		h.load.taken(now)
 		return effect{}
 	}
-	// What began before the hold may have been answered before the trouble, so
-	// only a success counts, and not against the destination's own word, which
-	// may be what another gateway has met.
-	if !t.probe && (h.asked != "" || h.fromPeer || k != taken) {
+	// An attempt that began before the hold may have been answered before the
+	// trouble. So only its success ends the hold, and not if the destination itself
+	// asked for the pause, as it may have at a peer.
+	if !t.probe && (h.askedBy != "" || h.fromPeer || k != taken) {
 		return effect{}
 	}
 	h.doubtsPeers = h.fromPeer
@@ -231,46 +230,46 @@ func (h *hold) answered(t ticket, task string, k kind, now time.Time) effect {
 }
 
 func (h *hold) begin(now time.Time, reason string) {
-	h.held, h.asked, h.reason, h.since, h.failed = true, "", cut(reason, maxReason), now, 0
+	h.held, h.askedBy, h.reason, h.since, h.failed = true, "", cut(reason, maxReason), now, 0
 	h.until, h.untried = now, time.Time{}
 	h.probing = false
-	h.fromPeer, h.latest, h.doubtsPeers = false, time.Time{}, false
+	h.fromPeer, h.peerLimit, h.doubtsPeers = false, time.Time{}, false
 }
 
-// end leaves what holding describes as it is, for those who are told.
+// end ends the hold. What holding describes stays, for the Observer.
 func (h *hold) end(task string, now time.Time) {
-	if h.asked != "" && h.asked != task {
-		h.distrust(h.asked)
+	if h.askedBy != "" && h.askedBy != task {
+		h.distrust(h.askedBy)
 	}
 	h.remember(h.span(now))
 	h.healthy = true
-	h.over()
+	h.lift()
 	h.load.taken(now)
 }
 
-func (h *hold) over() {
-	h.held, h.asked = false, ""
+func (h *hold) lift() {
+	h.held, h.askedBy = false, ""
 	h.probing = false
 	h.era++
 	h.load.recover()
 }
 
-// holding describes the destination's hold, or the last one that it was in.
+// holding describes the destination's hold, or its last one.
 func (h *hold) holding() Holding {
 	return Holding{FromPeer: h.fromPeer, Since: h.since, Until: h.until, Reason: h.reason}
 }
 
-// renew brings new settings, behind which may be another destination, or the
-// end of a hold by hand: the destination is tried at once, and what is under
-// way to the old one has no say any more.
+// renew is called for new settings, which may lead to another destination, and at
+// the end of a hold by hand: the destination is tried at once, and results of
+// attempts under way no longer count.
 func (h *hold) renew(longest time.Duration, now time.Time) {
 	h.max = longest
 	h.era++
 	h.load.forgive()
-	h.askers = h.askers[:0]
+	h.distrusted = h.distrusted[:0]
 	h.probing = false
 	h.failed = 0
-	h.latest, h.doubtsPeers = time.Time{}, false
+	h.peerLimit, h.doubtsPeers = time.Time{}, false
 	if h.held {
 		h.until = now
 	}
@@ -293,19 +292,19 @@ func (h *hold) pause() time.Duration {
 	return half + time.Duration(h.random()*float64(longest-half))
 }
 
-// aside returns when the event that met the trouble may come again: a little
-// after the next probe, so that another event, if one is due, is that probe.
-// Otherwise one event that the destination cannot digest would keep it held.
+// aside returns when the event whose attempt failed is due again: a little after the
+// next probe, so that another event, if one is due, becomes that probe. Otherwise
+// one event that the destination cannot process would keep it held.
 func (h *hold) aside(now time.Time) time.Time {
 	return h.until.Add(min(h.until.Sub(now)/4, maxAside))
 }
 
 func (h *hold) distrust(task string) {
-	if slices.Contains(h.askers, task) {
+	if slices.Contains(h.distrusted, task) {
 		return
 	}
-	if len(h.askers) == maxAskers {
-		h.askers = slices.Delete(h.askers, 0, 1)
+	if len(h.distrusted) == maxDistrusted {
+		h.distrusted = slices.Delete(h.distrusted, 0, 1)
 	}
-	h.askers = append(h.askers, task)
+	h.distrusted = append(h.distrusted, task)
 }

@@ -9,9 +9,8 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// Whatever happens in whatever order, the destination is never visited during
-// a pause or a hold by hand, nor by two probes at once, and no pause is longer
-// than allowed.
+// Whatever happens in whatever order, no attempt is permitted during a pause or a
+// hold by hand, no two probes are made at once, and no pause is longer than allowed.
 func TestAHoldIsNeverBroken(t *testing.T) {
 	results := []Result{
 		ok, down, sick,

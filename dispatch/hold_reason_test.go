@@ -1,14 +1,15 @@
 package dispatch
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 )
 
-// Of a hold that lasts, the reason and the end of the pause are those of the
-// last try; only its beginning stays.
+// While a hold goes on, its reason and the end of its pause are those of the last
+// attempt; only its beginning stays.
 func TestAHoldTellsOfTheLastTry(t *testing.T) {
 	s := newStage(t)
 	s.fail()
@@ -25,4 +26,12 @@ func TestAHoldTellsOfTheLastTry(t *testing.T) {
 		assert.True(t, s.try("b", c.r).longer)
 		assert.Equal(t, Holding{Since: epoch, Until: s.now.Add(c.pause), Reason: c.reason}, s.holding())
 	}
+}
+
+func TestAHoldsReasonIsBounded(t *testing.T) {
+	s := newStage(t)
+	for range runLength {
+		s.try("a", Result{Unreachable: true, Reason: strings.Repeat("x", 5000)})
+	}
+	assert.Len(t, s.reason, maxReason)
 }

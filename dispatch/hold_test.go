@@ -11,56 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var epoch = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
-
-// stage drives a hold by hand. Its pauses have no jitter: a probe may go after
-// 1, 2, 4 … seconds.
-type stage struct {
-	t *testing.T
-	hold
-	now time.Time
-}
-
-func newStage(t *testing.T) *stage {
-	t.Helper()
-	return &stage{t: t, hold: hold{max: time.Hour, random: func() float64 { return 1 }}, now: epoch}
-}
-
-func (s *stage) pass(d time.Duration) { s.now = s.now.Add(d) }
-
-func (s *stage) mustEnter() ticket {
-	s.t.Helper()
-	t, ok := s.enter(false, s.now)
-	require.True(s.t, ok, "no permission to attempt")
-	return t
-}
-
-func (s *stage) refused() {
-	s.t.Helper()
-	_, ok := s.enter(false, s.now)
-	require.False(s.t, ok, "permission to attempt while it should be held")
-}
-
-func (s *stage) meets(t ticket, task string, r Result) effect {
-	s.t.Helper()
-	return s.leave(t, task, &r, s.now)
-}
-
-// try makes an attempt that takes no time.
-func (s *stage) try(task string, r Result) effect {
-	s.t.Helper()
-	return s.meets(s.mustEnter(), task, r)
-}
-
-// fail brings the hold about by a run.
-func (s *stage) fail() {
-	s.t.Helper()
-	for i := range runLength {
-		require.Equal(s.t, i == runLength-1, s.try("a", down).began)
-	}
-	require.True(s.t, s.held)
-}
-
 func TestRunsThatHoldAndRunsThatDoNot(t *testing.T) {
 	busy := Result{Status: 429}
 	for _, c := range []struct {
@@ -282,11 +232,11 @@ func TestATaskThatAsksAlone(t *testing.T) {
 	assert.Equal(t, s.now.Add(2*time.Second), s.until, "as a probe it no longer says how long")
 	assert.False(t, e.due.Before(s.now.Add(time.Minute)), "but waits that long itself")
 
-	for i := range 3 * maxAskers {
+	for i := range 3 * maxDistrusted {
 		s.distrust(fmt.Sprint(i))
 		s.distrust(fmt.Sprint(i))
 	}
-	assert.Len(t, s.askers, maxAskers)
+	assert.Len(t, s.distrusted, maxDistrusted)
 }
 
 func TestATaskThatAskedAndWasServedIsStillBelieved(t *testing.T) {
@@ -347,64 +297,4 @@ func TestTroubleOfOldSettingsDoesNotHoldTheNew(t *testing.T) {
 	s.renew(time.Hour, s.now)
 	assert.Equal(t, effect{release: true, due: s.now.Add(time.Minute)}, s.meets(late, "a", Result{Status: 503, RetryAfter: time.Minute}))
 	assert.False(t, s.held)
-}
-
-func TestHeldTimeIsNotLived(t *testing.T) {
-	s := newStage(t)
-	s.try("a", ok)
-	early := s.now
-	s.pass(10 * time.Minute)
-	s.fail()
-	s.pass(time.Hour)
-	during := s.now
-	s.pass(time.Hour)
-	assert.Equal(t, 10*time.Minute, s.lived(early, s.now), "also before the hold ends")
-	assert.Equal(t, time.Duration(0), s.lived(during, s.now))
-	s.try("a", ok)
-	after := s.now
-	s.pass(5 * time.Minute)
-	s.fail()
-	s.pass(time.Hour)
-	s.try("a", ok)
-
-	assert.Equal(t, 15*time.Minute, s.lived(early, s.now))
-	assert.Equal(t, 5*time.Minute, s.lived(during, s.now))
-	assert.Equal(t, 5*time.Minute, s.lived(after, s.now))
-	assert.Equal(t, -time.Hour, s.lived(s.now.Add(time.Hour), s.now), "from a clock that was ahead")
-}
-
-func TestNothingIsLivedBeforeTheDestinationFirstAnswers(t *testing.T) {
-	s := newStage(t)
-	old := s.now.Add(-100 * 24 * time.Hour)
-	s.fail()
-	s.pass(time.Hour)
-	assert.Equal(t, time.Duration(0), s.lived(old, s.now))
-	s.try("a", ok)
-	s.pass(time.Minute)
-	assert.Equal(t, time.Minute, s.lived(old, s.now))
-}
-
-func TestManyHoldsAreRememberedInBoundedMemory(t *testing.T) {
-	s := newStage(t)
-	s.try("a", ok)
-	start := s.now
-	for range 3 * maxPast {
-		s.pass(time.Minute)
-		s.fail()
-		s.pass(time.Hour)
-		s.try("a", ok)
-	}
-	assert.Len(t, s.past, maxPast)
-	assert.Equal(t, maxPast*time.Minute, s.lived(start, s.now), "the oldest have grown together")
-	s.pass(time.Second)
-	recent := s.past[maxPast-2].to
-	assert.Equal(t, time.Minute+time.Second, s.lived(recent, s.now))
-}
-
-func TestAHoldsReasonIsBounded(t *testing.T) {
-	s := newStage(t)
-	for range runLength {
-		s.try("a", Result{Unreachable: true, Reason: strings.Repeat("x", 5000)})
-	}
-	assert.Len(t, s.reason, maxReason)
 }

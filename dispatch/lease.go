@@ -9,13 +9,13 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// How long a loop waits after its inbox failed: doubling from the first.
+// How long a loop waits after the inbox failed: doubling from the first.
 const (
 	firstFault      = 100 * time.Millisecond
 	longestFault    = 30 * time.Second
 	longestUnsettle = 5 * time.Second
 	lastUnsettle    = 250 * time.Millisecond // while the dispatcher stops
-	troubleEvery    = 10 * time.Second       // for an Observer
+	troubleEvery    = 10 * time.Second       // between two calls of Observer.Trouble
 )
 
 // leaseLoop fills the queue until Stop, or until the inbox is closed.
@@ -123,7 +123,7 @@ func (d *Dispatcher) probeRoom(now time.Time) (want inbox.Want, changes time.Dur
 	}
 }
 
-// awaitChange waits for word, or for that time if it is not 0.
+// awaitChange waits until the leaser is woken, or for that time if it is not 0.
 func (d *Dispatcher) awaitChange(wait time.Duration) {
 	if wait == 0 {
 		<-d.lease
@@ -132,7 +132,7 @@ func (d *Dispatcher) awaitChange(wait time.Duration) {
 	sleep(wait, d.lease)
 }
 
-// recalled ends the context of the Lease that has returned.
+// recalled cancels the context of the Lease that has returned.
 func (d *Dispatcher) recalled() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -140,7 +140,7 @@ func (d *Dispatcher) recalled() {
 	d.recall = nil
 }
 
-// push queues what was leased.
+// push queues leased events, or releases them if they may not be attempted now.
 func (d *Dispatcher) push(leases []*inbox.Lease) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -153,7 +153,7 @@ func (d *Dispatcher) push(leases []*inbox.Lease) {
 	}
 }
 
-// faultWait returns how long to wait after so many failures in a row.
+// faultWait returns how long to wait after that many failures in a row.
 func faultWait(faults int, longest time.Duration) time.Duration {
 	if faults > 16 { // 2^16 · 100 ms is beyond any longest
 		return longest

@@ -2,26 +2,26 @@ package dispatch
 
 import "time"
 
-// Holding says why deliveries are held.
+// Holding is a reason why deliveries are held.
 type Holding struct {
-	// ByHand tells a hold by hand from one of a destination in trouble.
+	// ByHand is true for a hold by hand, false for a destination in trouble.
 	ByHand bool
 
 	// FromPeer is true while only another gateway has found the trouble, which
 	// PeerTrouble reported. It becomes false once a probe of this dispatcher fails.
 	FromPeer bool
 
-	// Since is when it began; of one by hand, what Pause was told.
+	// Since is when it began; for one by hand, the time passed to Pause.
 	Since time.Time
 
-	// Until is when a hold by hand ends; zero if it has no end. Where the
-	// destination is in trouble, it is when the next probe may go, whose failure
-	// brings another pause. It is in the past while that probe is under way, or as
-	// long as there is no event that could be one.
+	// Until is when a hold by hand ends; zero if it has no end. For a destination in
+	// trouble it is when the next probe may be made, whose failure begins another
+	// pause. It is in the past while that probe is under way, or while no event is
+	// due that could be one.
 	Until time.Time
 
-	// Reason is why it was begun by hand; of a destination in trouble, what the
-	// last try has brought.
+	// Reason is what the operator gave; for a destination in trouble, why the last
+	// attempt failed.
 	Reason string
 }
 
@@ -40,15 +40,15 @@ func (d *Dispatcher) Holds() []Holding {
 	return holds
 }
 
-// notice is what became of a hold that the Observer is to be told.
+// notice is a change of a hold that the Observer has yet to see.
 type notice struct {
 	hold   Holding
 	began  bool
 	longer bool
-	after  time.Duration // for an end
+	after  time.Duration // how long it lasted, if it ended
 }
 
-// notify tells the Observer what has gathered, in order.
+// notify passes the gathered notices to the Observer, in order.
 func (d *Dispatcher) notify() {
 	d.noticing.Lock()
 	defer d.noticing.Unlock()

@@ -59,7 +59,8 @@ func TestARestartInTheMiddleOfAnOutageKillsNothing(t *testing.T) {
 		require.Equal(t, 100, box.count(inbox.Pending))
 		assert.LessOrEqual(t, box.spent(), 5*runLength)
 
-		// Back again, but some events meet a failure of their own: they have not lived yet.
+		// The destination is back, but some events fail for a reason of their own: their
+		// age is still near zero.
 		r := restart(t, box, always(down))
 		pass(time.Hour)
 		r.up.set(func() {
@@ -77,7 +78,7 @@ func TestARestartInTheMiddleOfAnOutageKillsNothing(t *testing.T) {
 
 func TestWithoutAHoldTroubleKillsNothingBeforeTheDestinationHasAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, always(sick)) // one task alone is no reason for a hold
+		r := newRig(t, always(sick)) // one task alone does not begin a hold
 		r.box.put("a", "a", time.Now().Add(-100*24*time.Hour))
 		pass(100 * 24 * time.Hour)
 		require.Equal(t, 1, r.box.count(inbox.Pending))
@@ -205,7 +206,7 @@ func TestNothingDueAtTheEndOfAPauseMakesTheNextEventTheProbe(t *testing.T) {
 		assert.Zero(t, r.box.spent(), "handed back unspent")
 
 		r.up.set(func() { r.up.answer = always(ok) })
-		pass(time.Minute) // a itself stands aside for a moment
+		pass(time.Minute) // a itself waits a moment longer
 		require.Equal(t, 1, r.up.attempts())
 		r.box.put("b", "b", time.Now())
 		pass(0)
@@ -234,8 +235,8 @@ func TestRetryAfterHoldsEverybody(t *testing.T) {
 	})
 }
 
-// An upstream that takes ten events a second and says 429 to the rest is
-// served at its own pace, and no event is dead.
+// An upstream that takes ten events a second and answers 429 to the rest gets them
+// at that pace, and no event is given up.
 func TestARateLimitIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var second int64
@@ -279,7 +280,7 @@ func TestOnePoisonedEventDoesNotHoldTheOthers(t *testing.T) {
 				})
 				put := time.Now()
 				r.box.put("poison", "poison", put)
-				// The first Retry-After is believed.
+				// The first Retry-After is obeyed.
 				pass(time.Hour)
 				for i := range 4 * 24 * 60 {
 					r.box.put(fmt.Sprint(i), fmt.Sprint(i), time.Now())

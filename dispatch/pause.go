@@ -6,19 +6,19 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// longestDoze bounds the wait for the end of a hold by hand, in case the clock
+// longestWait bounds the wait for the end of a hold by hand, in case the clock
 // is put forward.
-const longestDoze = time.Minute
+const longestWait = time.Minute
 
 // Pause puts a hold by hand in force, in place of the one before: nothing is
-// leased, what is queued goes back unspent, attempts under way go on. Trouble
-// that they meet then is not counted. A hold that is not in force any more only
-// makes its time not count for the age of events.
+// leased, queued events are released, attempts under way go on. Failures of those
+// do not count. If the hold is no longer in force, its time is only excluded from
+// the age of events.
 //
 // It may be called before Start, which is how a hold survives a restart, and at
 // any time after.
 func (d *Dispatcher) Pause(h inbox.Hold) {
-	d.expire() // what it replaces has not ended by itself then
+	d.expire() // a hold whose time is over ends by itself and is not replaced
 	d.mu.Lock()
 	if d.hold.pauseByHand(h, time.Now()) {
 		d.handBack(0)
@@ -29,8 +29,8 @@ func (d *Dispatcher) Pause(h inbox.Hold) {
 	d.notify()
 }
 
-// Resume ends the hold by hand, and lets a destination in trouble be tried at
-// once, also when there is no hold by hand.
+// Resume ends the hold by hand, if there is one, and lets a destination in trouble
+// be tried at once.
 func (d *Dispatcher) Resume() {
 	d.mu.Lock()
 	d.resume(time.Now())
@@ -64,17 +64,17 @@ func (d *Dispatcher) resume(now time.Time) {
 // byHand is a hold by hand. The zero value is none.
 type byHand struct {
 	inbox.Hold
-	from time.Time // when the first of those began which it follows without a gap
+	from time.Time // when the first of the holds began that followed each other without a gap
 
-	// ends is when it ends at the latest; zero if it does not end by itself. Until
-	// is what the clock on the wall must say. If that is put back, or was ahead
-	// when the hold began, the hold does not last for longer than was meant.
+	// ends is when it ends at the latest, by the monotonic clock; zero if it does not
+	// end by itself. Until is by the wall clock: if that is put back, or was ahead
+	// when the hold began, ends keeps the hold from lasting longer than intended.
 	ends time.Time
 }
 
-// limit returns when a hold with an end is over at the latest, by the clock that
-// nobody sets.
-func limit(h inbox.Hold, now time.Time) time.Time {
+// latestEnd returns when a hold is over at the latest, by the monotonic clock; zero
+// if it has no end.
+func latestEnd(h inbox.Hold, now time.Time) time.Time {
 	if h.Until.IsZero() {
 		return time.Time{}
 	}
@@ -83,7 +83,7 @@ func limit(h inbox.Hold, now time.Time) time.Time {
 
 func (b *byHand) set() bool { return !b.Since.IsZero() }
 
-// over reports whether its time is over, so that it is to be ended.
+// over reports whether its time is over, so that it has to be ended.
 func (b *byHand) over(now time.Time) bool {
 	return b.set() && (!b.InForce(now) || !b.ends.IsZero() && !now.Before(b.ends))
 }
@@ -94,10 +94,10 @@ func (b *byHand) left(now time.Time) time.Duration {
 	if b.Until.IsZero() {
 		return 0
 	}
-	return max(1, min(b.Until.Sub(now), b.ends.Sub(now), longestDoze))
+	return max(1, min(b.Until.Sub(now), b.ends.Sub(now), longestWait))
 }
 
-// span returns the hold as far as it has come.
+// span returns the part of the hold that has passed.
 func (b *byHand) span(now time.Time) span {
 	if !b.Until.IsZero() {
 		now = earlier(now, earlier(b.Until, b.ends))
@@ -107,17 +107,17 @@ func (b *byHand) span(now time.Time) span {
 
 func (b *byHand) holding() Holding {
 	h := Holding{ByHand: true, Since: b.Since, Until: b.Until, Reason: b.Reason}
-	if !b.ends.IsZero() && b.Since.After(b.ends) { // by a clock that was ahead
+	if !b.ends.IsZero() && b.Since.After(b.ends) { // the clock was ahead when it began
 		h.Until = b.ends.Round(0)
 	}
 	return h
 }
 
-// pauseByHand puts a hold by hand in force, and reports whether it did: of one
-// that is over it only remembers the time.
+// pauseByHand puts a hold by hand in force and reports whether it did: if the hold
+// is over, it only remembers its time.
 //
-// Attempts under way may meet what the hold is for: their era is over. So is
-// that of a probe of a destination in trouble.
+// Attempts under way may fail because of what the hold is for, so it begins a new
+// era. The result of a probe under way does not count then either.
 func (h *hold) pauseByHand(m inbox.Hold, now time.Time) bool {
 	if m.Since.IsZero() {
 		return false
@@ -131,7 +131,7 @@ func (h *hold) pauseByHand(m inbox.Hold, now time.Time) bool {
 		from = earlier(from, h.hand.from)
 	}
 	m.Reason = cut(m.Reason, inbox.MaxReason)
-	h.hand = byHand{Hold: m, from: from, ends: limit(m, now)}
+	h.hand = byHand{Hold: m, from: from, ends: latestEnd(m, now)}
 	h.era++
 	h.probing = false
 	return true

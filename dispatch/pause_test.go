@@ -137,7 +137,7 @@ func TestWhatIsAcceptedDuringAHoldByHandComesInOrder(t *testing.T) {
 func TestAHoldByHandEndsByItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, always(ok))
-		lasts := 2*longestDoze + longestDoze/2
+		lasts := 2*longestWait + longestWait/2
 		h := r.byHand("until then", lasts)
 		r.box.putMany("e", 10)
 		pass(lasts - 1)
@@ -178,7 +178,7 @@ func TestAHoldByHandIsReplaced(t *testing.T) {
 
 func TestAHoldByHandThatIsOverIsNotReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := assemble(t, newFake(), always(ok)) // not started: nobody notices the end
+		r := assemble(t, newFake(), always(ok)) // not started: nothing notices the end
 		r.byHand("a", time.Second)
 		pass(2 * time.Second)
 		assert.Empty(t, r.Holds())
@@ -297,7 +297,7 @@ func TestALeaseThatComesAfterAHoldByHandBeganGoesBack(t *testing.T) {
 		d := New(lateInbox{box}, s)
 		d.Start()
 		pass(time.Second)
-		d.Use(s) // whereupon the first leases come
+		d.Use(s) // ends the first Lease, which returns leases
 		pass(time.Second)
 		require.Equal(t, 4, d.UnderWay())
 		d.Pause(inbox.Hold{Since: time.Now()})

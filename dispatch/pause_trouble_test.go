@@ -109,7 +109,7 @@ func TestTroubleOfBeforeAHoldByHandIsNotCountedAfterItEither(t *testing.T) {
 func TestResumeTriesADestinationInTroubleAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, always(Result{Status: 503, RetryAfter: time.Hour}), func(s *Settings) { s.Concurrency = 1 })
-		r.Resume() // of nothing
+		r.Resume() // without a hold by hand
 		r.box.putMany("e", 10)
 		pass(time.Minute)
 		require.Equal(t, 1, r.up.attempts())

@@ -51,13 +51,13 @@ func (h *hold) peerTrouble(t inbox.Trouble, now time.Time) effect {
 		h.begin(now, elsewhere+t.Reason)
 		h.fromPeer, h.until = true, until
 	}
-	if h.latest.IsZero() {
-		h.latest = later(until, now.Add(min(longestPause, h.max)))
+	if h.peerLimit.IsZero() {
+		h.peerLimit = later(until, now.Add(min(longestPause, h.max)))
 	}
 	if h.fromPeer {
 		h.reason = cut(elsewhere+t.Reason, maxReason)
 	}
-	h.until = later(h.until, earlier(until, h.latest))
+	h.until = later(h.until, earlier(until, h.peerLimit))
 	return effect{began: began}
 }
 
@@ -69,9 +69,9 @@ func (h *hold) peerWell(now time.Time) effect {
 	switch {
 	case h.held && h.fromPeer:
 		h.remember(h.span(now))
-		h.over()
+		h.lift()
 		return effect{ended: true, lasted: now.Sub(h.since)}
-	case h.held && h.asked == "":
+	case h.held && h.askedBy == "":
 		h.until = earlier(h.until, now)
 		return effect{hurry: true}
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// hears tells the dispatcher of trouble that lasts for so long, 0 for none.
+// hears reports a peer's trouble of that length; 0 reports that the destination is well.
 func (r *rig) hears(lasts time.Duration) {
 	t := inbox.Trouble{Reason: "down"}
 	if lasts > 0 {

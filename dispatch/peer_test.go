@@ -11,6 +11,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
+// hears reports a peer's trouble of that length.
 func (s *stage) hears(lasts time.Duration) effect {
 	return s.peerTrouble(inbox.Trouble{Until: s.now.Add(lasts), Reason: "down"}, s.now)
 }
@@ -87,7 +88,7 @@ func TestAPeersHoldIsBounded(t *testing.T) {
 
 	s = newStage(t)
 	s.hears(time.Second)
-	for range 1000 { // a gateway that probes, fails and tells before we can probe
+	for range 1000 { // a peer that probes, fails and reports it before we can probe
 		s.pass(500 * time.Millisecond)
 		s.hears(time.Second)
 	}
@@ -134,7 +135,7 @@ func TestWellEndsAPeersHold(t *testing.T) {
 	assert.True(t, s.meets(before, "a", down).release, "from before")
 	assert.Zero(t, s.load.row)
 	assert.False(t, s.healthy, "nothing was answered here")
-	assert.Equal(t, time.Duration(0), s.lived(epoch, s.now), "the time does not count")
+	assert.Equal(t, time.Duration(0), s.age(epoch, s.now), "the time does not count")
 	s.mustEnter()
 }
 

@@ -12,7 +12,8 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// rig is a running Dispatcher with its surroundings, in a synctest bubble.
+// rig is a Dispatcher with its inbox, its destination and its Observer, in a synctest
+// bubble.
 type rig struct {
 	*Dispatcher
 	t   *testing.T
@@ -35,7 +36,7 @@ func restart(t *testing.T, box *fakeInbox, answer func(*inbox.Lease) Result, adj
 	return r
 }
 
-// assemble makes a Dispatcher that the test is to start.
+// assemble makes a Dispatcher that the test has to start.
 func assemble(t *testing.T, box *fakeInbox, answer func(*inbox.Lease) Result, adjust ...func(*Settings)) *rig {
 	t.Helper()
 	r := &rig{t: t, box: box, up: newUpstream(answer), log: newDiary()}
@@ -51,12 +52,12 @@ func assemble(t *testing.T, box *fakeInbox, answer func(*inbox.Lease) Result, ad
 	return r
 }
 
-// stopNow stops without patience for attempts under way.
+// stopNow stops without waiting for attempts under way.
 func (r *rig) stopNow() {
 	r.t.Helper()
 	ctx, cancel := context.WithCancel(r.t.Context())
 	cancel()
-	_ = r.Stop(ctx) // tests that mean the error call Stop themselves
+	_ = r.Stop(ctx) // tests of the error call Stop themselves
 }
 
 // inTrouble reports whether the destination is held for its trouble.
@@ -64,7 +65,7 @@ func (r *rig) inTrouble() bool {
 	return slices.ContainsFunc(r.Holds(), func(h Holding) bool { return !h.ByHand })
 }
 
-// byHand begins a hold by hand that lasts for so long, 0 for without an end.
+// byHand begins a hold by hand of that length; 0 is without an end.
 func (r *rig) byHand(reason string, lasts time.Duration) inbox.Hold {
 	h := inbox.Hold{Since: time.Now(), Reason: reason}
 	if lasts > 0 {
@@ -74,13 +75,13 @@ func (r *rig) byHand(reason string, lasts time.Duration) inbox.Hold {
 	return h
 }
 
-// told returns which holds the Observer was told.
+// told returns the holds that the Observer saw begin and end, and how long they lasted.
 func (r *rig) told() (holds []string, lasted []time.Duration) {
 	r.log.read(func() { holds, lasted = slices.Clone(r.log.holds), slices.Clone(r.log.lasted) })
 	return holds, lasted
 }
 
-// pass lets that much time go by, and everything happen that then can.
+// pass lets time pass, and waits until everything has happened that happens by then.
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()

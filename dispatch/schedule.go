@@ -9,14 +9,14 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// kind is what a result means for the event and for its destination.
+// kind is what a result means for the event and its destination.
 type kind uint8
 
 const (
 	taken     kind = iota + 1 // 2xx: delivered
 	gone                      // 410: the upstream will never take it
-	refused                   // any other answer of a destination that is well
-	trouble                   // the destination is not well: no answer, 5xx or 429
+	refused                   // any other answer of a destination that works
+	trouble                   // the destination is in trouble: no answer, 5xx or 429
 	cancelled                 // the dispatcher itself ended the attempt
 )
 
@@ -72,8 +72,8 @@ func (r *Result) failure() string {
 	}
 }
 
-// shortestWait is the least time between two attempts at an event, where the
-// schedule is not finer than that itself.
+// shortestWait is the least time between two attempts at an event, unless the
+// settings ask for a finer schedule.
 const shortestWait = 100 * time.Millisecond
 
 // backoff returns how long to wait after the attempt of that number, 1 for the
@@ -93,26 +93,26 @@ func (s *Settings) floor(ceiling time.Duration) time.Duration {
 	return max(min(shortestWait, ceiling/10), 1)
 }
 
-// retryIn returns how long to wait before the next attempt at an event that
-// has lived so long. What the upstream asks for is obeyed up to Max. Otherwise
-// an event's last attempt is not put off beyond the age at which it is dead.
-func (s *Settings) retryIn(attempt int, r *Result, lived time.Duration, random float64) time.Duration {
+// retryIn returns how long to wait before the next attempt at an event of that age.
+// A Retry-After is obeyed up to Max. Otherwise the event's last attempt is not put
+// off beyond the age at which it is dead.
+func (s *Settings) retryIn(attempt int, r *Result, age time.Duration, random float64) time.Duration {
 	if r.RetryAfter > 0 {
 		return max(min(r.RetryAfter, s.Max), s.floor(s.First))
 	}
 	wait := s.backoff(attempt, random)
-	if left := s.GiveUp - max(lived, 0); left > 0 {
+	if left := s.GiveUp - max(age, 0); left > 0 {
 		wait = min(wait, max(left, s.floor(s.First)))
 	}
 	return wait
 }
 
-// minAttempts is the number of attempts before age alone is an event's end. Its
-// age may be a mistake: the clock stood in 1970 when its callback came, or the
-// gateway was off for days.
+// minAttempts is how many attempts an event gets whatever its age. The age may be
+// misleading: the clock stood in 1970 when the callback arrived, or the gateway was
+// off for days.
 const minAttempts = 5
 
-// scheduled returns how long the waits after so many attempts are on average.
+// scheduled returns the average length of all waits after that many attempts.
 func (s *Settings) scheduled(attempts int) time.Duration {
 	var sum time.Duration
 	for ceiling := s.First; attempts > 0 && ceiling < s.Max; attempts-- {
@@ -127,28 +127,27 @@ func (s *Settings) scheduled(attempts int) time.Duration {
 	return sum + time.Duration(each*min(int64(max(attempts, 0)), (math.MaxInt64-int64(sum))/each))
 }
 
-// old reports whether an event is at its end by its age, after an attempt of
-// that number. One that arrived in the future, by a clock that was ahead, has no
-// age yet: it is at its end once it has had the attempts for which there is
-// time until then.
-func (s *Settings) old(attempt int, lived time.Duration) bool {
-	if lived < 0 {
-		lived = s.scheduled(attempt - 1)
+// tooOld reports whether an event is to be given up for its age, after the attempt of
+// that number. If the clock was ahead when the event arrived, its age is negative and
+// means nothing: the average length of its waits so far stands in for it.
+func (s *Settings) tooOld(attempt int, age time.Duration) bool {
+	if age < 0 {
+		age = s.scheduled(attempt - 1)
 	}
-	return attempt >= minAttempts && lived >= s.GiveUp
+	return attempt >= minAttempts && age >= s.GiveUp
 }
 
-// decide returns the verdict on an event that has lived so long, and for a
-// Retry how long to wait. mortal says whether this failure may end the event.
-func (s *Settings) decide(attempt int, r *Result, lived time.Duration, mortal bool, random float64) (inbox.Verdict, time.Duration) {
+// decide returns the verdict on an event of that age, and for a Retry how long to
+// wait. mayGiveUp tells whether this failure may be the event's last.
+func (s *Settings) decide(attempt int, r *Result, age time.Duration, mayGiveUp bool, random float64) (inbox.Verdict, time.Duration) {
 	switch k := r.kind(); {
 	case k == taken:
 		return inbox.Deliver, 0
 	case k == cancelled:
 		return inbox.Release, 0
-	case k == gone, mortal && s.old(attempt, lived):
+	case k == gone, mayGiveUp && s.tooOld(attempt, age):
 		return inbox.GiveUp, 0
 	default:
-		return inbox.Retry, s.retryIn(attempt, r, lived, random)
+		return inbox.Retry, s.retryIn(attempt, r, age, random)
 	}
 }

@@ -94,7 +94,7 @@ func genSettings(t *rapid.T) *Settings {
 	return Settings{First: d("first"), Max: d("max"), GiveUp: d("give up")}.withDefaults()
 }
 
-// ceiling is min(Max, First·2^(attempt-1)) without any overflow.
+// ceiling is min(Max, First·2^(attempt-1)) without overflow.
 func ceiling(s *Settings, attempt int) time.Duration {
 	c := big.NewInt(int64(s.First))
 	c.Lsh(c, uint(min(attempt-1, 200)))
@@ -177,13 +177,13 @@ func TestTheTimeThatAttemptsTakeHasNoOverflow(t *testing.T) {
 func TestVerdicts(t *testing.T) {
 	s := Settings{First: time.Second, Max: time.Minute, GiveUp: time.Hour}.withDefaults()
 	for _, c := range []struct {
-		name    string
-		r       Result
-		attempt int
-		lived   time.Duration
-		mortal  bool
-		want    inbox.Verdict
-		wait    time.Duration
+		name      string
+		r         Result
+		attempt   int
+		lived     time.Duration
+		mayGiveUp bool
+		want      inbox.Verdict
+		wait      time.Duration
 	}{
 		{"delivered", Result{Status: 201}, 9, 2 * time.Hour, true, inbox.Deliver, 0},
 		{"gone at once", Result{Status: 410}, 1, 0, true, inbox.GiveUp, 0},
@@ -200,7 +200,7 @@ func TestVerdicts(t *testing.T) {
 		{"cancelled", Result{Cancelled: true}, 9, 2 * time.Hour, true, inbox.Release, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			verdict, wait := s.decide(c.attempt, &c.r, c.lived, c.mortal, 0)
+			verdict, wait := s.decide(c.attempt, &c.r, c.lived, c.mayGiveUp, 0)
 			assert.Equal(t, c.want, verdict)
 			assert.Equal(t, c.wait, wait)
 		})

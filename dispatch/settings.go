@@ -1,9 +1,19 @@
-// Package dispatch delivers what an inbox holds: it leases events, makes
-// attempts with a bounded pool of workers, and settles what became of them. It
-// keeps the retry schedule, holds a destination that is in trouble, and stops
-// for as long as an operator wants.
+// Package dispatch delivers the events of an inbox: it leases them, makes delivery
+// attempts with a bounded pool of workers, and settles the outcomes. It schedules
+// retries, holds a destination that is in trouble, and stops for as long as an
+// operator holds deliveries by hand.
 //
-// It knows nothing of HTTP beyond status numbers; an Attempt does the work.
+// It uses nothing of HTTP but status numbers; the Attempt makes the request.
+//
+// Read the files in this order:
+//   - settings.go: what a user of the package provides
+//   - dispatcher.go: the life of a Dispatcher, from Start to Stop
+//   - lease.go, work.go, settle.go: its goroutines, in the order of an event
+//   - fifo.go: the queue between leasing and the workers
+//   - schedule.go: what becomes of an event after an attempt
+//   - hold.go: whether the destination may be tried; peer.go: the reports of other
+//     gateways; pause.go: a hold by hand; age.go: time that does not count
+//   - notice.go: how holds are reported
 package dispatch
 
 import (
@@ -15,11 +25,11 @@ import (
 
 // Attempt makes one delivery attempt. Its ctx ends after Settings.Timeout, with
 // context.DeadlineExceeded, or when Stop runs out of time, with
-// context.Canceled; it must return soon after that. A panic in it is an
+// context.Canceled; it must return soon after that. A panic in it counts as an
 // unreachable destination.
 type Attempt func(ctx context.Context, l *inbox.Lease) Result
 
-// Result is what one attempt brought.
+// Result is the result of one attempt.
 type Result struct {
 	// Status is the HTTP status of the upstream's final answer; 0 if there was none.
 	Status int
@@ -27,17 +37,17 @@ type Result struct {
 	// RetryAfter is how long the answer asks to wait; 0 if it does not ask.
 	RetryAfter time.Duration
 
-	// Unreachable says that there was no usable answer: dial, TLS, timeout,
+	// Unreachable is true if there was no usable answer: dial, TLS, timeout,
 	// broken body, a panic on the way, or the gateway's own 502, 503 or 504. It
 	// takes precedence over Status: a 200 whose body broke off is no delivery.
 	Unreachable bool
 
-	// Cancelled says that the attempt ended because ctx was cancelled. Then it
-	// spends nothing. It counts only if the dispatcher did cancel it;
-	// otherwise the destination is taken as unreachable.
+	// Cancelled is true if the attempt ended because ctx was cancelled. It then
+	// does not count as an attempt. Without a cancellation by the dispatcher it is
+	// ignored and the destination taken as unreachable.
 	Cancelled bool
 
-	// Reason says why the attempt failed; ignored for a delivery.
+	// Reason is why the attempt failed; ignored for a delivery.
 	Reason string
 }
 
@@ -51,17 +61,17 @@ type Observer interface {
 	// a Release; zero means at once.
 	Attempted(l *inbox.Lease, r Result, v inbox.Verdict, due time.Time, took time.Duration)
 
-	// Held is called once when a hold begins, of either kind, and again when
-	// Pause replaces one. h.Until is the end of its first pause.
+	// Held is called once when a hold of either kind begins, and again when Pause
+	// replaces one. h.Until is the end of its first pause.
 	Held(h Holding)
 
-	// Prolonged is called when the dispatcher's own attempts have found that a
-	// destination which is held is still in trouble. h.Until is the end of the
-	// new pause. It is not called for pauses that others tell of.
+	// Prolonged is called when one of the dispatcher's own attempts finds a held
+	// destination still in trouble. h.Until is the end of the new pause. It is not
+	// called for pauses that a peer reports.
 	Prolonged(h Holding)
 
-	// Resumed is called once when a hold ends, of either kind, after it lasted
-	// that long: all the time for one by hand that replaced others.
+	// Resumed is called once when a hold of either kind ends. after is how long it
+	// lasted; for one by hand that replaced others, how long all of them lasted.
 	Resumed(h Holding, after time.Duration)
 
 	// Trouble is called when the inbox cannot be read or settled; at most once
@@ -93,11 +103,11 @@ type Settings struct {
 	// Default: 72h.
 	GiveUp time.Duration
 
-	// Observer is told what happens. Default: nobody.
+	// Observer sees what happens. Default: none.
 	Observer Observer
 }
 
-// withDefaults returns the settings with every gap filled.
+// withDefaults returns the settings with defaults in place of zero values.
 func (s Settings) withDefaults() *Settings {
 	if s.Concurrency <= 0 {
 		s.Concurrency = 32
@@ -116,7 +126,7 @@ func (s Settings) withDefaults() *Settings {
 		s.GiveUp = 72 * time.Hour
 	}
 	if s.Observer == nil {
-		s.Observer = nobody{}
+		s.Observer = noObserver{}
 	}
 	return &s
 }
@@ -124,14 +134,14 @@ func (s Settings) withDefaults() *Settings {
 // backlog is the number of unsettled outcomes at which leasing waits.
 func (s *Settings) backlog() int { return max(16, 2*s.Concurrency) }
 
-// nobody is the Observer of those who have none.
-type nobody struct{}
+// noObserver is the default Observer. It does nothing.
+type noObserver struct{}
 
-func (nobody) Attempted(*inbox.Lease, Result, inbox.Verdict, time.Time, time.Duration) {}
-func (nobody) Held(Holding)                                                            {}
-func (nobody) Prolonged(Holding)                                                       {}
-func (nobody) Resumed(Holding, time.Duration)                                          {}
-func (nobody) Trouble(error)                                                           {}
+func (noObserver) Attempted(*inbox.Lease, Result, inbox.Verdict, time.Time, time.Duration) {}
+func (noObserver) Held(Holding)                                                            {}
+func (noObserver) Prolonged(Holding)                                                       {}
+func (noObserver) Resumed(Holding, time.Duration)                                          {}
+func (noObserver) Trouble(error)                                                           {}
 
 // Interface guard
-var _ Observer = nobody{}
+var _ Observer = noObserver{}

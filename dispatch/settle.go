@@ -8,8 +8,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// settleLoop settles what the workers decided, all that is ready at a time,
-// until no more comes.
+// settleLoop settles outcomes, all that are ready at a time, until no more come.
 func (d *Dispatcher) settleLoop() {
 	defer close(d.settled)
 	var a alarm
@@ -27,8 +26,8 @@ func (d *Dispatcher) settleLoop() {
 	}
 }
 
-// awaitOutcomes waits until outcomes may be ready. It returns true if no more
-// than those will come.
+// awaitOutcomes waits until outcomes may be ready. It returns true if these are the
+// last.
 func (d *Dispatcher) awaitOutcomes() bool {
 	select {
 	case <-d.ready:
@@ -38,8 +37,8 @@ func (d *Dispatcher) awaitOutcomes() bool {
 	}
 }
 
-// gather takes the outcomes that are ready. The slice of the batch before,
-// whose end it is, takes up the next ones.
+// gather takes the outcomes that are ready. It reuses the slice of the batch before
+// for the next ones.
 func (d *Dispatcher) gather(before []inbox.Outcome) []inbox.Outcome {
 	clear(before)
 	d.mu.Lock()
@@ -50,7 +49,7 @@ func (d *Dispatcher) gather(before []inbox.Outcome) []inbox.Outcome {
 	return batch
 }
 
-// settledBatch lets leasing go on if it waits for fewer unsettled outcomes.
+// settledBatch lets leasing go on if that waits for fewer unsettled outcomes.
 func (d *Dispatcher) settledBatch() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -60,8 +59,8 @@ func (d *Dispatcher) settledBatch() {
 	d.settling = 0
 }
 
-// settleBatch settles the outcomes, as often as it takes. The leases stay ours
-// meanwhile. It gives up only when they cannot be settled any more.
+// settleBatch settles the outcomes, with as many tries as it takes; the leases stay
+// valid meanwhile. It gives up only when they can no longer be settled.
 func (d *Dispatcher) settleBatch(a *alarm, batch []inbox.Outcome) {
 	for faults := 1; ; faults++ {
 		err := d.in.Settle(d.settles, batch...)
@@ -77,7 +76,7 @@ func (d *Dispatcher) settleBatch(a *alarm, batch []inbox.Outcome) {
 			d.lost.add(len(batch), err)
 			return
 		case d.settles.Err() != nil:
-			if !errors.Is(err, d.settles.Err()) { // time ran out after the inbox had answered
+			if !errors.Is(err, d.settles.Err()) { // the inbox failed before time ran out
 				err = fmt.Errorf("%w, and there is no time to try again: %w", err, d.settles.Err())
 			}
 			d.lost.add(len(batch), err)
@@ -87,8 +86,8 @@ func (d *Dispatcher) settleBatch(a *alarm, batch []inbox.Outcome) {
 	}
 }
 
-// awaitRepair waits before a failed Settle is tried again: longer each time,
-// but once the dispatcher drains there is no time to lose.
+// awaitRepair waits before a failed Settle is tried again: longer each time, but only
+// shortly once the dispatcher is stopping.
 func (d *Dispatcher) awaitRepair(faults int) {
 	wait := faultWait(faults, longestUnsettle)
 	select {
@@ -118,7 +117,7 @@ func (l *lost) err() error {
 	return fmt.Errorf("dispatch: %d outcomes were not settled, their events will be delivered again: %w", l.outcomes, l.last)
 }
 
-// sleep waits for that time, or until ch is ready: then it returns false.
+// sleep waits for that time and returns true, or returns false as soon as ch is ready.
 func sleep(wait time.Duration, ch <-chan struct{}) bool {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()

@@ -74,7 +74,7 @@ func TestStopReportsAnAttemptThatIgnoresItsCancellation(t *testing.T) {
 		require.EqualError(t, r.Stop(ctx), "dispatch: 1 workers still busy 5s after their attempts were cancelled")
 		assert.Equal(t, time.Second+cancelGrace, time.Since(start))
 		close(release)
-		pass(time.Minute) // and its late end does no harm
+		pass(time.Minute) // its late end does no harm
 	})
 }
 
@@ -118,7 +118,7 @@ func TestStopSettlesWhatRecoversInTime(t *testing.T) {
 	})
 }
 
-// lateInbox answers a Lease just as its context ends.
+// lateInbox returns from a Lease just as its context ends.
 type lateInbox struct{ *fakeInbox }
 
 func (l lateInbox) Lease(ctx context.Context, most int) ([]*inbox.Lease, error) {

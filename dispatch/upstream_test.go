@@ -68,7 +68,7 @@ func (u *upstream) visits() (order []string, hits []time.Time) {
 	return slices.Clone(u.order), slices.Clone(u.hits)
 }
 
-// always answers every attempt alike.
+// always answers every attempt the same.
 func always(r Result) func(*inbox.Lease) Result {
 	return func(*inbox.Lease) Result { return r }
 }
@@ -79,7 +79,7 @@ var (
 	sick = Result{Status: 500}
 )
 
-// diary is an Observer that keeps what it is told.
+// diary is an Observer that records the calls.
 type diary struct {
 	mu       sync.Mutex
 	verdicts map[inbox.Verdict]int
@@ -91,7 +91,7 @@ type diary struct {
 	longer   []Holding
 	until    time.Time
 	trouble  []error
-	ask      func() // called in Held
+	ask      func() // called by Held
 }
 
 func newDiary() *diary { return &diary{verdicts: map[inbox.Verdict]int{}} }
@@ -128,6 +128,7 @@ func (d *diary) Prolonged(h Holding) {
 	d.longer = append(d.longer, h)
 }
 
+// hand names the kind of a hold, as in diary.holds.
 func hand(h Holding) string {
 	if h.FromPeer {
 		return " too"

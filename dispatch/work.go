@@ -28,8 +28,8 @@ func (d *Dispatcher) workLoop() {
 	}
 }
 
-// next takes in what the worker's last job came to, if it had one, and waits
-// for another. It returns false when the worker is to end.
+// next passes on the outcome of the worker's last job, if it had one, and waits for
+// another job. It returns false when the worker has to end.
 func (d *Dispatcher) next(done inbox.Outcome) (job, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -52,10 +52,10 @@ func (d *Dispatcher) next(done inbox.Outcome) (job, bool) {
 	}
 }
 
-// begin makes a job of the lease, or hands it back if deliveries are held.
+// begin makes a job of the lease, or releases it if deliveries are held.
 func (d *Dispatcher) begin(l *inbox.Lease) (job, bool) {
 	now := time.Now()
-	if d.queue.turn.len() <= d.tempo.ahead(now, d.settings.Concurrency)/2 { // not sooner: fewer and larger batches
+	if d.queue.turn.len() <= d.tempo.ahead(now, d.settings.Concurrency)/2 { // not sooner, for fewer and larger batches
 		wake(d.lease)
 	}
 	t, ok := d.hold.enter(l.Untried, now)
@@ -99,7 +99,7 @@ func (d *Dispatcher) deliver(j *job) inbox.Outcome {
 	return o
 }
 
-// attempt calls the Attempt and makes its result whole.
+// attempt calls the Attempt and completes its result.
 func (d *Dispatcher) attempt(j *job) (r Result) {
 	ctx, cancel := context.WithTimeout(d.attempts, j.settings.Timeout)
 	defer cancel()
@@ -112,8 +112,8 @@ func (d *Dispatcher) attempt(j *job) (r Result) {
 	return j.settings.Attempt(ctx, j.lease)
 }
 
-// complete makes a result consistent. Only the dispatcher knows whether it
-// cancelled the attempt: what failed after that says nothing of the upstream.
+// complete makes a result consistent. If the dispatcher was stopped, a failure counts
+// as cancelled: it says nothing about the upstream.
 func (r *Result) complete(stopped bool) {
 	r.RetryAfter = max(r.RetryAfter, 0)
 	switch {
@@ -130,7 +130,7 @@ func (r *Result) complete(stopped bool) {
 	}
 }
 
-// judge decides the verdict, and tells the Observer if a hold began or ended.
+// judge decides the verdict, and notifies the Observer if a hold has changed.
 func (d *Dispatcher) judge(j *job, r *Result, now time.Time) (inbox.Verdict, time.Time) {
 	d.mu.Lock()
 	d.underWay--
@@ -152,11 +152,11 @@ func (d *Dispatcher) verdict(j *job, r *Result, e effect, now time.Time) (inbox.
 	if k == taken {
 		return inbox.Deliver, time.Time{}
 	}
-	// A destination that has not answered since the start may have been down
-	// for longer than events live: that must not be their end.
-	mortal := !e.release && (k != trouble || d.hold.healthy)
-	lived := d.hold.lived(j.lease.Event.ReceivedAt, now)
-	verdict, wait := j.settings.decide(j.lease.Attempt, r, lived, mortal, d.hold.random())
+	// A destination that has not answered since the start may have been down for
+	// longer than GiveUp: events must not be given up for that.
+	mayGiveUp := !e.release && (k != trouble || d.hold.healthy)
+	age := d.hold.age(j.lease.Event.ReceivedAt, now)
+	verdict, wait := j.settings.decide(j.lease.Attempt, r, age, mayGiveUp, d.hold.random())
 	switch {
 	case e.atOnce:
 		return inbox.Release, time.Time{}
@@ -171,10 +171,10 @@ func (d *Dispatcher) verdict(j *job, r *Result, e effect, now time.Time) (inbox.
 	}
 }
 
-// react does what a change of the hold asks for.
+// react acts on a change of the hold.
 func (d *Dispatcher) react(e effect) {
 	switch {
-	case e.began: // what is queued, this worker will hand back next
+	case e.began: // the workers release what is queued
 		d.interrupt()
 		d.notices = append(d.notices, notice{began: true, hold: d.hold.holding()})
 	case e.ended:
@@ -187,7 +187,7 @@ func (d *Dispatcher) react(e effect) {
 	}
 }
 
-// cut returns the first bytes of s, at most so many and valid UTF-8.
+// cut returns the beginning of s as valid UTF-8 of at most that many bytes.
 func cut(s string, most int) string {
 	if len(s) > most {
 		s = s[:most]

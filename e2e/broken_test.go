@@ -62,10 +62,9 @@ func TestRemovedInboxFile(t *testing.T) {
 // storedEvents counts what a file holds that nobody has open.
 func storedEvents(t *testing.T, path string) (n int) {
 	t.Helper()
-	db, err := sql.Open("sqlite", path)
-	require.NoError(t, err)
-	defer db.Close()
-	require.NoError(t, db.QueryRowContext(t.Context(), "SELECT count(*) FROM events").Scan(&n))
+	inFile(t, path, func(db *sql.DB) {
+		require.NoError(t, db.QueryRowContext(t.Context(), "SELECT count(*) FROM events").Scan(&n))
+	})
 	return n
 }
 

@@ -82,6 +82,18 @@ func record(t *testing.T) {
 	recorded.events, recorded.block, recorded.panics = nil, nil, 0
 }
 
+// recordBlocked begins to record anew, and holds the handlers up until the
+// channel is closed.
+func recordBlocked(t *testing.T) chan struct{} {
+	t.Helper()
+	record(t)
+	block := make(chan struct{})
+	recorded.mu.Lock()
+	defer recorded.mu.Unlock()
+	recorded.block = block
+	return block
+}
+
 func recordedEvents() []caddyEvent {
 	recorded.mu.Lock()
 	defer recorded.mu.Unlock()
@@ -152,11 +164,7 @@ func TestCaddyEvents(t *testing.T) {
 
 // What happened before a stop is told before its end.
 func TestCaddyEventsOfTheEndAreTold(t *testing.T) {
-	record(t)
-	block := make(chan struct{})
-	recorded.mu.Lock()
-	recorded.block = block
-	recorded.mu.Unlock()
+	block := recordBlocked(t)
 	up := newUpstream(t, nil)
 	g := newGateway(t)
 	g.Start("forward "+up.URL, "", subscribed+quiet)
@@ -208,11 +216,7 @@ func TestPanicInEventHandlerIsContained(t *testing.T) {
 
 // A handler that hangs holds up no callback and no delivery.
 func TestSlowEventHandlerHoldsNothingUp(t *testing.T) {
-	record(t)
-	block := make(chan struct{})
-	recorded.mu.Lock()
-	recorded.block = block
-	recorded.mu.Unlock()
+	block := recordBlocked(t)
 	up := newUpstream(t, nil)
 	g := newGateway(t)
 	g.Start("forward "+up.URL, "", subscribed+quiet)

@@ -22,7 +22,7 @@ func TestCheckOfAFullInbox(t *testing.T) {
 	up := newUpstream(t, status(http.StatusServiceUnavailable))
 	g := newGateway(t)
 	load := func(size string) {
-		require.NoError(t, g.Load(g.Caddyfile("forward "+up.URL+quick+"\ninbox sqlite "+g.DB+" {\nmax_size "+size+"\n}", "", silent)))
+		require.NoError(t, g.Load(g.Caddyfile("forward "+up.URL+quick+g.Sized(size), "", silent)))
 	}
 	t.Cleanup(g.Stop)
 	load("1MiB")

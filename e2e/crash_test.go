@@ -29,13 +29,7 @@ func TestCrash(t *testing.T) {
 	t.Logf("-crash.seed=%d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 
-	up := newUpstream(t, func(w http.ResponseWriter, d delivery) {
-		if takes(d) {
-			w.WriteHeader(http.StatusNoContent)
-			return
-		}
-		w.WriteHeader(http.StatusInternalServerError)
-	})
+	up := newUpstream(t, picky)
 	g := newGateway(t)
 	config := g.Caddyfile("forward "+up.URL+quick, "", quiet)
 	c := call(t, g.URL(), 8)
@@ -71,26 +65,42 @@ func takes(d delivery) bool {
 	return sum.Sum32()%10 != 0 || d.Header.Get("Fotor-Webhook-Attempt") != "1"
 }
 
-// age makes a closed inbox file believe that its events ended two hours ago.
-func age(t *testing.T, path string) {
+// picky takes what takes says.
+func picky(w http.ResponseWriter, d delivery) {
+	if takes(d) {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	w.WriteHeader(http.StatusInternalServerError)
+}
+
+// inFile opens an inbox file that no Caddy has open, and closes it again.
+func inFile(t *testing.T, path string, do func(db *sql.DB)) {
 	t.Helper()
 	db, err := sql.Open("sqlite", path)
 	require.NoError(t, err)
 	defer db.Close()
-	done, err := db.ExecContext(t.Context(), "UPDATE delivery SET settled_at = settled_at - 7200000000 WHERE settled_at > 0")
-	require.NoError(t, err)
-	n, err := done.RowsAffected()
-	require.NoError(t, err)
-	require.Positive(t, n)
+	do(db)
+}
+
+// age makes a closed inbox file believe that its events ended two hours ago.
+func age(t *testing.T, path string) {
+	t.Helper()
+	inFile(t, path, func(db *sql.DB) {
+		done, err := db.ExecContext(t.Context(), "UPDATE delivery SET settled_at = settled_at - 7200000000 WHERE settled_at > 0")
+		require.NoError(t, err)
+		n, err := done.RowsAffected()
+		require.NoError(t, err)
+		require.Positive(t, n)
+	})
 }
 
 // checkFile checks that a closed inbox file is sound.
 func checkFile(t *testing.T, path string) {
 	t.Helper()
-	db, err := sql.Open("sqlite", path)
-	require.NoError(t, err)
-	defer db.Close()
 	var verdict string
-	require.NoError(t, db.QueryRowContext(t.Context(), "PRAGMA integrity_check").Scan(&verdict))
+	inFile(t, path, func(db *sql.DB) {
+		require.NoError(t, db.QueryRowContext(t.Context(), "PRAGMA integrity_check").Scan(&verdict))
+	})
 	assert.Equal(t, "ok", verdict)
 }

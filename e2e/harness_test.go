@@ -8,13 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -30,6 +27,16 @@ import (
 // patience is how long a test waits for what must happen. It only bounds a
 // failure: no test is faster or slower for it.
 const patience = 30 * time.Second
+
+// quick is a retry schedule for tests: it changes how long they take, not what
+// they see.
+const quick = "\nretry {\nfirst 20ms\nmax 200ms\n}"
+
+// quiet keeps a flood of ordinary lines out of the tests' output.
+const quiet = "log {\nlevel ERROR\n}"
+
+// silent keeps thousands of dead events out of the log.
+const silent = "log {\nlevel FATAL\n}"
 
 // gateway is Caddy in this process with one gateway in it.
 type gateway struct {
@@ -58,8 +65,22 @@ func (g *gateway) Caddyfile(options, site, global string) string {
 	if !strings.Contains(options, "allow ") && !strings.Contains(options, "allow_from ") {
 		options += "\nallow 127.0.0.1"
 	}
-	return fmt.Sprintf("{\nadmin 127.0.0.1:%d\nauto_https off\npersist_config off\n%s\n}\nhttp://127.0.0.1:%d {\n%s\nfotor_webhook /callback {\n%s\n}\n}\n",
-		g.Admin, global, g.Port, site, options)
+	return g.Globals(global) + g.Site(site+"\nfotor_webhook /callback {\n"+options+"\n}")
+}
+
+// Globals returns the block of global options; more stands at its end.
+func (g *gateway) Globals(more string) string {
+	return fmt.Sprintf("{\nadmin 127.0.0.1:%d\nauto_https off\npersist_config off\n%s\n}\n", g.Admin, more)
+}
+
+// Site returns a site block at the gateway's port.
+func (g *gateway) Site(body string) string {
+	return fmt.Sprintf("http://127.0.0.1:%d {\n%s\n}\n", g.Port, body)
+}
+
+// Sized returns the option that makes the gateway's inbox that large.
+func (g *gateway) Sized(maxSize string) string {
+	return "\ninbox sqlite " + g.DB + " {\nmax_size " + maxSize + "\n}"
 }
 
 // Load loads a Caddyfile as `caddy reload` would, and returns Caddy's error.
@@ -217,112 +238,21 @@ func listen(t *testing.T, address string) net.Listener {
 	return listener
 }
 
-// delivery is one attempt as the upstream saw it.
-type delivery struct {
-	At     time.Time
-	Path   string
-	Host   string
-	Header http.Header
-	Body   []byte
-	Event  event
-}
-
-// event is the part of an event's body that tests look at.
-type event struct {
-	ID     string `json:"id"`
-	TaskID string `json:"taskId"`
-	Type   string `json:"type"`
-	Status string `json:"status"`
-
-	// BusinessID is the number of a notice among those of its task, where a
-	// test wrote it there.
-	BusinessID string `json:"businessId"`
-}
-
-// upstream is the user's service: a real server that records what it gets and
-// answers as the test says.
-type upstream struct {
-	*httptest.Server
-	mu         sync.Mutex
-	deliveries []delivery
-	answer     func(w http.ResponseWriter, d delivery)
-}
-
-// newUpstream starts an upstream. A nil answer takes everything with 204.
-func newUpstream(t *testing.T, answer func(w http.ResponseWriter, d delivery)) *upstream {
-	t.Helper()
-	u := newStoppedUpstream(answer)
-	u.Start()
-	t.Cleanup(u.Close)
-	return u
-}
-
-func newStoppedUpstream(answer func(w http.ResponseWriter, d delivery)) *upstream {
-	u := &upstream{answer: answer}
-	u.Server = httptest.NewUnstartedServer(http.HandlerFunc(u.serve))
-	return u
-}
-
-func (u *upstream) serve(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return // the gateway broke off; what did not arrive is no delivery
-	}
-	d := delivery{At: time.Now(), Path: r.URL.RequestURI(), Host: r.Host, Header: maps.Clone(r.Header), Body: body}
-	if err := json.Unmarshal(body, &d.Event); err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	u.mu.Lock()
-	u.deliveries = append(u.deliveries, d)
-	answer := u.answer
-	u.mu.Unlock()
-	if answer == nil {
-		w.WriteHeader(http.StatusNoContent)
-		return
-	}
-	answer(w, d)
-}
-
-// Answer changes how the upstream answers from now on.
-func (u *upstream) Answer(answer func(w http.ResponseWriter, d delivery)) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.answer = answer
-}
-
-// Deliveries returns the attempts so far.
-func (u *upstream) Deliveries() []delivery {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return append([]delivery(nil), u.deliveries...)
-}
-
-// Counts returns how often each event id arrived.
-func (u *upstream) Counts() map[string]int {
-	counts := make(map[string]int)
-	for _, d := range u.Deliveries() {
-		counts[d.Event.ID]++
-	}
-	return counts
-}
-
-// Await waits until the upstream has seen n attempts and returns them.
-func (u *upstream) Await(t *testing.T, n int) []delivery {
-	t.Helper()
-	await(t, func() bool { return len(u.Deliveries()) >= n }, "%d attempts at the upstream", n)
-	return u.Deliveries()
-}
-
 // await waits until a condition holds.
 func await(t *testing.T, condition func() bool, format string, args ...any) {
 	t.Helper()
 	require.Eventually(t, condition, patience, 5*time.Millisecond, append([]any{"waiting for " + format}, args...)...)
 }
 
-// status answers with a status and no more.
-func status(code int) func(http.ResponseWriter, delivery) {
-	return func(w http.ResponseWriter, _ delivery) { w.WriteHeader(code) }
+// forwards runs a test against both ways of forwarding.
+func forwards(t *testing.T, test func(t *testing.T, forward func(url string) string)) {
+	t.Helper()
+	t.Run("url", func(t *testing.T) {
+		test(t, func(url string) string { return "forward " + url })
+	})
+	t.Run("routes", func(t *testing.T) {
+		test(t, func(url string) string { return "forward {\nreverse_proxy " + url + "\n}" })
+	})
 }
 
 // notice is a minimal callback of a task with Fotor's status number.

@@ -15,6 +15,9 @@ import (
 
 const metricPrefix = "caddy_fotor_webhook_"
 
+// heldMetric is 1 while deliveries are held, else 0.
+const heldMetric = metricPrefix + `held{handler="default"}`
+
 // Series returns the gateway's metrics, by name and labels.
 func (g *gateway) Series() map[string]float64 {
 	g.t.Helper()

@@ -135,15 +135,6 @@ func (e *edge) emptied() {
 	require.Zero(t, e.Events("pending"), "the backlog does not go out: %s", e.API(http.MethodGet, "default", "").Body)
 }
 
-// picky takes what takes says.
-func picky(w http.ResponseWriter, d delivery) {
-	if takes(d) {
-		w.WriteHeader(http.StatusNoContent)
-		return
-	}
-	w.WriteHeader(http.StatusInternalServerError)
-}
-
 // tally holds what callers were answered against what the upstream got, and
 // returns how often it got again what it had taken. The edge is asked what
 // became of events that are missing.
@@ -162,14 +153,6 @@ func (e *edge) tally(up *upstream, all ...*callers) (repeats int) {
 		repeats += again
 	}
 	return repeats
-}
-
-// repeated returns how many deliveries were one too many.
-func repeated(counts map[string]int) (n int) {
-	for _, times := range counts {
-		n += times - 1
-	}
-	return n
 }
 
 func TestNATSIsShared(t *testing.T) {
@@ -242,8 +225,6 @@ func testSameCallbackAtOnce(t *testing.T, nats *cluster) {
 	nats.StoredOnce()
 }
 
-const heldMetric = `caddy_fotor_webhook_held{handler="default"}`
-
 // A hold by hand holds for all, whoever of them is asked.
 func testHoldIsShared(t *testing.T, nats *cluster) {
 	t.Helper()
@@ -268,10 +249,7 @@ func testHoldIsShared(t *testing.T, nats *cluster) {
 // A destination that one Caddy finds in trouble is left alone by the others.
 func testTroubleIsShared(t *testing.T, nats *cluster) {
 	t.Helper()
-	up := newUpstream(t, func(w http.ResponseWriter, _ delivery) {
-		w.Header().Set("Retry-After", "3600")
-		w.WriteHeader(http.StatusServiceUnavailable)
-	})
+	up := newUpstream(t, askToWait("3600"))
 	options := "forward " + up.URL + "\nretry {\nfirst 20ms\nmax 1h\n}"
 	a, b := nats.Edge(options, ""), nats.Edge(options, "")
 	a.Accept(notice("before", 1))

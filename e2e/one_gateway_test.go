@@ -41,7 +41,7 @@ func TestEqualHandlersOfOneNameAreOneGateway(t *testing.T) {
 		accepted := `caddy_fotor_webhook_callbacks_total{handler="default",outcome="accepted"}`
 		delivered := 0
 		for name, config := range configs {
-			config = fmt.Sprintf("{\nadmin 127.0.0.1:%d\nauto_https off\npersist_config off\nmetrics\n%s\n}\n", g.Admin, quiet) + config
+			config = g.Globals("metrics\n"+quiet) + config
 			for range 2 { // also as a reload of itself
 				require.NoError(t, g.Load(config), name)
 				before := g.Metric(accepted)

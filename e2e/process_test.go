@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/caddybinary"
 )
 
 func TestMain(m *testing.M) {
@@ -40,13 +42,7 @@ var binary = sync.OnceValues(func() (string, error) {
 	if err := os.Chmod(dir, 0o755); err != nil { // one test runs it as another user
 		return "", err
 	}
-	path := filepath.Join(dir, "caddy")
-	build := exec.CommandContext(context.Background(), "go", "build", "-o", path, "../cmd/caddy")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building cmd/caddy: %w\n%s", err, out)
-	}
-	return path, nil
+	return caddybinary.Build(context.Background(), dir)
 })
 
 // process is the built Caddy, run as an operator runs it.
@@ -67,7 +63,7 @@ func command(t *testing.T, args ...string) *exec.Cmd {
 	require.NoError(t, err)
 	home := openDir(t)
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), path, args...)
-	cmd.Env = append(os.Environ(), "HOME="+home, "XDG_DATA_HOME="+home, "XDG_CONFIG_HOME="+home)
+	cmd.Env = caddybinary.Environ(home)
 	return cmd
 }
 

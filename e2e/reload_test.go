@@ -16,9 +16,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// quiet keeps a flood of ordinary lines out of the tests' output.
-const quiet = "log {\nlevel ERROR\n}"
-
 const reloads = 30
 
 // reloadUnderLoad reloads Caddy again and again, with one config after another,
@@ -41,8 +38,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	stock := newGateway(t)
 	before := int(entered.Load())
 	bare := reloadUnderLoad(t, stock, func(i int) string {
-		return fmt.Sprintf("{\nadmin 127.0.0.1:%d\nauto_https off\npersist_config off\n%s\n}\nhttp://127.0.0.1:%d {\nfotor_e2e_count\nheader X-Config %d\nrespond /callback `{\"id\":\"stock\",\"duplicate\":true}`\n}\n",
-			stock.Admin, quiet, stock.Port, i)
+		return stock.Globals(quiet) + stock.Site(fmt.Sprintf("fotor_e2e_count\nheader X-Config %d\nrespond /callback `{\"id\":\"stock\",\"duplicate\":true}`", i))
 	})
 	bareDropped := int(entered.Load()) - before - bare.Answers()
 	stock.Stop()
@@ -79,11 +75,7 @@ func TestReloadUnderLoad(t *testing.T) {
 		ways[d.Path]++
 	}
 	assert.Len(t, ways, 2, "both configs deliver: %v", ways)
-	twice := 0
-	for _, n := range up.Counts() {
-		twice += n - 1
-	}
-	assert.Zero(t, twice, "deliveries of an event that the upstream had taken, of %d", len(deliveries))
+	assert.Zero(t, repeated(up.Counts()), "deliveries of an event that the upstream had taken, of %d", len(deliveries))
 }
 
 // slowCallback is a callback that stays under way until it is finished.
@@ -234,7 +226,7 @@ func TestFailedReload(t *testing.T) {
 			options: good + "\ntimeout 2h", want: []string{"timeout is 2h0m0s: expected 1ms to 1h0m0s"},
 		},
 		"an inbox that is too small": {
-			options: good + "\ninbox sqlite " + g.DB + " {\nmax_size 1KiB\n}", want: []string{"max_size is 1024 bytes", "at least 1.0 MiB"},
+			options: good + g.Sized("1KiB"), want: []string{"max_size is 1024 bytes", "at least 1.0 MiB"},
 		},
 	}
 	accepted := 0
@@ -288,7 +280,7 @@ func TestHandlerRemovedAndAddedAgain(t *testing.T) {
 	}
 	up.Await(t, 1)
 
-	without := fmt.Sprintf("{\nadmin 127.0.0.1:%d\nauto_https off\npersist_config off\n}\nhttp://127.0.0.1:%d {\nrespond 404\n}\n", g.Admin, g.Port)
+	without := g.Globals("") + g.Site("respond 404")
 	require.NoError(t, g.Load(without))
 	assert.Equal(t, http.StatusNotFound, g.Post(notice("meanwhile", 1)).Status)
 	assert.InDelta(t, -1, g.Metric(`caddy_fotor_webhook_inbox_up{handler="default"}`), 0)
@@ -298,11 +290,7 @@ func TestHandlerRemovedAndAddedAgain(t *testing.T) {
 	up.Answer(nil)
 	require.NoError(t, g.Load(g.Caddyfile("forward "+up.URL+quick, "", quiet)))
 	g.delivered(10)
-	after := make(map[string]int)
-	for _, d := range up.Deliveries()[before:] {
-		after[d.Event.ID]++
-	}
-	assert.Equal(t, ids, after)
+	assert.Equal(t, ids, countByID(up.Deliveries()[before:]))
 	assert.True(t, g.Post(notice("task-0", 1)).Duplicate, "it still knows what it had")
 }
 
@@ -336,7 +324,7 @@ func TestReloadChangesLimits(t *testing.T) {
 	up := newUpstream(t, nil)
 	g := newGateway(t)
 	load := func(options, size string) {
-		require.NoError(t, g.Load(g.Caddyfile("forward "+up.URL+"\n"+options+"\ninbox sqlite "+g.DB+" {\nmax_size "+size+"\n}", "", quiet)))
+		require.NoError(t, g.Load(g.Caddyfile("forward "+up.URL+"\n"+options+g.Sized(size), "", quiet)))
 	}
 	t.Cleanup(g.Stop)
 	load("quarantine 5", "1MiB")

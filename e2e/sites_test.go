@@ -67,8 +67,7 @@ func TestDocumentedSites(t *testing.T) {
 				"fotor_webhook /fotor/callback {", "fotor_webhook /fotor/callback {\nallow 127.0.0.1\ninbox sqlite "+g.DB,
 			).Replace(body)
 			t.Cleanup(g.Stop)
-			require.NoError(t, g.Load(fmt.Sprintf("{\nadmin 127.0.0.1:%d\nauto_https off\npersist_config off\n%s\n}\nhttp://127.0.0.1:%d {\n%s",
-				g.Admin, silent, g.Port, site)))
+			require.NoError(t, g.Load(g.Globals(silent)+g.Site(strings.TrimSuffix(site, "}\n"))))
 			url := fmt.Sprintf("http://127.0.0.1:%d", g.Port)
 			sent := g.CLI("send", url+"/fotor/callback", "--count", "3")
 			assert.Zero(t, sent.Code, "%s%s", sent.Out, sent.ErrOut)

@@ -67,7 +67,7 @@ func TestFullInbox(t *testing.T) {
 	up := newUpstream(t, status(http.StatusServiceUnavailable))
 	g := newGateway(t)
 	load := func(size string) {
-		require.NoError(t, g.Load(g.Caddyfile("forward "+up.URL+quick+"\ninbox sqlite "+g.DB+" {\nmax_size "+size+"\n}", "", quiet)))
+		require.NoError(t, g.Load(g.Caddyfile("forward "+up.URL+quick+g.Sized(size), "", quiet)))
 	}
 	t.Cleanup(g.Stop)
 	load("1MiB")
@@ -92,10 +92,7 @@ func TestFullInbox(t *testing.T) {
 		ids = append(ids, g.resume(fmt.Sprint("after-", i)))
 	}
 	await(t, func() bool { return g.Events("pending") == 0 }, "the backlog to go out")
-	counts := make(map[string]int)
-	for _, d := range up.Deliveries()[attempts:] {
-		counts[d.Event.ID]++
-	}
+	counts := countByID(up.Deliveries()[attempts:])
 	missing := 0
 	for _, id := range ids {
 		if counts[id] == 0 {

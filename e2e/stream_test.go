@@ -106,7 +106,7 @@ func (tl *tail) Expect(kinds ...string) []sse {
 }
 
 func TestStreamTellsWhatHappens(t *testing.T) {
-	up := newUpstream(t, failTimes(1, func(w http.ResponseWriter, _ delivery) { w.WriteHeader(http.StatusTeapot) }))
+	up := newUpstream(t, failTimes(1, status(http.StatusTeapot)))
 	g := newGateway(t)
 	g.Start("forward "+up.URL+quick, "", quiet)
 	tl := g.Tail("", "")
@@ -137,10 +137,7 @@ func TestStreamTellsWhatHappens(t *testing.T) {
 	g.Accept(notice("other", 1))
 	tl.Expect(control.Accepted, control.Dead)
 
-	up.Answer(func(w http.ResponseWriter, _ delivery) {
-		w.Header().Set("Retry-After", "1")
-		w.WriteHeader(http.StatusServiceUnavailable)
-	})
+	up.Answer(askToWait("1"))
 	g.Accept(notice("held", 1))
 	kinds := make(map[string]sse)
 	for range 3 { // a hold is told by another goroutine than its attempt, before or after

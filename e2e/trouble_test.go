@@ -10,32 +10,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// quick is a retry schedule for tests: it changes how long they take, not what
-// they see.
-const quick = "\nretry {\nfirst 20ms\nmax 200ms\n}"
-
-// forwards runs a test against both ways of forwarding.
-func forwards(t *testing.T, test func(t *testing.T, forward func(url string) string)) {
-	t.Helper()
-	t.Run("url", func(t *testing.T) {
-		test(t, func(url string) string { return "forward " + url })
-	})
-	t.Run("routes", func(t *testing.T) {
-		test(t, func(url string) string { return "forward {\nreverse_proxy " + url + "\n}" })
-	})
-}
-
-// failTimes answers a task's first n attempts with fail, then takes it.
-func failTimes(n int, fail func(w http.ResponseWriter, d delivery)) func(http.ResponseWriter, delivery) {
-	return func(w http.ResponseWriter, d delivery) {
-		if attempt := d.Header.Get("Fotor-Webhook-Attempt"); len(attempt) == 1 && int(attempt[0]-'0') <= n {
-			fail(w, d)
-			return
-		}
-		w.WriteHeader(http.StatusOK)
-	}
-}
-
 func TestRefusedEventIsTriedAgain(t *testing.T) {
 	for name, fail := range map[string]func(w http.ResponseWriter, d delivery){
 		"400":                 status(http.StatusBadRequest),
@@ -140,8 +114,7 @@ func TestUpstreamThatIsDownIsHeldAndLosesNothing(t *testing.T) {
 		for _, task := range []string{"a", "b", "c", "d", "e", "f", "g", "h"} {
 			ids[g.Accept(notice(task, 1))] = true
 		}
-		held := `caddy_fotor_webhook_held{handler="default"}`
-		await(t, func() bool { return g.Metric(held) == 1 }, "the hold")
+		await(t, func() bool { return g.Metric(heldMetric) == 1 }, "the hold")
 		assert.Equal(t, len(ids), g.Events("pending"))
 		assert.Equal(t, 0, g.Events("dead"))
 
@@ -151,7 +124,7 @@ func TestUpstreamThatIsDownIsHeldAndLosesNothing(t *testing.T) {
 			assert.True(t, ids[id])
 			assert.Equal(t, 1, n)
 		}
-		await(t, func() bool { return g.Metric(held) == 0 }, "the end of the hold")
+		await(t, func() bool { return g.Metric(heldMetric) == 0 }, "the end of the hold")
 	})
 }
 
@@ -196,7 +169,7 @@ func TestPoisonedEventHoldsNobodyBack(t *testing.T) {
 	}
 	await(t, func() bool { return g.Events("delivered") == 3 }, "the others")
 	assert.Equal(t, 1, g.Events("pending"))
-	assert.InDelta(t, 0, g.Metric(`caddy_fotor_webhook_held{handler="default"}`), 0)
+	assert.InDelta(t, 0, g.Metric(heldMetric), 0)
 }
 
 // A task's events go out in the order in which they came, though the first one
@@ -234,14 +207,4 @@ func TestLargeAnswerIsBounded(t *testing.T) {
 		await(t, func() bool { return g.Events("delivered") == 1 }, "the delivery")
 		assert.Len(t, up.Deliveries(), 1)
 	})
-}
-
-// restart brings the upstream up at an address that it had before.
-func (u *upstream) restart(t *testing.T, address string) {
-	t.Helper()
-	u.Listener = listen(t, address)
-	u.Config = &http.Server{Handler: http.HandlerFunc(u.serve), ReadHeaderTimeout: time.Minute}
-	u.Server.URL = ""
-	u.Start()
-	t.Cleanup(u.Close)
 }

@@ -91,7 +91,7 @@ func TestInboxesWithoutAHandlerAreNotLostSightOf(t *testing.T) {
 	assert.ElementsMatch(t, both[1:], listed())
 
 	// no handler at all, so no app either
-	without := fmt.Sprintf("{\nadmin 127.0.0.1:%d\nauto_https off\npersist_config off\n%s\n}\nhttp://127.0.0.1:%d {\nrespond 404\n}\n", g.Admin, options, g.Port)
+	without := g.Globals(options) + g.Site("respond 404")
 	up.Answer(status(http.StatusServiceUnavailable))
 	g.Accept(notice("late", 1))
 	require.NoError(t, g.Load(without))

@@ -78,7 +78,7 @@ func (p *peers) watch(ctx context.Context) {
 	pause := rewatchFirst
 	for {
 		began := time.Now()
-		err := p.inbox.Watch(ctx, p.holdChanged, p.dispatcher.Heed)
+		err := p.inbox.Watch(ctx, p.holdChanged, p.dispatcher.PeerTrouble)
 		if ctx.Err() != nil {
 			return
 		}
@@ -248,7 +248,7 @@ func (r reporter) Resumed(h dispatch.Holding, after time.Duration) {
 }
 
 func (r reporter) trouble(h dispatch.Holding, until time.Time) {
-	if !h.ByHand && !h.Heeded {
+	if !h.ByHand && !h.FromPeer {
 		r.peers.report(inbox.Trouble{Until: until, Reason: h.Reason})
 	}
 }

@@ -1,6 +1,14 @@
-// Package admin is the gateway's part of Caddy's admin API, below
-// /fotor_webhook/: what came in, what went out, what did not and why, and how
-// to send it again. docs/admin-api.md describes it, docs/openapi.yaml exactly.
+// Package admin is the gateway's part of Caddy's admin API, below /fotor_webhook/. It
+// shows what has arrived, what was delivered, and what was not and why; and it can
+// deliver again, hold deliveries and empty the quarantine. docs/admin-api.md describes
+// it for users, docs/openapi.yaml exactly.
+//
+// Read the files in this order:
+//   - admin.go: the routes, and what every request goes through
+//   - params.go: parameters and bodies of requests
+//   - handlers.go, events.go, quarantine.go: what the routes of these do
+//   - bulk.go: replay and purge by filter; stream.go: the stream of notices;
+//     backup.go: a copy of the inbox
 package admin
 
 import (
@@ -22,9 +30,9 @@ func init() {
 	caddy.RegisterModule(new(API))
 }
 
-// API serves the gateway's routes on Caddy's admin endpoint. It is there
-// whenever the module is built in, needs no configuration, and looks a handler
-// up anew for each request, so that it is right across reloads.
+// API serves the gateway's routes on Caddy's admin endpoint. It is there whenever the
+// module is built in, and needs no configuration. It looks the handler up for each
+// request, so that reloads make no difference.
 type API struct {
 	ctx    caddy.Context
 	logger *zap.Logger
@@ -56,13 +64,13 @@ type call struct {
 	w http.ResponseWriter
 	r *http.Request
 
-	// gateway is the handler that the path names; nil if it names none.
+	// gateway is the handler named in the path; nil if the path names none.
 	gateway control.Gateway
 	id      string
 }
 
-// route is one path of the API and what its methods do. A segment in braces
-// stands for any text. The first route that fits is taken.
+// route is one path of the API and what its methods do. A segment in braces matches any
+// text. The first route that matches is taken.
 type route struct {
 	path    string
 	methods methods
@@ -88,7 +96,7 @@ var routes = []route{
 	{"{name}/quarantine/{id}/release", methods{http.MethodPost: (*call).release}},
 }
 
-// match returns the texts that stand for the route's segments in braces.
+// match returns whether the path matches, and the values of the segments in braces.
 func (rt *route) match(path string) (vars map[string]string, ok bool) {
 	want, got := strings.Split(rt.path, "/"), strings.Split(path, "/")
 	if len(want) != len(got) {
@@ -106,9 +114,9 @@ func (rt *route) match(path string) (vars map[string]string, ok bool) {
 	return vars, true
 }
 
-// serve finds the route and the handler that it is about.
+// serve finds the route of a request.
 func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
-	// Not decoded: no name and no id has a character that needs it.
+	// Not decoded: names and ids have no characters that are encoded.
 	path := strings.TrimPrefix(r.URL.EscapedPath(), control.Root)
 	for i := range routes {
 		vars, ok := routes[i].match(path)
@@ -135,6 +143,7 @@ func allowedMethods(m methods) string {
 	return strings.Join(allowed, ", ")
 }
 
+// run opens the handler that the path names, if it names one, and answers the request.
 func (a *API) run(c *call, name string, do func(*call) error) (err error) {
 	c.w.Header().Set("Cache-Control", "no-store")
 	c.w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -152,19 +161,19 @@ func (a *API) run(c *call, name string, do func(*call) error) (err error) {
 	return do(c)
 }
 
-// close gives the use of a handler back.
+// close ends the use of a handler.
 func (a *API) close(gateway control.Gateway, name string) {
 	if err := gateway.Close(); err != nil {
 		a.logger.Error("after the last request", zap.String("handler", name), zap.Error(err))
 	}
 }
 
-// failure is an error with its status, in the form of Caddy's own API.
+// failure returns an error with a status, in the form of Caddy's own API.
 func failure(status int, err error) error {
 	return caddy.APIError{HTTPStatus: status, Err: err}
 }
 
-// inboxFailure gives an inbox's error its status.
+// inboxFailure returns an inbox's error with the status that belongs to it.
 func inboxFailure(err error) error {
 	status := http.StatusServiceUnavailable
 	switch {
@@ -176,7 +185,7 @@ func inboxFailure(err error) error {
 	return failure(status, err)
 }
 
-// audit logs what was done by hand.
+// audit logs a change that was made by hand.
 func (c *call) audit(what string, fields ...zap.Field) {
 	c.logger.Info(what, append([]zap.Field{
 		zap.String("handler", handlerName(c.r)),
@@ -184,14 +193,14 @@ func (c *call) audit(what string, fields ...zap.Field) {
 	}, fields...)...)
 }
 
-// handlerName is the name in the path, which has been checked.
+// handlerName returns the name in the path, which has been checked.
 func handlerName(r *http.Request) string {
 	name, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, control.Root), "/")
 	return name
 }
 
-// context ends with the request, or when Caddy exits: that must not wait for a
-// long replay. A reload does not end it.
+// context returns a context that ends with the request, or when Caddy exits, which must
+// not wait for a long replay. A reload does not end it.
 func (c *call) context() (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(c.r.Context())
 	stop := context.AfterFunc(c.ctx, func() {

@@ -14,8 +14,8 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// backupWrite is how long a client may keep a part of a backup waiting. What is
-// stored meanwhile gathers in the inbox's log.
+// backupWrite is how long a write of a backup may wait for the client. The inbox's log
+// grows meanwhile.
 const backupWrite = 10 * time.Second
 
 // backup answers with a copy of the whole inbox.
@@ -41,14 +41,14 @@ func (c *call) backup() error {
 		h.Set(control.BackupInboxHeader, module)
 		h.Set(control.BackupEventsHeader, strconv.FormatInt(i.Events, 10))
 		c.w.WriteHeader(http.StatusOK)
-		return &patient{c.w, http.NewResponseController(c.w)}, nil
+		return &patientWriter{c.w, http.NewResponseController(c.w)}, nil
 	})
 	c.audit("backup of the inbox", zap.Int64("bytes", info.Bytes), zap.Int64("events", info.Events), zap.Error(err))
 	switch {
 	case err == nil:
 		return nil
 	case begun:
-		panic(http.ErrAbortHandler) // the client must see that it is not whole
+		panic(http.ErrAbortHandler) // so that the client sees that it is incomplete
 	case errors.Is(err, inbox.ErrBackupUnderWay):
 		return failure(http.StatusConflict, err)
 	default:
@@ -56,13 +56,13 @@ func (c *call) backup() error {
 	}
 }
 
-// patient waits for a slow client with each write, but not for ever.
-type patient struct {
+// patientWriter gives a slow client time for each write, but not for ever.
+type patientWriter struct {
 	w   io.Writer
 	out *http.ResponseController
 }
 
-func (p *patient) Write(b []byte) (int, error) {
+func (p *patientWriter) Write(b []byte) (int, error) {
 	if err := p.out.SetWriteDeadline(time.Now().Add(backupWrite)); err != nil {
 		return 0, err
 	}

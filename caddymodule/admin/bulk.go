@@ -18,18 +18,18 @@ import (
 )
 
 const (
-	// lanes is how many events are changed at once. The inbox makes one write
-	// of those that come together; more would crowd out callbacks.
+	// lanes is how many events are changed at once. The inbox combines concurrent
+	// changes into one write; more of them would crowd out callbacks.
 	lanes = 8
 
 	// bulkPage is how many events are read at a time.
 	bulkPage = 256
 
-	// progressEvery is the time between two lines of progress.
+	// progressEvery is the least time between two lines of progress.
 	progressEvery = 200 * time.Millisecond
 )
 
-// bulk is a replay or purge of all events that fit a filter.
+// bulk is a replay or purge of all events that match a filter.
 type bulk struct {
 	*call
 	filter inbox.Filter
@@ -41,7 +41,7 @@ type bulk struct {
 	matched          int64
 	changed, skipped atomic.Int64
 	lines            bool
-	told             time.Time
+	lastLine         time.Time
 }
 
 func (c *call) replayMany() error {
@@ -54,15 +54,15 @@ func (c *call) purgeMany() error {
 	return b.run("events purged by hand")
 }
 
-// maxBulk bounds the parameter limit, which has no default.
+// maxBulk bounds the parameter limit, and stands for none.
 const maxBulk = 1 << 30
 
-// read takes the request's parameters.
+// read reads the request's parameters.
 func (b *bulk) read() error {
 	p := b.params(append([]string{"dry_run", "limit", "all"}, control.FilterParams...)...)
-	b.filter, b.dryRun = p.filter(), p.truth("dry_run")
+	b.filter, b.dryRun = p.filter(), p.boolean("dry_run")
 	b.limit = int64(p.number("limit", 1, maxBulk, maxBulk))
-	all := p.truth("all")
+	all := p.boolean("all")
 	if err := p.failure(); err != nil {
 		return err
 	}
@@ -71,11 +71,11 @@ func (b *bulk) read() error {
 			strings.Join(control.FilterParams, ", ")))
 	}
 	if len(b.filter.States) == 0 {
-		// what was not delivered yet is only touched by those who say so
+		// pending events are only changed on explicit request
 		b.filter.States = []inbox.State{inbox.Delivered, inbox.Superseded, inbox.Dead}
 	}
 	if b.filter.Until.IsZero() || b.filter.Until.After(p.now) {
-		// otherwise it would go on for as long as events arrive
+		// or it would go on for as long as events arrive
 		b.filter.Until = p.now
 	}
 	b.lines = strings.Contains(b.r.Header.Get("Accept"), control.MediaLines)
@@ -101,13 +101,13 @@ func (b *bulk) run(what string) error {
 	switch {
 	case err == nil:
 		last.Done = true
-	case b.lines && !b.told.IsZero(), b.changed.Load() > 0:
+	case b.lines && !b.lastLine.IsZero(), b.changed.Load() > 0:
 		last.Error = err.Error()
 	default:
 		return inboxFailure(err)
 	}
 	if b.lines {
-		return b.tell(last)
+		return b.writeLine(last)
 	}
 	status := http.StatusOK
 	if err != nil {
@@ -116,8 +116,8 @@ func (b *bulk) run(what string) error {
 	return b.answer(status, last)
 }
 
-// changeAll goes through the events, oldest first: replayed the other way
-// round, the last of a task could be on its way before the first.
+// changeAll changes the events, oldest first: in reverse order, a task's last event could
+// be delivered before its first.
 func (b *bulk) changeAll(ctx context.Context) error {
 	page := inbox.Page{OldestFirst: true}
 	for {
@@ -134,16 +134,16 @@ func (b *bulk) changeAll(ctx context.Context) error {
 			return nil
 		}
 		page.Cursor = next
-		if b.lines && time.Since(b.told) > progressEvery {
-			if err := b.tell(b.progress()); err != nil {
+		if b.lines && time.Since(b.lastLine) > progressEvery {
+			if err := b.writeLine(b.progress()); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// changeSome changes a page of events: several at once, those of a task one
-// after the other.
+// changeSome changes a page of events: several at once, but those of a task one after
+// the other.
 func (b *bulk) changeSome(ctx context.Context, records []*inbox.Record) error {
 	if b.dryRun {
 		b.changed.Add(int64(len(records)))
@@ -171,7 +171,7 @@ func (b *bulk) changeSome(ctx context.Context, records []*inbox.Record) error {
 func (b *bulk) changeOne(ctx context.Context, r *inbox.Record) error {
 	err := b.change(ctx, r.Event.ID)
 	switch {
-	case errors.Is(err, inbox.ErrState), errors.Is(err, inbox.ErrNotFound): // it has moved since it was listed
+	case errors.Is(err, inbox.ErrState), errors.Is(err, inbox.ErrNotFound): // it has changed since it was listed
 		b.skipped.Add(1)
 	case err != nil:
 		return err
@@ -185,12 +185,12 @@ func (b *bulk) progress() control.Bulk {
 	return control.Bulk{Matched: b.matched, Changed: b.changed.Load(), Skipped: b.skipped.Load(), DryRun: b.dryRun}
 }
 
-// tell writes a line of progress.
-func (b *bulk) tell(line control.Bulk) error {
-	if b.told.IsZero() {
+// writeLine writes a line of progress.
+func (b *bulk) writeLine(line control.Bulk) error {
+	if b.lastLine.IsZero() {
 		b.w.Header().Set("Content-Type", control.MediaLines)
 	}
-	b.told = time.Now()
+	b.lastLine = time.Now()
 	if err := encode(b.w, line); err != nil {
 		return err
 	}

@@ -13,9 +13,8 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// listTime is how long the inbox is searched for one page. A page may end
-// before it is full, so that a rare kind of event costs many short requests
-// rather than a long one.
+// listTime is how long the inbox is searched for one page. A page may end before it is
+// full, so that a rare kind of event takes many short requests rather than a long one.
 const listTime = 25 * time.Millisecond
 
 func (c *call) listEvents() error {
@@ -41,7 +40,7 @@ func (c *call) listEvents() error {
 	}
 }
 
-// pageFailure is the failure of a list.
+// pageFailure returns the failure of a list.
 func pageFailure(p *params, err error) error {
 	if errors.Is(err, inbox.ErrCursor) {
 		p.fail("cursor", "%w", err)
@@ -102,8 +101,8 @@ func eventOf(r *inbox.Record) control.Event {
 		State:      r.State.String(),
 		ReceivedAt: r.Event.ReceivedAt.UTC(),
 		Attempts:   r.Attempts,
-		Due:        moment(r.Due),
-		SettledAt:  moment(r.SettledAt),
+		Due:        optionalTime(r.Due),
+		SettledAt:  optionalTime(r.SettledAt),
 	}
 	if !r.Last.At.IsZero() {
 		e.LastAttempt = attemptOf(&r.Last)
@@ -120,8 +119,8 @@ func attemptOf(a *inbox.Attempt) *control.Attempt {
 	}
 }
 
-// moment returns nil for the zero time.
-func moment(t time.Time) *time.Time {
+// optionalTime returns nil for the zero time.
+func optionalTime(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
 	}
@@ -129,12 +128,12 @@ func moment(t time.Time) *time.Time {
 	return &t
 }
 
-// answer writes JSON.
+// answer answers with JSON.
 func (c *call) answer(status int, v any) error {
 	c.w.Header().Set("Content-Type", "application/json")
 	c.w.WriteHeader(status)
 	if err := encode(c.w, v); err != nil {
-		// the client has gone: it is too late for another answer
+		// the client has gone, and it is too late for another answer
 		c.logger.Debug("answer not sent", zap.Error(err))
 	}
 	return nil

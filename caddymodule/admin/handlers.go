@@ -21,7 +21,7 @@ func (c *call) listHandlers() error {
 	for _, name := range control.Names() {
 		gateway, err := control.Open(name)
 		if err != nil {
-			continue // it has stopped since
+			continue // it has stopped meanwhile
 		}
 		answer.Handlers = append(answer.Handlers, gateway.Summary(c.r.Context(), recent))
 		c.close(gateway, name)
@@ -38,7 +38,7 @@ func (c *call) showHandler() error {
 	return c.answer(http.StatusOK, c.gateway.Summary(c.r.Context(), recent))
 }
 
-// recent returns how far back is to be counted what has arrived.
+// recent returns how far back to count what has arrived.
 func (c *call) recent() (time.Duration, error) {
 	p := c.params("recent")
 	recent := control.RecentDefault
@@ -69,7 +69,7 @@ func (c *call) explain() error {
 	return c.answer(http.StatusOK, c.gateway.Explain(ip, forwardedFor))
 }
 
-// headerText reports whether a header may have the value.
+// headerText reports whether the value is possible in a header.
 func headerText(s string) bool {
 	for i := range len(s) {
 		if s[i] < ' ' || s[i] == 0x7f {
@@ -110,7 +110,7 @@ func (c *call) hold() error {
 	return c.answerHolds()
 }
 
-// holdUntil returns when the hold is to end; zero if it has no end.
+// holdUntil returns when the hold ends; zero if it has no end.
 func holdUntil(request *control.HoldRequest, now time.Time) (until time.Time, err error) {
 	switch {
 	case len(request.Reason) > maxHoldReason:

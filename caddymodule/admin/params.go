@@ -19,23 +19,23 @@ import (
 )
 
 const (
-	// maxText bounds a parameter in bytes. A task id is a third of it at most
-	// once it is escaped; longer ones are found by their events' ids.
+	// maxText bounds a parameter, in bytes. A longer task id cannot be asked for; its
+	// events are found by their ids.
 	maxText = 4096
 
-	// maxBody bounds a request's body in bytes.
+	// maxBody bounds a request's body, in bytes.
 	maxBody = 16 << 10
 )
 
-// params are a request's parameters. The first that is wrong is remembered.
+// params are a request's parameters. The first fault is remembered in err.
 type params struct {
 	values url.Values
 	now    time.Time
 	err    error
 }
 
-// params returns the request's parameters. One that is not known is an error:
-// with a misspelled filter, a purge would remove what it should not.
+// params returns the request's parameters. An unknown one is an error: with a misspelled
+// filter, a purge would delete the wrong events.
 func (c *call) params(known ...string) *params {
 	p := &params{now: time.Now()}
 	values, err := url.ParseQuery(c.r.URL.RawQuery)
@@ -75,7 +75,7 @@ func (p *params) fail(name, format string, args ...any) {
 	}
 }
 
-// failure returns the first error as an answer, nil if there is none.
+// failure returns the first fault as an answer; nil if there is none.
 func (p *params) failure() error {
 	if p.err == nil {
 		return nil
@@ -85,7 +85,7 @@ func (p *params) failure() error {
 
 func (p *params) has(name string) bool { return p.values.Has(name) }
 
-// text returns a parameter that must not be empty if it is there.
+// text returns a parameter that must not be empty if it is given.
 func (p *params) text(name string) string {
 	if p.has(name) && p.values.Get(name) == "" {
 		p.fail(name, "it is empty: expected a value, or no such parameter")
@@ -93,9 +93,9 @@ func (p *params) text(name string) string {
 	return p.values.Get(name)
 }
 
-func (p *params) number(name string, least, most, otherwise int) int {
+func (p *params) number(name string, least, most, fallback int) int {
 	if !p.has(name) {
-		return otherwise
+		return fallback
 	}
 	n, err := strconv.Atoi(p.values.Get(name))
 	if err != nil || n < least || n > most {
@@ -104,7 +104,7 @@ func (p *params) number(name string, least, most, otherwise int) int {
 	return n
 }
 
-func (p *params) truth(name string) bool {
+func (p *params) boolean(name string) bool {
 	switch value := p.values.Get(name); {
 	case !p.has(name), value == "false":
 		return false
@@ -116,8 +116,8 @@ func (p *params) truth(name string) bool {
 	}
 }
 
-// words returns the entries of a list that is separated by commas.
-func (p *params) words(name string, known []string) []string {
+// list returns the entries of a comma-separated list.
+func (p *params) list(name string, known []string) []string {
 	if !p.has(name) {
 		return nil
 	}
@@ -131,7 +131,7 @@ func (p *params) words(name string, known []string) []string {
 	return words
 }
 
-// time returns a point in time, given as such or as a duration before now.
+// time returns a point in time, which is given as such or as a duration before now.
 func (p *params) time(name string) time.Time {
 	if !p.has(name) {
 		return time.Time{}
@@ -150,7 +150,7 @@ func (p *params) time(name string) time.Time {
 func (p *params) filter() inbox.Filter {
 	f := inbox.Filter{TaskID: p.text("task"), Type: p.text("type"), Since: p.time("since"), Until: p.time("until")}
 	names := control.StateNames()
-	for _, word := range p.words("state", names) {
+	for _, word := range p.list("state", names) {
 		f.States = append(f.States, inbox.States[slices.Index(names, word)])
 	}
 	if !f.Since.IsZero() && !f.Until.IsZero() && !f.Since.Before(f.Until) {
@@ -164,7 +164,7 @@ func (p *params) page() inbox.Page {
 		Cursor: p.text("cursor"),
 		Limit:  p.number("limit", 1, control.PageMax, control.PageDefault),
 	}
-	if order := p.words("order", []string{"asc", "desc"}); len(order) > 1 {
+	if order := p.list("order", []string{"asc", "desc"}); len(order) > 1 {
 		p.fail("order", "it is %.64q: expected asc or desc", p.values.Get("order"))
 	} else if len(order) == 1 {
 		page.OldestFirst = order[0] == "asc"
@@ -172,7 +172,7 @@ func (p *params) page() inbox.Page {
 	return page
 }
 
-// body reads a request's JSON body into v; it may be empty.
+// body reads a request's JSON body into v. The body may be empty.
 func (c *call) body(v any) error {
 	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, maxBody))
 	if err != nil {

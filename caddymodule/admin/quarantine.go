@@ -15,7 +15,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// listedProblems is how many problems a list shows of each callback.
+// listedProblems is how many problems of a callback a list shows.
 const listedProblems = 3
 
 func (c *call) listQuarantine() error {
@@ -60,7 +60,7 @@ func quarantinedOf(s *inbox.Suspect) (control.Quarantined, error) {
 	}, nil
 }
 
-// suspectID returns the number in the path.
+// suspectID returns the id in the path.
 func (c *call) suspectID() (int64, error) {
 	id, err := strconv.ParseInt(c.id, 10, 64)
 	if err != nil || id < 1 || strconv.FormatInt(id, 10) != c.id {

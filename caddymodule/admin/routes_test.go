@@ -25,8 +25,8 @@ func TestRoutesAreDescribed(t *testing.T) {
 	assert.ElementsMatch(t, openapi.Load(t).Routes(), ours)
 }
 
-// Every parameter that is described is known, and no other is: an unknown one
-// is an error that lists those that are known.
+// The parameters of a route are those that are described: the error about an unknown one
+// lists them.
 func TestParametersAreDescribed(t *testing.T) {
 	doc := openapi.Load(t)
 	for _, rt := range doc.Routes() {
@@ -55,8 +55,8 @@ func TestParametersAreDescribed(t *testing.T) {
 	}
 }
 
-// noGateway is a handler of which nothing may be asked but its inbox, of which
-// nothing may be asked either.
+// noGateway is a handler none of whose methods may be called, except for Inbox, whose
+// methods may not be called either.
 type noGateway struct{ control.Gateway }
 
 func (noGateway) Inbox() inbox.Inbox { return noInbox{} }

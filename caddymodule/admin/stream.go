@@ -13,25 +13,26 @@ import (
 )
 
 const (
-	// streamBatch is how many notices are written at a time, and streamPause how
-	// long a stream then rests: one flush for many notices.
+	// streamBatch is how many notices are written at once, and streamPause how long a
+	// stream then waits, so that one flush sends many notices.
 	streamBatch = 512
 	streamPause = 20 * time.Millisecond
 
-	// streamPing is the time after which a silent stream shows that it lives.
+	// streamPing is the time after which a silent stream sends a comment, to show that
+	// the connection works.
 	streamPing = 15 * time.Second
 
-	// streamWrite is how long a client may keep a write waiting.
+	// streamWrite is how long a write may wait for the client.
 	streamWrite = 30 * time.Second
 
-	// streamRetry is how long a client is asked to wait before it comes again.
+	// streamRetry asks the client to wait that long before it connects again.
 	streamRetry = "retry: 1000\n\n"
 )
 
 // follow answers with a stream of server-sent events (WHATWG HTML, 9.2).
 func (c *call) follow() error {
 	p := c.params("kind", "task", "type", "last_event_id")
-	wanted := selection{kinds: p.words("kind", control.NoticeKinds), task: control.CutText(p.text("task")), taskType: control.CutText(p.text("type"))}
+	wanted := selection{kinds: p.list("kind", control.NoticeKinds), task: control.CutText(p.text("task")), taskType: control.CutText(p.text("type"))}
 	after := c.r.Header.Get("Last-Event-ID")
 	if after == "" {
 		after = p.text("last_event_id")
@@ -49,8 +50,8 @@ func (c *call) follow() error {
 	}
 	defer follower.Close()
 
-	// A stream ends when its config is unloaded, so that the admin endpoint can
-	// be. The client comes again, to the next one, and goes on where it was.
+	// A stream ends when its config is unloaded, so that the admin endpoint can be
+	// closed. The client connects to the next one and goes on where it was.
 	ctx, cancel := context.WithCancel(c.r.Context())
 	defer cancel()
 	defer context.AfterFunc(c.ctx, cancel)()
@@ -66,7 +67,7 @@ func (c *call) follow() error {
 	return nil
 }
 
-// selection is what a client wants to be told.
+// selection is which notices a client has asked for.
 type selection struct {
 	kinds          []string // empty means all
 	task, taskType string
@@ -99,7 +100,7 @@ func (s *stream) begin() error {
 	return s.flush()
 }
 
-// run writes notices until the client has gone or the feed ends.
+// run writes notices until the client has gone or the feed has ended.
 func (s *stream) run(ctx context.Context, follower *control.Follower) error {
 	entries := make([]control.Entry, 0, streamBatch)
 	for {
@@ -121,13 +122,14 @@ func (s *stream) run(ctx context.Context, follower *control.Follower) error {
 		if err := s.flush(); err != nil {
 			return err
 		}
-		if len(entries) < streamBatch && !rest(ctx, streamPause) {
+		if len(entries) < streamBatch && !sleep(ctx, streamPause) {
 			return ctx.Err()
 		}
 	}
 }
 
-func rest(ctx context.Context, d time.Duration) bool {
+// sleep returns false if ctx ends before the time is over.
+func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -151,7 +153,7 @@ func (s *stream) add(e *control.Entry) {
 	s.buf = append(s.buf, "\n\n"...)
 }
 
-// flush sends what has gathered.
+// flush sends what has been added.
 func (s *stream) flush() error {
 	if len(s.buf) == 0 {
 		return nil

@@ -12,8 +12,12 @@ import (
 	"github.com/jedib0t/go-pretty/v6/progress"
 )
 
-// confirm asks on stderr and reads the answer from stdin. Anything but a yes is a no.
-func (s *session) confirm(ctx context.Context, question string) (bool, error) {
+// canAsk reports whether there is somebody to see a question and to answer it.
+func (s *session) canAsk() bool { return s.stdinTerminal && s.stderrTerminal }
+
+// confirm asks on stderr and reads the answer from stdin. Anything but a yes is a
+// no, which ends the command.
+func (s *session) confirm(ctx context.Context, question string) error {
 	fmt.Fprint(s.stderr, escapeText(question)+" [y/N] ")
 	type reply struct {
 		text string
@@ -28,17 +32,17 @@ func (s *session) confirm(ctx context.Context, question string) (bool, error) {
 	select {
 	case <-ctx.Done():
 		fmt.Fprintln(s.stderr)
-		return false, ctx.Err()
+		return ctx.Err()
 	case r := <-replies:
 		if r.err != nil && !errors.Is(r.err, io.EOF) {
-			return false, fmt.Errorf("reading the answer: %w", r.err)
+			return fmt.Errorf("reading the answer: %w", r.err)
 		}
 		switch strings.ToLower(strings.TrimSpace(r.text)) {
 		case "y", "yes":
-			return true, nil
+			return nil
 		}
 		s.note("Nothing was changed.")
-		return false, nil
+		return said(exitFailed)
 	}
 }
 

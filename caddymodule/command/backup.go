@@ -38,16 +38,10 @@ docs/operations.md. An inbox on NATS has 'nats stream backup' instead.
 --json prints one document: file, bytes, events.
 ` + exitHelp,
 		Args: cobra.ExactArgs(1),
-		RunE: env.run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
-			s, err := env.begin(cmd)
-			if err != nil {
-				return err
-			}
-			return s.backup(ctx, args[0])
-		}),
 	}
-	env.addAdminFlags(cmd, "n")
-	return cmd
+	return env.adminCommand(cmd, func(ctx context.Context, s *session, args []string) error {
+		return s.backup(ctx, args[0])
+	})
 }
 
 // backedUp is what --json prints.

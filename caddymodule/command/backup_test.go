@@ -9,14 +9,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/stretchr/testify/require"
 )
-
-// alwaysAnswers is a transport that answers everything alike.
-type alwaysAnswers func() *http.Response
-
-func (f alwaysAnswers) RoundTrip(*http.Request) (*http.Response, error) { return f(), nil }
 
 // What is not whole, or not what it should be, gets no name, and nothing of it
 // is left. That a good one is kept is seen end to end.
@@ -28,7 +24,7 @@ func TestBackupThatIsNotWhole(t *testing.T) {
 		}
 	}
 	for name, c := range map[string]struct {
-		answer alwaysAnswers
+		answer func() *http.Response
 		want   string
 	}{
 		"cut off": {func() *http.Response {
@@ -38,7 +34,7 @@ func TestBackupThatIsNotWhole(t *testing.T) {
 		}, "the copy broke off after 4 B of 8 B"},
 		"connection lost": {func() *http.Response {
 			r := whole("sqlite", "1", "")
-			r.ContentLength, r.Body = 8, io.NopCloser(io.MultiReader(strings.NewReader("half"), broken{}))
+			r.ContentLength, r.Body = 8, io.NopCloser(io.MultiReader(strings.NewReader("half"), iotest.ErrReader(errors.New("connection reset"))))
 			return r
 		}, "connection reset"},
 		"of another version":            {func() *http.Response { return whole("sqlite", "", "text") }, "is not what this version expects"},
@@ -46,7 +42,7 @@ func TestBackupThatIsNotWhole(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			env := testEnvironment()
-			env.transport = c.answer
+			env.transport = roundTrip(func(*http.Request) (*http.Response, error) { return c.answer(), nil })
 			dir := t.TempDir()
 			r := run(t, env, "backup", filepath.Join(dir, "copy.db"), "--handler", "default", "--address", "localhost:2019")
 			require.Equal(t, exitFailed, r.code)
@@ -58,10 +54,6 @@ func TestBackupThatIsNotWhole(t *testing.T) {
 		})
 	}
 }
-
-type broken struct{}
-
-func (broken) Read([]byte) (int, error) { return 0, errors.New("connection reset") }
 
 func TestVerifyKnowsItsModules(t *testing.T) {
 	_, err := verify(context.Background(), "none", "file")

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/caddybinary"
 )
 
 // builtBinary is Caddy with the module, as users run it.
@@ -25,10 +27,9 @@ type builtBinary struct {
 // TestBinary runs the real thing: only there are exit codes, signals and pipes
 // what they are.
 func TestBinary(t *testing.T) {
-	b := &builtBinary{path: filepath.Join(t.TempDir(), "caddy"), home: t.TempDir()}
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", b.path, "../../cmd/caddy")
-	out, err := build.CombinedOutput()
-	require.NoError(t, err, string(out))
+	path, err := caddybinary.Build(t.Context(), t.TempDir())
+	require.NoError(t, err)
+	b := &builtBinary{path: path, home: t.TempDir()}
 
 	t.Run("exit codes", b.testExitCodes)
 	t.Run("address", b.testAddress)
@@ -41,8 +42,7 @@ func TestBinary(t *testing.T) {
 func (b *builtBinary) command(ctx context.Context, env []string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, b.path, args...)
 	cmd.Dir = b.home // no Caddyfile there
-	cmd.Env = append(os.Environ(), "HOME="+b.home, "XDG_DATA_HOME="+b.home, "XDG_CONFIG_HOME="+b.home, "NO_COLOR=", "TZ=UTC")
-	cmd.Env = append(cmd.Env, env...)
+	cmd.Env = append(append(caddybinary.Environ(b.home), "NO_COLOR=", "TZ=UTC"), env...)
 	return cmd
 }
 

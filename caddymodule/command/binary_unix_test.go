@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"testing"
 
@@ -32,15 +31,14 @@ func (b *builtBinary) testSignals(t *testing.T) {
 	})
 	t.Run("list", func(t *testing.T) {
 		pages := 0
-		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, addr := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if pages++; pages > 1 {
 				<-r.Context().Done()
 				return
 			}
-			io.WriteString(w, `{"events":[{"id":"1"}],"next":"2"}`) //nolint:errcheck // the test would fail
+			writeBody(w, `{"events":[{"id":"1"}],"next":"2"}`)
 		}))
-		t.Cleanup(server.Close)
-		r := b.interrupt(t, "list", "-n", "default", "--json", "--limit", "0", "--address", server.Listener.Addr().String())
+		r := b.interrupt(t, "list", "-n", "default", "--json", "--limit", "0", "--address", addr)
 		require.Equal(t, ran{stdout: "{\"id\":\"1\"}\n", stderr: "Error: interrupted\n", code: exitFailed}, r)
 	})
 }

@@ -70,16 +70,6 @@ func (env *environment) bulkCommand(b bulk, short, long string) *cobra.Command {
 		Long:              long,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: env.run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
-			s, err := env.begin(cmd)
-			if err != nil {
-				return err
-			}
-			if len(args) == 1 {
-				return s.bulkOne(ctx, cmd, b, args[0])
-			}
-			return s.bulkMany(ctx, cmd, b)
-		}),
 	}
 	addFilterFlags(cmd)
 	flags := cmd.Flags()
@@ -88,8 +78,12 @@ func (env *environment) bulkCommand(b bulk, short, long string) *cobra.Command {
 	flags.Bool("dry-run", false, "Only count")
 	flags.BoolP("yes", "y", false, "Do not ask")
 	completeNothing(cmd, "limit")
-	env.addAdminFlags(cmd, "n")
-	return cmd
+	return env.adminCommand(cmd, func(ctx context.Context, s *session, args []string) error {
+		if len(args) == 1 {
+			return s.bulkOne(ctx, cmd, b, args[0])
+		}
+		return s.bulkMany(ctx, cmd, b)
+	})
 }
 
 func (s *session) bulkOne(ctx context.Context, cmd *cobra.Command, b bulk, id string) error {
@@ -105,21 +99,11 @@ func (s *session) bulkOne(ctx context.Context, cmd *cobra.Command, b bulk, id st
 }
 
 func (s *session) replayOne(ctx context.Context, id string) error {
-	handler, err := s.chosen(ctx)
-	if err != nil {
+	done, err := answerOf[control.Done](ctx, s, call{method: http.MethodPost, path: []string{"events", id, "replay"}})
+	if err != nil || s.json {
 		return err
 	}
-	done, raw, err := get[control.Done](ctx, s.client, call{
-		method: http.MethodPost, path: []string{handler, "events", id, "replay"},
-	})
-	switch {
-	case err != nil:
-		return err
-	case s.json:
-		s.printJSON(raw)
-	default:
-		s.printf("%s is %s.\n", quoted(done.ID), s.state(done.State))
-	}
+	s.printf("%s is %s.\n", quoted(done.ID), s.state(done.State))
 	return nil
 }
 
@@ -142,7 +126,7 @@ func (s *session) bulkMany(ctx context.Context, cmd *cobra.Command, b bulk) erro
 	}
 	dry, _ := cmd.Flags().GetBool("dry-run")
 	yes, _ := cmd.Flags().GetBool("yes")
-	if ask := s.stdinTerminal && s.stderrTerminal; !dry && !yes && !ask {
+	if !dry && !yes && !s.canAsk() {
 		return fmt.Errorf("there is no terminal to ask before a %s by filter: expected --yes or --dry-run", b.verb)
 	}
 	handler, err := s.chosen(ctx)
@@ -166,10 +150,8 @@ func (s *session) bulkMany(ctx context.Context, cmd *cobra.Command, b bulk) erro
 	}
 	if !yes && total > 0 {
 		question := fmt.Sprintf("%s %s of handler %s?", b.verb, plural(total, "event"), handler)
-		if ok, err := s.confirm(ctx, question); err != nil {
+		if err := s.confirm(ctx, question); err != nil {
 			return err
-		} else if !ok {
-			return said(exitFailed)
 		}
 	}
 	return s.bulkRun(ctx, b, call{path: path, query: query}, total)

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -95,15 +95,11 @@ func TestConfirmNeedsTerminals(t *testing.T) {
 func TestConfirmUnreadable(t *testing.T) {
 	f, env := startFake(t, sampleHandler("default")), testEnvironment()
 	onTerminal(env, "")
-	env.stdin = io.MultiReader(strings.NewReader("y"), brokenReader{})
+	env.stdin = io.MultiReader(strings.NewReader("y"), iotest.ErrReader(errors.New("the terminal is gone")))
 	r := run(t, env, "purge", "--all", "--address", f.addr)
 	require.Equal(t, exitFailed, r.code)
 	require.Contains(t, r.stderr, "Error: reading the answer: the terminal is gone")
 }
-
-type brokenReader struct{}
-
-func (brokenReader) Read([]byte) (int, error) { return 0, errors.New("the terminal is gone") }
 
 // TestProgress shows the counts while they come, on stderr only.
 func TestProgress(t *testing.T) {
@@ -112,23 +108,22 @@ func TestProgress(t *testing.T) {
 	mux.HandleFunc("POST /fotor_webhook/h/replay", func(w http.ResponseWriter, r *http.Request) {
 		if r.FormValue("dry_run") == "true" {
 			assert.Empty(t, r.Header.Get("Accept"))
-			io.WriteString(w, `{"changed":2000,"dryRun":true,"done":true}`) //nolint:errcheck // the test would fail
+			writeBody(w, `{"changed":2000,"dryRun":true,"done":true}`)
 			return
 		}
 		assert.Equal(t, "application/x-ndjson", r.Header.Get("Accept"))
-		io.WriteString(w, `{"matched":500,"changed":500}`+"\n") //nolint:errcheck // the test would fail
+		writeBody(w, `{"matched":500,"changed":500}`+"\n")
 		flush(t, w)
 		<-drawn
-		io.WriteString(w, `{"matched":2000,"changed":1999,"skipped":1,"done":true}`+"\n") //nolint:errcheck // the test would fail
+		writeBody(w, `{"matched":2000,"changed":1999,"skipped":1,"done":true}`+"\n")
 	})
-	server := httptest.NewServer(mux)
-	t.Cleanup(server.Close)
+	_, addr := serve(t, mux)
 	env := testEnvironment()
 	onTerminal(env, "")
 	var stdout, stderr bytes.Buffer
 	env.stdout = &output{w: &stdout}
 	env.stderr = &watch{w: &stderr, text: "25.00%", seen: drawn}
-	code := runTo(t, env, "replay", "--all", "--yes", "-n", "h", "--address", server.Listener.Addr().String())
+	code := runTo(t, env, "replay", "--all", "--yes", "-n", "h", "--address", addr)
 	require.Zero(t, code, stderr.String())
 	require.Equal(t, "1,999 events replayed. 1 skipped (changed by others just then, or gone).\n", stdout.String())
 	require.Contains(t, stderr.String(), "replayed ... ")
@@ -162,17 +157,16 @@ func TestProgressBreaksOff(t *testing.T) {
 		"error":     {`{"changed":7,"error":"the inbox is closed"}` + "\n", "7 events purged.\n", "Error: the inbox is closed\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, addr := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.FormValue("dry_run") == "true" {
-					io.WriteString(w, `{"changed":9,"done":true}`) //nolint:errcheck // the test would fail
+					writeBody(w, `{"changed":9,"done":true}`)
 					return
 				}
-				io.WriteString(w, c.lines) //nolint:errcheck // the test would fail
+				writeBody(w, c.lines)
 			}))
-			t.Cleanup(server.Close)
 			env := testEnvironment()
 			onTerminal(env, "")
-			r := run(t, env, "purge", "--all", "--yes", "-n", "h", "--address", server.Listener.Addr().String())
+			r := run(t, env, "purge", "--all", "--yes", "-n", "h", "--address", addr)
 			require.Equal(t, exitFailed, r.code)
 			require.Equal(t, c.stdout, r.stdout)
 			require.Contains(t, r.stderr, c.stderr)

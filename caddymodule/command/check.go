@@ -86,18 +86,23 @@ func readLimits(cmd *cobra.Command) (check bool, recent time.Duration, l limits,
 	return check, recent, l, errors.Join(errs...)
 }
 
-// attention says what needs it. With --json it goes to stderr, beside the document.
+// needsAttention prints a line of --check. With --json it goes to stderr, beside
+// the document.
+func (s *session) needsAttention(line string) {
+	if s.json {
+		s.note("%s", line)
+	} else {
+		s.print(s.paint("needs attention: ", text.FgRed) + line + "\n")
+	}
+}
+
+// attention prints what is beyond its limit; if anything is, the answer is no.
 func (s *session) attention(handlers []control.Handler, l limits) error {
 	found := false
 	for i := range handlers {
 		for _, what := range s.exceeded(&handlers[i], l) {
 			found = true
-			line := fmt.Sprintf("%s: %s", quoted(handlers[i].Name), what)
-			if s.json {
-				s.note("%s", line)
-			} else {
-				s.print(s.paint("needs attention: ", text.FgRed) + line + "\n")
-			}
+			s.needsAttention(quoted(handlers[i].Name) + ": " + what)
 		}
 	}
 	if found {

@@ -3,10 +3,8 @@ package command
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,7 +29,7 @@ func TestAddresses(t *testing.T) {
 	overSocket := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		assert.Empty(t, r.Header.Get("Origin"))
 		assert.Equal(t, "127.0.0.1", r.Host)
-		io.WriteString(w, `{"handlers":[]}`) //nolint:errcheck // the test would fail
+		writeBody(w, `{"handlers":[]}`)
 	})}
 	go overSocket.Serve(listener) //nolint:errcheck // ends with the test
 	t.Cleanup(func() { overSocket.Close() })
@@ -145,12 +143,10 @@ func TestAnswers(t *testing.T) {
 		"no rows":                  {200, `{"handlers":[{"name":"h"}]}`, exitFailed, `the answer of ADDRESS is not what this version expects: it has no "events"`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_, addr := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				w.WriteHeader(c.status)
-				io.WriteString(w, c.body) //nolint:errcheck // the test would fail
+				writeBody(w, c.body)
 			}))
-			t.Cleanup(server.Close)
-			addr := server.Listener.Addr().String()
 			r := run(t, testEnvironment(), "list", "--address", addr)
 			require.Equal(t, c.code, r.code)
 			require.Contains(t, strings.ReplaceAll(r.stderr, addr, "ADDRESS"), c.want)
@@ -162,13 +158,12 @@ func TestAnswers(t *testing.T) {
 func TestCanceled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	released := make(chan struct{})
-	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+	_, addr := serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		cancel()
 		<-released
 	}))
-	t.Cleanup(server.Close)
 	t.Cleanup(func() { close(released) })
-	c, err := newClient(server.Listener.Addr().String(), nil)
+	c, err := newClient(addr, nil)
 	require.NoError(t, err)
 	_, err = c.handlers(ctx)
 	require.ErrorIs(t, err, context.Canceled)

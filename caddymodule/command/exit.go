@@ -95,12 +95,13 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// action is what a command does.
-type action func(ctx context.Context, cmd *cobra.Command, args []string) error
+// action is what a command does in its session.
+type action func(ctx context.Context, s *session, args []string) error
 
-// run makes an action the function of a cobra command: with a context that ends on
-// Ctrl-C, its error on stderr, and its exit code.
-func (env *environment) run(do action) func(*cobra.Command, []string) error {
+// run makes an action the function of a cobra command: in a session that begin
+// makes of the flags, with a context that ends on Ctrl-C, its error on stderr, and
+// its exit code.
+func (env *environment) run(begin func(*cobra.Command) (*session, error), do action) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		if env.ignoreSIGPIPE {
 			// a closed pipe is then an error of the write, which ends quietly
@@ -111,7 +112,10 @@ func (env *environment) run(do action) func(*cobra.Command, []string) error {
 		// the second Ctrl-C kills, should the first not be heeded
 		context.AfterFunc(ctx, stop)
 
-		err := do(ctx, cmd, args)
+		s, err := begin(cmd)
+		if err == nil {
+			err = do(ctx, s, args)
+		}
 		if writeErr := env.stdout.err; writeErr != nil && (err == nil || errors.Is(err, writeErr)) {
 			if closedPipe(writeErr) {
 				return nil

@@ -28,41 +28,29 @@ header.
 ` + exitHelpNo("the caller would be refused"),
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: env.run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
-			s, err := env.begin(cmd)
-			if err != nil {
-				return err
-			}
-			ip, err := netip.ParseAddr(args[0])
-			if err != nil {
-				return fmt.Errorf("%q is no IP address: expected one such as 54.212.95.175 or 2001:db8::1", args[0])
-			}
-			query := url.Values{"ip": {ip.String()}}
-			if cmd.Flags().Changed("forwarded-for") {
-				value, _ := cmd.Flags().GetString("forwarded-for")
-				query.Set("forwarded_for", value)
-			}
-			return s.explain(ctx, query)
-		}),
 	}
 	cmd.Flags().String("forwarded-for", "", "The value of the header X-Forwarded-For")
 	completeNothing(cmd, "forwarded-for")
-	env.addAdminFlags(cmd, "n")
-	return cmd
+	return env.adminCommand(cmd, func(ctx context.Context, s *session, args []string) error {
+		ip, err := netip.ParseAddr(args[0])
+		if err != nil {
+			return fmt.Errorf("%q is no IP address: expected one such as 54.212.95.175 or 2001:db8::1", args[0])
+		}
+		query := url.Values{"ip": {ip.String()}}
+		if cmd.Flags().Changed("forwarded-for") {
+			value, _ := cmd.Flags().GetString("forwarded-for")
+			query.Set("forwarded_for", value)
+		}
+		return s.explain(ctx, query)
+	})
 }
 
 func (s *session) explain(ctx context.Context, query url.Values) error {
-	handler, err := s.chosen(ctx)
+	answer, err := answerOf[control.Explanation](ctx, s, call{path: []string{"explain"}, query: query})
 	if err != nil {
 		return err
 	}
-	answer, raw, err := get[control.Explanation](ctx, s.client, call{path: []string{handler, "explain"}, query: query})
-	if err != nil {
-		return err
-	}
-	if s.json {
-		s.printJSON(raw)
-	} else {
+	if !s.json {
 		s.printExplanation(&answer)
 	}
 	if !answer.Allowed {

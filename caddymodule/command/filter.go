@@ -30,19 +30,27 @@ func addFilterFlags(cmd *cobra.Command) {
 // filter returns the API's filter parameters.
 func (env *environment) filter(cmd *cobra.Command) (url.Values, error) {
 	query := make(url.Values)
-	states, _ := cmd.Flags().GetStringSlice("state")
-	for _, state := range states {
-		if !slices.Contains(control.StateNames(), state) {
-			return nil, fmt.Errorf("--state %q: expected %s", state, strings.Join(control.StateNames(), ", "))
-		}
-	}
-	if len(states) > 0 {
-		query.Set("state", strings.Join(states, ","))
+	if err := listFilter(cmd, query, "state", control.StateNames()); err != nil {
+		return nil, err
 	}
 	if err := textFilters(cmd, query); err != nil {
 		return nil, err
 	}
 	return query, env.filterTimes(cmd, query)
+}
+
+// listFilter adds a parameter whose values are all among those that are known.
+func listFilter(cmd *cobra.Command, query url.Values, name string, known []string) error {
+	chosen, _ := cmd.Flags().GetStringSlice(name)
+	for _, value := range chosen {
+		if !slices.Contains(known, value) {
+			return fmt.Errorf("--%s %q: expected %s", name, value, strings.Join(known, ", "))
+		}
+	}
+	if len(chosen) > 0 {
+		query.Set(name, strings.Join(chosen, ","))
+	}
+	return nil
 }
 
 // textFilters adds the parameters task and type.

@@ -26,25 +26,19 @@ accepted. The hold survives a restart of Caddy; a second one replaces the first.
 --json prints one document with the holds that are in force.
 ` + exitHelp,
 		Args: cobra.NoArgs,
-		RunE: env.run(func(ctx context.Context, cmd *cobra.Command, _ []string) error {
-			s, err := env.begin(cmd)
-			if err != nil {
-				return err
-			}
-			request, err := env.holdRequest(cmd)
-			if err != nil {
-				return err
-			}
-			return s.holds(ctx, "hold", request)
-		}),
 	}
 	flags := cmd.Flags()
 	flags.String("reason", "", "What the hold is for")
 	flags.String("for", "", "How long, such as 30m")
 	flags.String("until", "", "Until when: RFC 3339, or local such as \"2026-11-23 18:00\"")
 	completeNothing(cmd, "reason", "for", "until")
-	env.addAdminFlags(cmd, "n")
-	return cmd
+	return env.adminCommand(cmd, func(ctx context.Context, s *session, _ []string) error {
+		request, err := env.holdRequest(cmd)
+		if err != nil {
+			return err
+		}
+		return s.holds(ctx, "hold", request)
+	})
 }
 
 func resumeCommand(env *environment) *cobra.Command {
@@ -59,16 +53,10 @@ Ends a hold by hand. An upstream in trouble is tried at once.
 --json prints one document with the holds that are still in force.
 ` + exitHelp,
 		Args: cobra.NoArgs,
-		RunE: env.run(func(ctx context.Context, cmd *cobra.Command, _ []string) error {
-			s, err := env.begin(cmd)
-			if err != nil {
-				return err
-			}
-			return s.holds(ctx, "resume", nil)
-		}),
 	}
-	env.addAdminFlags(cmd, "n")
-	return cmd
+	return env.adminCommand(cmd, func(ctx context.Context, s *session, _ []string) error {
+		return s.holds(ctx, "resume", nil)
+	})
 }
 
 func (env *environment) holdRequest(cmd *cobra.Command) (*control.HoldRequest, error) {

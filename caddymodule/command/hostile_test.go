@@ -3,9 +3,7 @@ package command
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
-	"net/http/httptest"
 	"reflect"
 	"strconv"
 	"strings"
@@ -85,29 +83,28 @@ func hostileServer(t *testing.T) string {
 	}
 	refused := rawJSON(t, &control.Refused{})
 	notice := rawJSON(t, &control.Notice{})
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	_, addr := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case strings.HasSuffix(r.URL.Path, "/stream"):
 			fmt.Fprintf(w, "event: %s\nid: 1\ndata: %s\n\n", "\x1b[31m", notice)
 		case r.URL.Path == "/callback":
 			w.Header().Set("Content-Type", mediaProblem)
 			w.WriteHeader(http.StatusUnprocessableEntity)
-			io.WriteString(w, rawJSON(t, &gatewayAnswer{})) //nolint:errcheck // the test would fail
+			writeBody(w, rawJSON(t, &gatewayAnswer{}))
 		case strings.HasSuffix(r.URL.Path, "/quarantine/2/release"):
 			w.WriteHeader(http.StatusUnprocessableEntity)
-			io.WriteString(w, refused) //nolint:errcheck // the test would fail
+			writeBody(w, refused)
 		case answers[r.URL.Path] != "":
-			io.WriteString(w, answers[r.URL.Path]) //nolint:errcheck // the test would fail
+			writeBody(w, answers[r.URL.Path])
 		case strings.HasSuffix(r.URL.Path, "/"+id(2)):
 			w.WriteHeader(http.StatusInternalServerError)
-			io.WriteString(w, "\x1b[2J\xff\xfe "+hostile) //nolint:errcheck // the test would fail
+			writeBody(w, "\x1b[2J\xff\xfe "+hostile)
 		default:
 			w.WriteHeader(http.StatusTeapot)
-			io.WriteString(w, refused) //nolint:errcheck // the test would fail
+			writeBody(w, refused)
 		}
 	}))
-	t.Cleanup(server.Close)
-	return server.Listener.Addr().String()
+	return addr
 }
 
 // TestHostileTexts runs every command against a server whose every text is
@@ -201,14 +198,13 @@ func TestHostileSend(t *testing.T) {
 	require.NoError(t, err)
 	for name, body := range map[string]string{"problem": string(problem), "text": hostile + "\xff", "array": `[1]`} {
 		t.Run(name, func(t *testing.T) {
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			url, _ := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Type", mediaProblem)
 				w.WriteHeader(http.StatusUnprocessableEntity)
-				io.WriteString(w, body) //nolint:errcheck // the test would fail
+				writeBody(w, body)
 			}))
-			t.Cleanup(server.Close)
 			for _, form := range []string{"--json", "--json=false"} {
-				r := run(t, testEnvironment(), "send", server.URL, form)
+				r := run(t, testEnvironment(), "send", url, form)
 				safe(t, r.stdout)
 				safe(t, r.stderr)
 				require.Equal(t, exitNo, r.code)

@@ -28,30 +28,24 @@ Lists the events in the inbox, the newest first.
 --json prints a line of JSON for each event.
 ` + exitHelp,
 		Args: cobra.NoArgs,
-		RunE: env.run(func(ctx context.Context, cmd *cobra.Command, _ []string) error {
-			s, err := env.begin(cmd)
-			if err != nil {
-				return err
-			}
-			query, err := env.filter(cmd)
-			if err != nil {
-				return err
-			}
-			if oldest, _ := cmd.Flags().GetBool("oldest-first"); oldest {
-				query.Set("order", "asc")
-			}
-			limit, err := limitFlag(cmd)
-			if err != nil {
-				return err
-			}
-			return s.list(ctx, query, limit)
-		}),
 	}
 	addFilterFlags(cmd)
 	addLimitFlag(cmd)
 	cmd.Flags().Bool("oldest-first", false, "The oldest first")
-	env.addAdminFlags(cmd, "n")
-	return cmd
+	return env.adminCommand(cmd, func(ctx context.Context, s *session, _ []string) error {
+		query, err := env.filter(cmd)
+		if err != nil {
+			return err
+		}
+		if oldest, _ := cmd.Flags().GetBool("oldest-first"); oldest {
+			query.Set("order", "asc")
+		}
+		limit, err := limitFlag(cmd)
+		if err != nil {
+			return err
+		}
+		return s.list(ctx, query, limit)
+	})
 }
 
 func addLimitFlag(cmd *cobra.Command) {

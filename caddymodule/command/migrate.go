@@ -45,13 +45,6 @@ It asks before it begins. Where there is no terminal to ask, it needs --yes or
 ` + exitHelp,
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: env.run(func(ctx context.Context, cmd *cobra.Command, _ []string) error {
-			s, err := env.beginLocal(cmd)
-			if err != nil {
-				return err
-			}
-			return s.migrate(ctx, cmd)
-		}),
 	}
 	flags := cmd.Flags()
 	flags.String(flagFrom, "", "The SQLite file to move from")
@@ -61,8 +54,9 @@ It asks before it begins. Where there is no terminal to ask, it needs --yes or
 	flags.Bool(flagDryRun, false, "Only count what is in the file")
 	flags.BoolP(flagYes, "y", false, "Do not ask")
 	completeNothing(cmd, flagHandler)
-	addOutputFlags(cmd)
-	return cmd
+	return env.localCommand(cmd, func(ctx context.Context, s *session, _ []string) error {
+		return s.migrate(ctx, cmd)
+	})
 }
 
 // migrated is what migrate prints with --json.
@@ -100,7 +94,7 @@ func (s *session) migrate(ctx context.Context, cmd *cobra.Command) (err error) {
 	if from == "" {
 		return errors.New("nothing says which file to move from: expected --from with the path of an SQLite inbox")
 	}
-	if !dry && !yes && (!s.stdinTerminal || !s.stderrTerminal) {
+	if !dry && !yes && !s.canAsk() {
 		return errors.New("there is no terminal to ask before a migration: expected --yes or --dry-run")
 	}
 	m, err := s.newMigration(ctx, cmd, from)
@@ -122,10 +116,8 @@ func (s *session) migrate(ctx context.Context, cmd *cobra.Command) (err error) {
 	if !yes {
 		question := fmt.Sprintf("move %s and %s in quarantine of %s into the inbox %s of handler %s?",
 			plural(m.total(), "event"), plural(m.Quarantined, "callback"), from, m.Inbox, m.Handler)
-		if ok, err := s.confirm(ctx, question); err != nil {
+		if err := s.confirm(ctx, question); err != nil {
 			return err
-		} else if !ok {
-			return said(exitFailed)
 		}
 	}
 	if err := m.openTarget(ctx); err != nil {

@@ -47,25 +47,19 @@ same body are one, with how often they arrived; the rest of a line is of the las
 --json prints a line of JSON for each callback.
 ` + exitHelp,
 		Args: cobra.NoArgs,
-		RunE: env.run(func(ctx context.Context, cmd *cobra.Command, _ []string) error {
-			s, err := env.begin(cmd)
-			if err != nil {
-				return err
-			}
-			limit, err := limitFlag(cmd)
-			if err != nil {
-				return err
-			}
-			handler, err := s.chosen(ctx)
-			if err != nil {
-				return err
-			}
-			return listPages(ctx, s, s.quarantineLister(handler), limit)
-		}),
 	}
 	addLimitFlag(cmd)
-	env.addAdminFlags(cmd, "n")
-	return cmd
+	return env.adminCommand(cmd, func(ctx context.Context, s *session, _ []string) error {
+		limit, err := limitFlag(cmd)
+		if err != nil {
+			return err
+		}
+		handler, err := s.chosen(ctx)
+		if err != nil {
+			return err
+		}
+		return listPages(ctx, s, s.quarantineLister(handler), limit)
+	})
 }
 
 func quarantineShowCommand(env *environment) *cobra.Command {
@@ -82,20 +76,14 @@ Shows a callback in quarantine: what was wrong with it, and its body.
 ` + exitHelp,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: env.run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
-			s, err := env.begin(cmd)
-			if err != nil {
-				return err
-			}
-			id, err := quarantineID(args[0])
-			if err != nil {
-				return err
-			}
-			return s.quarantineShow(ctx, id)
-		}),
 	}
-	env.addAdminFlags(cmd, "n")
-	return cmd
+	return env.adminCommand(cmd, func(ctx context.Context, s *session, args []string) error {
+		id, err := quarantineID(args[0])
+		if err != nil {
+			return err
+		}
+		return s.quarantineShow(ctx, id)
+	})
 }
 
 func quarantineID(arg string) (string, error) {
@@ -151,17 +139,9 @@ func problem(p control.Problem) string {
 }
 
 func (s *session) quarantineShow(ctx context.Context, id string) error {
-	handler, err := s.chosen(ctx)
-	if err != nil {
+	q, err := answerOf[control.QuarantinedDetail](ctx, s, call{path: []string{"quarantine", id}})
+	if err != nil || s.json {
 		return err
-	}
-	q, raw, err := get[control.QuarantinedDetail](ctx, s.client, call{path: []string{handler, "quarantine", id}})
-	if err != nil {
-		return err
-	}
-	if s.json {
-		s.printJSON(raw)
-		return nil
 	}
 	f := &fields{printer: s.printer}
 	f.add("Callback", strconv.FormatInt(q.ID, 10))

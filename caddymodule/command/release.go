@@ -29,21 +29,15 @@ those that are valid now. The others stay. --all takes the oldest first.
 HTTP status) and "answer".
 ` + exitHelpNo("a callback is still not valid") + severalLong,
 		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: env.run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
-			s, err := env.begin(cmd)
-			if err != nil {
-				return err
-			}
-			all, _ := cmd.Flags().GetBool("all")
-			if all == (len(args) > 0) {
-				return errors.New("expected ids of callbacks in quarantine, or --all")
-			}
-			return s.several(ctx, args, all, (*session).release)
-		}),
 	}
 	cmd.Flags().Bool("all", false, "All callbacks in quarantine")
-	env.addAdminFlags(cmd, "n")
-	return cmd
+	return env.adminCommand(cmd, func(ctx context.Context, s *session, args []string) error {
+		all, _ := cmd.Flags().GetBool("all")
+		if all == (len(args) > 0) {
+			return errors.New("expected ids of callbacks in quarantine, or --all")
+		}
+		return s.several(ctx, args, all, (*session).release)
+	})
 }
 
 func quarantineDeleteCommand(env *environment) *cobra.Command {
@@ -60,16 +54,10 @@ Deletes callbacks in quarantine for good.
 ` + exitHelp + severalLong,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: env.run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
-			s, err := env.begin(cmd)
-			if err != nil {
-				return err
-			}
-			return s.several(ctx, args, false, (*session).deleteSuspect)
-		}),
 	}
-	env.addAdminFlags(cmd, "n")
-	return cmd
+	return env.adminCommand(cmd, func(ctx context.Context, s *session, args []string) error {
+		return s.several(ctx, args, false, (*session).deleteSuspect)
+	})
 }
 
 const severalLong = `With several ids the lowest of the codes that is not 0.

@@ -46,21 +46,15 @@ handler of a site may answer 200 too. Ctrl-C ends it with the summary.
 ` + exitHelpNo("a callback was not accepted") + severalSent,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: env.run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
-			s, err := env.beginLocal(cmd)
-			if err != nil {
-				return err
-			}
-			plan, err := env.sendPlan(cmd, args[0])
-			if err != nil {
-				return err
-			}
-			return newSender(s, plan).send(ctx)
-		}),
 	}
 	addSendFlags(cmd)
-	addOutputFlags(cmd)
-	return cmd
+	return env.localCommand(cmd, func(ctx context.Context, s *session, args []string) error {
+		plan, err := env.sendPlan(cmd, args[0])
+		if err != nil {
+			return err
+		}
+		return newSender(s, plan).send(ctx)
+	})
 }
 
 const severalSent = `1 goes before 5: no answer to a callback is a failure.

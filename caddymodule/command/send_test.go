@@ -4,14 +4,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -30,9 +31,8 @@ type gateway struct {
 func startGateway(t *testing.T, answer func(http.ResponseWriter, int, []byte) bool) (*gateway, string) {
 	t.Helper()
 	g := &gateway{seen: make(map[string]bool), answer: answer}
-	server := httptest.NewServer(g)
-	t.Cleanup(server.Close)
-	return g, server.URL
+	url, _ := serve(t, g)
+	return g, url
 }
 
 func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -69,7 +69,7 @@ func refusal(w http.ResponseWriter, n int, _ []byte) bool {
 	}
 	w.Header().Set("Content-Type", mediaProblem)
 	w.WriteHeader(http.StatusUnprocessableEntity)
-	io.WriteString(w, `{"title":"Not a Fotor callback","status":422,"errors":[{"pointer":"/status","detail":"is required"},{"pointer":"","detail":"is odd"}]}`) //nolint:errcheck // the test would fail
+	writeBody(w, `{"title":"Not a Fotor callback","status":422,"errors":[{"pointer":"/status","detail":"is required"},{"pointer":"","detail":"is odd"}]}`)
 	return true
 }
 
@@ -81,7 +81,7 @@ func always(status int, media, body string) func(http.ResponseWriter, int, []byt
 			w.Header().Set("Content-Type", media)
 		}
 		w.WriteHeader(status)
-		io.WriteString(w, body) //nolint:errcheck // the test would fail
+		writeBody(w, body)
 		return true
 	}
 }
@@ -216,7 +216,7 @@ func TestSendRate(t *testing.T) {
 				env.now = time.Now
 				env.transport = roundTrip(func(*http.Request) (*http.Response, error) {
 					time.Sleep(30 * time.Millisecond) // synthetic
-					return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(`{"id":"` + id(1) + `"}`))}, nil
+					return answering(`{"id":"` + id(1) + `"}`), nil
 				})
 				begun := time.Now()
 				r := run(t, env, "send", "http://fotor.test", "--rate", c.rate, "--count", c.count, "--concurrency", c.concurrency, "-q")
@@ -239,7 +239,7 @@ func TestSendTimeout(t *testing.T) {
 				<-r.Context().Done()
 				return nil, r.Context().Err()
 			}
-			return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(`{"id":"` + id(1) + `"}`))}, nil
+			return answering(`{"id":"` + id(1) + `"}`), nil
 		})
 		r := run(t, env, "send", "http://fotor.test", "--count", "3", "--timeout", "7s")
 		require.Equal(t, exitFailed, r.code)
@@ -259,7 +259,7 @@ func TestSendInterrupted(t *testing.T) {
 			cancel()
 			return nil, r.Context().Err()
 		}
-		return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(`{"id":"` + id(1) + `"}`))}, nil
+		return answering(`{"id":"` + id(1) + `"}`), nil
 	})
 	var stdout bytes.Buffer
 	env.stdout = &output{w: &stdout}
@@ -328,7 +328,7 @@ func TestHistogram(t *testing.T) {
 func TestRandomFails(t *testing.T) {
 	_, url := startGateway(t, nil)
 	env := testEnvironment()
-	env.random = brokenReader{}
+	env.random = iotest.ErrReader(errors.New("the machine has none"))
 	r := run(t, env, "send", url)
 	require.Equal(t, exitFailed, r.code)
 	require.Contains(t, r.stderr, "Error: making an id: ")

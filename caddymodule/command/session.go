@@ -31,10 +31,27 @@ const (
 	flagColor   = "color"
 )
 
-// addAdminFlags adds the flags of a command that asks the admin API. tail
-// keeps -n for itself.
-func (env *environment) addAdminFlags(cmd *cobra.Command, handlerShort string) {
+// adminCommand completes a command that asks the admin API: it adds the flags for
+// that, and do as what the command does.
+func (env *environment) adminCommand(cmd *cobra.Command, do action) *cobra.Command {
+	env.addAdminFlags(cmd)
+	cmd.RunE = env.run(env.begin, do)
+	return cmd
+}
+
+// localCommand completes a command that does not ask the admin API.
+func (env *environment) localCommand(cmd *cobra.Command, do action) *cobra.Command {
+	addOutputFlags(cmd)
+	cmd.RunE = env.run(env.beginLocal, do)
+	return cmd
+}
+
+func (env *environment) addAdminFlags(cmd *cobra.Command) {
 	flags := cmd.Flags()
+	handlerShort := "n"
+	if flags.ShorthandLookup(handlerShort) != nil {
+		handlerShort = "" // tail has -n for the number of lines
+	}
 	flags.String(flagAddress, "", "The address to use to reach the admin API endpoint, if not the default")
 	flags.StringP(flagConfig, "c", "", "Configuration file to use to parse the admin address, if --address is not used")
 	flags.StringP(flagAdapter, "a", "", "Name of config adapter to apply (when --config is used)")
@@ -118,6 +135,21 @@ func (s *session) chosen(ctx context.Context) (string, error) {
 
 func (s *session) noHandler() error {
 	return &exitError{exitNotFound, fmt.Errorf("no fotor_webhook handler runs in the Caddy at %s", s.client.address)}
+}
+
+// answerOf asks the chosen handler for what is at the call's path below its own.
+// With --json it prints the answer, so that nothing is left to print.
+func answerOf[T any](ctx context.Context, s *session, c call) (answer T, err error) {
+	handler, err := s.chosen(ctx)
+	if err != nil {
+		return answer, err
+	}
+	c.path = append([]string{handler}, c.path...)
+	answer, raw, err := get[T](ctx, s.client, c)
+	if err == nil && s.json {
+		s.printJSON(raw)
+	}
+	return answer, err
 }
 
 // handlers returns the names of the running handlers.

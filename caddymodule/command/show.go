@@ -24,33 +24,19 @@ Shows an event: what became of it, its body, and its delivery attempts.
 ` + exitHelp,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: env.run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
-			s, err := env.begin(cmd)
-			if err != nil {
-				return err
-			}
-			if err := checkEventID(args[0]); err != nil {
-				return err
-			}
-			return s.show(ctx, args[0])
-		}),
 	}
-	env.addAdminFlags(cmd, "n")
-	return cmd
+	return env.adminCommand(cmd, func(ctx context.Context, s *session, args []string) error {
+		if err := checkEventID(args[0]); err != nil {
+			return err
+		}
+		return s.show(ctx, args[0])
+	})
 }
 
 func (s *session) show(ctx context.Context, id string) error {
-	handler, err := s.chosen(ctx)
-	if err != nil {
+	e, err := answerOf[control.EventDetail](ctx, s, call{path: []string{"events", id}})
+	if err != nil || s.json {
 		return err
-	}
-	e, raw, err := get[control.EventDetail](ctx, s.client, call{path: []string{handler, "events", id}})
-	if err != nil {
-		return err
-	}
-	if s.json {
-		s.printJSON(raw)
-		return nil
 	}
 	s.printEvent(&e)
 	return nil

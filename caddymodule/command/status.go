@@ -42,36 +42,30 @@ A number that is not known is shown as – and is null with --json, which prints
 a name is given.
 ` + exitHelpNo("--check found something that needs attention"),
 		Args: cobra.MaximumNArgs(1),
-		RunE: env.run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
-			s, err := env.begin(cmd)
-			if err != nil {
-				return err
-			}
-			if len(args) == 1 {
-				if s.handler != "" && s.handler != args[0] {
-					return fmt.Errorf("two handlers are named, %q and --handler %q: expected one", args[0], s.handler)
-				}
-				s.handler = args[0]
-				if err := errors.Join(errNoName(s.handler), checkName(s.handler)); err != nil {
-					return err
-				}
-			}
-			check, recent, limits, err := readLimits(cmd)
-			if err != nil {
-				return err
-			}
-			return s.status(ctx, recent, check, limits)
-		}),
 	}
 	addCheckFlags(cmd)
-	env.addAdminFlags(cmd, "n")
 	cmd.ValidArgsFunction = func(c *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		return env.handlerNames(c, args, typed)
 	}
-	return cmd
+	return env.adminCommand(cmd, func(ctx context.Context, s *session, args []string) error {
+		if len(args) == 1 {
+			if s.handler != "" && s.handler != args[0] {
+				return fmt.Errorf("two handlers are named, %q and --handler %q: expected one", args[0], s.handler)
+			}
+			s.handler = args[0]
+			if err := errors.Join(errNoName(s.handler), checkName(s.handler)); err != nil {
+				return err
+			}
+		}
+		check, recent, limits, err := readLimits(cmd)
+		if err != nil {
+			return err
+		}
+		return s.status(ctx, recent, check, limits)
+	})
 }
 
 func errNoName(name string) error {

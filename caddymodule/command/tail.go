@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -48,21 +47,6 @@ anything. Ctrl-C ends it.
 --json prints a line of JSON for each notice.
 ` + exitHelp,
 		Args: cobra.NoArgs,
-		RunE: env.run(func(ctx context.Context, cmd *cobra.Command, _ []string) error {
-			s, err := env.begin(cmd)
-			if err != nil {
-				return err
-			}
-			query, err := tailQuery(cmd)
-			if err != nil {
-				return err
-			}
-			lines, _ := cmd.Flags().GetInt("lines")
-			if cmd.Flags().Changed("lines") && lines < 1 {
-				return fmt.Errorf("--lines %d: expected 1 or more", lines)
-			}
-			return s.tail(ctx, query, lines)
-		}),
 	}
 	flags := cmd.Flags()
 	flags.StringSlice("kind", nil, "Only notices of these kinds: "+strings.Join(kinds, ", "))
@@ -72,20 +56,23 @@ anything. Ctrl-C ends it.
 	completeList(cmd, "kind", kinds...)
 	completeFixed(cmd, "type", knownTypes...)
 	completeNothing(cmd, "task", "lines")
-	env.addAdminFlags(cmd, "")
-	return cmd
+	return env.adminCommand(cmd, func(ctx context.Context, s *session, _ []string) error {
+		query, err := tailQuery(cmd)
+		if err != nil {
+			return err
+		}
+		lines, _ := cmd.Flags().GetInt("lines")
+		if cmd.Flags().Changed("lines") && lines < 1 {
+			return fmt.Errorf("--lines %d: expected 1 or more", lines)
+		}
+		return s.tail(ctx, query, lines)
+	})
 }
 
 func tailQuery(cmd *cobra.Command) (url.Values, error) {
 	query := make(url.Values)
-	chosen, _ := cmd.Flags().GetStringSlice("kind")
-	for _, kind := range chosen {
-		if !slices.Contains(kinds, kind) {
-			return nil, fmt.Errorf("--kind %q: expected %s", kind, strings.Join(kinds, ", "))
-		}
-	}
-	if len(chosen) > 0 {
-		query.Set("kind", strings.Join(chosen, ","))
+	if err := listFilter(cmd, query, "kind", kinds); err != nil {
+		return nil, err
 	}
 	return query, textFilters(cmd, query)
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -81,11 +82,6 @@ func inSeconds(pauses []time.Duration) []time.Duration {
 	return pauses
 }
 
-// roundTrip is a server without a network, so that time can be synthetic.
-type roundTrip func(*http.Request) (*http.Response, error)
-
-func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
 // TestTailPauses lets Caddy be gone for good after the first stream, until the
 // user gives up.
 func TestTailPauses(t *testing.T) {
@@ -104,7 +100,7 @@ func TestTailPauses(t *testing.T) {
 			if calls++; calls > 1 {
 				return nil, errors.New("connection refused")
 			}
-			return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(""))}, nil
+			return answering(""), nil
 		})
 		var stdout, stderr bytes.Buffer
 		env.stdout, env.stderr = &output{w: &stdout}, &stderr
@@ -137,7 +133,7 @@ func TestTailSilence(t *testing.T) {
 		env.transport = roundTrip(func(r *http.Request) (*http.Response, error) {
 			switch calls++; calls {
 			case 1:
-				return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(""))}, nil
+				return answering(""), nil
 			case 3:
 				cancel()
 				return nil, errors.New("connection refused")
@@ -220,7 +216,7 @@ func TestServerSentEvents(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			// a byte at a time, as a slow connection brings them
 			alive := 0
-			r := newSSEReader(&oneByte{strings.NewReader(c.stream)}, "before", func() { alive++ })
+			r := newSSEReader(iotest.OneByteReader(strings.NewReader(c.stream)), "before", func() { alive++ })
 			var got []string
 			for {
 				e, err := r.next()
@@ -236,10 +232,6 @@ func TestServerSentEvents(t *testing.T) {
 		})
 	}
 }
-
-type oneByte struct{ r io.Reader }
-
-func (o *oneByte) Read(p []byte) (int, error) { return o.r.Read(p[:min(len(p), 1)]) }
 
 func TestServerSentEventTooLong(t *testing.T) {
 	long := strings.Repeat("x", maxEventLine/2)

@@ -32,8 +32,8 @@ func (s *session) printUnattended(all *control.Handlers) {
 	}
 }
 
-// unattendedAttention says where events wait that nobody delivers, and reports
-// whether there are any. With --json it goes to stderr, beside the document.
+// unattendedAttention prints where events wait that nobody delivers, and reports
+// whether there are any.
 func (s *session) unattendedAttention(unattended []control.Unattended) bool {
 	found := false
 	for _, u := range unattended {
@@ -41,12 +41,7 @@ func (s *session) unattendedAttention(unattended []control.Unattended) bool {
 			continue
 		}
 		found = true
-		line := fmt.Sprintf("%s: %s, and no handler has this inbox", quoted(u.Storage), plural(u.Pending, "pending event"))
-		if s.json {
-			s.note("%s", line)
-		} else {
-			s.print(s.paint("needs attention: ", text.FgRed) + line + "\n")
-		}
+		s.needsAttention(fmt.Sprintf("%s: %s, and no handler has this inbox", quoted(u.Storage), plural(u.Pending, "pending event")))
 	}
 	return found
 }

@@ -8,6 +8,8 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,6 +88,30 @@ func runTo(t *testing.T, env *environment, args ...string) int {
 		return exitFailed
 	}
 	return code
+}
+
+// serve starts a server that the test's end stops, and returns its URL and its
+// address.
+func serve(t *testing.T, handler http.Handler) (url, address string) {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	return server.URL, server.Listener.Addr().String()
+}
+
+// writeBody writes an answer. If that fails, so does the test, which looks at
+// what came of it.
+func writeBody(w io.Writer, text string) { _, _ = io.WriteString(w, text) }
+
+// roundTrip is a server without a network, so that time can be synthetic.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+// RoundTrip implements http.RoundTripper.
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// answering is an answer 200 with that body.
+func answering(body string) *http.Response {
+	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(body))}
 }
 
 // golden compares what a command did with a file.

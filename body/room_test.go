@@ -1,4 +1,4 @@
-package fotorwebhook
+package body
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func body(room *bodyRoom, limit int64) (in *incoming, cut *int) {
+func body(room *Room, limit int64) (in *incoming, cut *int) {
 	cut = new(int)
 	return &incoming{room: room, limit: limit, since: time.Now(), cutOff: func() { *cut++ }}, cut
 }
@@ -20,7 +20,7 @@ func body(room *bodyRoom, limit int64) (in *incoming, cut *int) {
 func TestBodiesThatNeedMoreRoomAreNotDeadlocked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const limit, part = 100, 10
-		room := new(bodyRoom)
+		room := new(Room)
 		var all []*incoming
 		for range limit / part {
 			in, _ := body(room, limit)
@@ -29,7 +29,7 @@ func TestBodiesThatNeedMoreRoomAreNotDeadlocked(t *testing.T) {
 		}
 		began := time.Now()
 		for _, in := range all {
-			require.ErrorIs(t, in.grow(part), errNoRoom)
+			require.ErrorIs(t, in.grow(part), ErrNoRoom)
 			in.leave()
 			in, _ := body(room, limit)
 			require.NoError(t, in.enter(t.Context(), part), "what was refused makes room")
@@ -43,7 +43,7 @@ func TestBodiesThatNeedMoreRoomAreNotDeadlocked(t *testing.T) {
 func TestSlowBodiesMakeRoomForOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const limit = 1000
-		room := new(bodyRoom)
+		room := new(Room)
 		slow := make([]*incoming, 10)
 		cuts := make([]*int, len(slow))
 		for i := range slow {
@@ -59,13 +59,13 @@ func TestSlowBodiesMakeRoomForOthers(t *testing.T) {
 		for i, cut := range cuts {
 			assert.Equal(t, i < 2, *cut == 1, "the oldest two are cut off, not number %d", i)
 		}
-		require.ErrorIs(t, slow[0].grow(1), errCrowded)
+		require.ErrorIs(t, slow[0].grow(1), ErrCrowded)
 		assert.True(t, slow[0].arrived())
-		require.ErrorIs(t, slow[2].grow(100), errNoRoom, "a slow one takes no room from younger ones")
+		require.ErrorIs(t, slow[2].grow(100), ErrNoRoom, "a slow one takes no room from younger ones")
 		for _, in := range append(slow, in) {
 			in.leave()
 		}
-		reading, used := room.load()
+		reading, used := room.Load()
 		assert.Zero(t, reading)
 		assert.Zero(t, used)
 	})
@@ -74,7 +74,7 @@ func TestSlowBodiesMakeRoomForOthers(t *testing.T) {
 // What has arrived whole is waiting for the disk: it is not thrown away.
 func TestWholeBodiesKeepTheirRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		room := new(bodyRoom)
+		room := new(Room)
 		whole, cut := body(room, 100)
 		require.NoError(t, whole.enter(t.Context(), 100))
 		assert.False(t, whole.arrived())
@@ -83,7 +83,7 @@ func TestWholeBodiesKeepTheirRoom(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
 		late, _ := body(room, 100)
-		require.ErrorIs(t, late.enter(ctx, 1), errNoRoom)
+		require.ErrorIs(t, late.enter(ctx, 1), ErrNoRoom)
 		assert.Zero(t, *cut)
 
 		in, _ := body(room, 100)
@@ -99,7 +99,7 @@ func TestWholeBodiesKeepTheirRoom(t *testing.T) {
 // Who waits need not wait for more than that those before it become slow.
 func TestWaitingEndsWhenOthersAreSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		room := new(bodyRoom)
+		room := new(Room)
 		slow, cut := body(room, 100)
 		require.NoError(t, slow.enter(t.Context(), 100))
 		in, _ := body(room, 100)
@@ -117,14 +117,14 @@ func TestRoomIsNeverOverdrawn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // no secret
 		const limit = 500
-		room := new(bodyRoom)
+		room := new(Room)
 		inside := map[*incoming]bool{}
 		check := func() {
 			var held int64
 			for in := range inside {
 				held += in.held
 			}
-			_, used := room.load()
+			_, used := room.Load()
 			require.Equal(t, held, used)
 			require.LessOrEqual(t, used, int64(limit))
 			require.GreaterOrEqual(t, used, int64(0))
@@ -156,7 +156,7 @@ func TestRoomIsNeverOverdrawn(t *testing.T) {
 		for in := range inside {
 			in.leave()
 		}
-		_, used := room.load()
+		_, used := room.Load()
 		require.Zero(t, used)
 	})
 }

@@ -1,12 +1,8 @@
-package fotorwebhook
+package forward
 
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base64"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -21,21 +17,21 @@ import (
 // The prefix of every CloudEvents type; the task's status follows.
 const eventTypePrefix = "com.fotor.task."
 
-// eventRequest makes the request of one delivery attempt. Its body can be read
+// request makes the request of one delivery attempt. Its body can be read
 // again, and it has an Idempotency-Key, so that net/http itself may send it
 // again when an idle connection turns out to be closed.
 //
 // The headers are CloudEvents 1.0 in binary mode (HTTP protocol binding 1.0.2)
 // and Standard Webhooks 1.0.
-func (h *Handler) eventRequest(ctx context.Context, target *url.URL, lease *inbox.Lease, now time.Time) *http.Request {
+func (o *Options) request(ctx context.Context, target *url.URL, lease *inbox.Lease, now time.Time) *http.Request {
 	e := lease.Event
 	header := make(http.Header, 16)
 	set := func(name, value string) { header[name] = []string{value} }
-	set("Content-Type", mediaJSON)
+	set("Content-Type", "application/json")
 	set("User-Agent", "Caddy-Fotor-Webhook")
 	set("Ce-Specversion", "1.0")
 	set("Ce-Id", e.ID)
-	set("Ce-Source", "/fotor_webhook/"+h.Name)
+	set("Ce-Source", "/fotor_webhook/"+o.Handler)
 	set("Ce-Type", eventTypePrefix+e.Status.String())
 	set("Ce-Subject", headerValue(e.TaskID))
 	set("Ce-Time", e.ReceivedAt.Format(callback.TimeLayout))
@@ -43,8 +39,8 @@ func (h *Handler) eventRequest(ctx context.Context, target *url.URL, lease *inbo
 	set("Webhook-Id", e.ID)
 	timestamp := strconv.FormatInt(now.Unix(), 10)
 	set("Webhook-Timestamp", timestamp)
-	if len(h.secrets) > 0 {
-		set("Webhook-Signature", signature(h.secrets, e.ID, timestamp, e.Body))
+	if len(o.Secrets) > 0 {
+		set("Webhook-Signature", signature(o.Secrets, e.ID, timestamp, e.Body))
 	}
 	set("Fotor-Task-Type", headerValue(e.Type))
 	set("Fotor-Task-Status", e.Status.String())
@@ -92,54 +88,4 @@ func headerValue(s string) string {
 		}
 	}
 	return b.String()
-}
-
-// signature signs an attempt with each secret, as Standard Webhooks says
-// ("Signature scheme": v1, HMAC-SHA256 over id.timestamp.body).
-func signature(secrets [][]byte, id, timestamp string, body []byte) string {
-	var b strings.Builder
-	for i, secret := range secrets {
-		mac := hmac.New(sha256.New, secret)
-		mac.Write([]byte(id + "." + timestamp + "."))
-		mac.Write(body)
-		if i > 0 {
-			b.WriteByte(' ')
-		}
-		b.WriteString("v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil)))
-	}
-	return b.String()
-}
-
-// The bounds of a signing secret in bytes, as Standard Webhooks gives them.
-const (
-	minSecret = 24
-	maxSecret = 64
-)
-
-func (h *Handler) provisionSecrets() error {
-	for i, raw := range h.Sign {
-		secret, err := parseSecret(raw)
-		if err != nil {
-			// the text itself must not get into the log
-			return fmt.Errorf("sign: secret %d of %d: %w", i+1, len(h.Sign), err)
-		}
-		h.secrets = append(h.secrets, secret)
-	}
-	return nil
-}
-
-func parseSecret(raw string) ([]byte, error) {
-	text, err := resolve(raw)
-	if err != nil {
-		return nil, err
-	}
-	text = strings.TrimPrefix(strings.TrimSpace(text), "whsec_")
-	secret, err := base64.StdEncoding.DecodeString(text)
-	if err != nil {
-		return nil, fmt.Errorf("it is not base64; expected %d to %d bytes in base64, with or without the prefix whsec_", minSecret, maxSecret)
-	}
-	if len(secret) < minSecret || len(secret) > maxSecret {
-		return nil, fmt.Errorf("it has %d bytes; expected %d to %d bytes in base64, with or without the prefix whsec_", len(secret), minSecret, maxSecret)
-	}
-	return secret, nil
 }

@@ -1,4 +1,4 @@
-package fotorwebhook
+package forward
 
 import (
 	"io"

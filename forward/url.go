@@ -1,4 +1,4 @@
-package fotorwebhook
+package forward
 
 import (
 	"context"
@@ -20,31 +20,20 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-const (
-	// maxAnswer is how much of an upstream's answer is read, so that the
-	// connection can be used again. The connection of a longer one is closed.
-	// What is not read by then, or when the attempt's timeout has passed, does not
-	// change what its status says.
-	maxAnswer = 64 << 10
-
-	// keptAnswer is how much of it can become the reason of a failure.
-	keptAnswer = inbox.MaxReason
-)
-
 // urlForward sends events to one URL, straight through Caddy's HTTP transport:
 // the same transport as reverse_proxy's, without the routes around it.
 type urlForward struct {
-	handler   *Handler
-	target    *url.URL
+	options   *Options
+	url       *url.URL
 	transport *reverseproxy.HTTPTransport
 }
 
-func newURLForward(ctx caddy.Context, h *Handler) (*urlForward, error) {
-	target, err := parseForwardURL(h.Forward.URL)
+func newURLForward(ctx caddy.Context, o *Options) (*urlForward, error) {
+	target, err := parseURL(o.URL)
 	if err != nil {
 		return nil, err
 	}
-	raw, err := transportConfig(target, h.Concurrency)
+	raw, err := transportConfig(target, o.Concurrency)
 	if err != nil {
 		return nil, err
 	}
@@ -55,12 +44,12 @@ func newURLForward(ctx caddy.Context, h *Handler) (*urlForward, error) {
 	if target.Scheme == "h2c" {
 		target.Scheme = "http"
 	}
-	return &urlForward{handler: h, target: target, transport: module.(*reverseproxy.HTTPTransport)}, nil
+	return &urlForward{options: o, url: target, transport: module.(*reverseproxy.HTTPTransport)}, nil
 }
 
-// parseForwardURL checks a forward URL. Its errors do not show the URL, which
+// parseURL checks a forward URL. Its errors do not show the URL, which
 // may hold a token.
-func parseForwardURL(raw string) (*url.URL, error) {
+func parseURL(raw string) (*url.URL, error) {
 	text, err := resolve(raw)
 	if err != nil {
 		return nil, fmt.Errorf("the URL: %w", err)
@@ -115,9 +104,9 @@ func transportConfig(target *url.URL, concurrency int) (json.RawMessage, error) 
 }
 
 func (f *urlForward) attempt(ctx context.Context, lease *inbox.Lease) dispatch.Result {
-	target := *f.target
-	r := f.handler.eventRequest(ctx, &target, lease, time.Now())
-	if user := f.target.User; user != nil {
+	target := *f.url
+	r := f.options.request(ctx, &target, lease, time.Now())
+	if user := f.url.User; user != nil {
 		password, _ := user.Password()
 		r.SetBasicAuth(user.Username(), password)
 		target.User = nil
@@ -153,6 +142,8 @@ func readAnswer(response *http.Response) ([]byte, error) {
 	}
 	return kept, nil
 }
+
+func (f *urlForward) target() string { return f.url.Scheme + "://" + f.url.Host }
 
 func (f *urlForward) close() {
 	f.transport.Transport.CloseIdleConnections()

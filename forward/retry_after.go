@@ -1,4 +1,4 @@
-package fotorwebhook
+package forward
 
 import (
 	"net/http"
@@ -7,8 +7,11 @@ import (
 	"time"
 )
 
+// maxWait is far beyond every `retry max` and far below an overflow.
+const maxWait = 10 * 365 * 24 * time.Hour
+
 // retryAfterOf reads how long an answer asks to wait (RFC 9110, 10.2.3): seconds
-// or a date. Too much is maxDuration, which the schedule bounds by `retry max`.
+// or a date. Too much is maxWait, which the schedule bounds by `retry max`.
 // What is neither counts as none, and so does 0 or a date that has passed: then
 // the schedule alone decides.
 //
@@ -42,17 +45,17 @@ func waitOf(value string, now time.Time) time.Duration {
 	if secondsRegexp.MatchString(value) {
 		seconds := strings.TrimLeft(value, "0")
 		if len(seconds) > 9 { // 31 years and more
-			return maxDuration
+			return maxWait
 		}
 		var n int64
 		for _, digit := range seconds {
 			n = 10*n + int64(digit-'0')
 		}
-		return min(time.Duration(n)*time.Second, maxDuration)
+		return min(time.Duration(n)*time.Second, maxWait)
 	}
 	at, err := http.ParseTime(farYearRegexp.ReplaceAllString(value, "${1}9996${2}")) // a leap year
 	if err != nil {
 		return 0
 	}
-	return max(0, min(at.Sub(now), maxDuration))
+	return max(0, min(at.Sub(now), maxWait))
 }

@@ -1,4 +1,4 @@
-package fotorwebhook
+package body
 
 import (
 	"container/list"
@@ -8,28 +8,30 @@ import (
 	"time"
 )
 
-// bodyBudget bounds the memory, in bytes, that the bodies of one handler's
-// callbacks take until they are stored. One body of max_body has room beside
-// it, so that the largest can be read while others are.
-const bodyBudget = 64 << 20
+// budget bounds the memory, in bytes, that the bodies in a room take. One body of
+// the largest size has room beside it, so that it can be read while others are.
+const budget = 64 << 20
+
+// RoomLimit is the most memory that bodies of at most that size may take.
+func RoomLimit(most int64) int64 { return budget + most }
 
 // slowBody is how long a body may be on its way before it has to make room for
 // others when the budget is used up.
 const slowBody = time.Second
 
+// The errors of bodies for which there is not enough room.
 var (
-	errNoRoom  = errors.New("the bodies that are waiting to be stored take all the memory that is set aside for them")
-	errCrowded = errors.New("it came slowly, and others needed the room that it took")
+	ErrNoRoom  = errors.New("the bodies that are waiting to be stored take all the memory that is set aside for them")
+	ErrCrowded = errors.New("it came slowly, and others needed the room that it took")
 )
 
-// bodyRoom counts the bodies of one handler that are in memory. Its zero value
-// is ready.
+// Room counts the bodies that are in memory. Its zero value is ready.
 //
 // Room is taken as bytes arrive. Nobody waits for more while holding some, so
 // bodies cannot block each other: one that finds no room takes it from those
 // that began before it and are slow, or is refused. Only a body that holds
 // nothing yet waits.
-type bodyRoom struct {
+type Room struct {
 	mu      sync.Mutex
 	used    int64
 	reading list.List // of *incoming, the oldest first
@@ -38,7 +40,7 @@ type bodyRoom struct {
 
 // incoming is one body in the room.
 type incoming struct {
-	room  *bodyRoom
+	room  *Room
 	limit int64 // of the room
 	since time.Time
 
@@ -77,7 +79,7 @@ func (in *incoming) enter(ctx context.Context, first int64) error {
 	return b.await(ctx, n, place)
 }
 
-func (b *bodyRoom) await(ctx context.Context, n *newcomer, place *list.Element) error {
+func (b *Room) await(ctx context.Context, n *newcomer, place *list.Element) error {
 	// those that are being read now are slow after that
 	again := time.NewTicker(slowBody)
 	defer again.Stop()
@@ -97,14 +99,14 @@ func (b *bodyRoom) await(ctx context.Context, n *newcomer, place *list.Element) 
 			default:
 			}
 			b.waiting.Remove(place)
-			return errNoRoom
+			return ErrNoRoom
 		}
 	}
 }
 
 // wake lets in whoever waits and finds room. It is called with the lock, and
 // returns without it and with the bodies to cut off.
-func (b *bodyRoom) wake() (victims []*incoming) {
+func (b *Room) wake() (victims []*incoming) {
 	defer b.mu.Unlock()
 	now := time.Now()
 	for place := b.waiting.Front(); place != nil; place = b.waiting.Front() {
@@ -121,7 +123,7 @@ func (b *bodyRoom) wake() (victims []*incoming) {
 	return victims
 }
 
-func (b *bodyRoom) admit(in *incoming, first int64) {
+func (b *Room) admit(in *incoming, first int64) {
 	b.used += first
 	in.held = first
 	in.element = b.reading.PushBack(in)
@@ -129,7 +131,7 @@ func (b *bodyRoom) admit(in *incoming, first int64) {
 
 // find says whether there is room for so many bytes more of a body, if need be
 // that of slow ones before it: those are to be cut off, and hold nothing any more.
-func (b *bodyRoom) find(in *incoming, size int64, now time.Time) (victims []*incoming, ok bool) {
+func (b *Room) find(in *incoming, size int64, now time.Time) (victims []*incoming, ok bool) {
 	missing := b.used + size - in.limit
 	for element := b.reading.Front(); missing > 0; element = element.Next() {
 		if element == nil {
@@ -165,12 +167,12 @@ func (in *incoming) grow(size int64) error {
 	b.mu.Lock()
 	if in.evicted {
 		b.mu.Unlock()
-		return errCrowded
+		return ErrCrowded
 	}
 	victims, ok := b.find(in, size, time.Now())
 	if !ok {
 		b.mu.Unlock()
-		return errNoRoom
+		return ErrNoRoom
 	}
 	b.used += size
 	in.held += size
@@ -205,8 +207,8 @@ func (in *incoming) leave() {
 	cutOff(b.wake())
 }
 
-// load returns how many bodies are being read, and the bytes that all take.
-func (b *bodyRoom) load() (reading int, used int64) {
+// Load returns how many bodies are being read, and the bytes that all take.
+func (b *Room) Load() (reading int, used int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.reading.Len(), b.used

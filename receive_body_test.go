@@ -18,6 +18,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/body"
 )
 
 // quickly is long enough for a body that is sent at once, also on a machine
@@ -33,25 +35,29 @@ func reading(t *testing.T, h *Handler, server *caddyhttp.Server, prepare func(*h
 			r = r.WithContext(context.WithValue(r.Context(), caddyhttp.ServerCtxKey, server))
 		}
 		since := time.Now()
-		body, err := h.readBody(w, r, since)
-		defer body.close()
+		b, err := h.readBody(w, r, since)
+		defer b.Free()
 		if err != nil {
-			a := h.unread(netip.Addr{}, since, body, err)
+			a := h.unread(netip.Addr{}, since, b, err)
 			_ = a.writeEarly(w, r, since)
 			return
 		}
-		if wait, err := time.ParseDuration(r.Header.Get("X-Wait")); err == nil {
-			time.Sleep(wait)
-		}
-		if err := r.Context().Err(); err != nil {
-			_, _ = fmt.Fprint(w, err)
-			return
-		}
-		_, _ = fmt.Fprint(w, len(body.data))
+		_, _ = fmt.Fprint(w, len(b.Data()))
 	}))
 	prepare(s)
 	t.Cleanup(s.Close)
 	return s
+}
+
+// fill takes so much of the room for a handler's bodies, until the test's end.
+func fill(t *testing.T, h *Handler, size int64) {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(strings.Repeat("x", int(size))))
+	b, err := body.Read(httptest.NewRecorder(), r, body.Options{
+		Room: &h.bodies.room, Wait: time.Minute, Max: size, Times: body.Times{Whole: time.Hour, Idle: time.Hour}, Since: time.Now(),
+	})
+	t.Cleanup(b.Free)
+	require.NoError(t, err)
 }
 
 func http1(s *httptest.Server) { s.Start() }
@@ -83,25 +89,25 @@ func (trickle) Read(p []byte) (int, error) {
 
 func TestBodiesThatDoNotComeAreAnswered(t *testing.T) {
 	t.Parallel()
-	long := bodyTimes{whole: time.Hour, idle: time.Hour}
+	long := body.Times{Whole: time.Hour, Idle: time.Hour}
 	tests := map[string]struct {
-		times  bodyTimes
+		times  body.Times
 		server *caddyhttp.Server
 		body   func(t *testing.T) io.Reader
 		detail string
 	}{
 		"stalled": {
-			bodyTimes{whole: time.Hour, idle: quickly},
+			body.Times{Whole: time.Hour, Idle: quickly},
 			nil,
 			func(t *testing.T) io.Reader { return stall(t, `{"taskId":`) }, "no byte for",
 		},
 		"never begun": {
-			bodyTimes{whole: time.Hour, idle: quickly},
+			body.Times{Whole: time.Hour, Idle: quickly},
 			nil,
 			func(t *testing.T) io.Reader { return stall(t, "") }, "no byte for",
 		},
 		"trickling": {
-			bodyTimes{whole: quickly, idle: time.Hour},
+			body.Times{Whole: quickly, Idle: time.Hour},
 			nil,
 			func(*testing.T) io.Reader { return trickle{} }, "not whole after",
 		},
@@ -133,7 +139,7 @@ func TestBodiesThatDoNotComeAreAnswered(t *testing.T) {
 					assert.Contains(t, string(text), test.detail)
 					require.Equal(t, 1, logs.FilterMessage("callback too slow").Len())
 					require.Eventually(t, func() bool {
-						reading, used := h.bodies.room.load()
+						reading, used := h.bodies.room.Load()
 						return reading == 0 && used == 0
 					}, time.Minute, time.Millisecond, "the room is given back")
 				})
@@ -142,53 +148,12 @@ func TestBodiesThatDoNotComeAreAnswered(t *testing.T) {
 	}
 }
 
-func TestBodiesOfEverySize(t *testing.T) {
-	for protocol, start := range map[string]func(*httptest.Server){"HTTP/1.1": http1, "HTTP/2.0": http2} {
-		h, _ := receiver(t)
-		h.times = bodyTimes{whole: time.Hour, idle: time.Hour}
-		s := reading(t, h, nil, start)
-		for _, size := range []int{0, 1, firstRoom - 1, firstRoom, firstRoom + 1, 300_000, int(h.MaxBody)} {
-			for _, length := range []int64{-1, int64(size)} {
-				r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL, strings.NewReader(strings.Repeat("x", size)))
-				require.NoError(t, err)
-				r.ContentLength = length
-				response, err := s.Client().Do(r)
-				require.NoError(t, err)
-				text, err := io.ReadAll(response.Body)
-				require.NoError(t, err)
-				require.NoError(t, response.Body.Close())
-				assert.Equal(t, protocol, response.Proto)
-				assert.Equal(t, fmt.Sprint(size), string(text))
-			}
-		}
-	}
-}
-
-// A deadline that stayed after the body would end the request, and with HTTP/1.1
-// the next one on its connection.
-func TestDeadlineEndsWithTheBody(t *testing.T) {
-	h, _ := receiver(t)
-	h.times = bodyTimes{whole: 3 * time.Second, idle: 3 * time.Second}
-	s := reading(t, h, nil, http1)
-	for range 2 {
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL, strings.NewReader("x"))
-		require.NoError(t, err)
-		r.Header.Set("X-Wait", "3500ms")
-		response, err := s.Client().Do(r)
-		require.NoError(t, err)
-		text, err := io.ReadAll(response.Body)
-		require.NoError(t, err)
-		require.NoError(t, response.Body.Close())
-		assert.Equal(t, "1", string(text))
-	}
-}
-
 // A body that has to make room is answered at once, whatever it waits for.
 func TestBodyThatMakesRoomIsAnswered(t *testing.T) {
 	for protocol, start := range map[string]func(*httptest.Server){"HTTP/1.1": http1, "HTTP/2.0": http2} {
 		t.Run(protocol, func(t *testing.T) {
 			h, _ := receiver(t)
-			h.times = bodyTimes{whole: time.Hour, idle: time.Hour}
+			h.times = body.Times{Whole: time.Hour, Idle: time.Hour}
 			s := reading(t, h, nil, start)
 			answered := make(chan error, 1)
 			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL, stall(t, "{"))
@@ -204,12 +169,17 @@ func TestBodyThatMakesRoomIsAnswered(t *testing.T) {
 				answered <- err
 			}()
 			require.Eventually(t, func() bool {
-				reading, _ := h.bodies.room.load()
+				reading, _ := h.bodies.room.Load()
 				return reading == 1
 			}, time.Minute, time.Millisecond)
-			large := &incoming{room: &h.bodies.room, limit: h.roomLimit(), since: time.Now(), cutOff: func() {}}
-			defer large.leave()
-			require.NoError(t, large.enter(t.Context(), h.roomLimit()))
+			_, used := h.bodies.room.Load()
+			fill(t, h, body.RoomLimit(h.MaxBody)-used)
+			next, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL, strings.NewReader("{}"))
+			require.NoError(t, err)
+			response, err := s.Client().Do(next)
+			require.NoError(t, err)
+			require.NoError(t, response.Body.Close())
+			require.Equal(t, http.StatusOK, response.StatusCode)
 			require.NoError(t, <-answered)
 		})
 	}
@@ -218,12 +188,12 @@ func TestBodyThatMakesRoomIsAnswered(t *testing.T) {
 // A connection that another handler hides is still bounded where it can be.
 func TestBodyBehindAHiddenConnection(t *testing.T) {
 	h, logs := receiver(t)
-	h.times = bodyTimes{whole: quickly, idle: time.Hour}
+	h.times = body.Times{Whole: quickly, Idle: time.Hour}
 	for range 2 {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", trickle{})
-		body, err := h.readBody(httptest.NewRecorder(), r, time.Now())
-		require.ErrorIs(t, err, errSlow)
-		body.close()
+		b, err := h.readBody(httptest.NewRecorder(), r, time.Now())
+		require.ErrorIs(t, err, body.ErrSlow)
+		b.Free()
 	}
 	assert.Equal(t, 1, logs.FilterMessageSnippet("hides the connection").Len())
 }

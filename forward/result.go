@@ -1,9 +1,7 @@
-package fotorwebhook
+package forward
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -11,69 +9,20 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-
 	"github.com/fotor-webhook/caddy-fotor-webhook/dispatch"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// Forward says where events go: a URL, or HTTP routes that an internal request
-// runs through for every attempt. Exactly one of them is required.
-type Forward struct {
-	// The URL that events are POSTed to: absolute, with the scheme `http`,
-	// `https` or `h2c`. Placeholders are replaced once, at load.
-	URL string `json:"url,omitempty"`
+const (
+	// maxAnswer is how much of an upstream's answer is read, so that the
+	// connection can be used again. The connection of a longer one is closed.
+	// What is not read by then, or when the attempt's timeout has passed, does not
+	// change what its status says.
+	maxAnswer = 64 << 10
 
-	// The routes that events are sent through. The status that they answer
-	// with decides: 2xx is taken, 410 is dead at once, all else is tried again.
-	Routes caddyhttp.RouteList `json:"routes,omitempty"`
-}
-
-// attempter makes delivery attempts.
-type attempter interface {
-	attempt(ctx context.Context, lease *inbox.Lease) dispatch.Result
-}
-
-func (h *Handler) provisionForward(ctx caddy.Context) error {
-	if err := h.provisionSecrets(); err != nil {
-		return err
-	}
-	app := httpApp(ctx)
-	h.grace = drainTime(app)
-
-	switch f := h.Forward; {
-	case f == nil || (f.URL == "" && f.Routes == nil):
-		return errors.New("forward is missing: expected the URL of your service, or routes that lead to it")
-	case f.URL != "" && f.Routes != nil:
-		return errors.New("forward has both a URL and routes: expected one of them")
-	case f.URL != "":
-		direct, err := newURLForward(ctx, h)
-		if err != nil {
-			return fmt.Errorf("forward: %w", err)
-		}
-		h.attempter = direct
-	default:
-		routes, err := newRouteForward(ctx, h, app)
-		if err != nil {
-			return fmt.Errorf("forward: %w", err)
-		}
-		h.attempter = routes
-	}
-	return nil
-}
-
-// defaultDrain is how long attempts may go on after a stop when the HTTP app
-// has no grace period: an endless one would keep a process from ending for as
-// long as an upstream keeps silent.
-const defaultDrain = 10 * time.Second
-
-func drainTime(app *caddyhttp.App) time.Duration {
-	if app != nil && app.GracePeriod > 0 {
-		return time.Duration(app.GracePeriod)
-	}
-	return defaultDrain
-}
+	// keptAnswer is how much of it can become the reason of a failure.
+	keptAnswer = inbox.MaxReason
+)
 
 // result turns an upstream's complete answer into an attempt's result.
 func result(status int, header http.Header, body []byte) dispatch.Result {

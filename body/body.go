@@ -1,4 +1,6 @@
-package fotorwebhook
+// Package body reads the bodies of requests in bounded time and memory, however
+// many come at once and however slowly.
+package body
 
 import (
 	"context"
@@ -11,18 +13,17 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-
-	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
 )
 
-// bodyTimes bounds how long a body may take to arrive. The server's own
+// Times bounds how long a body may take to arrive. The server's own
 // timeouts hold too, where they are shorter.
-type bodyTimes struct {
-	whole time.Duration // from the headers to the end
-	idle  time.Duration // without a byte
+type Times struct {
+	Whole time.Duration // from the headers to the end
+	Idle  time.Duration // without a byte
 }
 
-var defaultBodyTimes = bodyTimes{whole: 30 * time.Second, idle: 10 * time.Second}
+// DefaultTimes are meant for callbacks: small, and sent in one go.
+var DefaultTimes = Times{Whole: 30 * time.Second, Idle: 10 * time.Second}
 
 // firstRoom is the buffer that a body begins with, in bytes: most callbacks fit
 // in, and a body that stalls at its beginning holds no more.
@@ -31,33 +32,43 @@ const firstRoom = 4 << 10
 // buffers reuses the buffers that bodies begin with.
 var buffers = sync.Pool{New: func() any { return new([firstRoom]byte) }}
 
-// errSlow says that a body did not arrive in time.
-var errSlow = errors.New("the body did not arrive in time")
+// ErrSlow says that a body did not arrive in time.
+var ErrSlow = errors.New("the body did not arrive in time")
 
-// bodyReader reads the body of one callback.
-type bodyReader struct {
+// Options say how a body is to be read. All are required.
+type Options struct {
+	Room  *Room
+	Wait  time.Duration // longest wait for room
+	Max   int64         // largest size in bytes
+	Times Times
+	Since time.Time // arrival of the headers
+}
+
+// Body is the body of one request.
+type Body struct {
 	room  incoming
 	read  deadlineReader
-	limit int64 // max_body
+	limit int64 // Options.Max
 	most  int64 // bytes that it can have: as many as declared, or the limit
 	first *[firstRoom]byte
 	data  []byte
 }
 
-// readBody reads the body of a callback, which came at the given time. What it
-// returns must be closed, also if there is an error; the data may be used until then.
-func (h *Handler) readBody(w http.ResponseWriter, r *http.Request, since time.Time) (*bodyReader, error) {
-	b := &bodyReader{limit: h.MaxBody, most: h.MaxBody}
+// Read reads the body of a request. What it returns must be freed, also if there
+// is an error: ErrSlow, ErrCrowded, ErrNoRoom, *http.MaxBytesError, or what broke
+// the body off.
+func Read(w http.ResponseWriter, r *http.Request, o Options) (*Body, error) {
+	b := &Body{limit: o.Max, most: o.Max}
 	if r.ContentLength >= 0 {
 		b.most = min(b.most, r.ContentLength)
 	}
 	b.read = deadlineReader{
-		body: r.Body, control: http.NewResponseController(w), times: h.times,
-		since: since, server: serverDeadline(r, since),
+		body: r.Body, control: http.NewResponseController(w), times: o.Times,
+		since: o.Since, server: ServerDeadline(r, o.Since),
 	}
-	b.room = incoming{room: &h.bodies.room, limit: h.roomLimit(), since: since, cutOff: b.read.cutOff}
+	b.room = incoming{room: o.Room, limit: RoomLimit(o.Max), since: o.Since, cutOff: b.read.cutOff}
 
-	ctx, cancel := context.WithTimeout(r.Context(), gateway.StoreTimeout)
+	ctx, cancel := context.WithTimeout(r.Context(), o.Wait)
 	defer cancel()
 	if err := b.room.enter(ctx, firstRoom); err != nil {
 		return b, err
@@ -69,20 +80,21 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request, since time.Ti
 	// Caddy's own reader, if there is one, has cleared the deadline at the end
 	idle, _ := caddyhttp.IdleTimeoutsFromContext(r.Context())
 	b.read.end(err == nil && idle == nil)
-	if b.read.unsupported {
-		h.bodies.hidden.Do(func() {
-			h.logger.Warn("a handler before fotor_webhook hides the connection:" +
-				" a body that stalls is not cut off by this handler, only by the server's own timeouts")
-		})
-	}
 	if err != nil && evicted {
-		err = errCrowded
+		err = ErrCrowded
 	}
 	return b, err
 }
 
+// Data returns what has arrived. It may be used until Free.
+func (b *Body) Data() []byte { return b.data }
+
+// Hidden says whether another handler hides the connection. A body that stalls
+// is not cut off then, except by the server's own timeouts.
+func (b *Body) Hidden() bool { return b.read.unsupported }
+
 // fill reads until the end of the body, or one byte beyond what it may have.
-func (b *bodyReader) fill() error {
+func (b *Body) fill() error {
 	for {
 		if int64(len(b.data)) == b.most {
 			var beyond [1]byte
@@ -114,7 +126,7 @@ func ending(err error) error {
 }
 
 // widen doubles the buffer, as far as the body can need it.
-func (b *bodyReader) widen() error {
+func (b *Body) widen() error {
 	size := min(2*int64(cap(b.data)), b.most)
 	if err := b.room.grow(size - int64(cap(b.data))); err != nil {
 		return err
@@ -125,8 +137,8 @@ func (b *bodyReader) widen() error {
 	return nil
 }
 
-// close gives the memory back.
-func (b *bodyReader) close() {
+// Free gives the memory back.
+func (b *Body) Free() {
 	if b.first != nil {
 		buffers.Put(b.first)
 	}
@@ -134,9 +146,9 @@ func (b *bodyReader) close() {
 	b.room.leave()
 }
 
-// serverDeadline is when the server's own timeout for the whole request ends;
+// ServerDeadline is when the server's own timeout for the whole request ends;
 // zero if it has none. A deadline for a read would replace it.
-func serverDeadline(r *http.Request, since time.Time) time.Time {
+func ServerDeadline(r *http.Request, since time.Time) time.Time {
 	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if !ok || server == nil || server.ReadTimeout <= 0 {
 		return time.Time{}
@@ -150,8 +162,8 @@ func serverDeadline(r *http.Request, since time.Time) time.Time {
 type deadlineReader struct {
 	body    io.Reader
 	control *http.ResponseController
-	times   bodyTimes
-	since   time.Time // the arrival of the headers
+	times   Times
+	since   time.Time // Options.Since
 	server  time.Time // the server's deadline; zero if it has none
 	next    time.Time // the deadline of the read that is under way
 	why     string    // what has passed then
@@ -161,7 +173,7 @@ type deadlineReader struct {
 	unsupported bool
 }
 
-// Read implements io.Reader. An error of the deadline wraps errSlow.
+// Read implements io.Reader. An error of the deadline wraps ErrSlow.
 func (d *deadlineReader) Read(p []byte) (int, error) {
 	if err := d.arm(); err != nil {
 		return 0, err
@@ -177,9 +189,9 @@ func (d *deadlineReader) arm() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := time.Now()
-	d.next, d.why = now.Add(d.times.idle), "no byte for "+d.times.idle.String()
-	if whole := d.since.Add(d.times.whole); whole.Before(d.next) {
-		d.next, d.why = whole, "not whole after "+d.times.whole.String()
+	d.next, d.why = now.Add(d.times.Idle), "no byte for "+d.times.Idle.String()
+	if whole := d.since.Add(d.times.Whole); whole.Before(d.next) {
+		d.next, d.why = whole, "not whole after "+d.times.Whole.String()
 	}
 	if !d.server.IsZero() && d.server.Before(d.next) {
 		d.next, d.why = d.server, "not whole when the server's read_body timeout had passed"
@@ -199,9 +211,9 @@ func (d *deadlineReader) arm() error {
 func (d *deadlineReader) reason() error {
 	const early = 100 * time.Millisecond
 	if time.Until(d.next) > early {
-		return fmt.Errorf("%w: a timeout of the server had passed", errSlow)
+		return fmt.Errorf("%w: a timeout of the server had passed", ErrSlow)
 	}
-	return fmt.Errorf("%w: %s", errSlow, d.why)
+	return fmt.Errorf("%w: %s", ErrSlow, d.why)
 }
 
 // cutOff ends the read that is under way, and those that would follow.

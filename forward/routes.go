@@ -1,4 +1,4 @@
-package fotorwebhook
+package forward
 
 import (
 	"context"
@@ -19,7 +19,7 @@ import (
 // routeForward sends events through HTTP routes: an attempt is an internal
 // request that runs through them as one from outside would.
 type routeForward struct {
-	handler *Handler
+	options *Options
 	server  *caddyhttp.Server
 	chain   caddyhttp.Handler
 }
@@ -33,14 +33,14 @@ const (
 
 var internalLocal = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}
 
-func newRouteForward(ctx caddy.Context, h *Handler, app *caddyhttp.App) (*routeForward, error) {
-	routes := h.Forward.Routes
+func newRouteForward(ctx caddy.Context, o *Options) (*routeForward, error) {
+	routes := o.Routes
 	if err := routes.ProvisionMatchers(ctx); err != nil {
 		return nil, err
 	}
 	var metrics *caddyhttp.Metrics
-	if app != nil {
-		metrics = app.Metrics
+	if o.App != nil {
+		metrics = o.App.Metrics
 	}
 	if err := routes.ProvisionHandlers(ctx, metrics); err != nil {
 		return nil, err
@@ -51,7 +51,7 @@ func newRouteForward(ctx caddy.Context, h *Handler, app *caddyhttp.App) (*routeF
 		// handlers only ask the server for its settings
 		server = new(caddyhttp.Server)
 	}
-	return &routeForward{handler: h, server: server, chain: routes.Compile(unhandled)}, nil
+	return &routeForward{options: o, server: server, chain: routes.Compile(unhandled)}, nil
 }
 
 var errUnhandled = errors.New("no route of the forward answered: expected one that does, such as reverse_proxy")
@@ -65,7 +65,7 @@ var unhandled = caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) e
 func (f *routeForward) attempt(ctx context.Context, lease *inbox.Lease) dispatch.Result {
 	ctx = context.WithValue(ctx, http.LocalAddrContextKey, internalLocal)
 	target := &url.URL{Path: "/"}
-	r := f.handler.eventRequest(ctx, target, lease, time.Now())
+	r := f.options.request(ctx, target, lease, time.Now())
 	r.Host, r.RemoteAddr, r.RequestURI = internalHost, internalRemote, "/"
 	r.Body = &replayedBody{data: lease.Event.Body}
 
@@ -89,6 +89,11 @@ func (f *routeForward) attempt(ctx context.Context, lease *inbox.Lease) dispatch
 	}
 	return result(w.status, w.header, w.kept)
 }
+
+func (*routeForward) target() string { return "routes" }
+
+// close does nothing: Caddy cleans up what the routes have loaded.
+func (*routeForward) close() {}
 
 // switchedProtocols says whether that was the answer to the last reverse_proxy,
 // which passes it on only to those who asked for it.
@@ -176,9 +181,5 @@ func (w *answerWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Interface guards
-var (
-	_ attempter           = (*routeForward)(nil)
-	_ attempter           = (*urlForward)(nil)
-	_ http.ResponseWriter = (*answerWriter)(nil)
-)
+// Interface guard
+var _ http.ResponseWriter = (*answerWriter)(nil)

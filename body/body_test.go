@@ -1,0 +1,85 @@
+package body
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const largest = 1 << 20
+
+// reading serves requests whose bodies it reads, and answers with their length.
+func reading(t *testing.T, times Times, start func(*httptest.Server)) *httptest.Server {
+	t.Helper()
+	room := new(Room)
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, err := Read(w, r, Options{Room: room, Wait: time.Minute, Max: largest, Times: times, Since: time.Now()})
+		defer b.Free()
+		if err != nil {
+			_, _ = fmt.Fprint(w, err)
+			return
+		}
+		if wait, err := time.ParseDuration(r.Header.Get("X-Wait")); err == nil {
+			time.Sleep(wait)
+		}
+		if err := r.Context().Err(); err != nil {
+			_, _ = fmt.Fprint(w, err)
+			return
+		}
+		_, _ = fmt.Fprint(w, len(b.Data()))
+	}))
+	start(s)
+	t.Cleanup(s.Close)
+	return s
+}
+
+func http1(s *httptest.Server) { s.Start() }
+
+func http2(s *httptest.Server) {
+	s.EnableHTTP2 = true
+	s.StartTLS()
+}
+
+func TestBodiesOfEverySize(t *testing.T) {
+	for protocol, start := range map[string]func(*httptest.Server){"HTTP/1.1": http1, "HTTP/2.0": http2} {
+		s := reading(t, Times{Whole: time.Hour, Idle: time.Hour}, start)
+		for _, size := range []int{0, 1, firstRoom - 1, firstRoom, firstRoom + 1, 300_000, largest} {
+			for _, length := range []int64{-1, int64(size)} {
+				r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL, strings.NewReader(strings.Repeat("x", size)))
+				require.NoError(t, err)
+				r.ContentLength = length
+				response, err := s.Client().Do(r)
+				require.NoError(t, err)
+				text, err := io.ReadAll(response.Body)
+				require.NoError(t, err)
+				require.NoError(t, response.Body.Close())
+				assert.Equal(t, protocol, response.Proto)
+				assert.Equal(t, fmt.Sprint(size), string(text))
+			}
+		}
+	}
+}
+
+// A deadline that stayed after the body would end the request, and with HTTP/1.1
+// the next one on its connection.
+func TestDeadlineEndsWithTheBody(t *testing.T) {
+	s := reading(t, Times{Whole: 3 * time.Second, Idle: 3 * time.Second}, http1)
+	for range 2 {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL, strings.NewReader("x"))
+		require.NoError(t, err)
+		r.Header.Set("X-Wait", "3500ms")
+		response, err := s.Client().Do(r)
+		require.NoError(t, err)
+		text, err := io.ReadAll(response.Body)
+		require.NoError(t, err)
+		require.NoError(t, response.Body.Close())
+		assert.Equal(t, "1", string(text))
+	}
+}

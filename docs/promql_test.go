@@ -1,0 +1,269 @@
+package docs
+
+import (
+	"encoding/json"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/VictoriaMetrics/metricsql"
+	"github.com/caddyserver/caddy/v2"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// exported are the gateway's metrics as they are scraped: the name with the
+// suffixes of a histogram, then the labels, then their values.
+type exported map[string]map[string][]string
+
+// gather runs a gateway and asks for its metrics.
+func gather(t *testing.T) exported {
+	t.Helper()
+	var config caddy.Config
+	path, err := json.Marshal(filepath.Join(t.TempDir(), "inbox.db"))
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal([]byte(`{
+		"admin": {"disabled": true, "config": {"persist": false}},
+		"logging": {"logs": {"default": {"level": "ERROR"}}},
+		"apps": {"http": {"servers": {"s": {
+			"listen": ["127.0.0.1:0"],
+			"routes": [{"handle": [{
+				"handler": "fotor_webhook",
+				"inbox": {"module": "sqlite", "path": `+string(path)+`},
+				"forward": {"url": "http://127.0.0.1:1/"}
+			}]}]
+		}}}}
+	}`), &config))
+	require.NoError(t, caddy.Run(&config))
+	t.Cleanup(func() { assert.NoError(t, caddy.Stop()) })
+
+	ctx := caddy.ActiveContext()
+	families, err := ctx.GetMetricsRegistry().Gather()
+	require.NoError(t, err)
+	all := make(exported)
+	for _, family := range families {
+		if !strings.HasPrefix(family.GetName(), metricPrefix) {
+			continue
+		}
+		names := []string{family.GetName()}
+		histogram := family.GetType().String() == "HISTOGRAM"
+		if histogram {
+			names = []string{family.GetName() + "_sum", family.GetName() + "_count", family.GetName() + "_bucket"}
+		}
+		labels := make(map[string][]string)
+		for _, metric := range family.GetMetric() {
+			for _, pair := range metric.GetLabel() {
+				labels[pair.GetName()] = append(labels[pair.GetName()], pair.GetValue())
+			}
+		}
+		for _, name := range names {
+			all[name] = maps.Clone(labels)
+		}
+		if histogram {
+			all[family.GetName()+"_bucket"]["le"] = nil // any number
+		}
+	}
+	return all
+}
+
+// targetLabels are those that Prometheus itself adds to what it scrapes.
+var targetLabels = []string{"job", "instance"}
+
+// The functions that the rules and the dashboard use. The parser knows more
+// than Prometheus does, so what is new here has to be looked up in Prometheus'
+// manual. With true they want a range.
+var promFunctions = map[string]bool{
+	"absent":             false,
+	"deriv":              true,
+	"histogram_quantile": false,
+	"increase":           true,
+	"min_over_time":      true,
+	"predict_linear":     true,
+	"rate":               true,
+	"time":               false,
+}
+
+var (
+	promAggregations = []string{"sum", "min", "max"}
+	promOperators    = []string{"+", "-", "*", "/", "==", "!=", ">", "<", ">=", "<=", "and", "or", "unless"}
+)
+
+// check returns what is wrong with an expression; used gets the names of the
+// metrics in it.
+func (e exported) check(expr string, used map[string]bool) []string {
+	tree, err := metricsql.Parse(expr)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	var wrong []string
+	complain := func(parts ...string) { wrong = append(wrong, strings.Join(parts, " ")) }
+	metrics := 0
+	metricsql.VisitAll(tree, func(node metricsql.Expr) {
+		switch node := node.(type) {
+		case *metricsql.MetricExpr:
+			metrics++
+			e.checkMetric(node, used, complain)
+		case *metricsql.FuncExpr:
+			e.checkFunction(node, complain)
+		case *metricsql.AggrFuncExpr:
+			if !slices.Contains(promAggregations, node.Name) {
+				complain("unknown aggregation", node.Name)
+			}
+			e.checkLabels(tree, node.Modifier.Args, complain)
+		case *metricsql.BinaryOpExpr:
+			if !slices.Contains(promOperators, node.Op) {
+				complain("unknown operator", node.Op)
+			}
+			e.checkLabels(tree, node.GroupModifier.Args, complain)
+		}
+	})
+	if metrics == 0 {
+		complain("no metric")
+	}
+	return wrong
+}
+
+func (e exported) checkMetric(node *metricsql.MetricExpr, used map[string]bool, complain func(...string)) {
+	if len(node.LabelFilterss) != 1 || node.LabelFilterss[0][0].Label != "__name__" {
+		complain("a selector without a name")
+		return
+	}
+	filters := node.LabelFilterss[0]
+	name := filters[0].Value
+	labels, ok := e[name]
+	if !ok {
+		complain("no metric is named", name)
+		return
+	}
+	used[name] = true
+	for _, filter := range filters[1:] {
+		values, ok := labels[filter.Label]
+		if !ok {
+			complain(name, "has no label", filter.Label)
+			continue
+		}
+		if filter.Label == "handler" { // its values are config
+			if filter.Value != anyHandler {
+				complain("the handler is", filter.Value)
+			}
+			continue
+		}
+		wanted := []string{filter.Value}
+		if filter.IsRegexp {
+			wanted = strings.Split(filter.Value, "|")
+		}
+		for _, value := range wanted {
+			if !slices.Contains(values, value) {
+				complain(name, "has no", filter.Label, value)
+			}
+		}
+	}
+}
+
+// checkFunction looks for ranges where they are wanted, counters in what counts
+// them, and buckets with their le in quantiles.
+func (e exported) checkFunction(node *metricsql.FuncExpr, complain func(...string)) {
+	wantsRange, ok := promFunctions[node.Name]
+	if !ok {
+		complain("unknown function", node.Name)
+		return
+	}
+	if node.Name == "time" {
+		return // it takes nothing
+	}
+	rollup, _ := node.Args[0].(*metricsql.RollupExpr)
+	if hasRange := rollup != nil && rollup.Window != nil; hasRange != wantsRange {
+		complain("the range of", node.Name)
+		return
+	}
+	if wantsRange {
+		name := nameOf(rollup.Expr)
+		counts := strings.HasSuffix(name, "_total") || strings.HasSuffix(name, "_bucket") ||
+			strings.HasSuffix(name, "_count") || strings.HasSuffix(name, "_sum")
+		if counter := node.Name == "rate" || node.Name == "increase"; counter != counts {
+			complain(node.Name, "of", name)
+		}
+	}
+	if node.Name != "histogram_quantile" {
+		return
+	}
+	inner := node.Args[1]
+	if aggregation, ok := inner.(*metricsql.AggrFuncExpr); ok {
+		kept := slices.Contains(aggregation.Modifier.Args, "le") == strings.EqualFold(aggregation.Modifier.Op, "by")
+		if !kept || aggregation.Modifier.Op == "" {
+			complain("le is lost in", node.Name)
+		}
+		inner = aggregation.Args[0]
+	}
+	rate, ok := inner.(*metricsql.FuncExpr)
+	if !ok || rate.Name != "rate" {
+		complain(node.Name, "of no rate")
+		return
+	}
+	if rollup, ok := rate.Args[0].(*metricsql.RollupExpr); !ok || !strings.HasSuffix(nameOf(rollup.Expr), "_bucket") {
+		complain(node.Name, "of no buckets")
+	}
+}
+
+func nameOf(node metricsql.Expr) string {
+	if metric, ok := node.(*metricsql.MetricExpr); ok && len(metric.LabelFilterss) == 1 && len(metric.LabelFilterss[0]) > 0 {
+		return metric.LabelFilterss[0][0].Value
+	}
+	return ""
+}
+
+// checkLabels looks for labels by which is grouped or matched.
+func (e exported) checkLabels(tree metricsql.Expr, labels []string, complain func(...string)) {
+	for _, label := range labels {
+		known := slices.Contains(targetLabels, label)
+		metricsql.VisitAll(tree, func(node metricsql.Expr) {
+			_, has := e[nameOf(node)][label]
+			known = known || has
+		})
+		if !known {
+			complain("no metric here has the label", label)
+		}
+	}
+}
+
+// anyHandler stands for the dashboard's variable.
+const anyHandler = "ANY"
+
+// TestPromQLCheckComplains shows that the check of expressions sees what it is for.
+func TestPromQLCheckComplains(t *testing.T) {
+	metrics := gather(t)
+	for expr, complaint := range map[string]string{
+		`sum(`:                           "unparsed",
+		`1`:                              "no metric",
+		`{handler="ANY"}`:                "a selector without a name",
+		`caddy_fotor_webhook_inbox_size`: "no metric is named caddy_fotor_webhook_inbox_size",
+		`caddy_fotor_webhook_answer_duration_seconds`:                                                          "no metric is named",
+		`caddy_fotor_webhook_events{outcome="dead"}`:                                                           "has no label outcome",
+		`caddy_fotor_webhook_events{state="lost"}`:                                                             "has no state lost",
+		`caddy_fotor_webhook_events{state=~"dead|lost"}`:                                                       "has no state lost",
+		`caddy_fotor_webhook_callbacks_total{outcome!="dead"}`:                                                 "has no outcome dead",
+		`caddy_fotor_webhook_held{handler="default"}`:                                                          "the handler is default",
+		`sum by (state) (caddy_fotor_webhook_held)`:                                                            "no metric here has the label state",
+		`sum without (stage) (caddy_fotor_webhook_events)`:                                                     "no metric here has the label stage",
+		`caddy_fotor_webhook_held and on (name) caddy_fotor_webhook_inbox_up`:                                  "no metric here has the label name",
+		`median(caddy_fotor_webhook_held)`:                                                                     "unknown aggregation median",
+		`caddy_fotor_webhook_held default 1`:                                                                   "unknown operator default",
+		`running_sum(caddy_fotor_webhook_held)`:                                                                "unknown function running_sum",
+		`rate(caddy_fotor_webhook_callbacks_total)`:                                                            "the range of rate",
+		`absent(caddy_fotor_webhook_held[5m])`:                                                                 "the range of absent",
+		`rate(caddy_fotor_webhook_held[5m])`:                                                                   "rate of caddy_fotor_webhook_held",
+		`deriv(caddy_fotor_webhook_callbacks_total[5m])`:                                                       "deriv of caddy_fotor_webhook_callbacks_total",
+		`histogram_quantile(0.9, caddy_fotor_webhook_answer_duration_seconds_bucket)`:                          "of no rate",
+		`histogram_quantile(0.9, rate(caddy_fotor_webhook_answer_duration_seconds_sum[5m]))`:                   "of no buckets",
+		`histogram_quantile(0.9, sum(rate(caddy_fotor_webhook_answer_duration_seconds_bucket[5m])))`:           "le is lost",
+		`histogram_quantile(.9, sum by (handler) (rate(caddy_fotor_webhook_delivery_age_seconds_bucket[5m])))`: "le is lost",
+		`histogram_quantile(.9, sum without (le) (rate(caddy_fotor_webhook_delivery_age_seconds_bucket[5m])))`: "le is lost",
+	} {
+		t.Run(expr, func(t *testing.T) {
+			require.Contains(t, strings.Join(metrics.check(expr, make(map[string]bool)), "\n"), complaint)
+		})
+	}
+	require.Empty(t, metrics.check(`histogram_quantile(.9, sum without (job) (rate(caddy_fotor_webhook_delivery_age_seconds_bucket[5m])))`, make(map[string]bool)))
+}
