@@ -10,6 +10,12 @@ import (
 // IDLength is the length of an event id in characters.
 const IDLength = 48
 
+// RawID is an event id in bytes.
+type RawID [IDLength / 2]byte
+
+// TaskKey returns the key of the event's task, with which the id begins.
+func (id RawID) TaskKey() uint64 { return binary.BigEndian.Uint64(id[:8]) }
+
 // TaskKey returns the 64-bit key under which an inbox may index a task's
 // events: the first eight bytes of the SHA-256 of the task id, big-endian.
 func TaskKey(taskID string) uint64 {
@@ -27,7 +33,7 @@ func NewID(taskID string, canonical []byte) string {
 
 // KeyedID makes an event's id as NewID does, for the task with this TaskKey.
 func KeyedID(taskKey uint64, canonical []byte) string {
-	var raw [IDLength / 2]byte
+	var raw RawID
 	binary.BigEndian.PutUint64(raw[:8], taskKey)
 	sum := sha256.Sum256(canonical)
 	copy(raw[8:], sum[:])
@@ -36,7 +42,7 @@ func KeyedID(taskKey uint64, canonical []byte) string {
 
 // ParseID returns the bytes of an id that NewID made, the first eight of which
 // are its task's key. Anything else is an error that says what an id looks like.
-func ParseID(id string) (raw [IDLength / 2]byte, err error) {
+func ParseID(id string) (raw RawID, err error) {
 	if len(id) != IDLength {
 		return raw, fmt.Errorf("event id has %d characters; it must have %d hexadecimal digits", len(id), IDLength)
 	}
@@ -49,4 +55,14 @@ func ParseID(id string) (raw [IDLength / 2]byte, err error) {
 		return raw, fmt.Errorf("event id: %w", err)
 	}
 	return raw, nil
+}
+
+// LookUpID is ParseID for calls that look an event up: what is no id is
+// ErrNotFound.
+func LookUpID(id string) (RawID, error) {
+	raw, err := ParseID(id)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	return raw, err
 }

@@ -43,13 +43,16 @@ type Policy struct {
 	MaxEvent int
 }
 
-// Bound returns the time at which an event is due that was said to be due at
-// that time.
-func (p *Policy) Bound(due, now time.Time) time.Time {
-	if latest := now.Add(p.MaxWait); p.TooLate(due, now) {
-		return latest
+// Due returns the Record.Due of an event whose next attempt was put off to that
+// time: zero once it has come.
+func (p *Policy) Due(due, now time.Time) time.Time {
+	switch {
+	case !due.After(now):
+		return time.Time{}
+	case p.TooLate(due, now):
+		due = now.Add(p.MaxWait)
 	}
-	return due
+	return due.UTC().Truncate(time.Microsecond)
 }
 
 // TooLate reports whether an event cannot be meant to be due at that time.

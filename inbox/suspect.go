@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"math"
 	"time"
 )
@@ -32,6 +33,11 @@ type Suspect struct {
 
 	// Body is the body exactly as it arrived.
 	Body []byte
+}
+
+// SuspectNotFound is ErrNotFound with the id of a quarantined callback.
+func SuspectNotFound(id int64) error {
+	return fmt.Errorf("quarantined callback %d: %w", id, ErrNotFound)
 }
 
 // Complete fills in what may be left out of a suspect that is put.

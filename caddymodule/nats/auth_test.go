@@ -23,14 +23,15 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 
+	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/moduletest"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// opens provisions and opens an inbox as Caddy does.
-func opens(t testing.TB, i *Inbox) error {
+// tryOpen provisions and opens an inbox as Caddy does.
+func tryOpen(t testing.TB, i *Inbox) error {
 	t.Helper()
 	i.Replicas, i.MaxSize = 1, 32<<20
-	require.NoError(t, provision(i))
+	require.NoError(t, moduletest.Provision(i))
 	in, err := i.Open(context.Background(), "x", inbox.Policy{Keep: time.Hour}, zap.NewNop())
 	if err != nil {
 		return err
@@ -42,12 +43,12 @@ func TestUserAndPassword(t *testing.T) {
 	t.Setenv("NATS_PASSWORD", "hidden")
 	url := serve(t, func(o *server.Options) { o.Username, o.Password = "gateway", "hidden" }).ClientURL()
 	url = "nats://" + url[strings.LastIndexAny(url, "@/")+1:] // it has the user in it
-	require.NoError(t, opens(t, &Inbox{URLs: []string{url}, User: "gateway", Password: "{env.NATS_PASSWORD}"}))
+	require.NoError(t, tryOpen(t, &Inbox{URLs: []string{url}, User: "gateway", Password: "{env.NATS_PASSWORD}"}))
 	t.Setenv("NATS_PASSWORD", "wronghidden")
-	err := opens(t, &Inbox{URLs: []string{url}, User: "gateway", Password: "{env.NATS_PASSWORD}"})
+	err := tryOpen(t, &Inbox{URLs: []string{url}, User: "gateway", Password: "{env.NATS_PASSWORD}"})
 	require.ErrorContains(t, err, "inbox nats: connecting to "+url)
 	require.NotContains(t, err.Error(), "hidden")
-	require.ErrorContains(t, opens(t, &Inbox{URLs: []string{url}}), "connecting")
+	require.ErrorContains(t, tryOpen(t, &Inbox{URLs: []string{url}}), "connecting")
 }
 
 func TestNKey(t *testing.T) {
@@ -60,18 +61,18 @@ func TestNKey(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "user.nk")
 	require.NoError(t, os.WriteFile(path, seed, 0o600))
 	url := serve(t, func(o *server.Options) { o.Nkeys = []*server.NkeyUser{{Nkey: public}} }).ClientURL()
-	require.NoError(t, opens(t, &Inbox{URLs: []string{url}, NKey: path}))
+	require.NoError(t, tryOpen(t, &Inbox{URLs: []string{url}, NKey: path}))
 	other, err := nkeys.CreateUser()
 	require.NoError(t, err)
 	seed, err = other.Seed()
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(path, seed, 0o600))
-	err = opens(t, &Inbox{URLs: []string{url}, NKey: path})
+	err = tryOpen(t, &Inbox{URLs: []string{url}, NKey: path})
 	require.ErrorContains(t, err, "connecting to")
 	require.NotContains(t, err.Error(), string(seed))
 	require.NoError(t, os.WriteFile(path, []byte("no seed"), 0o600))
-	require.ErrorContains(t, opens(t, &Inbox{URLs: []string{url}, NKey: path}), "inbox nats: nkey: the file has no NKey seed in it")
-	require.ErrorContains(t, opens(t, &Inbox{URLs: []string{url}, Credentials: path + ".none"}), "inbox nats: credentials: ")
+	require.ErrorContains(t, tryOpen(t, &Inbox{URLs: []string{url}, NKey: path}), "inbox nats: nkey: the file has no NKey seed in it")
+	require.ErrorContains(t, tryOpen(t, &Inbox{URLs: []string{url}, Credentials: path + ".none"}), "inbox nats: credentials: ")
 }
 
 // A credentials file has a user's JWT and seed, as nsc writes it.
@@ -106,14 +107,14 @@ func TestCredentials(t *testing.T) {
 	}
 	write(account)
 	t.Setenv("CREDENTIALS", path)
-	require.NoError(t, opens(t, &Inbox{URLs: []string{url}, Credentials: "{env.CREDENTIALS}"}))
+	require.NoError(t, tryOpen(t, &Inbox{URLs: []string{url}, Credentials: "{env.CREDENTIALS}"}))
 	seed := write(system) // it may not store anything
-	err := opens(t, &Inbox{URLs: []string{url}, Credentials: path})
+	err := tryOpen(t, &Inbox{URLs: []string{url}, Credentials: path})
 	require.ErrorContains(t, err, "JetStream not enabled for account")
 	require.NotContains(t, err.Error(), seed)
 	stranger := pair(t, nkeys.CreateAccount)
 	seed = write(stranger)
-	err = opens(t, &Inbox{URLs: []string{url}, Credentials: path})
+	err = tryOpen(t, &Inbox{URLs: []string{url}, Credentials: path})
 	require.ErrorContains(t, err, "connecting to "+url)
 	require.NotContains(t, err.Error(), seed)
 }
@@ -164,9 +165,9 @@ func TestTLS(t *testing.T) {
 		o.TLS, o.TLSTimeout, o.TLSVerify = true, 5, true
 		o.TLSConfig = &tls.Config{Certificates: []tls.Certificate{own}, ClientCAs: trusted, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS12}
 	}).Addr().String()
-	require.NoError(t, opens(t, &Inbox{URLs: []string{"tls://" + url}, TLS: &TLS{CA: cert, Cert: cert, Key: key}}))
-	require.NoError(t, opens(t, &Inbox{URLs: []string{"nats://" + url}, TLS: &TLS{CA: cert, Cert: cert, Key: key}}))
-	require.ErrorContains(t, opens(t, &Inbox{URLs: []string{"tls://" + url}}), "certificate")
-	require.Error(t, opens(t, &Inbox{URLs: []string{"tls://" + url}, TLS: &TLS{CA: cert}}), "it has no certificate of its own")
-	require.ErrorContains(t, opens(t, &Inbox{URLs: []string{"tls://" + url}, TLS: &TLS{CA: key}}), "has no certificate in PEM")
+	require.NoError(t, tryOpen(t, &Inbox{URLs: []string{"tls://" + url}, TLS: &TLS{CA: cert, Cert: cert, Key: key}}))
+	require.NoError(t, tryOpen(t, &Inbox{URLs: []string{"nats://" + url}, TLS: &TLS{CA: cert, Cert: cert, Key: key}}))
+	require.ErrorContains(t, tryOpen(t, &Inbox{URLs: []string{"tls://" + url}}), "certificate")
+	require.Error(t, tryOpen(t, &Inbox{URLs: []string{"tls://" + url}, TLS: &TLS{CA: cert}}), "it has no certificate of its own")
+	require.ErrorContains(t, tryOpen(t, &Inbox{URLs: []string{"tls://" + url}, TLS: &TLS{CA: key}}), "has no certificate in PEM")
 }

@@ -1,12 +1,12 @@
 package nats
 
 import (
-	"math"
 	"strconv"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/dustin/go-humanize"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule"
 )
 
 // UnmarshalCaddyfile sets up the inbox from Caddyfile tokens. Syntax:
@@ -53,6 +53,9 @@ func (i *Inbox) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return nil
 }
 
+// module begins the errors.
+const module = "inbox nats"
+
 // caddyfileOptions read what follows an option's name.
 var caddyfileOptions = map[string]func(i *Inbox, d *caddyfile.Dispenser) error{
 	"stream": func(i *Inbox, d *caddyfile.Dispenser) error {
@@ -60,21 +63,14 @@ var caddyfileOptions = map[string]func(i *Inbox, d *caddyfile.Dispenser) error{
 	},
 	"replicas": func(i *Inbox, d *caddyfile.Dispenser) error {
 		const expected = "one number, 1 to 5"
-		return parse(d, expected, func(v string) bool {
+		return caddymodule.Argument(d, module, expected, func(v string) bool {
 			n, err := strconv.Atoi(v)
 			i.Replicas = n
 			return err == nil && n >= 1 && n <= maxReplicas
 		})
 	},
 	"max_size": func(i *Inbox, d *caddyfile.Dispenser) error {
-		return parse(d, "one size, such as 500MB or 10GiB", func(v string) bool {
-			n, err := humanize.ParseBytes(v)
-			if err != nil || n == 0 || n > math.MaxInt64 {
-				return false
-			}
-			i.MaxSize = int64(n)
-			return true
-		})
+		return caddymodule.Size(d, module, &i.MaxSize)
 	},
 	"credentials": func(i *Inbox, d *caddyfile.Dispenser) error {
 		return one(d, "the path of a file", &i.Credentials)
@@ -83,7 +79,7 @@ var caddyfileOptions = map[string]func(i *Inbox, d *caddyfile.Dispenser) error{
 		return one(d, "the path of a file with the seed", &i.NKey)
 	},
 	"user": func(i *Inbox, d *caddyfile.Dispenser) error {
-		args, err := arguments(d, 2, "a name and a password")
+		args, err := caddymodule.Arguments(d, module, 2, "a name and a password")
 		if err != nil {
 			return err
 		}
@@ -102,7 +98,7 @@ var caddyfileOptions = map[string]func(i *Inbox, d *caddyfile.Dispenser) error{
 	},
 	"start_without_server": func(i *Inbox, d *caddyfile.Dispenser) error {
 		i.StartWithoutServer = true
-		_, err := arguments(d, 0, "none")
+		_, err := caddymodule.Arguments(d, module, 0, "none")
 		return err
 	},
 }
@@ -138,38 +134,12 @@ func (i *Inbox) parseTLS(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// arguments reads the option's arguments, so many and no block.
-func arguments(d *caddyfile.Dispenser, n int, expected string) ([]string, error) {
-	option := d.Val()
-	args := d.RemainingArgs()
-	if len(args) != n {
-		return nil, d.Errf("inbox nats: %s has %d arguments: expected %s", option, len(args), expected)
-	}
-	if d.NextBlock(1) {
-		return nil, d.Errf("inbox nats: %s has a block: expected %s", option, expected)
-	}
-	return args, nil
-}
-
-// parse reads the option's one argument.
-func parse(d *caddyfile.Dispenser, expected string, take func(value string) bool) error {
-	option := d.Val()
-	args, err := arguments(d, 1, expected)
-	if err != nil {
-		return err
-	}
-	if !take(args[0]) {
-		return d.Errf("inbox nats: bad value '%s' for %s: expected %s", args[0], option, expected)
-	}
-	return nil
-}
-
 func one(d *caddyfile.Dispenser, expected string, field *string) error {
-	return parse(d, expected, func(v string) bool { *field = v; return v != "" })
+	return caddymodule.Argument(d, module, expected, func(v string) bool { *field = v; return v != "" })
 }
 
 func duration(d *caddyfile.Dispenser, example string, field *caddy.Duration) error {
-	return parse(d, "one duration, such as "+example, func(v string) bool {
+	return caddymodule.Argument(d, module, "one duration, such as "+example, func(v string) bool {
 		dur, err := caddy.ParseDuration(v)
 		*field = caddy.Duration(dur)
 		return err == nil && dur > 0

@@ -68,16 +68,16 @@ func (s *store) connect(ctx context.Context) error {
 		nats.Timeout(connectTimeout(ctx, s.publishTimeout())),
 		nats.RetryOnFailedConnect(o.startWithoutServer),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			s.connected(false)
+			s.setConnected(false)
 			if !s.closed() {
 				s.log.Warn("connection to NATS lost, connecting again", zap.Error(err))
 			}
 		}),
 		nats.ReconnectHandler(func(c *nats.Conn) {
-			s.connected(true)
+			s.setConnected(true)
 			s.log.Info("connected to NATS again", zap.String("server", c.ConnectedServerName()))
 		}),
-		nats.ConnectHandler(func(*nats.Conn) { s.connected(true) }),
+		nats.ConnectHandler(func(*nats.Conn) { s.setConnected(true) }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			s.log.Error("NATS reports an error", zap.Error(err))
 		}),
@@ -99,26 +99,26 @@ func (s *store) connect(ctx context.Context) error {
 	switch {
 	case err == nil:
 		if s.conn.IsConnected() {
-			s.connected(true) // the handler says so too, but later
+			s.setConnected(true) // the handler says so too, but later
 		}
 		return nil
 	case errors.Is(err, nats.ErrAuthorization):
 		return fmt.Errorf("connecting to %s: %w", urls, err)
 	default: // with start_without_server it goes on trying
-		return fmt.Errorf("connecting to %s: %w%s", urls, err, unlessTold)
+		return fmt.Errorf("connecting to %s: %w%s", urls, err, startHint)
 	}
 }
 
-// unlessTold ends the error of a config that is not loaded for want of servers.
-const unlessTold = "; a config is loaded with NATS out of reach only if the inbox has the option start_without_server"
+// startHint ends the error of a config that is not loaded for want of servers.
+const startHint = "; a config is loaded with NATS out of reach only if the inbox has the option start_without_server"
 
-// mostConnect bounds one attempt to connect. While the client connects again,
+// maxConnectTimeout bounds one attempt to connect. While the client connects again,
 // whoever asks it for anything waits for that.
-const mostConnect = 2 * time.Second
+const maxConnectTimeout = 2 * time.Second
 
 // connectTimeout bounds one attempt to connect by what is left of ctx.
 func connectTimeout(ctx context.Context, timeout time.Duration) time.Duration {
-	timeout = min(timeout, mostConnect)
+	timeout = min(timeout, maxConnectTimeout)
 	if at, ok := ctx.Deadline(); ok {
 		timeout = min(timeout, max(time.Until(at), 10*time.Millisecond))
 	}

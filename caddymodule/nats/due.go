@@ -11,11 +11,11 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// putOff hands an event back until it is due. If it cannot be meant to be due so
+// postpone hands an event back until it is due. If it cannot be meant to be due so
 // late, its record says so anew: a clock was wrong.
-func (s *store) putOff(ctx context.Context, c *candidate, m *member, left time.Duration) error {
+func (s *store) postpone(ctx context.Context, c *candidate, m *member, left time.Duration) error {
 	now, p := time.Now(), s.policy.Load()
-	if !p.TooLate(fromMicros(m.rec.Due), now) {
+	if !p.TooLate(inbox.FromMicros(m.rec.Due), now) {
 		return c.msg.NakWithDelay(left)
 	}
 	if err := s.writePending(ctx, m, now.Add(p.MaxWait)); err != nil {
@@ -28,7 +28,7 @@ func (s *store) putOff(ctx context.Context, c *candidate, m *member, left time.D
 // record is what comes again.
 func (s *store) writePending(ctx context.Context, m *member, due time.Time) error {
 	rec := m.rec
-	rec.Event, rec.Received, rec.By, rec.Base, rec.Due = m.seq, micros(m.ReceivedAt), s.me, 0, micros(due)
+	rec.Event, rec.Received, rec.By, rec.Base, rec.Due = m.seq, inbox.Micros(m.ReceivedAt), s.instance, 0, inbox.Micros(due)
 	if _, err := s.writeRecord(ctx, pending, m.ID, rec, m.last); err != nil {
 		return err
 	}
@@ -36,9 +36,9 @@ func (s *store) writePending(ctx context.Context, m *member, due time.Time) erro
 	return nil
 }
 
-// hasten makes a pending event due that may wait for its time. One that is leased,
+// makeDue makes a pending event due that may wait for its time. One that is leased,
 // or was never, does not.
-func (s *store) hasten(ctx context.Context, m *member) error {
+func (s *store) makeDue(ctx context.Context, m *member) error {
 	for m.kind == pending {
 		err := s.writePending(ctx, m, time.Time{})
 		if err == nil {
@@ -67,12 +67,12 @@ func (s *store) hasten(ctx context.Context, m *member) error {
 // once, and again when MaxWait becomes shorter.
 func (s *store) bringForward(ctx context.Context) error {
 	p := s.policy.Load()
-	if p.MaxWait == 0 || s.seenTo != 0 && p.MaxWait >= s.seenTo {
-		s.seenTo = p.MaxWait
+	if p.MaxWait == 0 || s.boundedTo != 0 && p.MaxWait >= s.boundedTo {
+		s.boundedTo = p.MaxWait
 		return nil
 	}
 	for from := uint64(1); ; {
-		records, more, err := s.ask(ctx, s.subjects.states(),
+		records, more, err := s.directGet(ctx, s.subjects.states(),
 			query{Seq: from, NextFor: s.subjects.ofKind(pending), Batch: retireBatch, MaxBytes: maxAnswer})
 		if err == nil {
 			err = s.bringSomeForward(ctx, p, records)
@@ -81,7 +81,7 @@ func (s *store) bringForward(ctx context.Context) error {
 			return err
 		}
 		if more == 0 || len(records) == 0 {
-			s.seenTo = p.MaxWait
+			s.boundedTo = p.MaxWait
 			return nil
 		}
 		from = records[len(records)-1].seq + 1
@@ -94,12 +94,12 @@ func (s *store) bringSomeForward(ctx context.Context, p *inbox.Policy, records [
 	for _, message := range records {
 		id, now := idOf(message.subject), time.Now()
 		var r record
-		if json.Unmarshal(message.data, &r) != nil || len(id) != inbox.IDLength || !p.TooLate(fromMicros(r.Due), now) {
+		if json.Unmarshal(message.data, &r) != nil || len(id) != inbox.IDLength || !p.TooLate(inbox.FromMicros(r.Due), now) {
 			continue
 		}
 		jobs.Go(func() error {
 			m, err := s.find(ctx, id)
-			if err == nil && m.kind == pending && p.TooLate(fromMicros(m.rec.Due), now) {
+			if err == nil && m.kind == pending && p.TooLate(inbox.FromMicros(m.rec.Due), now) {
 				err = s.writePending(ctx, m, now.Add(p.MaxWait))
 			}
 			if errors.Is(err, inbox.ErrNotFound) || errors.Is(err, errConflict) {

@@ -3,20 +3,11 @@ package nats
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/nats-io/nats.go"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
-
-// known reports what is no id at all.
-func known(id string) error {
-	if _, err := inbox.ParseID(id); err != nil {
-		return fmt.Errorf("%w: %w", inbox.ErrNotFound, err)
-	}
-	return nil
-}
 
 // withEvent calls f with an event and what became of it.
 func (s *store) withEvent(ctx context.Context, id string, f func(context.Context, *member) error) error {
@@ -25,7 +16,7 @@ func (s *store) withEvent(ctx context.Context, id string, f func(context.Context
 		return err
 	}
 	defer cancel()
-	if err := known(id); err != nil {
+	if _, err := inbox.LookUpID(id); err != nil {
 		return err
 	}
 	m, err := s.find(bounded, id)
@@ -41,7 +32,7 @@ func (s *store) Replay(ctx context.Context, id string) error {
 	return s.withEvent(ctx, id, func(ctx context.Context, m *member) error {
 		if m.kind == none && m.origin != nil {
 			if err := s.recordOrigin(ctx, m); err != nil {
-				return changed(id, err)
+				return conflictAsState(id, err)
 			}
 			var err error
 			if m, err = s.find(ctx, id); err != nil {
@@ -49,7 +40,7 @@ func (s *store) Replay(ctx context.Context, id string) error {
 			}
 		}
 		if !m.kind.ended() {
-			return changed(id, s.hasten(ctx, m))
+			return conflictAsState(id, s.makeDue(ctx, m))
 		}
 		m.rec = initial(m.stored)
 		if !m.Status.Final() {
@@ -59,25 +50,17 @@ func (s *store) Replay(ctx context.Context, id string) error {
 			}
 			if isFinal(events) {
 				// On the same subject if it is superseded already: that takes the place.
-				return changed(id, s.supersede(ctx, m))
+				return conflictAsState(id, s.supersede(ctx, m))
 			}
 		}
-		m.rec.By = s.me
+		m.rec.By = s.instance
 		if _, err := s.writeRecord(ctx, pending, id, m.rec, m.last); err != nil {
-			return changed(id, err)
+			return conflictAsState(id, err)
 		}
 		s.forgetRecords(ctx, m.others)
 		s.leaser.signal()
 		return nil
 	})
-}
-
-// changed says of a conflict that the event is not what it was.
-func changed(id string, err error) error {
-	if err == errConflict { //nolint:errorlint // it comes as it is
-		return wrongState(id)
-	}
-	return err
 }
 
 // Purge removes an event.
@@ -86,11 +69,11 @@ func (s *store) Purge(ctx context.Context, id string) error {
 		if m.kind == leased || s.leaser.holds(id) {
 			return wrongState(id)
 		}
-		if err := s.remove(ctx, expired{id, m.seq, m.last, micros(m.ReceivedAt)}); err != nil {
+		if err := s.remove(ctx, expired{id, m.seq, m.last, inbox.Micros(m.ReceivedAt)}); err != nil {
 			return err
 		}
 		s.leaser.drop(id)
-		s.leaser.awaken(id)
+		s.leaser.wakeTask(id)
 		return nil
 	})
 }
@@ -99,10 +82,10 @@ func (s *store) Purge(ctx context.Context, id string) error {
 // nobody leases or replays the event meanwhile. Its records go last: without
 // its event, a record says nothing.
 func (s *store) remove(ctx context.Context, e expired) error {
-	rec := record{Event: e.seq, Received: e.received, By: s.me}
+	rec := record{Event: e.seq, Received: e.received, By: s.instance}
 	seq, err := s.writeRecord(ctx, purged, e.id, rec, e.last)
 	if err != nil {
-		return changed(e.id, err)
+		return conflictAsState(e.id, err)
 	}
 	return s.erase(ctx, e, seq)
 }

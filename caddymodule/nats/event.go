@@ -28,12 +28,6 @@ const (
 
 const receivedFormat = "2006-01-02T15:04:05.000000Z07:00"
 
-// imported is what had become of an event that was brought from another inbox.
-type imported struct {
-	Kind   kind   `json:"kind"`
-	Record record `json:"record"`
-}
-
 // stored is an event in its stream.
 type stored struct {
 	*inbox.Event
@@ -135,25 +129,4 @@ func nameIn(m message) (n named, err error) {
 		return n, errors.New("there is none")
 	}
 	return n, nil
-}
-
-// checkEvent reports what would make an event impossible to find again.
-func checkEvent(e *inbox.Event) error {
-	_, err := inbox.ParseID(e.ID)
-	if err == nil && e.FormerID != "" {
-		_, err = inbox.ParseID(e.FormerID)
-	}
-	switch {
-	case err != nil:
-		return err
-	case e.TaskID == "":
-		return fmt.Errorf("event %s has no task id", e.ID)
-	case e.Type == "":
-		return fmt.Errorf("event %s has no type", e.ID)
-	case e.Status > inbox.Failed:
-		return fmt.Errorf("event %s has status %d; expected 0, 1 or 2", e.ID, e.Status)
-	case e.ID[:keyLength] != fmt.Sprintf("%016x", inbox.TaskKey(e.TaskID)):
-		return fmt.Errorf("event %s does not begin with the key of its task %q", e.ID, e.TaskID)
-	}
-	return nil
 }

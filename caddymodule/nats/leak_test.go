@@ -16,7 +16,7 @@ func TestAnInboxThatWasClosedLeavesNothingRunning(t *testing.T) {
 	cluster := natstest.New(t, natstest.Config{Nodes: 1, Separate: true})
 	ignore := goleak.IgnoreCurrent()
 	ctx := context.Background()
-	s := with(t, cluster.URLs()[0])
+	s := openWith(t, cluster.URLs()[0])
 	watched := make(chan error, 1)
 	go func() { watched <- s.Watch(ctx, func(inbox.Hold) {}, func(inbox.Trouble) {}) }()
 	events := []*inbox.Event{newEvent("task", inbox.InProgress), newEvent("task", inbox.Completed), newEvent("other", inbox.Completed)}

@@ -40,12 +40,12 @@ func (s *store) Lease(ctx context.Context, max int) ([]*inbox.Lease, error) {
 	s.leaser.setBusy(true)
 	defer s.leaser.setBusy(false)
 	for {
-		link := s.link.comes()
+		link := s.link.next()
 		if err := s.requestBoth(max); err != nil {
 			return nil, err
 		}
 		batch, next := s.leaser.take(max, time.Now())
-		leases := s.consider(batch) //nolint:contextcheck // what it leases is not lost if ctx ends
+		leases := s.leaseBatch(batch) //nolint:contextcheck // what it leases is not lost if ctx ends
 		switch {
 		case s.closed():
 			return nil, errClosed()
@@ -77,7 +77,7 @@ func (s *store) Lease(ctx context.Context, max int) ([]*inbox.Lease, error) {
 // cut there is nobody to ask.
 func (s *store) requestBoth(max int) error {
 	for _, src := range []*source{&s.leaser.again, &s.leaser.fresh} {
-		if err := s.request(src, max); err != nil && s.link.isThere() && !s.closed() {
+		if err := s.request(src, max); err != nil && s.link.isUp() && !s.closed() {
 			return err
 		}
 	}
@@ -101,19 +101,13 @@ func (s *store) awaitReady(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return *s.notYet.Load()
+		return *s.setUpErr.Load()
 	}
 }
 
-func (l *leaser) setBusy(busy bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.busy, l.idleSince = busy, time.Now()
-}
-
-// consider returns leases of those events whose turn it is. It is not ended by
+// leaseBatch returns leases of those events whose turn it is. It is not ended by
 // whoever waits for them: what it has leased would be lost.
-func (s *store) consider(batch []*candidate) []*inbox.Lease {
+func (s *store) leaseBatch(batch []*candidate) []*inbox.Lease {
 	if len(batch) == 0 {
 		return nil
 	}
@@ -122,22 +116,22 @@ func (s *store) consider(batch []*candidate) []*inbox.Lease {
 	got := make([]*inbox.Lease, len(batch))
 	var wg sync.WaitGroup
 	places := make(chan struct{}, looksAtOnce)
-	first := s.leaser.firsts(batch)
+	first := s.leaser.firstOfTasks(batch)
 	for i, c := range batch {
-		if s.isNew(c) {
-			got[i] = s.leaseOf(&held{candidate: c, history: history{}}, s.token())
+		if s.needsNoLook(c) {
+			got[i] = s.leaseOf(&heldLease{candidate: c, history: history{}}, s.token())
 			continue
 		}
 		if !c.again && !c.event.Status.Final() && first[c.id[:keyLength]] < c.seq {
 			// Its turn comes after that of one that is here. It is not looked at,
 			// as a look reads all events of the task.
-			s.park(c, c.nextLook())
+			s.park(c, c.lookDelay())
 			continue
 		}
 		places <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-places }()
-			got[i] = s.lookAt(ctx, c)
+			got[i] = s.leaseOne(ctx, c)
 		})
 	}
 	wg.Wait()
@@ -150,20 +144,20 @@ func (s *store) consider(batch []*candidate) []*inbox.Lease {
 	return leases
 }
 
-// isNew reports whether an event can be leased without a look at its task: it
+// needsNoLook reports whether an event can be leased without a look at its task: it
 // was never handed out, is the first of its task, and nothing supersedes it.
 // Later ones wait for its end.
-func (s *store) isNew(c *candidate) bool {
-	return !c.again && c.times == 1 && c.event.Status.Final() && !c.event.prev && c.event.origin == nil && !s.leaser.careful.Load()
+func (s *store) needsNoLook(c *candidate) bool {
+	return !c.again && c.times == 1 && c.event.Status.Final() && !c.event.prev && c.event.origin == nil && !s.leaser.recheckNew.Load()
 }
 
 // token names one lease among those of all Caddys.
 func (s *store) token() string {
-	return fmt.Sprintf("%s.%d", s.me, lastRef.Add(1))
+	return fmt.Sprintf("%s.%d", s.instance, lastRef.Add(1))
 }
 
 // leaseOf makes the lease of an event; nil if it is leased here already.
-func (s *store) leaseOf(h *held, token string) *inbox.Lease {
+func (s *store) leaseOf(h *heldLease, token string) *inbox.Lease {
 	h.token = token
 	h.lease = &inbox.Lease{Event: h.event.Event, Attempt: h.rec.Attempts + 1, Ref: lastRef.Add(1)}
 	if !s.leaser.add(h) {
@@ -173,9 +167,9 @@ func (s *store) leaseOf(h *held, token string) *inbox.Lease {
 	return h.lease
 }
 
-// lookAt finds out what is to be done with an event that was handed out.
-func (s *store) lookAt(ctx context.Context, c *candidate) *inbox.Lease {
-	h, err := s.turnOf(ctx, c)
+// leaseOne finds out what is to be done with an event that was handed out.
+func (s *store) leaseOne(ctx context.Context, c *candidate) *inbox.Lease {
+	h, err := s.tryLease(ctx, c)
 	if h != nil {
 		return s.leaseOf(h, h.token)
 	}
@@ -183,15 +177,15 @@ func (s *store) lookAt(ctx context.Context, c *candidate) *inbox.Lease {
 		wait := firstLook
 		if !errors.Is(err, errConflict) && !s.closed() {
 			s.log.Warn("an event cannot be looked at, it is tried again", zap.String("event", c.id), zap.Error(err))
-			wait = c.nextLook()
+			wait = c.lookDelay()
 		}
 		s.park(c, wait)
 	}
 	return nil
 }
 
-// nextLook is how long to wait for the next look at an event: longer each time.
-func (c *candidate) nextLook() time.Duration { return min(firstLook<<min(c.waited, 8), lastLook) }
+// lookDelay is how long to wait for the next look at an event: longer each time.
+func (c *candidate) lookDelay() time.Duration { return min(firstLook<<min(c.waited, 8), lastLook) }
 
 // park keeps the event here, or hands it back for a while if too many are here.
 func (s *store) park(c *candidate, wait time.Duration) {
@@ -200,9 +194,9 @@ func (s *store) park(c *candidate, wait time.Duration) {
 	}
 }
 
-// turnOf returns a lease if it is the event's turn. If it is not, it has parked
+// tryLease returns a lease if it is the event's turn. If it is not, it has parked
 // the event or has made sure that it need not come again.
-func (s *store) turnOf(ctx context.Context, c *candidate) (*held, error) {
+func (s *store) tryLease(ctx context.Context, c *candidate) (*heldLease, error) {
 	if s.leaser.holds(c.id) {
 		s.park(c, firstLook) // it is settled just now
 		return nil, nil
@@ -223,7 +217,7 @@ func (s *store) turnOf(ctx context.Context, c *candidate) (*held, error) {
 		}
 	}
 	if me == nil {
-		return nil, s.missing(ctx, c)
+		return nil, s.dropPurged(ctx, c)
 	}
 	c.event = me.stored
 	switch {
@@ -247,7 +241,7 @@ func (s *store) turnOf(ctx context.Context, c *candidate) (*held, error) {
 		if err := s.supersede(ctx, me); err != nil {
 			return nil, err
 		}
-		s.leaser.awaken(c.id)
+		s.leaser.wakeTask(c.id)
 		return nil, c.msg.Ack()
 	}
 	for _, m := range outdated {
@@ -255,13 +249,13 @@ func (s *store) turnOf(ctx context.Context, c *candidate) (*held, error) {
 			return nil, err
 		}
 	}
-	if left := time.Until(fromMicros(me.rec.Due)); me.kind == pending && left > 0 {
-		return nil, s.putOff(ctx, c, me, left)
+	if left := time.Until(inbox.FromMicros(me.rec.Due)); me.kind == pending && left > 0 {
+		return nil, s.postpone(ctx, c, me, left)
 	}
 	if waits {
-		return nil, s.wait(ctx, c, me)
+		return nil, s.parkWaiting(ctx, c, me)
 	}
-	h, err := s.mark(ctx, c, me)
+	h, err := s.markLeased(ctx, c, me)
 	if err != nil {
 		return nil, err
 	}
@@ -272,7 +266,7 @@ func (s *store) turnOf(ctx context.Context, c *candidate) (*held, error) {
 	if !free || err != nil {
 		// Both may have stepped back: each comes again, and one is faster.
 		me.kind, me.last, me.others = leased, h.last, h.others
-		return nil, s.wait(ctx, c, me)
+		return nil, s.parkWaiting(ctx, c, me)
 	}
 	return h, nil
 }
@@ -290,7 +284,7 @@ func (s *store) unchanged(ctx context.Context, task []*member, id string, mark u
 	}
 	of := s.subjects.taskStates(id)
 	for _, request := range []map[string]any{{"seq": known + 1, "next_by_subj": of}, {"last_by_subj": of}} {
-		if m, err := s.askLeader(ctx, s.subjects.states(), request); err != nil || m == nil || m.seq != mark {
+		if m, err := s.leaderGet(ctx, s.subjects.states(), request); err != nil || m == nil || m.seq != mark {
 			return false, err
 		}
 	}
@@ -308,7 +302,7 @@ func (s *store) hasEnded(ctx context.Context, c *candidate) (bool, error) {
 	if err != nil || h.newer || !h.kind.ended() {
 		return false, err
 	}
-	s.leaser.awaken(c.id)
+	s.leaser.wakeTask(c.id)
 	return true, c.msg.Ack()
 }
 
@@ -352,9 +346,9 @@ func (c *candidate) isOf(m *member) bool {
 	}
 }
 
-// missing drops an event that was purged. If only the replica that answered
+// dropPurged drops an event that was purged. If only the replica that answered
 // does not know of it yet, it is looked at again.
-func (s *store) missing(ctx context.Context, c *candidate) error {
+func (s *store) dropPurged(ctx context.Context, c *candidate) error {
 	m, err := s.last(ctx, s.subjects.stream, s.subjects.event(c.id))
 	if err != nil {
 		return err
@@ -366,4 +360,11 @@ func (s *store) missing(ctx context.Context, c *candidate) error {
 		s.forgetRecords(ctx, []uint64{c.seq})
 	}
 	return c.msg.Ack()
+}
+
+func checkMax(n int) error {
+	if n < 1 {
+		return fmt.Errorf("lease of %d events; it must be at least 1", n)
+	}
+	return nil
 }

@@ -9,6 +9,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 // ledger is what all Caddys together know of events that are not in the stream
@@ -39,19 +41,19 @@ func (l *ledger) missing(state *jetstream.StreamState) int64 {
 	return int64(state.LastSeq) - int64(state.Msgs) - int64(l.Removed) - int64(l.Lost)
 }
 
-// late reports whether what is lost may still turn out to have been delivered: a
+// mayRecover reports whether what is lost may still turn out to have been delivered: a
 // Caddy had it already when it was removed.
-func (l *ledger) late() bool { return time.Since(fromMicros(l.LostAt)) < lateFor }
+func (l *ledger) mayRecover() bool { return time.Since(inbox.FromMicros(l.LostAt)) < recoverFor }
 
-const lateFor = 10 * time.Minute
+const recoverFor = 10 * time.Minute
 
-// rest accounts for all that is missing as removed.
-func (l *ledger) rest(state *jetstream.StreamState) {
+// balance accounts for all that is missing as removed.
+func (l *ledger) balance(state *jetstream.StreamState) {
 	l.Removed += uint64(l.missing(state)) // which may wrap round, and so subtracts
 }
 
-// removed counts the records from where it was counted to, up to another number.
-func (l *ledger) removed(from *uint64, records []expired, past uint64) {
+// countRemoved counts the records from where it was counted to, up to another number.
+func (l *ledger) countRemoved(from *uint64, records []expired, past uint64) {
 	for _, e := range records {
 		if e.last >= *from {
 			l.Removed++
@@ -80,8 +82,8 @@ func (s *store) writeLedger(ctx context.Context, l *ledger, after uint64) error 
 	return err
 }
 
-// book changes the ledger, if there is one.
-func (s *store) book(ctx context.Context, change func(*ledger)) error {
+// updateLedger changes the ledger, if there is one.
+func (s *store) updateLedger(ctx context.Context, change func(*ledger)) error {
 	for {
 		l, after, err := s.readLedger(ctx)
 		if err != nil || l == nil {
@@ -112,14 +114,14 @@ func (s *store) noteNewest(seq uint64) {
 	}
 }
 
-// reckonTimeout bounds finding out which events are lost. All records of the
+// ledgerTimeout bounds finding out which events are lost. All records of the
 // inbox may have to be read for that.
-const reckonTimeout = 15 * time.Minute
+const ledgerTimeout = 15 * time.Minute
 
-// reckon finds out whether events are gone that no gateway removed, and tells of
+// checkLedger finds out whether events are gone that no gateway removed, and tells of
 // those that had not been delivered.
-func (s *store) reckon(ctx context.Context, mine *claim) error {
-	ctx, cancel := context.WithTimeout(ctx, reckonTimeout)
+func (s *store) checkLedger(ctx context.Context, mine *claim) error {
+	ctx, cancel := context.WithTimeout(ctx, ledgerTimeout)
 	defer cancel()
 	state, err := s.eventState(ctx)
 	if err != nil {
@@ -129,7 +131,7 @@ func (s *store) reckon(ctx context.Context, mine *claim) error {
 	if err != nil {
 		return err
 	}
-	if l != nil && l.missing(state) == 0 && !mine.stale && !l.late() {
+	if l != nil && l.missing(state) == 0 && !mine.stale && !l.mayRecover() {
 		if state.LastSeq != l.Seen {
 			l.Seen = state.LastSeq
 			if err = s.writeLedger(ctx, l, after); errors.Is(err, errConflict) {
@@ -143,23 +145,23 @@ func (s *store) reckon(ctx context.Context, mine *claim) error {
 	}
 	if l == nil {
 		l = new(ledger)
-		l.rest(state)
+		l.balance(state)
 		l.Seen = state.LastSeq
 		// The chores of another may have begun one meanwhile: then that counts.
 		if err := s.writeLedger(ctx, l, after); err != nil && !errors.Is(err, errConflict) {
 			return err
 		}
 	}
-	return s.account(ctx, mine)
+	return s.accountForLosses(ctx, mine)
 }
 
-// account puts the ledger right. Only one Caddy at a time does.
-func (s *store) account(ctx context.Context, mine *claim) error {
+// accountForLosses puts the ledger right. Only one Caddy at a time does.
+func (s *store) accountForLosses(ctx context.Context, mine *claim) error {
 	old, at, err := s.readLedger(ctx)
 	if err != nil || old == nil {
 		return err
 	}
-	state, quiet, err := s.quiet(ctx, mine)
+	state, quiet, err := s.finishRemovals(ctx, mine)
 	if err != nil || !quiet {
 		return err
 	}
@@ -168,26 +170,26 @@ func (s *store) account(ctx context.Context, mine *claim) error {
 		return err
 	}
 	stale, older := mine.stale, state.LastSeq < old.Seen
-	if missing := now.missing(state); !stale && !older && (missing > 0 || old.late()) {
+	if missing := now.missing(state); !stale && !older && (missing > 0 || old.mayRecover()) {
 		// Those that had ended before are gone, but not lost.
 		from := uint64(1)
 		if missing <= 0 {
 			from = old.LostFrom
 		}
-		if err := s.strike(ctx, mine, from); err != nil {
+		if err := s.dropOrphans(ctx, mine, from); err != nil {
 			return err
 		}
-		if state, quiet, err = s.quiet(ctx, mine); err != nil || !quiet {
+		if state, quiet, err = s.finishRemovals(ctx, mine); err != nil || !quiet {
 			return err
 		}
 	}
 	lost := int64(0)
-	err = s.book(ctx, func(l *ledger) {
+	err = s.updateLedger(ctx, func(l *ledger) {
 		lost = l.missing(state)
 		switch {
-		case stale, older, lost < 0 && (!old.late() || -lost > int64(l.Lost)):
+		case stale, older, lost < 0 && (!old.mayRecover() || -lost > int64(l.Lost)):
 			lost = 0
-			l.rest(state)
+			l.balance(state)
 		case lost > 0:
 			l.LostAt, l.LostFrom = time.Now().UnixMicro(), at
 		}
@@ -219,9 +221,9 @@ func (s *store) eventState(ctx context.Context) (*jetstream.StreamState, error) 
 	return &there.CachedInfo().State, nil
 }
 
-// quiet brings to an end what removes events, and returns how the stream is
+// finishRemovals brings to an end what removes events, and returns how the stream is
 // then. It reports false if somebody removes some just now.
-func (s *store) quiet(ctx context.Context, mine *claim) (state *jetstream.StreamState, quiet bool, err error) {
+func (s *store) finishRemovals(ctx context.Context, mine *claim) (state *jetstream.StreamState, quiet bool, err error) {
 	if err := s.retire(ctx, gone, nil, mine); err != nil {
 		return nil, false, err
 	}
@@ -234,7 +236,7 @@ func (s *store) quiet(ctx context.Context, mine *claim) (state *jetstream.Stream
 	// Before an event is removed there is one of these, and it stays until the
 	// removal is in the ledger.
 	for _, subject := range []string{s.subjects.ofKind(gone), s.subjects.ofKind(purged), s.subjects.allErased()} {
-		m, err := s.askLeader(ctx, s.subjects.states(), map[string]any{"seq": 1, "next_by_subj": subject})
+		m, err := s.leaderGet(ctx, s.subjects.states(), map[string]any{"seq": 1, "next_by_subj": subject})
 		if err != nil || m != nil {
 			return nil, false, err
 		}
@@ -259,7 +261,7 @@ func (s *store) finishPurges(ctx context.Context) error {
 		}
 	}
 	for {
-		marks, more, err := s.ask(ctx, s.subjects.states(), query{Seq: 1, NextFor: s.subjects.allErased(), Batch: retireBatch, MaxBytes: maxAnswer})
+		marks, more, err := s.directGet(ctx, s.subjects.states(), query{Seq: 1, NextFor: s.subjects.allErased(), Batch: retireBatch, MaxBytes: maxAnswer})
 		if err != nil || len(marks) == 0 {
 			return err
 		}
@@ -268,7 +270,7 @@ func (s *store) finishPurges(ctx context.Context) error {
 		for i, m := range marks {
 			list[i].last = m.seq
 		}
-		if err := s.book(ctx, func(l *ledger) { l.removed(&l.Erased, list, past) }); err != nil {
+		if err := s.updateLedger(ctx, func(l *ledger) { l.countRemoved(&l.Erased, list, past) }); err != nil {
 			return err
 		}
 		err = s.api(ctx, "STREAM.PURGE."+s.subjects.states(), map[string]any{"filter": s.subjects.allErased(), "seq": past})

@@ -23,31 +23,11 @@ func lost(t testing.TB, s *store) int {
 	return int(stats.Lost)
 }
 
-// reckoned has an inbox reckon, and returns what is lost then.
-func reckoned(t testing.TB, s *store) int {
+// lostAfterCheck has an inbox reckon, and returns what is lost then.
+func lostAfterCheck(t testing.TB, s *store) int {
 	t.Helper()
 	require.NoError(t, s.retireAll(context.Background(), 0))
 	return lost(t, s)
-}
-
-// still is an inbox that does nothing by itself.
-func still(o *options) { o.limits.chores, o.limits.inspect = time.Hour, time.Hour }
-
-// settled waits until the chores with which an inbox begins are done.
-func begun(t testing.TB, s *store) *store {
-	t.Helper()
-	eventually(t, func() bool {
-		l, _, err := s.readLedger(context.Background())
-		return err == nil && l != nil
-	})
-	return s
-}
-
-func stream(t testing.TB, url, name string) jetstream.Stream {
-	t.Helper()
-	st, err := admin(t, url).Stream(context.Background(), name)
-	require.NoError(t, err)
-	return st
 }
 
 // Of what somebody removes from the stream, those events are counted that had
@@ -55,7 +35,7 @@ func stream(t testing.TB, url, name string) jetstream.Stream {
 func TestWhatSomebodyRemovesFromTheStreamIsCounted(t *testing.T) {
 	url := serve(t).ClientURL()
 	core, logs := observer.New(zap.ErrorLevel)
-	a, b := begun(t, with(t, url, still)), begun(t, with(t, url, still, func(o *options) { o.log = zap.New(core) }))
+	a, b := afterMaintenance(t, openWith(t, url, passive)), afterMaintenance(t, openWith(t, url, passive, func(o *options) { o.log = zap.New(core) }))
 	ctx := context.Background()
 	var events []*inbox.Event
 	for i := range 30 {
@@ -65,14 +45,14 @@ func TestWhatSomebodyRemovesFromTheStreamIsCounted(t *testing.T) {
 	settle(t, a, inbox.Deliver, leases(t, a, 5)...)
 	settle(t, a, inbox.GiveUp, leases(t, a, 2)...)
 	require.NoError(t, a.Purge(ctx, events[29].ID))
-	require.Zero(t, reckoned(t, a))
+	require.Zero(t, lostAfterCheck(t, a))
 
 	// the first twelve: of these, five had been delivered
 	require.NoError(t, stream(t, url, "TEST").Purge(ctx, jetstream.WithPurgeSequence(13)))
-	require.Equal(t, 7, reckoned(t, b))
+	require.Equal(t, 7, lostAfterCheck(t, b))
 	require.Equal(t, 1, logs.FilterMessageSnippet("gone from the stream").Len())
-	require.Equal(t, 7, reckoned(t, b), "none twice")
-	require.Equal(t, 7, reckoned(t, a))
+	require.Equal(t, 7, lostAfterCheck(t, b), "none twice")
+	require.Equal(t, 7, lostAfterCheck(t, a))
 	stats, err := a.Stats(ctx)
 	require.NoError(t, err)
 	require.EqualValues(t, 17, stats.Events[inbox.Pending])
@@ -80,9 +60,9 @@ func TestWhatSomebodyRemovesFromTheStreamIsCounted(t *testing.T) {
 
 	require.NoError(t, stream(t, url, "TEST").DeleteMsg(ctx, 20))
 	require.NoError(t, a.Close())
-	again := begun(t, with(t, url, still))
-	require.Equal(t, 8, reckoned(t, again), "after a restart too")
-	require.Equal(t, 8, reckoned(t, b))
+	again := afterMaintenance(t, openWith(t, url, passive))
+	require.Equal(t, 8, lostAfterCheck(t, again), "after a restart too")
+	require.Equal(t, 8, lostAfterCheck(t, b))
 	require.Equal(t, 1, logs.FilterMessageSnippet("gone from the stream").Len(), "the other one told of it")
 }
 
@@ -90,8 +70,8 @@ func TestWhatSomebodyRemovesFromTheStreamIsCounted(t *testing.T) {
 // operator purges, again and again, on several Caddys at a time.
 func TestWhatGatewaysRemoveIsNotLost(t *testing.T) {
 	url := serve(t).ClientURL()
-	quick := func(o *options) { o.limits.chores, o.policy.Keep = 20*time.Millisecond, 0 }
-	stores := []*store{with(t, url, quick), with(t, url, quick)}
+	quick := func(o *options) { o.limits.maintenance, o.policy.Keep = 20*time.Millisecond, 0 }
+	stores := []*store{openWith(t, url, quick), openWith(t, url, quick)}
 	ctx := context.Background()
 	var callers, workers sync.WaitGroup
 	for i, s := range stores {
@@ -141,42 +121,42 @@ func TestWhatGatewaysRemoveIsNotLost(t *testing.T) {
 // the other is replaced, does not say what it has removed.
 func TestWhatAnEarlierVersionRemovesIsNotLost(t *testing.T) {
 	url := serve(t).ClientURL()
-	s := begun(t, with(t, url, still))
+	s := afterMaintenance(t, openWith(t, url, passive))
 	ctx := context.Background()
 	put(t, s, newEvent("one", inbox.Completed), newEvent("other", inbox.Completed))
-	require.Zero(t, reckoned(t, s))
-	require.NoError(t, s.setMeta(ctx, metaChores, map[string]string{"by": "another"}))
+	require.Zero(t, lostAfterCheck(t, s))
+	require.NoError(t, s.setMeta(ctx, metaMaintenance, map[string]string{"by": "another"}))
 	require.NoError(t, stream(t, url, "TEST").DeleteMsg(ctx, 1))
-	require.Zero(t, reckoned(t, s))
+	require.Zero(t, lostAfterCheck(t, s))
 	require.NoError(t, stream(t, url, "TEST").DeleteMsg(ctx, 2))
-	require.Equal(t, 1, reckoned(t, s), "nobody of that version is there any more")
+	require.Equal(t, 1, lostAfterCheck(t, s), "nobody of that version is there any more")
 }
 
 // A Caddy may have had an event already when somebody removed it.
 func TestWhatIsDeliveredAllTheSameIsNotLost(t *testing.T) {
 	url := serve(t).ClientURL()
-	s := begun(t, with(t, url, still))
+	s := afterMaintenance(t, openWith(t, url, passive))
 	put(t, s, newEvent("one", inbox.Completed), newEvent("other", inbox.Completed))
 	l := leases(t, s, 2)
 	require.NoError(t, stream(t, url, "TEST").Purge(context.Background()))
-	require.Equal(t, 2, reckoned(t, s))
+	require.Equal(t, 2, lostAfterCheck(t, s))
 	settle(t, s, inbox.Deliver, l[0])
-	require.Equal(t, 1, reckoned(t, s))
+	require.Equal(t, 1, lostAfterCheck(t, s))
 	settle(t, s, inbox.Retry, l[1])
-	require.Equal(t, 1, reckoned(t, s))
+	require.Equal(t, 1, lostAfterCheck(t, s))
 	nothingElse(t, s)
 }
 
 // An inbox that is opened may begin the ledger just as another one does.
 func TestTheFirstLedgerIsBegunByAny(t *testing.T) {
-	s := begun(t, with(t, serve(t).ClientURL(), still))
+	s := afterMaintenance(t, openWith(t, serve(t).ClientURL(), passive))
 	ctx := context.Background()
 	for range 20 {
 		require.NoError(t, stream(t, s.conn.ConnectedUrl(), s.subjects.states()).Purge(ctx,
 			jetstream.WithPurgeSubject(s.subjects.meta(metaLedger))))
 		failed := make(chan error, 8)
 		for range cap(failed) {
-			go func() { failed <- s.reckon(ctx, new(claim)) }()
+			go func() { failed <- s.checkLedger(ctx, new(claim)) }()
 		}
 		for range cap(failed) {
 			require.NoError(t, <-failed)

@@ -8,68 +8,68 @@ import (
 
 // link is what is known of the connection.
 type link struct {
-	gap   time.Duration
-	mu    sync.Mutex
-	there bool
-	up    chan struct{}   // closed when the connection comes the next time
-	alive context.Context //nolint:containedctx // ends with the connection
-	die   context.CancelFunc
-	lost  time.Time // when the connection went last
+	grace     time.Duration
+	mu        sync.Mutex
+	up        bool
+	nextUp    chan struct{}   // closed when the connection comes the next time
+	ctx       context.Context //nolint:containedctx // ends with the connection
+	cancel    context.CancelFunc
+	downSince time.Time // when the connection went last
 }
 
 func (l *link) init(gap time.Duration) {
-	l.gap = gap
-	l.up = make(chan struct{})
-	l.alive, l.die = context.WithCancel(context.Background())
+	l.grace = gap
+	l.nextUp = make(chan struct{})
+	l.ctx, l.cancel = context.WithCancel(context.Background())
 }
 
-// comes returns what is closed when the connection comes the next time.
-func (l *link) comes() <-chan struct{} {
+// next returns what is closed when the connection comes the next time.
+func (l *link) next() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.nextUp
+}
+
+// isUp reports whether there is a connection. The client itself is not asked:
+// while it tries to connect, that would wait for it.
+func (l *link) isUp() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.up
 }
 
-// isThere reports whether there is a connection. The client itself is not asked:
-// while it tries to connect, that would wait for it.
-func (l *link) isThere() bool {
+// graceLeft returns for how long it is worth waiting for the connection.
+func (l *link) graceLeft() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.there
+	return time.Until(l.downSince.Add(l.grace))
 }
 
-// waits returns for how long it is worth waiting for the connection.
-func (l *link) waits() time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return time.Until(l.lost.Add(l.gap))
-}
-
-// until returns a context that ends with the connection too, or after a limit.
-func (l *link) until(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+// bound returns a context that ends with the connection too, or after a limit.
+func (l *link) bound(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	bounded, cancel := context.WithTimeout(ctx, limit)
-	stop := context.AfterFunc(l.alive, cancel)
+	stop := context.AfterFunc(l.ctx, cancel)
 	return bounded, func() { stop(); cancel() }
 }
 
-// connected notes that the connection is there or gone.
-func (s *store) connected(there bool) {
+// setConnected notes that the connection is there or gone.
+func (s *store) setConnected(there bool) {
 	l := &s.link
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.there = there
+	l.up = there
 	if !there {
-		l.lost = time.Now()
-		l.die()
-		l.alive, l.die = context.WithCancel(context.Background())
+		l.downSince = time.Now()
+		l.cancel()
+		l.ctx, l.cancel = context.WithCancel(context.Background())
 		return
 	}
 	// Whoever waits for the connection looks again; requests for events that
 	// the server has forgotten are made again.
-	close(l.up)
-	l.up = make(chan struct{})
+	close(l.nextUp)
+	l.nextUp = make(chan struct{})
 	s.leaser.forgetRequests()
 }
 
@@ -77,8 +77,8 @@ func (s *store) connected(there bool) {
 // been none for a while.
 func (s *store) awaitConnection(ctx context.Context) error {
 	for {
-		up, wait := s.link.comes(), s.link.waits()
-		if s.link.isThere() {
+		up, wait := s.link.next(), s.link.graceLeft()
+		if s.link.isUp() {
 			return nil
 		}
 		timer := time.NewTimer(wait)
@@ -86,10 +86,10 @@ func (s *store) awaitConnection(ctx context.Context) error {
 		case <-up:
 			timer.Stop()
 		case <-timer.C:
-			return errAway
+			return errDisconnected
 		case <-ctx.Done():
 			timer.Stop()
-			return errAway
+			return errDisconnected
 		}
 	}
 }

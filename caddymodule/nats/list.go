@@ -3,53 +3,11 @@ package nats
 import (
 	"context"
 	"fmt"
-	"math"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
-
-const (
-	defaultPage = 100
-	maxPage     = 1000
-
-	// maxPageBytes is the size of bodies at which a page of a list ends.
-	maxPageBytes = 8 << 20
-)
-
-// parsePage returns the number past which a page begins and its limit.
-func parsePage(p inbox.Page, oldestFirst bool) (past uint64, limit int, err error) {
-	prefix := ""
-	past, limit = math.MaxUint64, p.Limit
-	if oldestFirst {
-		prefix, past = "a", 0
-	}
-	if limit == 0 {
-		limit = defaultPage
-	}
-	if limit < 1 || limit > maxPage {
-		return 0, 0, fmt.Errorf("page limit is %d; it must be 1 to %d", p.Limit, maxPage)
-	}
-	if p.Cursor == "" {
-		return past, limit, nil
-	}
-	n, err := strconv.ParseInt(strings.TrimPrefix(p.Cursor, prefix), 10, 64)
-	if err != nil || n < 1 || cursorOf(uint64(n), oldestFirst) != p.Cursor {
-		return 0, 0, fmt.Errorf("%w: %.64q", inbox.ErrCursor, p.Cursor)
-	}
-	return uint64(n), limit, nil
-}
-
-// cursorOf names the page that begins past a number.
-func cursorOf(past uint64, oldestFirst bool) string {
-	if oldestFirst {
-		return "a" + strconv.FormatUint(past, 10)
-	}
-	return strconv.FormatUint(past, 10)
-}
 
 // Get returns an event and its attempts.
 func (s *store) Get(ctx context.Context, id string) (r *inbox.Record, attempts []inbox.Attempt, err error) {
@@ -80,25 +38,26 @@ func (s *store) List(ctx context.Context, f inbox.Filter, page inbox.Page) (reco
 		return nil, "", err
 	}
 	defer cancel()
-	past, limit, err := parsePage(page, page.OldestFirst)
+	past, limit, err := page.Start()
 	if err != nil {
 		return nil, "", err
 	}
+	start := uint64(past)
 	p := &pager{store: s, f: f, limit: limit, now: time.Now()}
 	var more bool
 	switch {
 	case f.TaskID != "":
-		more, err = p.listTask(bounded, past, page.OldestFirst)
+		more, err = p.listTask(bounded, start, page.OldestFirst)
 	case page.OldestFirst:
-		more, err = p.listUp(bounded, past)
+		more, err = p.listUp(bounded, start)
 	default:
-		more, err = p.listDown(bounded, past)
+		more, err = p.listDown(bounded, start)
 	}
 	if err != nil {
 		return nil, "", s.failed(ctx, err)
 	}
 	if more {
-		next = cursorOf(p.last, page.OldestFirst)
+		next = page.Next(int64(p.last))
 	}
 	return p.records, next, nil
 }
@@ -136,16 +95,16 @@ func (p *pager) add(ctx context.Context, messages []message) error {
 	}
 	for _, m := range members {
 		p.last = m.seq
-		if !p.fits(m.stored) || m.kind.leaves() || m.newer {
+		if !p.fits(m.stored) || m.kind.beingRemoved() || m.newer {
 			continue
 		}
 		r, _ := m.public(m.stored, p.policy.Load(), p.now)
-		if len(p.f.States) > 0 && !slices.Contains(p.f.States, r.State) {
+		if !p.f.HasState(r.State) {
 			continue
 		}
 		p.records = append(p.records, r)
 		p.bytes += len(r.Event.Body)
-		if p.full = len(p.records) == p.limit || p.bytes >= maxPageBytes; p.full {
+		if p.full = len(p.records) == p.limit || p.bytes >= inbox.MaxPageBytes; p.full {
 			return nil
 		}
 	}
@@ -163,7 +122,7 @@ func (p *pager) window() int {
 func (p *pager) listUp(ctx context.Context, past uint64) (more bool, err error) {
 	p.last = past
 	for seen := 0; seen < p.options.limits.scan; {
-		messages, more, err := p.ask(ctx, p.store.subjects.stream, query{Seq: p.last + 1, Batch: p.window(), MaxBytes: maxAnswer})
+		messages, more, err := p.directGet(ctx, p.store.subjects.stream, query{Seq: p.last + 1, Batch: p.window(), MaxBytes: maxAnswer})
 		if err != nil || len(messages) == 0 {
 			return false, err
 		}
@@ -236,7 +195,7 @@ func (s *store) between(ctx context.Context, stream string, low, past uint64) (m
 	size := 0
 	for low < past {
 		batch := int(min(past-low, uint64(s.options.limits.window)))
-		part, more, err := s.ask(ctx, stream, query{Seq: low, Batch: batch, MaxBytes: maxAnswer})
+		part, more, err := s.directGet(ctx, stream, query{Seq: low, Batch: batch, MaxBytes: maxAnswer})
 		if err != nil {
 			return nil, false, err
 		}
@@ -251,7 +210,7 @@ func (s *store) between(ctx context.Context, stream string, low, past uint64) (m
 		if more == 0 || len(part) == 0 {
 			return messages, true, nil
 		}
-		if low < past && (len(messages) >= s.options.limits.window || size >= maxPageBytes) {
+		if low < past && (len(messages) >= s.options.limits.window || size >= inbox.MaxPageBytes) {
 			return messages, false, nil
 		}
 	}

@@ -14,12 +14,12 @@ import (
 
 // What all Caddys share besides events, by the last part of its subject.
 const (
-	metaHold    = "hold"
-	metaTrouble = "trouble"
-	metaChores  = "chores"
-	metaOpened  = "opened"
-	metaLedger  = "ledger"
-	metaErased  = "erased"
+	metaHold        = "hold"
+	metaTrouble     = "trouble"
+	metaMaintenance = "chores"
+	metaOpened      = "opened"
+	metaLedger      = "ledger"
+	metaErased      = "erased"
 )
 
 // holdRecord is a hold by hand as it is stored. Times are in µs since 1970.
@@ -32,7 +32,7 @@ type holdRecord struct {
 }
 
 func (r *holdRecord) public() inbox.Hold {
-	return inbox.Hold{Since: fromMicros(r.Since), Until: fromMicros(r.Until), Ended: fromMicros(r.Ended), Reason: r.Reason}
+	return inbox.Hold{Since: inbox.FromMicros(r.Since), Until: inbox.FromMicros(r.Until), Ended: inbox.FromMicros(r.Ended), Reason: r.Reason}
 }
 
 // troubleRecord says how the destination is.
@@ -61,7 +61,7 @@ func (s *store) setMeta(ctx context.Context, name string, value any) error {
 
 // SetHold remembers a hold by hand.
 func (s *store) SetHold(ctx context.Context, h inbox.Hold) error {
-	return s.setMeta(ctx, metaHold, holdRecord{s.me, micros(h.Since), micros(h.Until), micros(h.Ended), cutReason(h.Reason)})
+	return s.setMeta(ctx, metaHold, holdRecord{s.instance, inbox.Micros(h.Since), inbox.Micros(h.Until), inbox.Micros(h.Ended), cutReason(h.Reason)})
 }
 
 // Hold returns the hold that any Caddy remembered last.
@@ -84,7 +84,7 @@ func (s *store) Hold(ctx context.Context) (inbox.Hold, error) {
 
 // TellTrouble tells the other Caddys how the destination is.
 func (s *store) TellTrouble(ctx context.Context, t inbox.Trouble) error {
-	return s.setMeta(ctx, metaTrouble, troubleRecord{s.me, micros(t.Until), cutReason(t.Reason)})
+	return s.setMeta(ctx, metaTrouble, troubleRecord{s.instance, inbox.Micros(t.Until), cutReason(t.Reason)})
 }
 
 // watchPause is how long Watch waits after it was cut off.
@@ -92,13 +92,13 @@ const watchPause = 250 * time.Millisecond
 
 // Watch tells what other Caddys have changed.
 func (s *store) Watch(ctx context.Context, hold func(inbox.Hold), trouble func(inbox.Trouble)) error {
-	if err := s.awaitReady(ctx); err != nil && !errors.Is(err, *s.notYet.Load()) {
+	if err := s.awaitReady(ctx); err != nil && !errors.Is(err, *s.setUpErr.Load()) {
 		return err
 	}
 	life, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.life, cancel)() //nolint:contextcheck // it ends with the inbox too
-	tell := func(m jetstream.Msg) { s.tell(m, hold, trouble) }
+	tell := func(m jetstream.Msg) { s.deliverMeta(m, hold, trouble) }
 	for {
 		if err := s.watch(life, tell); err != nil && life.Err() == nil {
 			s.log.Debug("what other gateways say cannot be heard, it is tried again")
@@ -143,18 +143,18 @@ func (s *store) watch(ctx context.Context, tell func(jetstream.Msg)) error {
 	}
 }
 
-// tell calls the function that a message is for, unless it is this inbox's own.
-func (s *store) tell(m jetstream.Msg, hold func(inbox.Hold), trouble func(inbox.Trouble)) {
+// deliverMeta calls the function that a message is for, unless it is this inbox's own.
+func (s *store) deliverMeta(m jetstream.Msg, hold func(inbox.Hold), trouble func(inbox.Trouble)) {
 	switch m.Subject() {
 	case s.subjects.meta(metaHold):
 		var r holdRecord
-		if json.Unmarshal(m.Data(), &r) == nil && r.By != s.me {
+		if json.Unmarshal(m.Data(), &r) == nil && r.By != s.instance {
 			hold(r.public())
 		}
 	case s.subjects.meta(metaTrouble):
 		var r troubleRecord
-		if json.Unmarshal(m.Data(), &r) == nil && r.By != s.me {
-			trouble(inbox.Trouble{Until: fromMicros(r.Until), Reason: r.Reason})
+		if json.Unmarshal(m.Data(), &r) == nil && r.By != s.instance {
+			trouble(inbox.Trouble{Until: inbox.FromMicros(r.Until), Reason: r.Reason})
 		}
 	}
 }

@@ -70,7 +70,7 @@ func TestWhateverSeveralDoNothingIsLostTwiceOrOutOfOrder(t *testing.T) {
 
 // open opens a store whose limits come soon, so that it goes all ways.
 func (m *model) open() *store {
-	return with(m.t, m.url, func(o *options) {
+	return openWith(m.t, m.url, func(o *options) {
 		o.limits, o.policy.Quarantine = smallLimits, 1000
 		o.limits.parked = 20 // those that are passed on are slow to come back
 	})
@@ -309,7 +309,7 @@ func (m *model) awaitRest(s *store) {
 	js, ctx := admin(m.t, m.url), context.Background()
 	eventually(m.t, func() bool {
 		for _, stream := range []string{"TEST", "TEST_STATE"} {
-			c, err := js.Consumer(ctx, stream, consumer)
+			c, err := js.Consumer(ctx, stream, consumerName)
 			if err != nil || c.CachedInfo().NumAckPending > 0 || c.CachedInfo().NumPending > 0 {
 				return false
 			}

@@ -2,12 +2,9 @@ package nats
 
 import (
 	"encoding/json"
-	"fmt"
-	"math"
 	"slices"
 	"strconv"
-	"sync"
-	"sync/atomic"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -39,50 +36,8 @@ type candidate struct {
 	seq    uint64 // of the message
 	times  uint64 // that it was handed out
 	event  *stored
-	look   time.Time // when to look at it again, if it waits for another event
+	lookAt time.Time // when to look at it again, if it waits for another event
 	waited int
-}
-
-// leaser is what the inbox has been handed by the server.
-type leaser struct {
-	fresh, again source
-	careful      atomic.Bool // events that come first may have been settled
-	wake         chan struct{}
-
-	mu        sync.Mutex
-	busy      bool      // Lease waits
-	idleSince time.Time // when it last did
-	turn      bool      // who comes first
-	parked    []*candidate
-	leases    map[int64]*held
-	byID      map[string]*held
-}
-
-// held is a lease.
-type held struct {
-	*candidate
-	history
-	lease  *inbox.Lease
-	token  string
-	marked bool          // a record says so
-	ended  inbox.Verdict // by a Settle that could not do all that it was told
-}
-
-// lastRef numbers the leases of all inboxes of the process, so that none is
-// mistaken for one of an inbox that was closed.
-var lastRef atomic.Int64
-
-func (l *leaser) init() {
-	l.again.again = true
-	l.wake = make(chan struct{}, 1)
-	l.leases, l.byID = map[int64]*held{}, map[string]*held{}
-}
-
-func (l *leaser) signal() {
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
 }
 
 // listen takes what the server sends for requests to a consumer.
@@ -105,7 +60,7 @@ func (s *store) request(src *source, n int) error {
 	expires := s.options.limits.expires
 	l.mu.Lock()
 	now := time.Now()
-	if len(src.queue) > 0 || src.asked > 0 && now.Before(src.until) || !s.link.isThere() {
+	if len(src.queue) > 0 || src.asked > 0 && now.Before(src.until) || !s.link.isUp() {
 		l.mu.Unlock()
 		return nil
 	}
@@ -117,7 +72,7 @@ func (s *store) request(src *source, n int) error {
 	if err != nil {
 		return err
 	}
-	return s.conn.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+src.stream+"."+consumer, reply, body)
+	return s.conn.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+src.stream+"."+consumerName, reply, body)
 }
 
 // forgetRequests makes the next Lease ask again: the server has changed.
@@ -154,7 +109,7 @@ func (s *store) arrived(src *source, m *nats.Msg) {
 	}
 	if !src.again && c.times == 1 && c.seq <= src.newest {
 		// New ones come in order: the consumer is not the one that it was.
-		l.careful.Store(true)
+		l.recheckNew.Store(true)
 	}
 	src.newest = max(src.newest, c.seq)
 	same := func(o *candidate) bool { return o.seq == c.seq && o.again == c.again }
@@ -172,221 +127,34 @@ func (s *store) arrived(src *source, m *nats.Msg) {
 	l.signal()
 }
 
-// take returns up to n events that may be leased: those first that have waited
-// here, then new ones and others by turns. If there is none it returns when to
-// look again.
-func (l *leaser) take(n int, now time.Time) (batch []*candidate, next time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	kept := l.parked[:0]
-	for _, c := range l.parked {
-		switch {
-		case len(batch) < n && !now.Before(c.look):
-			batch = append(batch, c)
-		default:
-			if next.IsZero() || c.look.Before(next) {
-				next = c.look
-			}
-			kept = append(kept, c)
-		}
+// requestEnded notes that a request for events has ended without them. If it
+// did because there is nobody to ask, the next one is made after a pause.
+func (s *store) requestEnded(src *source, m *nats.Msg) {
+	status := m.Header.Get("Status")
+	number := src.requests
+	if status == "100" || !strings.HasSuffix(m.Subject, "."+strconv.Itoa(number)) {
+		return
 	}
-	clear(l.parked[len(kept):])
-	l.parked = kept
-	for len(batch) < n && len(l.fresh.queue)+len(l.again.queue) > 0 {
-		src := &l.fresh
-		if l.turn = !l.turn; !l.turn && len(l.again.queue) > 0 || len(src.queue) == 0 {
-			src = &l.again
-		}
-		batch = append(batch, src.queue[0])
-		src.queue = src.queue[1:]
-	}
-	return batch, next
-}
-
-// park keeps an event here until another one of its task has ended. It reports
-// false if too many wait already.
-func (l *leaser) park(c *candidate, wait time.Duration, limit int) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.parked) >= limit {
-		return false
-	}
-	c.waited++
-	c.look = time.Now().Add(wait)
-	l.parked = append(l.parked, c)
-	return true
-}
-
-// firsts returns, for each task of a batch, the number of the first event that
-// is here. Events that come again do not count: their numbers are of records.
-func (l *leaser) firsts(batch []*candidate) map[string]uint64 {
-	first := make(map[string]uint64, len(batch))
-	for _, c := range batch {
-		first[c.id[:keyLength]] = math.MaxUint64
-	}
-	note := func(id string, seq uint64) {
-		if now, ok := first[id[:keyLength]]; ok && seq < now {
-			first[id[:keyLength]] = seq
-		}
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, list := range [][]*candidate{batch, l.fresh.queue, l.parked} {
-		for _, c := range list {
-			if !c.again {
-				note(c.id, c.seq)
-			}
-		}
-	}
-	for _, h := range l.leases {
-		note(h.id, h.event.seq)
-	}
-	return first
-}
-
-// awaken lets the events of a task be looked at again.
-func (l *leaser) awaken(id string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, c := range l.parked {
-		if c.id[:keyLength] == id[:keyLength] {
-			c.look = time.Time{}
-		}
-	}
-	l.signal()
-}
-
-// drop forgets an event that waits here, as it was purged.
-func (l *leaser) drop(id string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, list := range []*[]*candidate{&l.fresh.queue, &l.again.queue, &l.parked} {
-		*list = slices.DeleteFunc(*list, func(c *candidate) bool {
-			if c.id == id {
-				_ = c.msg.Ack()
-			}
-			return c.id == id
-		})
-	}
-}
-
-// tend keeps what is leased from being handed to others, and hands back what
-// nobody asked for.
-func (s *store) tend() {
 	l := &s.leaser
-	var extended time.Time
-	for {
-		lease := s.current.Load().lease
-		timer := time.NewTimer(min(lease/6, s.options.limits.unclaimed))
-		select {
-		case <-s.life.Done():
-			timer.Stop()
-			return
-		case <-timer.C:
-		}
+	if status == "404" || status == "408" {
+		src.asked = 0
+		l.signal()
+		return
+	}
+	if !src.again {
+		// Should the consumer be another one soon, it begins at the first event.
+		l.recheckNew.Store(true)
+	}
+	if m.Header.Get("Description") == "Consumer Deleted" {
+		s.wakeMaintenance()
+	}
+	src.asked, src.until = max(1, src.asked), time.Now().Add(s.options.limits.expires)
+	time.AfterFunc(retryWait, func() {
 		l.mu.Lock()
-		if !l.busy && time.Since(l.idleSince) > s.options.limits.unclaimed {
-			l.release()
+		defer l.mu.Unlock()
+		if src.requests == number {
+			src.asked = 0
+			l.signal()
 		}
-		if time.Since(extended) >= lease/3-lease/12 {
-			extended = time.Now()
-			l.each(func(c *candidate) { _ = c.msg.InProgress() })
-		}
-		l.mu.Unlock()
-	}
-}
-
-// each calls f with all that was handed to this inbox.
-func (l *leaser) each(f func(*candidate)) {
-	for _, list := range [][]*candidate{l.fresh.queue, l.again.queue, l.parked} {
-		for _, c := range list {
-			f(c)
-		}
-	}
-	for _, h := range l.leases {
-		f(h.candidate)
-	}
-}
-
-// release hands back what is not leased.
-func (l *leaser) release() {
-	for _, list := range []*[]*candidate{&l.fresh.queue, &l.again.queue, &l.parked} {
-		for _, c := range *list {
-			_ = c.msg.Nak()
-		}
-		*list = nil
-	}
-}
-
-// handBack returns all to the server when the inbox is closed: first no more is
-// taken, then what has come is given back.
-func (l *leaser) handBack(conn *nats.Conn) {
-	for _, src := range []*source{&l.fresh, &l.again} {
-		if src.sub != nil {
-			_ = src.sub.Drain()
-		}
-	}
-	end := time.Now().Add(closeWait)
-	_ = conn.FlushTimeout(closeWait)
-	for _, src := range []*source{&l.fresh, &l.again} {
-		for src.sub != nil && src.sub.IsValid() && time.Now().Before(end) {
-			time.Sleep(time.Millisecond)
-		}
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.release()
-	for ref, h := range l.leases {
-		_ = h.msg.Nak()
-		delete(l.leases, ref)
-		delete(l.byID, h.id)
-	}
-}
-
-// add makes a lease of an event.
-func (l *leaser) add(h *held) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.byID[h.id] != nil {
-		return false
-	}
-	l.leases[h.lease.Ref], l.byID[h.id] = h, h
-	return true
-}
-
-// remove ends a lease.
-func (l *leaser) remove(h *held) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.leases, h.lease.Ref)
-	if l.byID[h.id] == h {
-		delete(l.byID, h.id)
-	}
-}
-
-// messageOf returns what to answer for a lease; it changes if the event comes
-// again meanwhile.
-func (l *leaser) messageOf(h *held) *nats.Msg {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return h.msg
-}
-
-func (l *leaser) get(ref int64) *held {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.leases[ref]
-}
-
-func (l *leaser) holds(id string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.byID[id] != nil
-}
-
-func checkMax(n int) error {
-	if n < 1 {
-		return fmt.Errorf("lease of %d events; it must be at least 1", n)
-	}
-	return nil
+	})
 }

@@ -23,17 +23,17 @@ const conflictWait = 2 * time.Millisecond
 // tries is how often a Put asks within its time if it is not answered, but
 // shortestTry apart at least.
 const (
-	tries       = 8
-	shortestTry = 100 * time.Millisecond
+	tries  = 8
+	minTry = 100 * time.Millisecond
 )
 
-// asideTimeout bounds what is done at once so that others need not, while a
+// sideWorkTimeout bounds what is done at once so that others need not, while a
 // caller or a delivery waits.
-const asideTimeout = time.Second
+const sideWorkTimeout = time.Second
 
 // Put stores the event.
 func (s *store) Put(ctx context.Context, e *inbox.Event) (duplicateOf string, err error) {
-	if err := checkEvent(e); err != nil {
+	if _, _, err := e.Check(); err != nil {
 		return "", err
 	}
 	bounded, cancel, err := s.call(ctx)
@@ -62,10 +62,10 @@ func (s *store) put(ctx context.Context, e *inbox.Event, origin *imported) (dupl
 		}
 		m.Header.Set(headerImport, string(text))
 	}
-	p := putting{store: s, event: e, message: m, origin: origin}
+	p := pendingPut{store: s, event: e, message: m, origin: origin}
 	began := time.Now()
 	for wait := conflictWait; ; wait = min(2*wait, 50*time.Millisecond) {
-		if err := s.condition.known(); err != nil {
+		if err := s.health.problem(); err != nil {
 			return "", err
 		}
 		known := p.after
@@ -90,34 +90,34 @@ func (s *store) put(ctx context.Context, e *inbox.Event, origin *imported) (dupl
 	}
 }
 
-// putting is an event on its way into the stream.
-type putting struct {
+// pendingPut is an event on its way into the stream.
+type pendingPut struct {
 	*store
-	event   *inbox.Event
-	message *nats.Msg
-	origin  *imported
-	after   uint64 // number of the last event of its task that is known, 0 if none is
-	final   bool   // a final one was accepted before
-	unsure  bool   // a publish that was not answered may have stored it
-	silence bool   // the last try was not answered
+	event       *inbox.Event
+	message     *nats.Msg
+	origin      *imported
+	after       uint64 // number of the last event of its task that is known, 0 if none is
+	final       bool   // a final one was accepted before
+	mayBeStored bool   // a publish that was not answered may have stored it
+	unanswered  bool   // the last try was not answered
 }
 
 // notStored says why the event was not stored after all tries. What keeps others
 // from being stored too is remembered, so that they are not kept waiting for it.
-func (p *putting) notStored(ctx context.Context, err error, waited time.Duration) error {
+func (p *pendingPut) notStored(ctx context.Context, err error, waited time.Duration) error {
 	var api *jetstream.APIError
 	switch {
-	case p.silence && ctx.Err() != nil && waited > p.publishTimeout()*9/10 && p.link.isThere() && !p.closed():
-		p.doubt(fmt.Errorf("NATS did not answer within %s: too few of the servers that have stream %s are there, or a disk is full", p.publishTimeout(), p.subjects.stream))
+	case p.unanswered && ctx.Err() != nil && waited > p.publishTimeout()*9/10 && p.link.isUp() && !p.closed():
+		p.reportFailure(fmt.Errorf("NATS did not answer within %s: too few of the servers that have stream %s are there, or a disk is full", p.publishTimeout(), p.subjects.stream))
 	case errors.Is(err, errResources), errors.As(err, &api) && api.ErrorCode != codeTooLarge:
-		p.doubt(err)
+		p.reportFailure(err)
 	}
 	return err
 }
 
 // try publishes the event behind the last one that is known, and learns which
 // that is if it is another.
-func (p *putting) try(ctx context.Context) (done bool, duplicateOf string, err error) {
+func (p *pendingPut) try(ctx context.Context) (done bool, duplicateOf string, err error) {
 	if p.after > 0 {
 		p.message.Header.Set(headerPrev, "1")
 	}
@@ -125,28 +125,28 @@ func (p *putting) try(ctx context.Context) (done bool, duplicateOf string, err e
 		p.message.Header.Set(headerFinal, "1")
 	}
 	var seq uint64
-	p.silence = true
-	err = p.once(ctx, func(ctx context.Context) (err error) {
+	p.unanswered = true
+	err = p.tryOnce(ctx, func(ctx context.Context) (err error) {
 		seq, err = p.publish(ctx, p.message, p.after, p.subjects.task(p.event.ID))
 		return err
 	})
 	switch {
 	case err == nil:
 		p.noteNewest(seq)
-		p.putInOrder(ctx, &stored{Event: p.event, seq: seq, prev: p.after > 0, final: p.final, origin: p.origin})
+		p.supersedeOutdated(ctx, &stored{Event: p.event, seq: seq, prev: p.after > 0, final: p.final, origin: p.origin})
 		return true, "", nil
 	case errors.Is(err, errUnanswered):
-		p.unsure = true
-		p.condition.soon()
+		p.mayBeStored = true
+		p.health.inspectSoon()
 		return false, "", nil
 	case errors.Is(err, inbox.ErrFull):
-		p.full()
+		p.noteFull()
 	}
 	if !errors.Is(err, errConflict) {
 		return false, "", err
 	}
 	var own *stored
-	err = p.once(ctx, func(ctx context.Context) (err error) {
+	err = p.tryOnce(ctx, func(ctx context.Context) (err error) {
 		own, err = p.look(ctx)
 		return err
 	})
@@ -154,12 +154,12 @@ func (p *putting) try(ctx context.Context) (done bool, duplicateOf string, err e
 	case errors.Is(err, errUnanswered):
 		return false, "", nil
 	case err == nil && own == nil:
-		p.silence = false // another of the task is just being stored
+		p.unanswered = false // another of the task is just being stored
 		return false, "", nil
 	case err != nil:
 		return false, "", err
-	case p.unsure && bytes.Equal(own.Body, p.event.Body): // which has the time of arrival in it
-		p.putInOrder(ctx, own)
+	case p.mayBeStored && bytes.Equal(own.Body, p.event.Body): // which has the time of arrival in it
+		p.supersedeOutdated(ctx, own)
 		return true, "", nil
 	}
 	return true, own.ID, nil
@@ -169,7 +169,7 @@ func (p *putting) try(ctx context.Context) (done bool, duplicateOf string, err e
 // the id, or the former one, if there is one. It reads no others: there may be many. That the id is
 // not there counts only if whoever says so has the last one: then it has all that
 // were before. Unless all of that is known, what was known stays.
-func (p *putting) look(ctx context.Context) (own *stored, err error) {
+func (p *pendingPut) look(ctx context.Context) (own *stored, err error) {
 	m, err := p.last(ctx, p.subjects.stream, p.subjects.task(p.event.ID))
 	if err != nil {
 		return nil, err
@@ -206,11 +206,11 @@ func (p *putting) look(ctx context.Context) (own *stored, err error) {
 // errUnanswered says that the server did not answer: it may have died.
 var errUnanswered = errors.New("no answer")
 
-// once calls f for a part of the time that there is, and while the connection
+// tryOnce calls f for a part of the time that there is, and while the connection
 // lasts. If that was not enough it waits for a connection, so that f can be
 // tried again: when a server dies another one takes its place.
-func (s *store) once(ctx context.Context, f func(context.Context) error) error {
-	part, cancel := s.link.until(ctx, max(s.publishTimeout()/tries, shortestTry))
+func (s *store) tryOnce(ctx context.Context, f func(context.Context) error) error {
+	part, cancel := s.link.bound(ctx, max(s.publishTimeout()/tries, minTry))
 	defer cancel()
 	err := f(part)
 	var api *jetstream.APIError
@@ -228,10 +228,10 @@ func (s *store) once(ctx context.Context, f func(context.Context) error) error {
 	}
 }
 
-// putInOrder supersedes what an event that was just stored makes outdated. If
+// supersedeOutdated supersedes what an event that was just stored makes outdated. If
 // that fails, whoever looks at the task next does it.
-func (s *store) putInOrder(ctx context.Context, e *stored) {
-	ctx, cancel := context.WithTimeout(ctx, asideTimeout)
+func (s *store) supersedeOutdated(ctx context.Context, e *stored) {
+	ctx, cancel := context.WithTimeout(ctx, sideWorkTimeout)
 	defer cancel()
 	var err error
 	switch {
@@ -277,61 +277,4 @@ func (s *store) supersedeBefore(ctx context.Context, e *stored) error {
 		}
 	}
 	return nil
-}
-
-// maxOrigin is the size of the header that what became of an event is brought
-// in. A server takes no more than 64 KiB of headers. If the event leaves less
-// room in a message, fewer of its attempts are brought.
-const maxOrigin = 40 << 10
-
-// Import stores an event with what became of it.
-func (s *store) Import(ctx context.Context, r *inbox.Record, attempts []inbox.Attempt) (duplicate bool, err error) {
-	if err := checkEvent(r.Event); err != nil {
-		return false, err
-	}
-	bounded, cancel, err := s.call(ctx)
-	if err != nil {
-		return false, err
-	}
-	defer cancel()
-	duplicateOf, err := s.put(bounded, r.Event, originOf(r, attempts, s.room(r.Event)))
-	return duplicateOf != "", s.failed(ctx, err)
-}
-
-// originOf is what is stored of what became of an event: nil if nothing did.
-// It goes into the same message, so that an event never comes without it.
-func originOf(r *inbox.Record, attempts []inbox.Attempt, room int) *imported {
-	if r.State == inbox.Pending && r.Attempts == 0 && r.Due.IsZero() && len(attempts) == 0 {
-		return nil
-	}
-	o := &imported{Kind: kindOf(r.State), Record: record{
-		Received: micros(r.Event.ReceivedAt), Attempts: r.Attempts, Due: micros(r.Due), Settled: micros(r.SettledAt),
-	}}
-	if len(attempts) == 0 && !r.Last.At.IsZero() {
-		attempts = []inbox.Attempt{r.Last}
-	}
-	size := 0
-	for _, last := range slices.Backward(attempts) {
-		a := attemptOf(last)
-		text, err := json.Marshal(a)
-		if size += len(text) + 1; err != nil || size > room {
-			break
-		}
-		o.Record.Log = slices.Insert(o.Record.Log, 0, a)
-	}
-	return o
-}
-
-// room is what a message of an event has left for its attempts. What else is
-// in its headers takes less than half of what they may have.
-func (s *store) room(e *inbox.Event) int {
-	return int(min(maxOrigin, s.conn.MaxPayload()-int64(len(e.Body))-overhead/2))
-}
-
-// recordOrigin writes the record of an event that was brought from elsewhere.
-func (s *store) recordOrigin(ctx context.Context, m *member) error {
-	rec := m.origin.Record
-	rec.Event, rec.By = m.seq, s.me
-	_, err := s.writeRecord(ctx, m.origin.Kind, m.ID, rec, m.last)
-	return err
 }

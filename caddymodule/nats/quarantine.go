@@ -31,7 +31,7 @@ type suspect struct {
 // encodeSuspect makes a message of a suspect: the length of what is known of
 // it, that, and its body.
 func encodeSuspect(q *inbox.Suspect) ([]byte, error) {
-	head, err := json.Marshal(suspect{micros(q.ReceivedAt), micros(q.Last), q.Count, q.SourceIP, q.Status, q.Problems})
+	head, err := json.Marshal(suspect{inbox.Micros(q.ReceivedAt), inbox.Micros(q.Last), q.Count, q.SourceIP, q.Status, q.Problems})
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +59,7 @@ func (s *store) decodeSuspect(m message) (*inbox.Suspect, error) {
 		return nil, fmt.Errorf("quarantined callback %d: %w", m.seq, err)
 	}
 	q := &inbox.Suspect{
-		ID: id, ReceivedAt: fromMicros(head.Received), Last: fromMicros(head.Last), Count: head.Count,
+		ID: id, ReceivedAt: inbox.FromMicros(head.Received), Last: inbox.FromMicros(head.Last), Count: head.Count,
 		SourceIP: head.Source, Status: head.Status, Problems: head.Problems, Body: m.data[end:],
 	}
 	q.Complete()
@@ -76,28 +76,28 @@ func (s *store) Quarantine(ctx context.Context, q *inbox.Suspect) error {
 	if s.policy.Load().Quarantine <= 0 {
 		return nil
 	}
-	if err := s.condition.known(); err != nil {
+	if err := s.health.problem(); err != nil {
 		return err
 	}
 	// One at a time, or they would only be in each other's way: each names the
 	// message that it follows.
 	select {
-	case s.quarantining <- struct{}{}:
-		defer func() { <-s.quarantining }()
+	case s.quarantineSlot <- struct{}{}:
+		defer func() { <-s.quarantineSlot }()
 	case <-bounded.Done():
 		return s.failed(ctx, bounded.Err())
 	}
 	for {
-		err = s.keep(bounded, q)
+		err = s.putSuspect(bounded, q)
 		if !errors.Is(err, errConflict) || bounded.Err() != nil {
 			return s.failed(ctx, err)
 		}
 	}
 }
 
-// keep stores a suspect in place of the message that has its body, or as a new
+// putSuspect stores a suspect in place of the message that has its body, or as a new
 // one. It returns errConflict if another Caddy was faster.
-func (s *store) keep(ctx context.Context, q *inbox.Suspect) error {
+func (s *store) putSuspect(ctx context.Context, q *inbox.Suspect) error {
 	key := q.Key()
 	body := hex.EncodeToString(key[:])
 	// Of the quarantine's state what was before the look for the body: what comes
@@ -199,19 +199,20 @@ func (s *store) Suspects(ctx context.Context, p inbox.Page) (suspects []*inbox.S
 		return nil, "", err
 	}
 	defer cancel()
-	past, limit, err := parsePage(p, false)
+	p.OldestFirst = false
+	past, limit, err := p.Start()
 	if err != nil {
 		return nil, "", err
 	}
 	if s.policy.Load().Quarantine <= 0 {
 		return nil, "", nil
 	}
-	suspects, more, err := s.suspects(bounded, past, limit)
+	suspects, more, err := s.suspects(bounded, uint64(past), limit)
 	if err != nil {
 		return nil, "", s.failed(ctx, err)
 	}
 	if more != 0 {
-		next = cursorOf(more, false)
+		next = p.Next(int64(more))
 	}
 	return suspects, next, nil
 }
@@ -239,7 +240,7 @@ func (s *store) suspects(ctx context.Context, past uint64, limit int) (suspects 
 		}
 		slices.Reverse(messages)
 		for _, m := range messages {
-			if len(suspects) == limit || bytes >= maxPageBytes {
+			if len(suspects) == limit || bytes >= inbox.MaxPageBytes {
 				return suspects, lowest, nil
 			}
 			q, err := s.decodeSuspect(m)
@@ -262,7 +263,7 @@ func (s *store) Suspect(ctx context.Context, id int64) (*inbox.Suspect, error) {
 	}
 	defer cancel()
 	if id < 1 {
-		return nil, suspectNotFound(id)
+		return nil, inbox.SuspectNotFound(id)
 	}
 	m, err := s.suspect(bounded, id)
 	if err != nil {
@@ -276,13 +277,13 @@ func (s *store) suspect(ctx context.Context, id int64) (message, error) {
 	stream := s.subjects.quarantine()
 	m, err := s.last(ctx, stream, s.subjects.suspect("*", strconv.FormatInt(id, 10)))
 	if err == nil && m == nil { // of an older release?
-		m, err = s.askLeader(ctx, stream, map[string]any{"seq": id})
+		m, err = s.leaderGet(ctx, stream, map[string]any{"seq": id})
 		if m != nil && m.subject != s.subjects.oldSuspects() {
 			m = nil
 		}
 	}
 	if err == nil && m == nil {
-		err = suspectNotFound(id)
+		err = inbox.SuspectNotFound(id)
 	}
 	if err != nil {
 		return message{}, err
@@ -298,7 +299,7 @@ func (s *store) Unquarantine(ctx context.Context, id int64) error {
 	}
 	defer cancel()
 	if id < 1 {
-		return suspectNotFound(id)
+		return inbox.SuspectNotFound(id)
 	}
 	for {
 		m, err := s.suspect(bounded, id)
@@ -310,10 +311,6 @@ func (s *store) Unquarantine(ctx context.Context, id int64) error {
 		}
 		return s.failed(ctx, err)
 	}
-}
-
-func suspectNotFound(id int64) error {
-	return fmt.Errorf("quarantined callback %d: %w", id, inbox.ErrNotFound)
 }
 
 // trimQuarantine gives the stream the policy's limit.

@@ -37,7 +37,7 @@ var errNoLeader = errors.New("it has no leader")
 
 // next returns the first message on subjects from a number on.
 func (s *store) next(ctx context.Context, stream, subject string, from uint64) (*message, error) {
-	messages, _, err := s.ask(ctx, stream, query{Seq: from, NextFor: subject})
+	messages, _, err := s.directGet(ctx, stream, query{Seq: from, NextFor: subject})
 	if err != nil || len(messages) == 0 {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func (s *store) next(ctx context.Context, stream, subject string, from uint64) (
 
 // count returns how many messages of a stream have a subject.
 func (s *store) count(ctx context.Context, stream, subject string) (uint64, error) {
-	messages, more, err := s.ask(ctx, stream, query{NextFor: subject, Batch: 1})
+	messages, more, err := s.directGet(ctx, stream, query{NextFor: subject, Batch: 1})
 	return uint64(len(messages)) + more, err
 }
 
@@ -59,17 +59,17 @@ const maxAnswer = 8 << 20
 
 // latest returns the messages on subjects, which may have wildcards, oldest first.
 func (s *store) latest(ctx context.Context, stream string, subjects ...string) ([]message, error) {
-	messages, more, err := s.ask(ctx, stream, query{MultiLast: subjects, MaxBytes: maxAnswer})
+	messages, more, err := s.directGet(ctx, stream, query{MultiLast: subjects, MaxBytes: maxAnswer})
 	if errors.Is(err, errTooMany) || (err == nil && more > 0) {
-		return s.rest(ctx, stream, subjects)
+		return s.latestInParts(ctx, stream, subjects)
 	}
 	slices.SortFunc(messages, func(a, b message) int { return cmp.Compare(a.seq, b.seq) })
 	return messages, err
 }
 
-// rest returns the messages on subjects that are too many or too large for one
+// latestInParts returns the messages on subjects that are too many or too large for one
 // answer.
-func (s *store) rest(ctx context.Context, stream string, subjects []string) ([]message, error) {
+func (s *store) latestInParts(ctx context.Context, stream string, subjects []string) ([]message, error) {
 	if len(subjects) == 1 {
 		return s.all(ctx, stream, subjects[0])
 	}
@@ -87,7 +87,7 @@ func (s *store) rest(ctx context.Context, stream string, subjects []string) ([]m
 // all returns the messages on a subject with wildcards, however many.
 func (s *store) all(ctx context.Context, stream, subject string) (all []message, err error) {
 	for from := uint64(1); ; {
-		messages, more, err := s.ask(ctx, stream, query{Seq: from, NextFor: subject, Batch: 1000, MaxBytes: maxAnswer})
+		messages, more, err := s.directGet(ctx, stream, query{Seq: from, NextFor: subject, Batch: 1000, MaxBytes: maxAnswer})
 		if err != nil {
 			return nil, err
 		}
@@ -101,11 +101,11 @@ func (s *store) all(ctx context.Context, stream, subject string) (all []message,
 
 // last returns the last message on a subject as the stream's leader has it.
 func (s *store) last(ctx context.Context, stream, subject string) (*message, error) {
-	return s.askLeader(ctx, stream, map[string]any{"last_by_subj": subject})
+	return s.leaderGet(ctx, stream, map[string]any{"last_by_subj": subject})
 }
 
-// askLeader returns one message as the stream's leader has it.
-func (s *store) askLeader(ctx context.Context, stream string, request map[string]any) (*message, error) {
+// leaderGet returns one message as the stream's leader has it.
+func (s *store) leaderGet(ctx context.Context, stream string, request map[string]any) (*message, error) {
 	body, err := json.Marshal(request)
 	if err != nil {
 		return nil, err

@@ -3,14 +3,12 @@ package nats
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
@@ -36,11 +34,11 @@ type attempt struct {
 }
 
 func (a attempt) public() inbox.Attempt {
-	return inbox.Attempt{At: fromMicros(a.At), Duration: a.Duration, Status: a.Status, Reason: a.Reason}
+	return inbox.Attempt{At: inbox.FromMicros(a.At), Duration: a.Duration, Status: a.Status, Reason: a.Reason}
 }
 
 func attemptOf(a inbox.Attempt) attempt {
-	return attempt{At: micros(a.At), Duration: a.Duration, Status: a.Status, Reason: cutReason(a.Reason)}
+	return attempt{At: inbox.Micros(a.At), Duration: a.Duration, Status: a.Status, Reason: cutReason(a.Reason)}
 }
 
 // history is what the records of an event say of it together.
@@ -104,9 +102,9 @@ func (h *history) public(e *stored, p *inbox.Policy, now time.Time) (*inbox.Reco
 	if k == none && e.origin != nil {
 		rec, k = e.origin.Record, e.origin.Kind
 	}
-	r := &inbox.Record{Event: e.Event, State: k.public(), Attempts: rec.Attempts, SettledAt: fromMicros(rec.Settled)}
-	if due := fromMicros(rec.Due); k == pending && due.After(now) {
-		r.Due = p.Bound(due, now).UTC().Truncate(time.Microsecond)
+	r := &inbox.Record{Event: e.Event, State: k.public(), Attempts: rec.Attempts, SettledAt: inbox.FromMicros(rec.Settled)}
+	if k == pending {
+		r.Due = p.Due(inbox.FromMicros(rec.Due), now)
 	}
 	attempts := make([]inbox.Attempt, len(rec.Log))
 	for i, a := range rec.Log {
@@ -117,10 +115,6 @@ func (h *history) public(e *stored, p *inbox.Policy, now time.Time) (*inbox.Reco
 	}
 	return r, attempts
 }
-
-// errConflict says that a message was not stored because there is a newer one
-// than the one that it follows.
-var errConflict = errors.New("it was changed meanwhile")
 
 // writeRecord stores a record that follows another one.
 func (s *store) writeRecord(ctx context.Context, k kind, id string, r record, after uint64) (uint64, error) {
@@ -143,55 +137,6 @@ func encodeRecord(r record, most int64) ([]byte, error) {
 	}
 }
 
-// The server's codes of errors, where the client has no names for them.
-const (
-	codeWrongLast         = 10071
-	codeWrongLastConstant = 10164
-	codeStoreFailed       = 10077
-	codeStorage           = 10047
-	codeResources         = 10023
-	codeNotAvailable      = 10008 // of a cluster without a leader
-	codeAccount           = 10002
-	codeSequenceNotFound  = 10043
-	codeDeleteFailed      = 10057
-	codeTooLarge          = 10054 // the message itself
-)
-
-// errResources says that servers have no room, whatever the stream's limit is.
-var errResources = errors.New("the NATS servers have no room")
-
-// retryWait is how soon a publish is repeated that found no leader of the stream.
-const retryWait = 100 * time.Millisecond
-
-// publish stores a message if the last one on the subjects is still the one
-// with that number; 0 says that there is none.
-func (s *store) publish(ctx context.Context, m *nats.Msg, after uint64, subjects string) (uint64, error) {
-	ack, err := s.js.PublishMsg(ctx, m, jetstream.WithExpectLastSequenceForSubject(after, subjects),
-		jetstream.WithRetryWait(retryWait), jetstream.WithRetryAttempts(int(s.publishTimeout()/retryWait)))
-	if err != nil {
-		return 0, publishError(err)
-	}
-	return ack.Sequence, nil
-}
-
-// publishError says what kept a message from being stored.
-func publishError(err error) error {
-	var api *jetstream.APIError
-	if !errors.As(err, &api) {
-		return err
-	}
-	switch text := api.Description; {
-	case api.ErrorCode == codeWrongLast, api.ErrorCode == codeWrongLastConstant:
-		return errConflict
-	case api.ErrorCode == codeStoreFailed && strings.Contains(text, "maximum bytes"):
-		return fmt.Errorf("%w: %s", inbox.ErrFull, text)
-	case api.ErrorCode == codeStorage, api.ErrorCode == codeResources, api.ErrorCode == codeAccount,
-		api.ErrorCode == codeStoreFailed && strings.Contains(text, "no space left"):
-		return fmt.Errorf("%w: %w: %s", inbox.ErrFull, errResources, text)
-	}
-	return err
-}
-
 // cutReason makes valid UTF-8 of a reason and cuts it between characters.
 func cutReason(reason string) string {
 	reason = strings.ToValidUTF8(reason, "\uFFFD")
@@ -203,20 +148,4 @@ func cutReason(reason string) string {
 		end--
 	}
 	return reason[:end]
-}
-
-// micros returns a time in µs since 1970, 0 for none.
-func micros(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMicro()
-}
-
-// fromMicros is the inverse of micros.
-func fromMicros(us int64) time.Time {
-	if us == 0 {
-		return time.Time{}
-	}
-	return time.UnixMicro(us).UTC()
 }

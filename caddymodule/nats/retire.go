@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
@@ -31,13 +30,13 @@ const (
 // nobody replays it, then the event goes, and the record with it.
 func (s *store) retireAll(ctx context.Context, surplus int64) error {
 	var mine claim
-	defer s.release(ctx, &mine)
+	defer s.releaseClaim(ctx, &mine)
 	for _, k := range []kind{gone, delivered, superseded} {
 		if err := s.retire(ctx, k, &surplus, &mine); err != nil {
 			return err
 		}
 	}
-	return s.reckon(ctx, &mine)
+	return s.checkLedger(ctx, &mine)
 }
 
 // retire goes through the records of a kind, which are in the order in which
@@ -70,7 +69,7 @@ func (s *store) retireSome(ctx context.Context, k kind, surplus *int64, mine *cl
 	if ok, err := s.claim(ctx, mine); err != nil || !ok {
 		return false, err
 	}
-	messages, _, err := s.ask(ctx, s.subjects.states(), query{Seq: 1, NextFor: s.subjects.ofKind(k), Batch: retireBatch, MaxBytes: maxAnswer})
+	messages, _, err := s.directGet(ctx, s.subjects.states(), query{Seq: 1, NextFor: s.subjects.ofKind(k), Batch: retireBatch, MaxBytes: maxAnswer})
 	if err != nil {
 		return false, err
 	}
@@ -90,7 +89,7 @@ func (s *store) retireSome(ctx context.Context, k kind, surplus *int64, mine *cl
 		*surplus -= int64(len(old))
 	}
 	if k == gone {
-		err := s.book(ctx, func(l *ledger) { l.removed(&l.Gone, old, past) })
+		err := s.updateLedger(ctx, func(l *ledger) { l.countRemoved(&l.Gone, old, past) })
 		if err != nil {
 			return false, err
 		}
@@ -98,56 +97,6 @@ func (s *store) retireSome(ctx context.Context, k kind, surplus *int64, mine *cl
 	// Nothing was added before the last one since, as numbers only grow.
 	err = s.api(ctx, "STREAM.PURGE."+s.subjects.states(), map[string]any{"filter": s.subjects.ofKind(k), "seq": past})
 	return past > messages[len(messages)-1].seq, err
-}
-
-// claim says until when one Caddy removes what is due and the others need not.
-// It spares work: that two do it at once harms nothing.
-type claim struct {
-	By    string `json:"by"`
-	Until int64  `json:"until,omitempty"` // in µs since 1970
-	Books bool   `json:"books,omitempty"` // what it removes goes into the ledger: earlier versions did not do that
-
-	stale bool // somebody has removed events since that are not in the ledger
-}
-
-// claim makes the work this inbox's for a while, unless it is another's.
-func (s *store) claim(ctx context.Context, mine *claim) (bool, error) {
-	now := time.Now()
-	if fromMicros(mine.Until).After(now.Add(retireTimeout / 2)) {
-		return true, nil
-	}
-	subject, after := s.subjects.meta(metaChores), uint64(0)
-	m, err := s.last(ctx, s.subjects.states(), subject)
-	if err != nil {
-		return false, err
-	}
-	if m != nil {
-		var other claim
-		if err := json.Unmarshal(m.data, &other); err == nil && other.By != s.me && fromMicros(other.Until).After(now) {
-			return false, nil
-		}
-		after = m.seq
-		mine.stale = mine.stale || !other.Books
-	}
-	next := claim{By: s.me, Until: now.Add(retireTimeout).UnixMicro(), Books: !mine.stale, stale: mine.stale}
-	data, err := json.Marshal(next)
-	if err == nil {
-		_, err = s.publish(ctx, &nats.Msg{Subject: subject, Data: data}, after, subject)
-	}
-	if errors.Is(err, errConflict) {
-		return false, nil
-	}
-	if err == nil {
-		*mine = next
-	}
-	return err == nil, err
-}
-
-// release lets others do the work at once. If it fails they wait for a while.
-func (s *store) release(ctx context.Context, mine *claim) {
-	if mine.Until != 0 {
-		_ = s.setMeta(ctx, metaChores, claim{By: s.me, Books: !mine.stale})
-	}
 }
 
 // expired is an event that is due to be removed.
@@ -181,7 +130,7 @@ func (s *store) due(k kind, records []message, surplus *int64) (old []expired, p
 // retireOne takes the next step of removing an event.
 func (s *store) retireOne(ctx context.Context, k kind, e expired) error {
 	if k != gone {
-		_, err := s.writeRecord(ctx, gone, e.id, record{Event: e.seq, Received: e.received, By: s.me}, e.last)
+		_, err := s.writeRecord(ctx, gone, e.id, record{Event: e.seq, Received: e.received, By: s.instance}, e.last)
 		if !errors.Is(err, errConflict) {
 			return err
 		}

@@ -2,7 +2,6 @@ package nats
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -11,38 +10,6 @@ import (
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
-
-// idle keeps an inbox from tidying up by itself.
-func idle(o *options) { o.limits.chores = time.Hour }
-
-// deliver puts and delivers events of tasks of their own.
-func deliver(t testing.TB, s *store, n int) (events []*inbox.Event) {
-	t.Helper()
-	var wg sync.WaitGroup
-	lanes := make([][]*inbox.Event, 32)
-	for lane := range lanes {
-		wg.Go(func() {
-			for i := lane; i < n; i += len(lanes) {
-				e := newEvent(fmt.Sprint("task ", i), inbox.Completed)
-				if _, err := s.Put(context.Background(), e); err != nil {
-					t.Error(err)
-				}
-				lanes[lane] = append(lanes[lane], e)
-			}
-		})
-	}
-	wg.Wait()
-	for _, lane := range lanes {
-		events = append(events, lane...)
-	}
-	for done := 0; done < n; {
-		l, err := s.Lease(context.Background(), 100)
-		require.NoError(t, err)
-		settle(t, s, inbox.Deliver, l...)
-		done += len(l)
-	}
-	return events
-}
 
 // keepNothing makes whatever has ended too old.
 func keepNothing(s *store) {
@@ -65,7 +32,7 @@ func numbers(ctx context.Context, t testing.TB, s *store) (events, records uint6
 
 func TestWhatIsTooOldGoesWhoeverTidiesUp(t *testing.T) {
 	url := serve(t).ClientURL()
-	a, b := with(t, url, idle), with(t, url, idle)
+	a, b := openWith(t, url, idle), openWith(t, url, idle)
 	deliver(t, a, 2*retireBatch+10)
 	waits := newEvent("waits", inbox.Completed)
 	put(t, a, waits)
@@ -100,12 +67,12 @@ func TestWhatIsTooOldGoesWhoeverTidiesUp(t *testing.T) {
 // tidies up next takes the second step for one that died.
 func TestARemovalThatWasCutShortIsEnded(t *testing.T) {
 	url := serve(t).ClientURL()
-	a, b := with(t, url, idle), with(t, url, idle)
+	a, b := openWith(t, url, idle), openWith(t, url, idle)
 	ctx := context.Background()
 	e := deliver(t, a, 1)[0]
 	m, err := a.find(ctx, e.ID)
 	require.NoError(t, err)
-	require.NoError(t, a.retireOne(ctx, delivered, expired{e.ID, m.seq, m.last, micros(e.ReceivedAt)}))
+	require.NoError(t, a.retireOne(ctx, delivered, expired{e.ID, m.seq, m.last, inbox.Micros(e.ReceivedAt)}))
 	_, _, err = b.Get(ctx, e.ID)
 	require.ErrorIs(t, err, inbox.ErrNotFound)
 	require.ErrorIs(t, b.Replay(ctx, e.ID), inbox.ErrNotFound)
@@ -126,12 +93,12 @@ func TestARemovalThatWasCutShortIsEnded(t *testing.T) {
 
 func TestAnEventThatWasReplayedMeanwhileStays(t *testing.T) {
 	url := serve(t).ClientURL()
-	a, b := with(t, url, idle), with(t, url, idle)
+	a, b := openWith(t, url, idle), openWith(t, url, idle)
 	ctx := context.Background()
 	e := deliver(t, a, 1)[0]
 	m, err := a.find(ctx, e.ID)
 	require.NoError(t, err)
-	old := expired{e.ID, m.seq, m.last, micros(e.ReceivedAt)}
+	old := expired{e.ID, m.seq, m.last, inbox.Micros(e.ReceivedAt)}
 	require.NoError(t, b.Replay(ctx, e.ID))
 	require.NoError(t, a.retireOne(ctx, delivered, old))
 	require.Equal(t, e, leases(t, a, 1)[0].Event)
@@ -139,7 +106,7 @@ func TestAnEventThatWasReplayedMeanwhileStays(t *testing.T) {
 
 func TestOneTidiesUpAtATime(t *testing.T) {
 	url := serve(t).ClientURL()
-	a, b := begun(t, with(t, url, idle)), begun(t, with(t, url, idle))
+	a, b := afterMaintenance(t, openWith(t, url, idle)), afterMaintenance(t, openWith(t, url, idle))
 	ctx := context.Background()
 	claims := func(s *store, mine *claim) bool {
 		ok, err := s.claim(ctx, mine)
@@ -150,19 +117,19 @@ func TestOneTidiesUpAtATime(t *testing.T) {
 	eventually(t, func() bool { return claims(a, &ofA) }) // both have begun with it
 	require.True(t, claims(a, &ofA), "again")
 	require.False(t, claims(b, &ofB))
-	a.release(ctx, &ofA)
+	a.releaseClaim(ctx, &ofA)
 	require.True(t, claims(b, &ofB))
 	require.False(t, claims(a, new(claim)))
 
 	// One that died is not waited for longer than its claim lasts.
-	require.NoError(t, b.setMeta(ctx, metaChores, claim{By: b.me, Until: time.Now().Add(-time.Second).UnixMicro()}))
+	require.NoError(t, b.setMeta(ctx, metaMaintenance, claim{By: b.instance, Until: time.Now().Add(-time.Second).UnixMicro()}))
 	require.True(t, claims(a, new(claim)))
 }
 
 // A record that the gateway did not write neither ends it nor stops it.
 func TestAForeignRecordDoesNotStopTheTidying(t *testing.T) {
 	url := serve(t).ClientURL()
-	s := with(t, url, idle)
+	s := openWith(t, url, idle)
 	ctx := context.Background()
 	_, err := admin(t, url).Publish(ctx, s.subjects.stream+".state.delivered.short", []byte(`{}`))
 	require.NoError(t, err)

@@ -30,12 +30,12 @@ func (s *store) Settle(ctx context.Context, outcomes ...inbox.Outcome) error {
 	}
 	defer cancel()
 	errs := make([]error, len(outcomes))
-	leases := make([]*held, len(outcomes))
-	seen := map[*held]bool{}
+	leases := make([]*heldLease, len(outcomes))
+	seen := map[*heldLease]bool{}
 	var wg sync.WaitGroup
 	places := make(chan struct{}, settleAtOnce)
 	for i, o := range outcomes {
-		var h *held
+		var h *heldLease
 		if o.Lease != nil {
 			h = s.leaser.get(o.Lease.Ref)
 		}
@@ -69,7 +69,7 @@ func (s *store) Settle(ctx context.Context, outcomes ...inbox.Outcome) error {
 		if h != nil {
 			s.leaser.remove(h)
 			if errs[i] == nil {
-				s.leaser.awaken(h.id)
+				s.leaser.wakeTask(h.id)
 			}
 		}
 	}
@@ -86,7 +86,7 @@ func notHeld(l *inbox.Lease) error {
 // settle stores the outcome of one lease, then tells the server that the event
 // need not come again. A crash between the two makes it come again, and who
 // gets it sees how it stands.
-func (s *store) settle(ctx context.Context, h *held, o inbox.Outcome) error {
+func (s *store) settle(ctx context.Context, h *heldLease, o inbox.Outcome) error {
 	k, rec, err := s.outcome(ctx, h, o)
 	if err != nil {
 		return err
@@ -99,7 +99,7 @@ func (s *store) settle(ctx context.Context, h *held, o inbox.Outcome) error {
 		return err
 	}
 	if k == dead && !h.marked {
-		if err := s.checkBuried(ctx, h, seq); err != nil {
+		if err := s.checkDeadExists(ctx, h, seq); err != nil {
 			return err
 		}
 	}
@@ -111,10 +111,10 @@ func (s *store) settle(ctx context.Context, h *held, o inbox.Outcome) error {
 // writeOutcome stores the record of an outcome, and returns its number and those
 // of the records that it replaces. If there are others than the lease knows, it
 // finds out what they mean for it.
-func (s *store) writeOutcome(ctx context.Context, h *held, v inbox.Verdict, k kind, rec record) (seq uint64, others []uint64, err error) {
+func (s *store) writeOutcome(ctx context.Context, h *heldLease, v inbox.Verdict, k kind, rec record) (seq uint64, others []uint64, err error) {
 	after, others := h.last, h.others
 	for wait := conflictWait; ; wait = min(2*wait, 50*time.Millisecond) {
-		err = s.once(ctx, func(ctx context.Context) (err error) {
+		err = s.tryOnce(ctx, func(ctx context.Context) (err error) {
 			seq, err = s.writeRecord(ctx, k, h.id, rec, after)
 			return err
 		})
@@ -151,10 +151,10 @@ func (s *store) writeOutcome(ctx context.Context, h *held, v inbox.Verdict, k ki
 	}
 }
 
-// checkBuried makes sure that a record of a dead event is of one that is there.
+// checkDeadExists makes sure that a record of a dead event is of one that is there.
 // Another Caddy cannot see a lease that no record tells of: it may have purged
 // the event, and the record would stay and be counted for ever.
-func (s *store) checkBuried(ctx context.Context, h *held, seq uint64) error {
+func (s *store) checkDeadExists(ctx context.Context, h *heldLease, seq uint64) error {
 	m, err := s.last(ctx, s.subjects.stream, s.subjects.event(h.id))
 	if err != nil || m != nil && m.seq == h.event.seq {
 		return err
@@ -165,9 +165,9 @@ func (s *store) checkBuried(ctx context.Context, h *held, seq uint64) error {
 
 // outcome is the record that an outcome leads to: none if the event is just
 // handed back.
-func (s *store) outcome(ctx context.Context, h *held, o inbox.Outcome) (kind, record, error) {
+func (s *store) outcome(ctx context.Context, h *heldLease, o inbox.Outcome) (kind, record, error) {
 	rec := h.rec
-	rec.Event, rec.Received, rec.By, rec.Base, rec.Due = h.event.seq, micros(h.event.ReceivedAt), h.token, 0, 0
+	rec.Event, rec.Received, rec.By, rec.Base, rec.Due = h.event.seq, inbox.Micros(h.event.ReceivedAt), h.token, 0, 0
 	if o.Verdict != inbox.Release {
 		rec.Attempts++
 		rec.Log = append(slices.Clip(rec.Log), attemptOf(o.Attempt))
@@ -193,7 +193,7 @@ func (s *store) outcome(ctx context.Context, h *held, o inbox.Outcome) (kind, re
 		}
 	}
 	if o.Due.After(time.Now()) {
-		rec.Due = micros(o.Due)
+		rec.Due = inbox.Micros(o.Due)
 	} else if o.Verdict == inbox.Release && !h.marked {
 		return none, rec, nil
 	}

@@ -14,7 +14,7 @@ import (
 
 func TestOfTwoThatPutTheSameAtOnceOneIsFirst(t *testing.T) {
 	url := serve(t).ClientURL()
-	a, b := with(t, url), with(t, url)
+	a, b := openWith(t, url), openWith(t, url)
 	for range 50 {
 		e := newEvent("task", inbox.Completed)
 		var firsts atomic.Int64
@@ -34,7 +34,7 @@ func TestOfTwoThatPutTheSameAtOnceOneIsFirst(t *testing.T) {
 
 func TestTwoThatLeaseGetNoEventTwiceAndKeepTheOrder(t *testing.T) {
 	url := serve(t).ClientURL()
-	inboxes := []*store{with(t, url), with(t, url)}
+	inboxes := []*store{openWith(t, url), openWith(t, url)}
 	const tasks, each = 20, 5
 	order := map[string][]string{}
 	for n := range tasks * each {
@@ -88,7 +88,7 @@ func TestTwoThatLeaseGetNoEventTwiceAndKeepTheOrder(t *testing.T) {
 
 func TestALeaseOfOneThatVanishedComesBackToAnother(t *testing.T) {
 	url := serve(t).ClientURL()
-	a, b := with(t, url), with(t, url)
+	a, b := openWith(t, url), openWith(t, url)
 	first, second := newEvent("task", inbox.InProgress), newEvent("other", inbox.Completed)
 	put(t, a, first, second)
 	old := leases(t, a, 2)
@@ -105,7 +105,7 @@ func TestALeaseOfOneThatVanishedComesBackToAnother(t *testing.T) {
 
 func TestASlowOneKeepsItsLease(t *testing.T) {
 	url := serve(t).ClientURL()
-	a, b := with(t, url), with(t, url)
+	a, b := openWith(t, url), openWith(t, url)
 	e := newEvent("task", inbox.Completed)
 	put(t, a, e)
 	l := leases(t, a, 1)
@@ -118,7 +118,7 @@ func TestASlowOneKeepsItsLease(t *testing.T) {
 
 func TestOneWhoseLeaseWasGivenToAnotherCannotUndoItsEnd(t *testing.T) {
 	url := serve(t).ClientURL()
-	a, b := with(t, url), with(t, url)
+	a, b := openWith(t, url), openWith(t, url)
 	ctx := context.Background()
 	for _, v := range []inbox.Verdict{inbox.Retry, inbox.GiveUp, inbox.Deliver} {
 		e := newEvent("task", inbox.Completed)
@@ -144,7 +144,7 @@ func TestOneWhoseLeaseWasGivenToAnotherCannotUndoItsEnd(t *testing.T) {
 
 func TestAFinalEventWaitsForOneInProgressThatAnotherHas(t *testing.T) {
 	url := serve(t).ClientURL()
-	a, b := with(t, url), with(t, url)
+	a, b := openWith(t, url), openWith(t, url)
 	first, final := newEvent("task", inbox.InProgress), newEvent("task", inbox.Completed)
 	put(t, a, first)
 	l := leases(t, a, 1)
@@ -159,7 +159,7 @@ func TestAFinalEventWaitsForOneInProgressThatAnotherHas(t *testing.T) {
 
 func TestWhatOneChangesTheOtherIsTold(t *testing.T) {
 	url := serve(t).ClientURL()
-	a, b := with(t, url), with(t, url)
+	a, b := openWith(t, url), openWith(t, url)
 	ctx, cancel := context.WithCancel(context.Background())
 	hold := inbox.Hold{Since: time.UnixMicro(1e15).UTC(), Reason: "maintenance"}
 	require.NoError(t, a.SetHold(ctx, hold))
@@ -182,7 +182,7 @@ func TestWhatOneChangesTheOtherIsTold(t *testing.T) {
 }
 
 func TestWhatIsImportedKeepsItsState(t *testing.T) {
-	s := with(t, serve(t).ClientURL())
+	s := openWith(t, serve(t).ClientURL())
 	ctx := context.Background()
 	attempts := []inbox.Attempt{{At: time.UnixMicro(1e15).UTC(), Duration: time.Second, Status: 503, Reason: "x"}}
 	var want []*inbox.Record
@@ -218,7 +218,7 @@ func TestWhatIsImportedKeepsItsState(t *testing.T) {
 // leased must not be on its way beside it.
 func TestOneThatWasReplayedSinceIsSeenOnceTheLeaseIsMarked(t *testing.T) {
 	url := serve(t).ClientURL()
-	a, b := with(t, url), with(t, url)
+	a, b := openWith(t, url), openWith(t, url)
 	ctx := context.Background()
 	first, second := newEvent("task", inbox.Completed), newEvent("task", inbox.Completed)
 	put(t, a, first)

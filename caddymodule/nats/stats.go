@@ -19,7 +19,7 @@ func (s *store) Stats(ctx context.Context) (inbox.Stats, error) {
 		return inbox.Stats{}, err
 	}
 	defer cancel()
-	if err := s.condition.known(); err != nil {
+	if err := s.health.problem(); err != nil {
 		return inbox.Stats{}, err
 	}
 	stats, err := s.stats(bounded)
@@ -59,7 +59,7 @@ func (s *store) stats(ctx context.Context) (stats inbox.Stats, err error) {
 	jobs.Go(func() error {
 		l, _, err := s.readLedger(ctx)
 		if l != nil {
-			stats.Lost, stats.LostAt = int64(l.Lost), fromMicros(l.LostAt)
+			stats.Lost, stats.LostAt = int64(l.Lost), inbox.FromMicros(l.LostAt)
 		}
 		return err
 	})
@@ -71,11 +71,11 @@ func (s *store) stats(ctx context.Context) (stats inbox.Stats, err error) {
 		return inbox.Stats{}, err
 	}
 	// The rest are those that were delivered: there may be very many.
-	rest := less(states[1].Msgs, counts[0]+counts[1]+counts[2]+counts[3]+meta)
+	rest := saturatingSub(states[1].Msgs, counts[0]+counts[1]+counts[2]+counts[3]+meta)
 	stats.Events[inbox.Delivered] = int64(rest)
 	stats.Events[inbox.Superseded] = int64(counts[2])
 	stats.Events[inbox.Dead] = int64(counts[3])
-	stats.Events[inbox.Pending] = int64(less(states[0].Msgs, rest+counts[2]+counts[3]))
+	stats.Events[inbox.Pending] = int64(saturatingSub(states[0].Msgs, rest+counts[2]+counts[3]))
 	if stats.Events[inbox.Pending] == 0 {
 		stats.OldestPending = time.Time{} // of an event that is gone
 	}
@@ -111,8 +111,8 @@ func (s *store) info(ctx context.Context, stream, subjects string) (*jetstream.S
 	return &answer.StreamInfo, nil
 }
 
-// less subtracts what was counted at different times.
-func less(a, b uint64) uint64 {
+// saturatingSub subtracts what was counted at different times.
+func saturatingSub(a, b uint64) uint64 {
 	if a < b {
 		return 0
 	}
@@ -129,23 +129,23 @@ func (s *store) oldestPending(ctx context.Context) (time.Time, error) {
 			seq, received = n, at
 		}
 	}
-	records, _, err := s.ask(ctx, s.subjects.states(), query{NextFor: s.subjects.ofKind(pending), Batch: s.options.limits.scan, MaxBytes: maxAnswer})
+	records, _, err := s.directGet(ctx, s.subjects.states(), query{NextFor: s.subjects.ofKind(pending), Batch: s.options.limits.scan, MaxBytes: maxAnswer})
 	if err != nil {
 		return received, err
 	}
 	for _, m := range records {
 		var r record
 		if err := json.Unmarshal(m.data, &r); err == nil {
-			take(r.Event, fromMicros(r.Received))
+			take(r.Event, inbox.FromMicros(r.Received))
 		}
 	}
-	there, err := s.js.Consumer(ctx, s.subjects.stream, consumer)
+	there, err := s.js.Consumer(ctx, s.subjects.stream, consumerName)
 	if err != nil {
 		return received, err
 	}
 	past := there.CachedInfo().AckFloor.Stream
 	for seen := 0; seen < s.options.limits.scan; {
-		messages, more, err := s.ask(ctx, s.subjects.stream, query{Seq: past + 1, Batch: s.options.limits.window, MaxBytes: maxAnswer})
+		messages, more, err := s.directGet(ctx, s.subjects.stream, query{Seq: past + 1, Batch: s.options.limits.window, MaxBytes: maxAnswer})
 		if err != nil || len(messages) == 0 {
 			return received, err
 		}

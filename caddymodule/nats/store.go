@@ -3,9 +3,7 @@ package nats
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,37 +38,31 @@ type settings struct {
 // limits are the sizes by which the inbox keeps its steps short and its memory
 // bounded. They are fields so that tests can make them small.
 type limits struct {
-	scan      int           // events looked at for one page of a list
-	window    int           // events read at a time
-	parked    int           // events held here while they wait for another of their task
-	attempts  int           // attempts kept with an event
-	expires   time.Duration // of a request for events
-	unclaimed time.Duration // after which events that nobody leased are handed back
-	chores    time.Duration // between looks for what is too old
-	inspect   time.Duration // between looks at the streams, about
+	scan        int           // events looked at for one page of a list
+	window      int           // events read at a time
+	parked      int           // events held here while they wait for another of their task
+	attempts    int           // attempts kept with an event
+	expires     time.Duration // of a request for events
+	unclaimed   time.Duration // after which events that nobody leased are handed back
+	maintenance time.Duration // between looks for what is too old
+	inspect     time.Duration // between looks at the streams, about
 
-	// gap is how long calls wait for a connection that was lost: the client finds
+	// grace is how long calls wait for a connection that was lost: the client finds
 	// another server within that. After it they fail at once, until it is back.
-	gap time.Duration
+	grace time.Duration
 }
 
 var defaultLimits = limits{
 	scan: 1000, window: 200, parked: 1000, attempts: 100,
-	expires: 2 * time.Second, unclaimed: time.Second, chores: 30 * time.Second, inspect: 30 * time.Second,
-	gap: 2 * time.Second,
+	expires: 2 * time.Second, unclaimed: time.Second, maintenance: 30 * time.Second, inspect: 30 * time.Second,
+	grace: 2 * time.Second,
 }
-
-// errNotReady says that the inbox has not met its server yet.
-var errNotReady = errors.New("NATS was not reached yet")
-
-// errAway says that the connection is cut.
-var errAway = errors.New("not connected to NATS")
 
 // store is an inbox in JetStream.
 type store struct {
 	options  options
 	log      *zap.Logger
-	me       string // tells this inbox from others
+	instance string // tells this inbox from others
 	subjects subjects
 
 	current atomic.Pointer[settings]
@@ -80,23 +72,23 @@ type store struct {
 	conn *nats.Conn
 	js   jetstream.JetStream
 
-	life   context.Context //nolint:containedctx // ends with the inbox
-	end    context.CancelFunc
-	work   sync.WaitGroup
-	poke   chan struct{} // the policy or the settings have changed
-	ready  chan struct{} // closed once the streams were checked
-	link   link
-	notYet atomic.Pointer[error]
-	tidied atomic.Int64  // when the stream was found full last, in ms since 1970
-	clock  inbox.Clock   // of the chores
-	seenTo time.Duration // the Policy.MaxWait that bringForward has seen to; of the chores
+	life            context.Context //nolint:containedctx // ends with the inbox
+	end             context.CancelFunc
+	work            sync.WaitGroup
+	maintenanceWake chan struct{} // the policy or the settings have changed
+	ready           chan struct{} // closed once the streams were checked
+	link            link
+	setUpErr        atomic.Pointer[error]
+	fullSeen        atomic.Int64  // when the stream was found full last, in ms since 1970
+	clock           inbox.Clock   // of the chores
+	boundedTo       time.Duration // the Policy.MaxWait that bringForward has seen to; of the chores
 
-	leaser    leaser
-	replies   replies
-	condition condition
-	newest    atomic.Uint64 // number of the last event that this inbox stored
+	leaser  leaser
+	replies replies
+	health  health
+	newest  atomic.Uint64 // number of the last event that this inbox stored
 
-	quarantining chan struct{} // has room for the one who puts a suspect
+	quarantineSlot chan struct{} // has room for the one who puts a suspect
 
 	closeOnce sync.Once
 }
@@ -105,17 +97,17 @@ type store struct {
 func open(ctx context.Context, o options, secrets *secrets) (*store, error) {
 	s := &store{
 		options: o, log: o.log.With(zap.String("stream", o.stream)),
-		me: rand.Text(), subjects: subjects{o.stream},
-		poke: make(chan struct{}, 1), ready: make(chan struct{}),
-		quarantining: make(chan struct{}, 1),
+		instance: rand.Text(), subjects: subjects{o.stream},
+		maintenanceWake: make(chan struct{}, 1), ready: make(chan struct{}),
+		quarantineSlot: make(chan struct{}, 1),
 	}
 	s.current.Store(&o.settings)
 	s.secrets.Store(secrets)
 	s.policy.Store(&o.policy)
-	s.link.init(o.limits.gap)
-	s.notYet.Store(&errNotReady)
+	s.link.init(o.limits.grace)
+	s.setUpErr.Store(&errNotReady)
 	s.leaser.init()
-	s.condition.init()
+	s.health.init()
 	s.life, s.end = context.WithCancel(context.Background())
 	err := s.connect(ctx)
 	if err == nil {
@@ -125,11 +117,11 @@ func open(ctx context.Context, o options, secrets *secrets) (*store, error) {
 		err = s.replies.listen(s.conn)
 	}
 	if err == nil {
-		if err = s.setUp(ctx); outOfReach(err) && !o.startWithoutServer {
-			err = fmt.Errorf("%w%s", err, unlessTold)
+		if err = s.setUp(ctx); isUnreachable(err) && !o.startWithoutServer {
+			err = fmt.Errorf("%w%s", err, startHint)
 		}
 	}
-	later := err != nil && o.startWithoutServer && outOfReach(err)
+	later := err != nil && o.startWithoutServer && isUnreachable(err)
 	if err != nil && !later {
 		_ = s.Close()
 		return nil, err
@@ -138,27 +130,10 @@ func open(ctx context.Context, o options, secrets *secrets) (*store, error) {
 		s.log.Warn("NATS is out of reach: callbacks are answered 503 until it is there", zap.Error(err))
 		s.work.Go(s.setUpLater)
 	}
-	s.work.Go(s.chores)
-	s.work.Go(s.tend)
-	s.work.Go(s.inspections)
+	s.work.Go(s.maintenanceLoop)
+	s.work.Go(s.keepLeases)
+	s.work.Go(s.inspectLoop)
 	return s, nil
-}
-
-// outOfReach reports whether an error is for want of servers, which may be
-// there later, not for what they say.
-func outOfReach(err error) bool {
-	for _, away := range []error{
-		errNotReady, context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoServers, nats.ErrNoResponders,
-		nats.ErrConnectionClosed, nats.ErrConnectionReconnecting, nats.ErrReconnectBufExceeded,
-		jetstream.ErrNoStreamResponse,
-	} {
-		if errors.Is(err, away) {
-			return true
-		}
-	}
-	var network net.Error
-	var api *jetstream.APIError
-	return errors.As(err, &network) || errors.As(err, &api) && api.ErrorCode == codeNotAvailable
 }
 
 // setUpLater makes or checks the streams once the server is there.
@@ -169,7 +144,7 @@ func (s *store) setUpLater() {
 			s.log.Info("NATS was reached, the inbox works")
 			return
 		}
-		s.notYet.Store(&err)
+		s.setUpErr.Store(&err)
 		if s.conn.IsConnected() {
 			s.log.Error("the inbox does not work yet", zap.Error(err))
 		} else {
@@ -197,23 +172,23 @@ func (s *store) apply(n settings, secrets *secrets) {
 	if secrets != nil {
 		s.secrets.Store(secrets)
 	}
-	s.mend()
-	s.wakeChores()
+	s.requestRemake()
+	s.wakeMaintenance()
 }
 
 // SetPolicy replaces the policy.
 func (s *store) SetPolicy(p inbox.Policy) {
-	if before := s.policy.Swap(&p); before.MaxEvent != p.MaxEvent && s.link.isThere() {
+	if before := s.policy.Swap(&p); before.MaxEvent != p.MaxEvent && s.link.isUp() {
 		if err := s.checkPayload(); err != nil {
 			s.log.Error("the largest callbacks cannot be stored any more", zap.Error(err))
 		}
 	}
-	s.wakeChores()
+	s.wakeMaintenance()
 }
 
-func (s *store) wakeChores() {
+func (s *store) wakeMaintenance() {
 	select {
-	case s.poke <- struct{}{}:
+	case s.maintenanceWake <- struct{}{}:
 	default:
 	}
 }
@@ -232,7 +207,7 @@ func (s *store) call(ctx context.Context) (context.Context, context.CancelFunc, 
 	select {
 	case <-s.ready:
 	default:
-		return nil, nil, *s.notYet.Load()
+		return nil, nil, *s.setUpErr.Load()
 	}
 	bounded, cancel := s.bound(ctx)
 	if err := s.awaitConnection(bounded); err != nil {
@@ -249,27 +224,6 @@ func (s *store) bound(ctx context.Context) (context.Context, context.CancelFunc)
 	return bounded, func() { stop(); cancel() }
 }
 
-// failed says what an error of a call means to the caller.
-func (s *store) failed(ctx context.Context, err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, inbox.ErrNotFound), errors.Is(err, inbox.ErrState), errors.Is(err, inbox.ErrFull),
-		errors.Is(err, inbox.ErrCursor), errors.Is(err, inbox.ErrBroken):
-		return err
-	case s.closed():
-		return errClosed()
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("NATS did not answer within %s: %w", s.publishTimeout(), err)
-	default:
-		return err
-	}
-}
-
-func errClosed() error { return fmt.Errorf("inbox nats: %w", inbox.ErrClosed) }
-
 // closeWait is how long Close waits for the server.
 const closeWait = time.Second
 
@@ -282,7 +236,7 @@ func (s *store) Close() error {
 		}
 		s.work.Wait()
 		if s.conn.IsConnected() {
-			s.leaser.handBack(s.conn)
+			s.leaser.releaseAll(s.conn)
 			_ = s.conn.FlushTimeout(closeWait)
 		}
 		s.conn.Close()

@@ -12,16 +12,16 @@ import (
 )
 
 const (
-	// mark is the name of the metadata that tells streams and consumers that
+	// layoutKey is the name of the metadata that tells streams and consumers that
 	// the inbox made; its value is the version of their layout.
-	mark   = "fotor_webhook"
-	layout = "1"
+	layoutKey = "fotor_webhook"
+	layout    = "1"
 
-	// checked marks a consumer that hands out events anew that may have been
+	// recheckKey marks a consumer that hands out events anew that may have been
 	// settled: each is looked up first.
-	checked = "fotor_webhook_checked"
+	recheckKey = "fotor_webhook_checked"
 
-	consumer = "gateway"
+	consumerName = "gateway"
 
 	// maxAckPending is the largest number of events that are leased, or wait
 	// for a retry or for another of their task, in all Caddys together.
@@ -39,20 +39,20 @@ func (s *store) setUp(ctx context.Context) error {
 	if err := s.checkPayload(); err != nil {
 		return err
 	}
-	for _, config := range s.streams() {
-		if err := s.stream(ctx, config); err != nil {
+	for _, config := range s.streamConfigs() {
+		if err := s.ensureStream(ctx, config); err != nil {
 			return err
 		}
 	}
-	for _, c := range s.consumed() {
-		if err := s.consumer(ctx, c.stream, c.filter); err != nil {
+	for _, c := range s.consumedStreams() {
+		if err := s.ensureConsumer(ctx, c.stream, c.filter); err != nil {
 			return err
 		}
 		if err := s.listen(c.src, c.stream); err != nil {
 			return err
 		}
 	}
-	if _, err := s.js.Publish(ctx, s.subjects.meta(metaOpened), []byte(s.me)); err != nil {
+	if _, err := s.js.Publish(ctx, s.subjects.meta(metaOpened), []byte(s.instance)); err != nil {
 		return fmt.Errorf("storing in stream %s: %w", s.subjects.states(), publishError(err))
 	}
 	if s.current.Load().replicas == 1 {
@@ -60,20 +60,6 @@ func (s *store) setUp(ctx context.Context) error {
 	}
 	close(s.ready)
 	return nil
-}
-
-// consumed is a stream that events are leased from.
-type consumed struct {
-	stream, filter string
-	src            *source
-}
-
-// consumed returns the streams that have a consumer.
-func (s *store) consumed() []consumed {
-	return []consumed{
-		{s.subjects.stream, s.subjects.allEvents(), &s.leaser.fresh},
-		{s.subjects.states(), s.subjects.ofKind(pending), &s.leaser.again},
-	}
 }
 
 // checkPayload reports events that the server would not take.
@@ -86,12 +72,12 @@ func (s *store) checkPayload() error {
 		has, int64(most)+overhead, int64(most)+overhead)
 }
 
-// streams are the streams as they have to be.
-func (s *store) streams() []jetstream.StreamConfig {
+// streamConfigs are the streams as they have to be.
+func (s *store) streamConfigs() []jetstream.StreamConfig {
 	now := s.current.Load()
 	base := jetstream.StreamConfig{
 		Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage, Replicas: now.replicas,
-		AllowDirect: true, Metadata: map[string]string{mark: layout},
+		AllowDirect: true, Metadata: map[string]string{layoutKey: layout},
 		MaxMsgs: -1, MaxBytes: -1, MaxMsgsPerSubject: -1, Duplicates: time.Second,
 	}
 	events, states, suspects := base, base, base
@@ -113,8 +99,8 @@ func (s *store) streams() []jetstream.StreamConfig {
 	return []jetstream.StreamConfig{events, states, suspects}
 }
 
-// stream makes a stream, or checks the one that is there.
-func (s *store) stream(ctx context.Context, want jetstream.StreamConfig) error {
+// ensureStream makes a stream, or checks the one that is there.
+func (s *store) ensureStream(ctx context.Context, want jetstream.StreamConfig) error {
 	there, err := s.js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		if err = s.makeStream(ctx, want); err == nil {
@@ -133,7 +119,7 @@ func (s *store) stream(ctx context.Context, want jetstream.StreamConfig) error {
 	if older { // the quarantine of a release that did not know equal callbacks
 		have.Subjects, have.AllowRollup = want.Subjects, true
 	}
-	if err := fits(have, want, false); err != nil {
+	if err := checkStream(have, want, false); err != nil {
 		return err
 	}
 	if !older && have.Replicas == want.Replicas && have.MaxBytes == want.MaxBytes && have.MaxMsgs == want.MaxMsgs {
@@ -146,52 +132,5 @@ func (s *store) stream(ctx context.Context, want jetstream.StreamConfig) error {
 			want.Name, have.Replicas, have.MaxBytes, want.Replicas, want.MaxBytes, err)
 	}
 	s.log.Info("stream changed", zap.String("name", want.Name), zap.Int("replicas", want.Replicas), zap.Int64("max_size", want.MaxBytes))
-	return nil
-}
-
-// consumer makes the consumer of a stream, or checks the one that is there.
-func (s *store) consumer(ctx context.Context, stream, filter string) error {
-	want := jetstream.ConsumerConfig{
-		Durable: consumer, AckPolicy: jetstream.AckExplicitPolicy, AckWait: s.current.Load().lease,
-		MaxDeliver: -1, MaxAckPending: maxAckPending, FilterSubject: filter, MaxWaiting: 4096,
-		Metadata: map[string]string{mark: layout},
-	}
-	there, err := s.js.Consumer(ctx, stream, consumer)
-	if errors.Is(err, jetstream.ErrConsumerNotFound) {
-		if n, nerr := s.count(ctx, stream, ">"); nerr != nil {
-			return fmt.Errorf("counting stream %s: %w", stream, nerr)
-		} else if n > 0 {
-			// Somebody has removed it: it begins at the first event.
-			want.Metadata[checked] = "1"
-		}
-		_, err = s.js.CreateConsumer(ctx, stream, want)
-		if errors.Is(err, jetstream.ErrConsumerExists) {
-			err = nil // another Caddy was first
-		}
-		if err != nil {
-			return fmt.Errorf("making consumer %s of stream %s: %w", consumer, stream, err)
-		}
-		there, err = s.js.Consumer(ctx, stream, consumer)
-	}
-	if err != nil {
-		return fmt.Errorf("looking for consumer %s of stream %s: %w", consumer, stream, err)
-	}
-	have := there.CachedInfo().Config
-	switch {
-	case have.Metadata[mark] != layout:
-		return fmt.Errorf("consumer %s of stream %s was not made by the gateway; it is left as it is: remove it", consumer, stream)
-	case have.FilterSubject != filter, have.AckPolicy != want.AckPolicy, have.MaxDeliver != -1, have.DeliverSubject != "":
-		return fmt.Errorf("consumer %s of stream %s was changed: remove it, and it will be made anew", consumer, stream)
-	}
-	if stream == s.subjects.stream {
-		s.leaser.careful.Store(have.Metadata[checked] != "")
-	}
-	if have.AckWait == want.AckWait {
-		return nil
-	}
-	have.AckWait = want.AckWait
-	if _, err := s.js.UpdateConsumer(ctx, stream, have); err != nil {
-		return fmt.Errorf("changing the lease of consumer %s of stream %s: %w", consumer, stream, err)
-	}
 	return nil
 }

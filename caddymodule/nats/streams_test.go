@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
@@ -17,29 +16,6 @@ import (
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
-
-// admin is a client beside the inbox.
-func admin(t testing.TB, url string) jetstream.JetStream {
-	t.Helper()
-	conn, err := nats.Connect(url)
-	require.NoError(t, err)
-	t.Cleanup(conn.Close)
-	js, err := jetstream.New(conn)
-	require.NoError(t, err)
-	return js
-}
-
-// refused opens an inbox that cannot be opened.
-func refused(t testing.TB, url string, change ...func(*options)) error {
-	t.Helper()
-	o := testOptions(url)
-	for _, f := range change {
-		f(&o)
-	}
-	_, err := open(context.Background(), o, new(secrets))
-	require.Error(t, err)
-	return err
-}
 
 func TestAStreamOfSomebodyElseIsLeftAlone(t *testing.T) {
 	url := serve(t).ClientURL()
@@ -54,7 +30,7 @@ func TestAStreamOfSomebodyElseIsLeftAlone(t *testing.T) {
 
 func TestAStreamThatWasSpoiltIsRefused(t *testing.T) {
 	url := serve(t).ClientURL()
-	require.NoError(t, with(t, url).Close())
+	require.NoError(t, openWith(t, url).Close())
 	js := admin(t, url)
 	stream, err := js.Stream(context.Background(), "TEST")
 	require.NoError(t, err)
@@ -69,13 +45,13 @@ func TestAStreamThatWasSpoiltIsRefused(t *testing.T) {
 
 func TestALargerSizeIsBroughtToTheStream(t *testing.T) {
 	url := serve(t).ClientURL()
-	s := with(t, url)
+	s := openWith(t, url)
 	(&Inbox{Replicas: 1, MaxSize: 64 << 20, Lease: 2e9, PublishTimeout: 1e9}).Apply(s, inbox.Policy{Quarantine: 3})
 	js := admin(t, url)
 	eventually(t, func() bool {
 		stream, err := js.Stream(context.Background(), "TEST")
 		require.NoError(t, err)
-		c, err := js.Consumer(context.Background(), "TEST", consumer)
+		c, err := js.Consumer(context.Background(), "TEST", consumerName)
 		require.NoError(t, err)
 		q, err := js.Stream(context.Background(), "TEST_QUARANTINE")
 		require.NoError(t, err)
@@ -90,7 +66,7 @@ func TestMoreReplicasThanServersAreRefused(t *testing.T) {
 
 func TestAnEventLargerThanTheServersMessagesIsRefusedAtOpen(t *testing.T) {
 	url := serve(t, func(o *server.Options) { o.MaxPayload = 64 << 10 }).ClientURL()
-	with(t, url, func(o *options) { o.policy.MaxEvent = 48 << 10 })
+	openWith(t, url, func(o *options) { o.policy.MaxEvent = 48 << 10 })
 	err := refused(t, url, func(o *options) { o.policy.MaxEvent = 48<<10 + 1 })
 	require.ErrorContains(t, err, "set max_payload of the NATS servers to 65537 or more, or lower max_body of the handler")
 }
@@ -98,7 +74,7 @@ func TestAnEventLargerThanTheServersMessagesIsRefusedAtOpen(t *testing.T) {
 func TestAReloadThatMakesEventsTooLargeIsToldOf(t *testing.T) {
 	core, logs := observer.New(zap.ErrorLevel)
 	url := serve(t, func(o *server.Options) { o.MaxPayload = 64 << 10 }).ClientURL()
-	s := with(t, url, func(o *options) { o.policy.MaxEvent, o.log = 48<<10, zap.New(core) })
+	s := openWith(t, url, func(o *options) { o.policy.MaxEvent, o.log = 48<<10, zap.New(core) })
 	s.SetPolicy(inbox.Policy{Keep: time.Hour, MaxEvent: 48 << 10})
 	require.Zero(t, logs.Len())
 	s.SetPolicy(inbox.Policy{Keep: time.Hour, MaxEvent: 48<<10 + 1})
@@ -107,27 +83,27 @@ func TestAReloadThatMakesEventsTooLargeIsToldOf(t *testing.T) {
 
 func TestAConsumerThatWasRemovedRepeatsNothing(t *testing.T) {
 	url := serve(t).ClientURL()
-	s := with(t, url)
+	s := openWith(t, url)
 	e := newEvent("task", inbox.Completed)
 	put(t, s, e)
 	settle(t, s, inbox.Deliver, leases(t, s, 1)...)
 	waits := newEvent("other", inbox.Completed)
 	put(t, s, waits)
 	require.NoError(t, s.Close())
-	require.NoError(t, admin(t, url).DeleteConsumer(context.Background(), "TEST", consumer))
-	s = with(t, url)
+	require.NoError(t, admin(t, url).DeleteConsumer(context.Background(), "TEST", consumerName))
+	s = openWith(t, url)
 	require.Equal(t, waits, leases(t, s, 1)[0].Event)
 	nothingElse(t, s)
 }
 
 func TestOneReplicaIsWarnedOf(t *testing.T) {
 	core, logs := observer.New(zap.WarnLevel)
-	with(t, serve(t).ClientURL(), func(o *options) { o.log = zap.New(core) })
+	openWith(t, serve(t).ClientURL(), func(o *options) { o.log = zap.New(core) })
 	require.Len(t, logs.FilterMessageSnippet("the stream has one replica").All(), 1)
 }
 
 func TestAFullStreamIsFull(t *testing.T) {
-	s := with(t, serve(t).ClientURL(), func(o *options) { o.settings.maxSize = 1 << 20 })
+	s := openWith(t, serve(t).ClientURL(), func(o *options) { o.settings.maxSize = 1 << 20 })
 	var stored []*inbox.Event
 	for {
 		e := newEvent("task", inbox.Completed)
@@ -172,8 +148,8 @@ func TestAFullStreamIsFull(t *testing.T) {
 
 // A stream that has room keeps what was delivered.
 func TestNothingGoesEarlyWhileThereIsRoom(t *testing.T) {
-	s := with(t, serve(t).ClientURL(), func(o *options) {
-		o.settings.maxSize, o.limits.chores = 1<<20, time.Millisecond
+	s := openWith(t, serve(t).ClientURL(), func(o *options) {
+		o.settings.maxSize, o.limits.maintenance = 1<<20, time.Millisecond
 	})
 	var stored []*inbox.Event
 	for range 8 {
@@ -193,7 +169,7 @@ func TestNothingGoesEarlyWhileThereIsRoom(t *testing.T) {
 }
 
 func TestAnEventWithAVeryLongTaskAndTypeIsStored(t *testing.T) {
-	s := with(t, serve(t).ClientURL())
+	s := openWith(t, serve(t).ClientURL())
 	ctx := context.Background()
 	for _, length := range []int{1, maxHeader, maxHeader + 1, 100 << 10} {
 		for _, long := range []struct{ task, kind string }{
@@ -221,7 +197,7 @@ func TestAnEventWithAVeryLongTaskAndTypeIsStored(t *testing.T) {
 // Of what a lagging replica tells, records of an event that it does not know yet
 // must not be taken for those of an earlier one with the same id.
 func TestRecordsOfALaterEventWithTheSameIDAreNotMisread(t *testing.T) {
-	s := with(t, serve(t).ClientURL())
+	s := openWith(t, serve(t).ClientURL())
 	ctx := context.Background()
 	e := newEvent("task", inbox.Completed)
 	put(t, s, e)
@@ -242,7 +218,7 @@ func TestRecordsOfALaterEventWithTheSameIDAreNotMisread(t *testing.T) {
 }
 
 func TestAnImportBringsAsMuchAsFits(t *testing.T) {
-	s := with(t, serve(t, func(o *server.Options) { o.MaxPayload = 64 << 10 }).ClientURL())
+	s := openWith(t, serve(t, func(o *server.Options) { o.MaxPayload = 64 << 10 }).ClientURL())
 	ctx := context.Background()
 	var attempts []inbox.Attempt
 	for n := range 100 {
@@ -269,7 +245,7 @@ func TestAnImportBringsAsMuchAsFits(t *testing.T) {
 // A server answers with at most 1024 messages at once.
 func TestMoreThanOneAnswerIsPutTogether(t *testing.T) {
 	url := serve(t).ClientURL()
-	s := with(t, url)
+	s := openWith(t, url)
 	js := admin(t, url)
 	ids := []string{newEvent("one", inbox.Completed).ID, newEvent("other", inbox.Completed).ID}
 	const each = maxLatest/2 + 1
@@ -293,7 +269,7 @@ func TestQuarantineOfAnOlderRelease(t *testing.T) {
 	js := admin(t, url)
 	_, err := js.CreateStream(ctx, jetstream.StreamConfig{
 		Name: "TEST_QUARANTINE", Subjects: []string{"TEST.quarantine"}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
-		Replicas: 1, AllowDirect: true, Metadata: map[string]string{mark: layout}, MaxMsgs: 3, MaxBytes: -1, MaxMsgsPerSubject: -1,
+		Replicas: 1, AllowDirect: true, Metadata: map[string]string{layoutKey: layout}, MaxMsgs: 3, MaxBytes: -1, MaxMsgsPerSubject: -1,
 		Duplicates: time.Second,
 	})
 	require.NoError(t, err)
@@ -303,7 +279,7 @@ func TestQuarantineOfAnOlderRelease(t *testing.T) {
 		_, err := js.Publish(ctx, "TEST.quarantine", append([]byte{byte(len(head))}, head+body...))
 		require.NoError(t, err)
 	}
-	s := with(t, url, func(o *options) { o.policy.Quarantine = 3 })
+	s := openWith(t, url, func(o *options) { o.policy.Quarantine = 3 })
 	b := &inbox.Suspect{ID: 2, ReceivedAt: at, Last: at, Count: 1, SourceIP: "::1", Status: 422, Problems: []byte("[]"), Body: []byte("b")}
 	got, err := s.Suspect(ctx, 2)
 	require.NoError(t, err)
@@ -325,5 +301,5 @@ func TestQuarantineOfAnOlderRelease(t *testing.T) {
 	require.ErrorIs(t, err, inbox.ErrNotFound)
 	require.NoError(t, s.Unquarantine(ctx, 2))
 	require.NoError(t, s.Close())
-	with(t, url, func(o *options) { o.policy.Quarantine = 3 })
+	openWith(t, url, func(o *options) { o.policy.Quarantine = 3 })
 }

@@ -23,11 +23,11 @@ const (
 )
 
 func (k kind) ended() bool {
-	return k == delivered || k == superseded || k == dead || k.leaves()
+	return k == delivered || k == superseded || k == dead || k.beingRemoved()
 }
 
-// leaves reports whether the event is being removed.
-func (k kind) leaves() bool { return k == gone || k == purged }
+// beingRemoved reports whether the event is being removed.
+func (k kind) beingRemoved() bool { return k == gone || k == purged }
 
 // public is the state as the interface knows it.
 func (k kind) public() inbox.State {

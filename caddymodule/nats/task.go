@@ -95,7 +95,7 @@ func (s *store) find(ctx context.Context, id string) (*member, error) {
 		return nil, err
 	case members[0].newer:
 		return nil, errConflict
-	case members[0].kind.leaves():
+	case members[0].kind.beingRemoved():
 		return nil, notFound(id)
 	}
 	return members[0], nil
@@ -125,8 +125,8 @@ func arrange(task []*member, id string) (outdated []*member, gone, waits bool) {
 // meanwhile.
 func (s *store) supersede(ctx context.Context, m *member) error {
 	rec := m.rec
-	rec.Event, rec.Received = m.seq, micros(m.ReceivedAt)
-	rec.By, rec.Base, rec.Due, rec.Settled = s.me, 0, 0, s.now()
+	rec.Event, rec.Received = m.seq, inbox.Micros(m.ReceivedAt)
+	rec.By, rec.Base, rec.Due, rec.Settled = s.instance, 0, 0, s.now()
 	if _, err := s.writeRecord(ctx, superseded, m.ID, rec, m.last); err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func (s *store) supersede(ctx context.Context, m *member) error {
 // forgetRecords removes records that newer ones have replaced. What stays is
 // removed with the event.
 func (s *store) forgetRecords(ctx context.Context, seqs []uint64) {
-	ctx, cancel := context.WithTimeout(ctx, asideTimeout)
+	ctx, cancel := context.WithTimeout(ctx, sideWorkTimeout)
 	defer cancel()
 	var wg sync.WaitGroup
 	for _, seq := range seqs {
@@ -155,22 +155,5 @@ func isFinal(events []*stored) bool {
 
 // initial returns the record of a new event in a state.
 func initial(e *stored) record {
-	return record{Event: e.seq, Received: micros(e.ReceivedAt)}
+	return record{Event: e.seq, Received: inbox.Micros(e.ReceivedAt)}
 }
-
-func notFound(id string) error {
-	return &eventError{id, inbox.ErrNotFound}
-}
-
-func wrongState(id string) error {
-	return &eventError{id, inbox.ErrState}
-}
-
-// eventError is an error about one event.
-type eventError struct {
-	id  string
-	err error
-}
-
-func (e *eventError) Error() string { return "event " + e.id + ": " + e.err.Error() }
-func (e *eventError) Unwrap() error { return e.err }

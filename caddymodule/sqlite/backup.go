@@ -22,8 +22,8 @@ const (
 	backupStep = 64
 )
 
-// errCramped says why a backup was broken off.
-var errCramped = errors.New("the disk got full while it was made")
+// errDiskFilled says why a backup was broken off.
+var errDiskFilled = errors.New("the disk got full while it was made")
 
 // Backup writes a copy of the file as it stands. The pages go to the writer one
 // after the other, so that it takes no room on this disk but for the log, which
@@ -98,8 +98,8 @@ func (s *store) copyPages(ctx context.Context, w io.Writer, pageSize int) error 
 		default:
 		}
 		switch grown := s.view.Load().log - logBefore; {
-		case s.cramped.Load():
-			return errCramped
+		case s.diskFull.Load():
+			return errDiskFilled
 		case grown > mayGrow:
 			return fmt.Errorf("%d bytes were stored while it was made, and more may not wait for it: try again when fewer callbacks arrive, or copy to a faster disk", grown)
 		}
@@ -117,9 +117,4 @@ func (s *store) copyPages(ctx context.Context, w io.Writer, pageSize int) error 
 func leaveWAL(page []byte) {
 	const writeVersion, readVersion = 18, 19
 	page[writeVersion], page[readVersion] = 1, 1
-}
-
-// events counts the events in all states.
-func (m *meta) events() int64 {
-	return m.pending() + m.rows[delivered] + m.rows[superseded] + m.rows[dead]
 }

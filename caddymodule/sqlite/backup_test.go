@@ -14,10 +14,10 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// writes is a writer made of a function.
-type writes func([]byte) (int, error)
+// writerFunc is a writer made of a function.
+type writerFunc func([]byte) (int, error)
 
-func (f writes) Write(b []byte) (int, error) { return f(b) }
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 
 // A backup is the state of one moment, however much is stored while it is made.
 func TestBackupWhileCallbacksArrive(t *testing.T) {
@@ -30,7 +30,7 @@ func TestBackupWhileCallbacksArrive(t *testing.T) {
 	written := int64(0)
 	err = s.Backup(context.Background(), func(i inbox.BackupInfo) (io.Writer, error) {
 		info = i
-		return writes(func(b []byte) (int, error) {
+		return writerFunc(func(b []byte) (int, error) {
 			load(t, s, 100, 8) // it does not keep anybody waiting
 			written += int64(len(b))
 			return f.Write(b)
@@ -45,7 +45,7 @@ func TestBackupWhileCallbacksArrive(t *testing.T) {
 	require.Equal(t, int64(500), events)
 	require.NoFileExists(t, path+walSuffix)
 
-	restored := with(t, path, defaultLimits)
+	restored := openWith(t, path, defaultLimits)
 	stats, err := restored.Stats(context.Background())
 	require.NoError(t, err)
 	require.Equal(t, int64(500), stats.Events[inbox.Pending])
@@ -62,7 +62,7 @@ func TestBackupsOneAtATime(t *testing.T) {
 	require.NoError(t, err)
 	full := errors.New("no room there")
 	require.ErrorIs(t, s.Backup(context.Background(), func(inbox.BackupInfo) (io.Writer, error) {
-		return writes(func([]byte) (int, error) { return 0, full }), nil
+		return writerFunc(func([]byte) (int, error) { return 0, full }), nil
 	}), full)
 	ctx, cancel := context.WithCancel(context.Background())
 	load(t, s, 1000, 16)
@@ -82,7 +82,7 @@ func TestBackupThatTakesTooMuch(t *testing.T) {
 	load(t, s, 2000, 32)
 	begun := false
 	err := s.Backup(context.Background(), func(inbox.BackupInfo) (io.Writer, error) {
-		return writes(func(b []byte) (int, error) {
+		return writerFunc(func(b []byte) (int, error) {
 			if !begun { // their bodies alone are more than 8 MiB
 				load(t, s, 8000, 32)
 				begun = true

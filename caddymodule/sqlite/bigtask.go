@@ -22,17 +22,17 @@ type bigTask struct {
 	key    int64
 	taskID string
 
-	ids    map[uint64]int64 // events by a part of their id
-	finals []int64          // final events, the newest last
-	active []int64          // those that were pending and did not wait for another, oldest first
-	tidy   bool             // a final event is there, and no in-progress one waits for another
+	ids             map[uint64]int64 // events by a part of their id
+	finals          []int64          // final events, the newest last
+	active          []int64          // those that were pending and did not wait for another, oldest first
+	noneToSupersede bool             // a final event is there, and no in-progress one waits for another
 
-	used     uint64    // when, in transactions
-	fullTill time.Time // its limit was reached
+	used      uint64    // when, in transactions
+	fullUntil time.Time // its limit was reached
 }
 
 // idPart is the part of an id that tells the events of a task apart.
-func idPart(id rawID) uint64 { return binary.BigEndian.Uint64(id[8:]) }
+func idPart(id inbox.RawID) uint64 { return binary.BigEndian.Uint64(id[8:]) }
 
 // taskCache holds the big tasks that were met last. It belongs to the writer.
 type taskCache struct {
@@ -82,7 +82,7 @@ func (c *taskCache) put(b *bigTask, limit int) {
 }
 
 // remember adds an event to a task.
-func (c *taskCache) remember(b *bigTask, seq int64, id rawID, limit int) {
+func (c *taskCache) remember(b *bigTask, seq int64, id inbox.RawID, limit int) {
 	before := len(b.ids)
 	b.ids[idPart(id)] = seq
 	c.touch(b)
@@ -152,7 +152,7 @@ func (t *tx) readBig(b *bigTask, seq int64) (e taskEvent, ok bool, err error) {
 
 // findBig returns the event of the task with that id; ok is false if there is
 // none.
-func (t *tx) findBig(b *bigTask, id rawID) (e taskEvent, ok bool, err error) {
+func (t *tx) findBig(b *bigTask, id inbox.RawID) (e taskEvent, ok bool, err error) {
 	seq, ok := b.ids[idPart(id)]
 	if !ok {
 		return e, false, nil
@@ -162,7 +162,7 @@ func (t *tx) findBig(b *bigTask, id rawID) (e taskEvent, ok bool, err error) {
 }
 
 // addBig remembers an event of the task that was put.
-func (t *tx) addBig(b *bigTask, seq int64, id rawID, final bool) {
+func (t *tx) addBig(b *bigTask, seq int64, id inbox.RawID, final bool) {
 	t.w.tasks.remember(b, seq, id, t.w.limits.bigIDs)
 	if final {
 		b.finals = append(b.finals, seq)
@@ -184,9 +184,9 @@ func (t *tx) bigHasRoom(r *request, b *bigTask) bool {
 		return true
 	}
 	now := t.w.now()
-	if b.fullTill.IsZero() {
-		b.fullTill = now.Add(recheckBig)
-	} else if now.After(b.fullTill) {
+	if b.fullUntil.IsZero() {
+		b.fullUntil = now.Add(recheckBig)
+	} else if now.After(b.fullUntil) {
 		t.w.tasks.forget(b) // the next one counts again
 	}
 	r.err = fmt.Errorf("%w: the task %.64q has %d events, and more of one task are not taken", inbox.ErrFull, b.taskID, len(b.ids))
@@ -251,8 +251,8 @@ func (t *tx) orderBig(b *bigTask) error {
 // supersedeBig supersedes the in-progress events that wait, once a final one is
 // there. Those that come after it never wait.
 func (t *tx) supersedeBig(b *bigTask, final bool) error {
-	if !final || b.tidy {
-		b.tidy = final
+	if !final || b.noneToSupersede {
+		b.noneToSupersede = final
 		return nil
 	}
 	if err := t.c.exec(supersedeWaiting, t.now, b.key, b.taskID); err != nil {
@@ -264,7 +264,7 @@ func (t *tx) supersedeBig(b *bigTask, final bool) error {
 	}
 	t.count(blocked, false, -n)
 	t.count(superseded, false, n)
-	b.tidy = true
+	b.noneToSupersede = true
 	return nil
 }
 

@@ -78,7 +78,7 @@ func TestOneMoreOfManyNotices(t *testing.T) {
 
 // The order of a task with many events is what it is for any other.
 func TestOrderOfABigTask(t *testing.T) {
-	s := with(t, t.TempDir()+"/inbox.db", defaultLimits)
+	s := openWith(t, t.TempDir()+"/inbox.db", defaultLimits)
 	ctx := context.Background()
 	const n = 200
 	putNotices(t, s, "task", inbox.InProgress, 0, n)
@@ -111,7 +111,7 @@ func TestLimitsOfBigTasks(t *testing.T) {
 	l := defaultLimits
 	l.bigTask, l.bigIDs, l.reserve = 5, 50, 4096
 	now := time.Now()
-	s := with(t, t.TempDir()+"/inbox.db", l, func(o *options) { o.now = func() time.Time { return now } })
+	s := openWith(t, t.TempDir()+"/inbox.db", l, func(o *options) { o.now = func() time.Time { return now } })
 	putNotices(t, s, "greedy", inbox.Completed, 0, 50)
 	_, err := s.Put(context.Background(), noticeOf("greedy", inbox.Completed, 50))
 	require.ErrorIs(t, err, inbox.ErrFull)
@@ -147,7 +147,7 @@ func TestIndexOfOneTaskIsWrittenInSteps(t *testing.T) {
 		entries, next := x.step(10)
 		require.LessOrEqual(t, len(entries), 10)
 		written = append(written, entries...)
-		x.written(next)
+		x.markWritten(next)
 	}
 	require.Len(t, written, 100)
 	frozen, _ := x.pending()
@@ -167,5 +167,5 @@ func BenchmarkPutNoticeAfter(b *testing.B) {
 
 func openTestBench(b *testing.B) *store {
 	b.Helper()
-	return with(b, b.TempDir()+"/inbox.db", defaultLimits)
+	return openWith(b, b.TempDir()+"/inbox.db", defaultLimits)
 }

@@ -71,7 +71,7 @@ func (s *store) noteDamage(err error) {
 		return
 	}
 	damaged.add(s.path)
-	s.breakDown(false, fmt.Errorf("%w: %s is damaged: %w; what can still be read is there for 'caddy fotor-webhook list' and 'backup': "+
+	s.markBroken(false, fmt.Errorf("%w: %s is damaged: %w; what can still be read is there for 'caddy fotor-webhook list' and 'backup': "+
 		"stop Caddy, then restore a backup or recover the file, see %s", inbox.ErrBroken, s.path, err, runbook))
 }
 
@@ -81,10 +81,10 @@ func (s *store) noteLoss(foreign bool, err error) {
 	if foreign {
 		advice = "what was in it can only come from a backup: put that in place"
 	}
-	s.breakDown(foreign, fmt.Errorf("%w: while it was in use, %w; %s, then reload or restart Caddy, see %s", inbox.ErrBroken, err, advice, runbook))
+	s.markBroken(foreign, fmt.Errorf("%w: while it was in use, %w; %s, then reload or restart Caddy, see %s", inbox.ErrBroken, err, advice, runbook))
 }
 
-func (s *store) breakDown(foreign bool, err error) {
+func (s *store) markBroken(foreign bool, err error) {
 	s.broken.once.Do(func() {
 		s.broken.err, s.broken.foreign = err, foreign
 		close(s.broken.ch)
@@ -98,7 +98,7 @@ func (w *writer) verify() error {
 		w.noteLoss(false, err)
 		return w.Broken()
 	}
-	if err := w.content.check(w); err != nil {
+	if err := w.overwrites.check(w); err != nil {
 		w.noteLoss(true, err)
 		return w.Broken()
 	}
@@ -106,15 +106,9 @@ func (w *writer) verify() error {
 	return nil
 }
 
-func fail(ops []op, err error) {
-	for _, o := range ops {
-		o.base().fail(err)
-	}
-}
-
-// outlive is the rest of the writer's life once the inbox is broken.
-func (w *writer) outlive() {
-	w.secure()
+// runBroken is the rest of the writer's life once the inbox is broken.
+func (w *writer) runBroken() {
+	w.preserveLog()
 	for {
 		select {
 		case o := <-w.requests:
@@ -126,10 +120,10 @@ func (w *writer) outlive() {
 	}
 }
 
-// secure does what can be done for what is stored. The log belongs to the
+// preserveLog does what can be done for what is stored. The log belongs to the
 // database that is open, wherever that is now: copied into it, the file is
 // whole if it comes back. What has become another file must not get it.
-func (w *writer) secure() {
+func (w *writer) preserveLog() {
 	if w.broken.foreign {
 		err := w.setLogAside()
 		if err != nil {

@@ -4,7 +4,6 @@ package sqlite
 
 import (
 	"context"
-	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -15,8 +14,8 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// attentive are limits with which the files are looked at with every commit.
-func attentive() limits {
+// eagerLimits are limits with which the files are looked at with every commit.
+func eagerLimits() limits {
 	l := defaultLimits
 	l.verifyPause, l.reserve = 0, smallLimits.reserve
 	return l
@@ -56,17 +55,6 @@ func overwrite(t *testing.T, path string, content []byte) {
 	_, err = f.Write(content)
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
-}
-
-// backupOf returns a backup of an inbox.
-func backupOf(t *testing.T, s *store) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "copy.db")
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	require.NoError(t, err)
-	require.NoError(t, s.Backup(context.Background(), func(inbox.BackupInfo) (io.Writer, error) { return f, nil }))
-	require.NoError(t, f.Close())
-	return path
 }
 
 // A 200 for what goes into a file that nobody will find again would be a lie:
@@ -129,7 +117,7 @@ func TestLostFiles(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "dir", "inbox.db")
-			s := with(t, path, attentive())
+			s := openWith(t, path, eagerLimits())
 			load(t, s, before, 1)
 			c.lose(t, s)
 			requireBroken(t, s)
@@ -139,13 +127,13 @@ func TestLostFiles(t *testing.T) {
 				require.GreaterOrEqual(t, len(records), before)
 			}
 			require.NoError(t, s.Close())
-			again := with(t, path, defaultLimits)
+			again := openWith(t, path, defaultLimits)
 			requireEvents(t, again, c.left)
 			e := newEvent()
 			_, err := again.Put(context.Background(), e)
 			require.NoError(t, err)
 			require.NoError(t, again.Close())
-			requireEvents(t, with(t, path, defaultLimits), c.left+1, e.ID)
+			requireEvents(t, openWith(t, path, defaultLimits), c.left+1, e.ID)
 		})
 	}
 }
@@ -158,7 +146,7 @@ func TestLinkThatLeadsElsewhere(t *testing.T) {
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "b"), 0o700))
 	link := filepath.Join(dir, "link")
 	require.NoError(t, os.Symlink("a", link))
-	s := with(t, filepath.Join(dir, "a", "inbox.db"), attentive(), func(o *options) { o.configured = filepath.Join(link, "inbox.db") })
+	s := openWith(t, filepath.Join(dir, "a", "inbox.db"), eagerLimits(), func(o *options) { o.configured = filepath.Join(link, "inbox.db") })
 	load(t, s, 1, 1)
 	require.NoError(t, os.Remove(link))
 	require.NoError(t, os.Symlink("b", link))
@@ -211,13 +199,13 @@ func TestHarmlessChanges(t *testing.T) {
 // A file that was moved away is whole where it is now, without the log that
 // stayed behind.
 func TestFileThatWasMovedAway(t *testing.T) {
-	s := with(t, filepath.Join(t.TempDir(), "inbox.db"), attentive())
+	s := openWith(t, filepath.Join(t.TempDir(), "inbox.db"), eagerLimits())
 	load(t, s, 50, 1)
 	away := filepath.Join(t.TempDir(), "away.db")
 	require.NoError(t, os.Rename(s.path, away))
 	requireBroken(t, s)
 	require.NoError(t, s.Close())
-	moved := with(t, away, defaultLimits)
+	moved := openWith(t, away, defaultLimits)
 	requireEvents(t, moved, 50)
 }
 
@@ -225,12 +213,12 @@ func TestFileThatWasMovedAway(t *testing.T) {
 // at. What can be read is there.
 func TestDamageFoundWhileRunning(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "inbox.db")
-	s := with(t, path, defaultLimits)
+	s := openWith(t, path, defaultLimits)
 	load(t, s, 3000, 16)
 	require.NoError(t, s.Close())
 	l := defaultLimits
 	l.checkedSize = 0 // as for a large file
-	s = with(t, path, l)
+	s = openWith(t, path, l)
 	other, err := connect(context.Background(), path)
 	require.NoError(t, err)
 	page, err := other.number(`SELECT max(pageno) FROM dbstat WHERE name = 'events' AND pagetype = 'leaf'`)
@@ -258,7 +246,7 @@ func TestDamageFoundWhileRunning(t *testing.T) {
 func TestSecondNameOfAFile(t *testing.T) {
 	dir := t.TempDir()
 	path, second := filepath.Join(dir, "inbox.db"), filepath.Join(dir, "second.db")
-	s := with(t, path, smallLimits)
+	s := openWith(t, path, smallLimits)
 	require.NoError(t, os.Link(path, second))
 	err := openErr(t, second)
 	require.ErrorIs(t, err, inbox.ErrInUse)
@@ -281,12 +269,12 @@ func TestSecondNameOfAFile(t *testing.T) {
 
 func TestFilesAreMadePrivate(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "inbox.db")
-	s := with(t, path, defaultLimits)
+	s := openWith(t, path, defaultLimits)
 	load(t, s, 1, 1)
 	require.NoError(t, s.Close())
 	require.NoError(t, os.Chmod(path, 0o644))
 	require.NoError(t, os.Chmod(path+lockSuffix, 0o664))
-	s = with(t, path, defaultLimits)
+	s = openWith(t, path, defaultLimits)
 	load(t, s, 1, 1)
 	for _, suffix := range []string{"", walSuffix, shmSuffix, lockSuffix} {
 		info, err := os.Stat(path + suffix)

@@ -1,10 +1,9 @@
 package sqlite
 
 import (
-	"math"
-
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/dustin/go-humanize"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule"
 )
 
 // UnmarshalCaddyfile sets up the inbox from Caddyfile tokens. Syntax:
@@ -31,33 +30,14 @@ func (i *Inbox) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			if i.MaxSize != 0 {
 				return d.Errf("inbox sqlite: %s is given more than once: expected one", option)
 			}
-			size, err := parseSize(d, option)
-			if err != nil {
+			if err := caddymodule.Size(d, "inbox sqlite", &i.MaxSize); err != nil {
 				return err
 			}
-			i.MaxSize = size
 		default:
 			return d.Errf("inbox sqlite: unknown option '%s': expected max_size", option)
 		}
 	}
 	return nil
-}
-
-// parseSize reads the option's one argument, a size above zero in bytes.
-func parseSize(d *caddyfile.Dispenser, option string) (int64, error) {
-	const expected = "expected one size, such as 500MB or 10GiB"
-	args := d.RemainingArgs()
-	if len(args) != 1 {
-		return 0, d.Errf("inbox sqlite: %s has %d arguments: %s", option, len(args), expected)
-	}
-	if d.NextBlock(1) {
-		return 0, d.Errf("inbox sqlite: %s has a block: %s", option, expected)
-	}
-	size, err := humanize.ParseBytes(args[0])
-	if err != nil || size == 0 || size > math.MaxInt64 {
-		return 0, d.Errf("inbox sqlite: bad value '%s' for %s: %s", args[0], option, expected)
-	}
-	return int64(size), nil
 }
 
 // Interface guard

@@ -38,8 +38,8 @@ const (
 type checkpointer struct {
 	store *store
 	conn  *conn
-	kick  chan struct{}
-	ended chan struct{}
+	start chan struct{}
+	done  chan struct{}
 	state atomic.Int32
 }
 
@@ -51,14 +51,14 @@ const (
 )
 
 func newCheckpointer(s *store, c *conn) *checkpointer {
-	k := &checkpointer{store: s, conn: c, kick: make(chan struct{}, 1), ended: make(chan struct{})}
+	k := &checkpointer{store: s, conn: c, start: make(chan struct{}, 1), done: make(chan struct{})}
 	go k.run()
 	return k
 }
 
 func (k *checkpointer) run() {
-	defer close(k.ended)
-	for range k.kick {
+	defer close(k.done)
+	for range k.start {
 		for range checkpointPasses {
 			frames, copied, err := checkpoint(k.conn, `PRAGMA wal_checkpoint(PASSIVE)`)
 			if err != nil {
@@ -76,8 +76,8 @@ func (k *checkpointer) run() {
 
 // stop waits for the checkpoint under way and closes the connection.
 func (k *checkpointer) stop() {
-	close(k.kick)
-	<-k.ended
+	close(k.start)
+	<-k.done
 	if err := k.conn.close(); err != nil {
 		k.store.log.Error("closing the checkpoint's connection failed", zap.String("path", k.store.path), zap.Error(err))
 	}
@@ -98,7 +98,7 @@ func (w *writer) tidyLog() {
 	k := w.checkpoint
 	switch k.state.Load() {
 	case logGrows:
-		if !w.size.stuck && !w.logMayBeLong() {
+		if !w.size.logStuck && !w.logMayBeLong() {
 			return
 		}
 		frames, _, err := checkpoint(w.conn, `PRAGMA wal_checkpoint(NOOP)`)
@@ -106,10 +106,10 @@ func (w *writer) tidyLog() {
 			w.log.Error("reading the log's size failed", zap.String("path", w.path), zap.Error(err))
 			return
 		}
-		if frames >= w.logLimit() || w.size.stuck {
-			w.size.stuck = false
+		if frames >= w.logLimit() || w.size.logStuck {
+			w.size.logStuck = false
 			k.state.Store(logCopying)
-			k.kick <- struct{}{}
+			k.start <- struct{}{}
 		}
 	case logCopied:
 		w.restartLog()
@@ -150,7 +150,7 @@ func (w *writer) restartLog() {
 		`PRAGMA busy_timeout = 0`,
 	})
 	frames, copied, cerr := checkpoint(w.conn, `PRAGMA wal_checkpoint(RESTART)`)
-	err = errors.Join(err, cerr, setUp(w.conn, []string{busyTimeout}), w.content.renew(w, frames == copied))
+	err = errors.Join(err, cerr, setUp(w.conn, []string{busyTimeout}), w.overwrites.refresh(w, frames == copied))
 	if err != nil {
 		w.log.Error("checkpoint failed", zap.String("path", w.path), zap.Error(err))
 		w.noteDamage(err)

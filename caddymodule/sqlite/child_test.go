@@ -5,7 +5,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"syscall"
@@ -155,20 +154,4 @@ func (c *child) kill(t *testing.T) (lines []string) {
 	}
 	require.Error(t, c.cmd.Wait())
 	return lines
-}
-
-// copyFile copies a file that may not be there.
-func copyFile(t testing.TB, from, to string) {
-	t.Helper()
-	in, err := os.Open(from)
-	if os.IsNotExist(err) {
-		return
-	}
-	require.NoError(t, err)
-	out, err := os.Create(to)
-	require.NoError(t, err)
-	_, err = io.Copy(out, in)
-	require.NoError(t, err)
-	require.NoError(t, in.Close())
-	require.NoError(t, out.Close())
 }

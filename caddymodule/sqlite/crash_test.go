@@ -24,7 +24,7 @@ func TestKill(t *testing.T) {
 			lines = append(lines, c.line(t))
 		}
 		lines = append(lines, c.kill(t)...)
-		s := with(t, path, smallLimits)
+		s := openWith(t, path, smallLimits)
 		requireStored(t, s, lines)
 		require.NoError(t, s.Close())
 	}
@@ -71,7 +71,7 @@ func TestImageHoldsWhatWasAcknowledged(t *testing.T) {
 	path := t.TempDir() + "/inbox.db"
 	limits := defaultLimits
 	limits.reserve, limits.logFrames = 4096, 1<<40 // so that the file itself stays as it is
-	s := with(t, path, limits)
+	s := openWith(t, path, limits)
 	var mu sync.Mutex
 	var acknowledged []string
 	var wg sync.WaitGroup
@@ -103,7 +103,7 @@ func TestImageHoldsWhatWasAcknowledged(t *testing.T) {
 			ids = slices.Clip(acknowledged)
 			return len(ids) > 50*(n+1)
 		}, 30*time.Second, time.Millisecond)
-		crashed := with(t, image(t, path), limits)
+		crashed := openWith(t, crashImage(t, path), limits)
 		for _, id := range ids {
 			_, _, err := crashed.Get(context.Background(), id)
 			require.NoError(t, err)

@@ -10,7 +10,7 @@ import (
 // edit is the request to change one event, named by its id.
 type edit struct {
 	request
-	id     rawID
+	id     inbox.RawID
 	name   string
 	change func(t *tx, e taskEvent, taskID string) (refusal, failure error)
 }
@@ -26,9 +26,9 @@ func (s *store) Purge(ctx context.Context, id string) error {
 }
 
 func (s *store) edit(ctx context.Context, id string, change func(*tx, taskEvent, string) (error, error)) error {
-	raw, err := inbox.ParseID(id)
+	raw, err := inbox.LookUpID(id)
 	if err != nil {
-		return notFound(err)
+		return err
 	}
 	r := &edit{request: newRequest(), id: raw, name: id, change: change}
 	r.ctx = ctx
@@ -36,11 +36,6 @@ func (s *store) edit(ctx context.Context, id string, change func(*tx, taskEvent,
 		return err
 	}
 	return r.err
-}
-
-// notFound is the error for an id that cannot be any event's.
-func notFound(err error) error {
-	return fmt.Errorf("%w: %w", inbox.ErrNotFound, err)
 }
 
 func (r *edit) apply(t *tx) (err error) {

@@ -13,35 +13,6 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// fill puts events until there is no room.
-func fill(t *testing.T, s *store) (n int) {
-	t.Helper()
-	for {
-		_, err := s.Put(context.Background(), newEvent())
-		if err != nil {
-			require.ErrorIs(t, err, inbox.ErrFull)
-			return n
-		}
-		n++
-		require.Less(t, n, 100_000)
-	}
-}
-
-// deliver delivers n events.
-func deliver(t *testing.T, s *store, n int) {
-	t.Helper()
-	for n > 0 {
-		leases, err := s.Lease(context.Background(), min(n, 100))
-		require.NoError(t, err)
-		outcomes := make([]inbox.Outcome, len(leases))
-		for i, l := range leases {
-			outcomes[i] = inbox.Outcome{Lease: l, Verdict: inbox.Deliver, Attempt: inbox.Attempt{At: time.Now(), Status: 200}}
-		}
-		require.NoError(t, s.Settle(context.Background(), outcomes...))
-		n -= len(leases)
-	}
-}
-
 func TestMaxSize(t *testing.T) {
 	ctx := context.Background()
 	s := openTest(t, func(o *options) { o.maxSize = 2 << 20 })
@@ -129,15 +100,6 @@ func TestMaxSizeCanBeRaised(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// limitPages makes the file as good as its disk were full.
-func limitPages(t *testing.T, s *store, pages string) {
-	t.Helper()
-	require.NoError(t, inWriter(s, func(t *tx) error {
-		_, err := t.c.number(`PRAGMA max_page_count = ` + pages)
-		return err
-	}))
-}
-
 // On a full disk a put fails, in a batch with others or alone, deliveries are
 // recorded, and the inbox goes on by itself when there is room.
 func TestFullDisk(t *testing.T) {
@@ -152,7 +114,7 @@ func TestFullDisk(t *testing.T) {
 	_, err = s.Put(ctx, newEvent())
 	require.ErrorContains(t, err, "the disk of "+s.path+" is full")
 
-	release := busy(t, s, 4)
+	release := holdWriter(t, s, 4)
 	wait := putAll(s, newEvents(3))
 	done := make(chan error, 1)
 	go func() { done <- s.Settle(ctx, inbox.Outcome{Lease: leases[0], Verdict: inbox.Deliver}) }()
@@ -213,9 +175,9 @@ func TestReserve(t *testing.T) {
 
 func TestOpenRestoresTheReserve(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "inbox.db")
-	require.NoError(t, with(t, path, smallLimits).Close())
+	require.NoError(t, openWith(t, path, smallLimits).Close())
 	require.NoError(t, os.Truncate(path+".reserve", 5))
-	with(t, path, smallLimits)
+	openWith(t, path, smallLimits)
 	info, err := os.Stat(path + ".reserve")
 	require.NoError(t, err)
 	require.Equal(t, smallLimits.reserve, info.Size())
@@ -223,7 +185,7 @@ func TestOpenRestoresTheReserve(t *testing.T) {
 
 // The log does not grow without end, though somebody always reads.
 func TestLogStaysShort(t *testing.T) {
-	s := with(t, filepath.Join(t.TempDir(), "inbox.db"), smallLimits)
+	s := openWith(t, filepath.Join(t.TempDir(), "inbox.db"), smallLimits)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {

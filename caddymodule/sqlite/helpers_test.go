@@ -4,11 +4,17 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
@@ -43,4 +49,224 @@ func load(b testing.TB, s inbox.Inbox, n, goroutines int) {
 		})
 	}
 	wg.Wait()
+}
+
+// smallLimits make every boundary come soon.
+var smallLimits = limits{
+	batch:        4,
+	queue:        2,
+	indexEntries: 5,
+	flushStep:    2,
+	retireStep:   3,
+	sweepStep:    3,
+	sweepMin:     2,
+	logFrames:    8,
+	scan:         10,
+	keptAttempts: 100,
+	reserve:      4096,
+	lockWait:     10 * time.Second,
+	bigTask:      2,
+	bigIDs:       1000,
+	checkedSize:  1 << 20,
+}
+
+// openWith opens the file with limits; the test closes it.
+func openWith(t testing.TB, path string, l limits, change ...func(*options)) *store {
+	t.Helper()
+	o := options{
+		path: path, maxSize: defaultMaxSize, policy: inbox.Policy{Keep: time.Hour, Quarantine: 10},
+		log: zap.NewNop(), now: time.Now, limits: l, schema: schema,
+	}
+	for _, f := range change {
+		f(&o)
+	}
+	s, err := open(context.Background(), o)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	return s
+}
+
+// crashImage copies the file and its log as they are, which is what a crash leaves.
+// Nothing may be copying the log into the file meanwhile.
+func crashImage(t testing.TB, path string) string {
+	t.Helper()
+	to := filepath.Join(t.TempDir(), "image.db")
+	copyFile(t, path, to)
+	copyFile(t, path+"-wal", to+"-wal")
+	return to
+}
+
+// hook is an op that runs a function of the test in the writer's goroutine.
+type hook struct {
+	request
+	f    func(t *tx) error
+	grow bool
+}
+
+func (h *hook) apply(t *tx) error { return h.f(t) }
+
+func (h *hook) grows() bool { return h.grow }
+
+// inWriter runs f in a transaction.
+func inWriter(s *store, f func(t *tx) error) error {
+	h := &hook{request: newRequest(), f: f}
+	h.ctx = context.Background()
+	if err := s.do(h.ctx, h); err != nil {
+		return err
+	}
+	return h.err
+}
+
+// holdWriter keeps the writer busy until n ops have queued, which then come in one
+// batch. It returns a function that waits for that and lets the writer go on.
+func holdWriter(t *testing.T, s *store, n int) (release func()) {
+	t.Helper()
+	entered, gate := make(chan struct{}), make(chan struct{})
+	done := make(chan error, 1)
+	go func() {
+		done <- inWriter(s, func(*tx) error {
+			close(entered)
+			<-gate
+			return nil
+		})
+	}()
+	<-entered
+	return func() {
+		t.Helper()
+		require.Eventually(t, func() bool { return len(s.requests) == n }, 30*time.Second, time.Millisecond)
+		close(gate)
+		require.NoError(t, <-done)
+	}
+}
+
+// putAll puts events at once and returns the errors.
+func putAll(s *store, events []*inbox.Event) (wait func() []error) {
+	errs := make([]error, len(events))
+	var wg sync.WaitGroup
+	for i, e := range events {
+		wg.Go(func() { _, errs[i] = s.Put(context.Background(), e) })
+	}
+	return func() []error {
+		wg.Wait()
+		return errs
+	}
+}
+
+func newEvents(n int) []*inbox.Event {
+	events := make([]*inbox.Event, n)
+	for i := range events {
+		events[i] = newEvent()
+	}
+	return events
+}
+
+func openTest(t *testing.T, change ...func(*options)) *store {
+	t.Helper()
+	l := defaultLimits
+	l.reserve = 4096
+	return openWith(t, filepath.Join(t.TempDir(), "inbox.db"), l, change...)
+}
+
+// fill puts events until there is no room.
+func fill(t *testing.T, s *store) (n int) {
+	t.Helper()
+	for {
+		_, err := s.Put(context.Background(), newEvent())
+		if err != nil {
+			require.ErrorIs(t, err, inbox.ErrFull)
+			return n
+		}
+		n++
+		require.Less(t, n, 100_000)
+	}
+}
+
+// deliver delivers n events.
+func deliver(t *testing.T, s *store, n int) {
+	t.Helper()
+	for n > 0 {
+		leases, err := s.Lease(context.Background(), min(n, 100))
+		require.NoError(t, err)
+		outcomes := make([]inbox.Outcome, len(leases))
+		for i, l := range leases {
+			outcomes[i] = inbox.Outcome{Lease: l, Verdict: inbox.Deliver, Attempt: inbox.Attempt{At: time.Now(), Status: 200}}
+		}
+		require.NoError(t, s.Settle(context.Background(), outcomes...))
+		n -= len(leases)
+	}
+}
+
+// limitPages makes the file as good as its disk were full.
+func limitPages(t *testing.T, s *store, pages string) {
+	t.Helper()
+	require.NoError(t, inWriter(s, func(t *tx) error {
+		_, err := t.c.number(`PRAGMA max_page_count = ` + pages)
+		return err
+	}))
+}
+
+// clock is a time that a test sets.
+type clock struct{ atomic.Int64 }
+
+func newClock() *clock {
+	c := new(clock)
+	c.Store(time.Now().UnixNano())
+	return c
+}
+
+func (c *clock) now() time.Time { return time.Unix(0, c.Load()) }
+
+func (c *clock) advance(d time.Duration) { c.Add(int64(d)) }
+
+func number(t *testing.T, s *store, query string) (n int64) {
+	t.Helper()
+	require.NoError(t, s.read(context.Background(), func(c *conn) (err error) {
+		n, err = c.number(query)
+		return err
+	}))
+	return n
+}
+
+// copyFile copies a file that may not be there.
+func copyFile(t testing.TB, from, to string) {
+	t.Helper()
+	in, err := os.Open(from)
+	if os.IsNotExist(err) {
+		return
+	}
+	require.NoError(t, err)
+	out, err := os.Create(to)
+	require.NoError(t, err)
+	_, err = io.Copy(out, in)
+	require.NoError(t, err)
+	require.NoError(t, in.Close())
+	require.NoError(t, out.Close())
+}
+
+// openErr opens a file that cannot be opened.
+func openErr(t *testing.T, path string, change ...func(*options)) error {
+	t.Helper()
+	l := smallLimits
+	l.lockWait = 0
+	o := options{path: path, maxSize: defaultMaxSize, log: zap.NewNop(), now: time.Now, limits: l, schema: schema}
+	for _, f := range change {
+		f(&o)
+	}
+	s, err := open(context.Background(), o)
+	if err == nil {
+		require.NoError(t, s.Close())
+	}
+	require.Error(t, err)
+	return err
+}
+
+// backupOf returns a backup of an inbox.
+func backupOf(t *testing.T, s *store) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "copy.db")
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	require.NoError(t, err)
+	require.NoError(t, s.Backup(context.Background(), func(inbox.BackupInfo) (io.Writer, error) { return f, nil }))
+	require.NoError(t, f.Close())
+	return path
 }

@@ -27,7 +27,7 @@ const writeHold = `INSERT OR REPLACE INTO hold (id, since, until, ended, reason)
 
 func (r *setHold) apply(t *tx) error {
 	r.err = nil
-	since, until, ended, reason := micros(r.hold.Since), micros(r.hold.Until), micros(r.hold.Ended), cutReason(r.hold.Reason)
+	since, until, ended, reason := inbox.Micros(r.hold.Since), inbox.Micros(r.hold.Until), inbox.Micros(r.hold.Ended), cutReason(r.hold.Reason)
 	t.hold = holdOf(since, until, ended, reason)
 	return t.c.exec(writeHold, since, until, ended, reason)
 }
@@ -37,7 +37,7 @@ func (r *setHold) grows() bool { return false }
 // holdOf is the hold that has been stored so: what is kept in memory does not
 // differ from what the file will say.
 func holdOf(since, until, ended int64, reason string) inbox.Hold {
-	return inbox.Hold{Since: fromMicros(since), Until: fromMicros(until), Ended: fromMicros(ended), Reason: reason}
+	return inbox.Hold{Since: inbox.FromMicros(since), Until: inbox.FromMicros(until), Ended: inbox.FromMicros(ended), Reason: reason}
 }
 
 // readHold returns the hold in the file.

@@ -48,7 +48,7 @@ func TestHoldNeedsNoRoom(t *testing.T) {
 			}
 			require.FileExists(t, s.path+reserveSuffix, "it did not take the reserve")
 			require.NoError(t, s.Close())
-			requireHold(t, with(t, s.path, smallLimits), longHold("z"))
+			requireHold(t, openWith(t, s.path, smallLimits), longHold("z"))
 		})
 	}
 }
@@ -59,7 +59,7 @@ func TestHoldBesideAnEventWithoutRoom(t *testing.T) {
 	s := openTest(t)
 	limitPages(t, s, "1")
 	fill(t, s)
-	release := busy(t, s, 4)
+	release := holdWriter(t, s, 4)
 	wait := putAll(s, newEvents(3))
 	done := make(chan error, 1)
 	go func() { done <- s.SetHold(ctx, longHold("x")) }()

@@ -91,16 +91,16 @@ func (d *database) release() error {
 	return d.file.Close()
 }
 
-// watched is a file that must stay where it is.
-type watched struct {
+// watchedFile is a file that must stay where it is.
+type watchedFile struct {
 	path string
 	info fs.FileInfo
 }
 
 // identity is what the names that the inbox uses led to when it was opened.
 type identity struct {
-	files []watched
-	log   watched // that of them which is the write-ahead log
+	files []watchedFile
+	log   watchedFile // that of them which is the write-ahead log
 }
 
 // identifyFiles notes the files of an open database. The configured path may be
@@ -116,7 +116,7 @@ func identifyFiles(path, configured string) (*identity, error) {
 		if err != nil {
 			return nil, fmt.Errorf("a file of the inbox: %w", err)
 		}
-		id.files = append(id.files, watched{p, info})
+		id.files = append(id.files, watchedFile{p, info})
 	}
 	id.log = id.files[1]
 	return id, nil

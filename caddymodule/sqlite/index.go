@@ -15,13 +15,13 @@ type entry struct {
 // Keys are the heads of hashes, so that ranges fill evenly.
 const buckets = 4096
 
-// place is where to go on in a generation: a range and how much of it is done.
+// position is where to go on in a generation: a range and how much of it is done.
 // One range may hold very many, if they are of one task.
-type place struct {
+type position struct {
 	bucket, done int
 }
 
-func (p place) end() bool { return p.bucket == buckets }
+func (p position) atEnd() bool { return p.bucket == buckets }
 
 // generation holds entries in ranges of ascending keys.
 type generation struct {
@@ -44,7 +44,7 @@ type taskIndex struct {
 	limit  int
 	active *generation
 	frozen *generation // nil if there is none
-	next   place       // in frozen, to be written next
+	next   position    // in frozen, to be written next
 }
 
 func newTaskIndex(limit int) *taskIndex {
@@ -103,18 +103,18 @@ func (x *taskIndex) pending() (frozen bool, gathered int) {
 
 // step returns up to max of the frozen entries that come next in the order of
 // their keys, and where to go on once they are written.
-func (x *taskIndex) step(max int) (entries []entry, next place) {
+func (x *taskIndex) step(max int) (entries []entry, next position) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	if x.frozen == nil {
-		return nil, place{}
+		return nil, position{}
 	}
-	for next = x.next; !next.end() && len(entries) < max; {
+	for next = x.next; !next.atEnd() && len(entries) < max; {
 		left := x.frozen.ranges[next.bucket][next.done:]
 		n := min(len(left), max-len(entries))
 		entries = append(entries, left[:n]...)
 		if next.done += n; n == len(left) {
-			next = place{bucket: next.bucket + 1}
+			next = position{bucket: next.bucket + 1}
 		}
 	}
 	slices.SortFunc(entries, func(a, b entry) int {
@@ -130,11 +130,11 @@ func (x *taskIndex) frozenLast() int64 {
 	return x.frozen.lastSeq
 }
 
-// written says that the entries of a step are in the table.
-func (x *taskIndex) written(next place) {
+// markWritten says that the entries of a step are in the table.
+func (x *taskIndex) markWritten(next position) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.next = next; !next.end() {
+	if x.next = next; !next.atEnd() {
 		return
 	}
 	x.frozen = nil
@@ -144,6 +144,6 @@ func (x *taskIndex) written(next place) {
 // freeze begins a new generation if the active one is full and can be frozen.
 func (x *taskIndex) freeze() {
 	if x.frozen == nil && x.active.len >= x.limit {
-		x.frozen, x.active, x.next = x.active, new(generation), place{}
+		x.frozen, x.active, x.next = x.active, new(generation), position{}
 	}
 }

@@ -54,10 +54,10 @@ func TestIndexHandsEveryEntryToTheTable(t *testing.T) {
 					lastKey = e.key
 					table[e.key] = append(table[e.key], e.seq)
 				}
-				if next.end() {
+				if next.atEnd() {
 					indexed, lastKey = x.frozenLast(), math.MinInt64
 				}
-				x.written(next)
+				x.markWritten(next)
 			},
 			"": func(t *rapid.T) {
 				for key, seqs := range want {
@@ -76,7 +76,7 @@ func TestIndexHandsEveryEntryToTheTable(t *testing.T) {
 }
 
 func TestFilterHasWhatWasAdded(t *testing.T) {
-	f := newFilter()
+	f := newBloomFilter()
 	const n = 50_000
 	key := func(i int) int64 { return int64(uint64(i) * 0x9e3779b97f4a7c15) } //nolint:gosec // spread over all numbers
 	for i := range n {

@@ -58,8 +58,8 @@ func (l *leaser) lease(ctx context.Context, max int) ([]*inbox.Lease, error) {
 		case err != nil:
 			return nil, err
 		case found.tooLate:
-		case len(found.outdated) > 0:
-			err = l.reorder(ctx, found.outdated)
+		case len(found.yielding) > 0:
+			err = l.reorder(ctx, found.yielding)
 		default:
 			err = l.wait(ctx, found.nextDue)
 		}
@@ -79,7 +79,7 @@ func (l *leaser) wait(ctx context.Context, due time.Time) error {
 		timer = t.C
 	}
 	select {
-	case <-l.store.due:
+	case <-l.store.leaserWake:
 	case <-timer:
 	case <-ctx.Done():
 		return ctx.Err()
@@ -92,62 +92,62 @@ func (l *leaser) wait(ctx context.Context, due time.Time) error {
 }
 
 // scan leases what is due.
-func (l *leaser) scan(max int) (granted []*inbox.Lease, f finding, err error) {
+func (l *leaser) scan(max int) (granted []*inbox.Lease, f scanResult, err error) {
 	l.gate.RLock()
 	defer l.gate.RUnlock()
 	cursor := l.leases.beginScan()
 	f.cursor = cursor
 	if err = l.find(max, &f); err == nil {
-		err = l.findOutdated(&f)
+		err = l.findYielding(&f)
 	}
 	if err == nil {
 		f.tooLate, err = l.findTooLate()
 	}
 	l.noteDamage(err)
-	if err != nil || len(f.outdated) > 0 {
+	if err != nil || len(f.yielding) > 0 {
 		l.leases.endScan(nil, cursor)
 		return nil, f, err
 	}
-	return l.leases.endScan(f.holdings, f.cursor), f, nil
+	return l.leases.endScan(f.found, f.cursor), f, nil
 }
 
-// finding is what a scan has found.
-type finding struct {
-	holdings []*holding
-	outdated []*holding // those whose tasks have to be put in order first
-	cursor   int64      // where fresh events begin once the holdings are leased
-	nextDue  time.Time  // when the next retry is due, if there was nothing
-	tooLate  bool       // there are retries that cannot be meant to be due so late
+// scanResult is what a scan has found.
+type scanResult struct {
+	found    []*heldLease
+	yielding []*heldLease // those whose tasks have to be put in order first
+	cursor   int64        // where fresh events begin once the holdings are leased
+	nextDue  time.Time    // when the next retry is due, if there was nothing
+	tooLate  bool         // there are retries that cannot be meant to be due so late
 }
 
 // lastWaiting is the newest event that waits for another of its task.
 const lastWaiting = `SELECT e.status FROM delivery d JOIN events e ON e.seq = d.seq
 	WHERE d.state = 2 AND d.task_key = ? AND e.task_id = ? ORDER BY d.seq DESC LIMIT 1`
 
-// findOutdated finds the events that an older or a final one of their task
+// findYielding finds the events that an older or a final one of their task
 // waits for only because they were leased when that one came, to an inbox that
 // has ended since.
-func (l *leaser) findOutdated(f *finding) error {
+func (l *leaser) findYielding(f *scanResult) error {
 	if l.view.Load().meta.rows[blocked] == 0 {
 		return nil
 	}
-	for _, h := range f.holdings {
-		inVain, err := l.waitsInVain(h)
+	for _, h := range f.found {
+		inVain, err := l.mustYield(h)
 		if err != nil {
 			return err
 		}
 		if inVain {
-			f.outdated = append(f.outdated, h)
+			f.yielding = append(f.yielding, h)
 		}
 	}
 	return nil
 }
 
-// waitsInVain reports whether an event waits for one that must not go before
+// mustYield reports whether an event waits for one that must not go before
 // it: because it is older, or final while the other is in progress. There may
 // be very many that wait, so only the first and the last are looked at: once a
 // final one has come, those in progress that come later do not wait.
-func (l *leaser) waitsInVain(h *holding) (bool, error) {
+func (l *leaser) mustYield(h *heldLease) (bool, error) {
 	e := h.lease.Event
 	first, err := l.conn.number(firstWaiting, h.key, e.TaskID)
 	if err != nil || first == 0 || first < h.seq() || e.Status.Final() {
@@ -158,8 +158,8 @@ func (l *leaser) waitsInVain(h *holding) (bool, error) {
 }
 
 // reorder asks the writer to put the tasks of outdated events in order.
-func (l *leaser) reorder(ctx context.Context, outdated []*holding) error {
-	r := &reorder{request: newRequest(), outdated: outdated}
+func (l *leaser) reorder(ctx context.Context, outdated []*heldLease) error {
+	r := &reorder{request: newRequest(), leases: outdated}
 	r.ctx = ctx
 	if err := l.do(ctx, r); err != nil {
 		return err
@@ -170,12 +170,12 @@ func (l *leaser) reorder(ctx context.Context, outdated []*holding) error {
 // reorder is the request to put tasks in order.
 type reorder struct {
 	request
-	outdated []*holding
+	leases []*heldLease
 }
 
 func (r *reorder) apply(t *tx) error {
 	r.err = nil
-	for _, h := range r.outdated {
+	for _, h := range r.leases {
 		if err := t.orderWaiting(h.key, h.lease.Event.TaskID); err != nil {
 			return err
 		}
@@ -187,7 +187,7 @@ func (r *reorder) grows() bool { return false }
 
 // find looks for up to max events. Retries that are due get half of the room,
 // so that neither they nor events never leased are kept waiting by the others.
-func (l *leaser) find(max int, f *finding) error {
+func (l *leaser) find(max int, f *scanResult) error {
 	v := l.view.Load()
 	room := max + l.leases.count()
 	now := l.now().UnixMicro()
@@ -207,16 +207,16 @@ func (l *leaser) find(max int, f *finding) error {
 	if err := l.takeNew(f, v, max-first, room); err != nil {
 		return err
 	}
-	more := min(max-len(f.holdings), len(retries)-first)
+	more := min(max-len(f.found), len(retries)-first)
 	if err := l.take(f, retries[first:first+more], retry); err != nil {
 		return err
 	}
-	if len(f.holdings) == 0 && v.meta.rows[retry] > 0 {
+	if len(f.found) == 0 && v.meta.rows[retry] > 0 {
 		next, err := l.conn.number(`SELECT due FROM delivery WHERE state = 1 AND due > ? ORDER BY due LIMIT 1`, now)
 		if err != nil {
 			return err
 		}
-		f.nextDue = fromMicros(next)
+		f.nextDue = inbox.FromMicros(next)
 	}
 	return nil
 }
@@ -237,12 +237,12 @@ func (l *leaser) rows(n int64, query string, values ...driver.Value) (seqs []int
 		seqs = append(seqs, integer(row[0]))
 		return nil
 	}, values...)
-	return l.leases.free(seqs), err
+	return l.leases.unleased(seqs), err
 }
 
 // takeNew takes up to max events that were never leased, in order of arrival:
 // those that are fresh, and those that have waited for another event.
-func (l *leaser) takeNew(f *finding, v *view, max, room int) error {
+func (l *leaser) takeNew(f *scanResult, v *view, max, room int) error {
 	if max <= 0 {
 		return nil
 	}
@@ -263,7 +263,7 @@ func (l *leaser) takeNew(f *finding, v *view, max, room int) error {
 			waited = waited[1:]
 			continue
 		}
-		f.holdings = append(f.holdings, fresh[0])
+		f.found = append(f.found, fresh[0])
 		fresh = fresh[1:]
 	}
 	if len(fresh) > 0 {
@@ -280,14 +280,14 @@ const (
 
 // fresh returns up to max fresh events that are not leased, from the cursor on,
 // and where to look for those that follow them.
-func (l *leaser) fresh(cursor, next int64, max int) (fresh []*holding, end int64, err error) {
+func (l *leaser) fresh(cursor, next int64, max int) (fresh []*heldLease, end int64, err error) {
 	for cursor < next && len(fresh) == 0 {
 		end := min(next, cursor+leaseWindow)
 		seen, last := 0, int64(0)
 		err := l.conn.query(readFresh, func(row []driver.Value) error {
-			h := scanHolding(row)
+			h := scanLease(row)
 			seen, last = seen+1, h.seq()
-			if len(l.leases.free([]int64{last})) > 0 {
+			if len(l.leases.unleased([]int64{last})) > 0 {
 				fresh = append(fresh, h)
 			}
 			return nil
@@ -321,11 +321,11 @@ func (l *leaser) skipGap(seq, next int64) (int64, error) {
 
 // take reads the events and keeps those that are still in the state in which
 // they were found.
-func (l *leaser) take(f *finding, seqs []int64, want state) error {
+func (l *leaser) take(f *scanResult, seqs []int64, want state) error {
 	for _, seq := range seqs {
 		err := l.conn.query(readLease, func(row []driver.Value) error {
-			if h := scanHolding(row); h.state == want && !h.fresh {
-				f.holdings = append(f.holdings, h)
+			if h := scanLease(row); h.state == want && !h.fresh {
+				f.found = append(f.found, h)
 			}
 			return nil
 		}, seq)
@@ -336,10 +336,10 @@ func (l *leaser) take(f *finding, seqs []int64, want state) error {
 	return nil
 }
 
-func scanHolding(row []driver.Value) *holding {
+func scanLease(row []driver.Value) *heldLease {
 	e := scanEvent(row[1:])
-	h := &holding{state: state(integer(row[9])), attempts: int(integer(row[10])), fresh: row[9] == nil}
-	var id rawID
+	h := &heldLease{state: state(integer(row[9])), attempts: int(integer(row[10])), fresh: row[9] == nil}
+	var id inbox.RawID
 	copy(id[:], blob(row[1]))
 	h.key = keyOf(id)
 	h.lease = &inbox.Lease{Event: e, Attempt: h.attempts + 1, Ref: integer(row[0])}

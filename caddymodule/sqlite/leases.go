@@ -6,8 +6,8 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// holding is a leased event with what settling it needs.
-type holding struct {
+// heldLease is a leased event with what settling it needs.
+type heldLease struct {
 	lease    *inbox.Lease
 	key      int64
 	attempts int // that counted before this one
@@ -15,7 +15,7 @@ type holding struct {
 	fresh    bool // has no row in delivery yet
 }
 
-func (h *holding) seq() int64 { return h.lease.Ref }
+func (h *heldLease) seq() int64 { return h.lease.Ref }
 
 // leases knows who holds which event, in memory only: the file belongs to one
 // process, so that when it ends every lease has.
@@ -26,7 +26,7 @@ func (h *holding) seq() int64 { return h.lease.Ref }
 // reads is not leased until it reads again.
 type leases struct {
 	mu       sync.Mutex
-	held     map[int64]*holding
+	held     map[int64]*heldLease
 	revoked  map[int64]struct{} // by the batch under way
 	changed  map[int64]struct{} // committed since the scan began
 	scanning bool
@@ -35,7 +35,7 @@ type leases struct {
 
 func newLeases(cursor int64) *leases {
 	return &leases{
-		held:    make(map[int64]*holding),
+		held:    make(map[int64]*heldLease),
 		revoked: make(map[int64]struct{}),
 		changed: make(map[int64]struct{}),
 		cursor:  cursor,
@@ -54,8 +54,8 @@ func (l *leases) revoke(seq int64) bool {
 	return true
 }
 
-// holding returns what is known of the lease, nil if it is not held.
-func (l *leases) holding(lease *inbox.Lease) *holding {
+// get returns what is known of the lease, nil if it is not held.
+func (l *leases) get(lease *inbox.Lease) *heldLease {
 	if lease == nil {
 		return nil
 	}
@@ -117,8 +117,8 @@ func (l *leases) count() int {
 	return len(l.held)
 }
 
-// free returns the events among seqs that are not leased.
-func (l *leases) free(seqs []int64) []int64 {
+// unleased returns the events among seqs that are not leased.
+func (l *leases) unleased(seqs []int64) []int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	kept := seqs[:0]
@@ -132,7 +132,7 @@ func (l *leases) free(seqs []int64) []int64 {
 
 // endScan leases those of the holdings that may be leased, and moves the
 // cursor, though not past a fresh event that has to be looked at again.
-func (l *leases) endScan(holdings []*holding, cursor int64) (granted []*inbox.Lease) {
+func (l *leases) endScan(holdings []*heldLease, cursor int64) (granted []*inbox.Lease) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, h := range holdings {
@@ -140,7 +140,7 @@ func (l *leases) endScan(holdings []*holding, cursor int64) (granted []*inbox.Le
 		if _, ok := l.held[seq]; ok {
 			continue
 		}
-		if l.moving(seq) {
+		if l.changing(seq) {
 			if h.fresh {
 				cursor = min(cursor, seq)
 			}
@@ -155,7 +155,7 @@ func (l *leases) endScan(holdings []*holding, cursor int64) (granted []*inbox.Le
 	return granted
 }
 
-func (l *leases) moving(seq int64) bool {
+func (l *leases) changing(seq int64) bool {
 	if _, ok := l.revoked[seq]; ok {
 		return true
 	}

@@ -4,23 +4,11 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
-	"fmt"
 	"math"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
-)
-
-const (
-	defaultPage = 100
-	maxPage     = 1000
-
-	// maxPageBytes is the size of bodies and traces at which a page of a list
-	// ends.
-	maxPageBytes = 8 << 20
 )
 
 // errEnough ends a query early.
@@ -30,31 +18,27 @@ var errEnough = errors.New("enough rows")
 // that pages go on in their places whatever comes and goes meanwhile.
 type listOrder struct {
 	ascending bool
-	start     int64  // the number past which the first page begins
-	prefix    string // of its cursors
 
 	next, window, task, dead string // queries
 }
 
 var (
-	newestFirst = newListOrder(false, math.MaxInt64, "", "<", "DESC")
-	oldestFirst = newListOrder(true, 0, "a", ">", "ASC")
+	newestFirst = newListOrder(false, "<", "DESC")
+	oldestFirst = newListOrder(true, ">", "ASC")
 )
 
-// fits is the filter. It is in the queries too, so that bodies that do not fit
-// are not read.
-const fits = `(? >> ifnull(d.state, 0)) & 1 AND (? = '' OR e.type = ?) AND e.received_at >= ? AND e.received_at < ?`
+// filterSQL is the filter. It is a part of the queries, so that bodies which do
+// not fit are not read.
+const filterSQL = `(? >> ifnull(d.state, 0)) & 1 AND (? = '' OR e.type = ?) AND e.received_at >= ? AND e.received_at < ?`
 
-const listOne = recordColumns + `WHERE e.seq = ? AND ` + fits
+const listOne = recordColumns + `WHERE e.seq = ? AND ` + filterSQL
 
-func newListOrder(ascending bool, start int64, prefix, past, order string) *listOrder {
+func newListOrder(ascending bool, past, order string) *listOrder {
 	return &listOrder{
 		ascending: ascending,
-		start:     start,
-		prefix:    prefix,
 
 		next:   `SELECT seq FROM events WHERE seq ` + past + ` ? ORDER BY seq ` + order + ` LIMIT 1`,
-		window: recordColumns + `WHERE e.seq >= ? AND e.seq <= ? AND ` + fits + ` ORDER BY e.seq ` + order,
+		window: recordColumns + `WHERE e.seq >= ? AND e.seq <= ? AND ` + filterSQL + ` ORDER BY e.seq ` + order,
 		task:   `SELECT seq FROM task_index WHERE task_key = ? AND seq ` + past + ` ? ORDER BY seq ` + order + ` LIMIT ?`,
 		dead:   `SELECT seq FROM delivery WHERE state = 5 AND seq ` + past + ` ? ORDER BY seq ` + order + ` LIMIT ?`,
 	}
@@ -66,30 +50,6 @@ func (o *listOrder) isPast(seq, number int64) bool {
 		return seq > number
 	}
 	return seq < number
-}
-
-// cursor names the page that begins past a number.
-func (o *listOrder) cursor(past int64) string {
-	return o.prefix + strconv.FormatInt(past, 10)
-}
-
-// parsePage returns the number past which a page begins and its limit.
-func (o *listOrder) parsePage(p inbox.Page) (past int64, limit int, err error) {
-	past, limit = o.start, p.Limit
-	if limit == 0 {
-		limit = defaultPage
-	}
-	if limit < 1 || limit > maxPage {
-		return 0, 0, fmt.Errorf("page limit is %d; it must be 1 to %d", p.Limit, maxPage)
-	}
-	if p.Cursor == "" {
-		return past, limit, nil
-	}
-	past, err = strconv.ParseInt(strings.TrimPrefix(p.Cursor, o.prefix), 10, 64)
-	if err != nil || past < 1 || o.cursor(past) != p.Cursor {
-		return 0, 0, fmt.Errorf("%w: %.64q", inbox.ErrCursor, p.Cursor)
-	}
-	return past, limit, nil
 }
 
 // taskEvents returns the events past a number whose task has the key, in the
@@ -134,7 +94,7 @@ func (s *store) List(ctx context.Context, f inbox.Filter, page inbox.Page) (reco
 	if page.OldestFirst {
 		order = oldestFirst
 	}
-	past, limit, err := order.parsePage(page)
+	past, limit, err := page.Start()
 	if err != nil {
 		return nil, "", err
 	}
@@ -146,7 +106,7 @@ func (s *store) List(ctx context.Context, f inbox.Filter, page inbox.Page) (reco
 		p.until = ceilMicros(f.Until)
 	}
 	for st := range states {
-		if len(f.States) == 0 || slices.Contains(f.States, st.public()) {
+		if f.HasState(st.public()) {
 			p.states |= 1 << st
 		}
 	}
@@ -167,7 +127,7 @@ func (s *store) List(ctx context.Context, f inbox.Filter, page inbox.Page) (reco
 		return nil, "", err
 	}
 	if rest > 0 {
-		next = order.cursor(rest)
+		next = page.Next(rest)
 	}
 	return p.records, next, nil
 }
@@ -178,18 +138,14 @@ func ceilMicros(t time.Time) int64 {
 	return t.Add(time.Microsecond - 1).UnixMicro()
 }
 
-// add takes a row into the page unless it does not fit the filter.
+// add adds a row to the page. The query has applied the filter but for the
+// task, of which it only had the key.
 func (p *pager) add(row []driver.Value) error {
-	received := integer(row[5])
-	fits := p.states>>integer(row[9])&1 == 1 &&
-		(p.f.TaskID == "" || p.f.TaskID == text(row[2])) &&
-		(p.f.Type == "" || p.f.Type == text(row[3])) &&
-		p.since <= received && received < p.until
-	if fits {
+	if p.f.TaskID == "" || p.f.TaskID == text(row[2]) {
 		p.records = append(p.records, p.scanRecord(row))
 		p.last = integer(row[0])
 		p.bytes += len(blob(row[6])) + len(text(row[7])) + len(text(row[8]))
-		if p.full = len(p.records) == p.limit || p.bytes >= maxPageBytes; p.full {
+		if p.full = len(p.records) == p.limit || p.bytes >= inbox.MaxPageBytes; p.full {
 			return errEnough
 		}
 	}

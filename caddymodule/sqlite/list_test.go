@@ -35,7 +35,7 @@ func TestPageLooksAtFewEvents(t *testing.T) {
 	ctx := context.Background()
 	l := defaultLimits
 	l.reserve, l.scan = 4096, scan
-	s := with(t, t.TempDir()+"/inbox.db", l)
+	s := openWith(t, t.TempDir()+"/inbox.db", l)
 	load(t, s, n, 64)
 	var dead []string
 	for len(dead) < 3*scan/seqStep {
@@ -52,7 +52,7 @@ func TestPageLooksAtFewEvents(t *testing.T) {
 	}
 	for name, p := range bothOrders {
 		t.Run(name, func(t *testing.T) {
-			p.Limit = maxPage
+			p.Limit = inbox.MaxPage
 			require.Len(t, pagesOf(t, s, inbox.Filter{Type: "none"}, p), n/scan)
 			require.Len(t, pagesOf(t, s, inbox.Filter{}, p), n/scan)
 
@@ -79,7 +79,7 @@ func taskOf(t *testing.T, s *store, id string) string {
 // those in the table alike.
 func TestPageOfALongTaskLooksAtFewEvents(t *testing.T) {
 	const n = 23
-	s := with(t, t.TempDir()+"/inbox.db", smallLimits)
+	s := openWith(t, t.TempDir()+"/inbox.db", smallLimits)
 	first := newEvent()
 	var want []string
 	for i := range n {
@@ -146,7 +146,7 @@ func (a *arrivals) Err() error {
 func TestOldestFirstLeavesNothingOut(t *testing.T) {
 	l := defaultLimits
 	l.reserve, l.scan = 4096, 10
-	s := with(t, t.TempDir()+"/inbox.db", l)
+	s := openWith(t, t.TempDir()+"/inbox.db", l)
 	load(t, s, 2, 1)
 	ctx := &arrivals{Context: context.Background(), put: func() { load(t, s, 2*int(l.scan), 1) }}
 	var got []string
@@ -177,9 +177,9 @@ func TestPageOfLargeBodiesOrTracesIsShort(t *testing.T) {
 	for i := range 6 {
 		e := newEvent()
 		if i%2 == 0 {
-			e.Body = make([]byte, maxPageBytes/2)
+			e.Body = make([]byte, inbox.MaxPageBytes/2)
 		} else {
-			e.TraceParent, e.TraceState = strings.Repeat("p", maxPageBytes/4), strings.Repeat("s", maxPageBytes/4)
+			e.TraceParent, e.TraceState = strings.Repeat("p", inbox.MaxPageBytes/4), strings.Repeat("s", inbox.MaxPageBytes/4)
 		}
 		_, err := s.Put(ctx, e)
 		require.NoError(t, err)

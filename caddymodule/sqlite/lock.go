@@ -49,9 +49,9 @@ func acquire(ctx context.Context, path string, wait time.Duration) (*fileLock, e
 	}
 	switch err := awaitLock(ctx, f, wait, lockFile); {
 	case err == nil:
-		return claim(f)
+		return writePID(f)
 	case errors.Is(err, errLocked):
-		return nil, errors.Join(inUse(path, f), f.Close())
+		return nil, errors.Join(inUseError(path, f), f.Close())
 	default:
 		return nil, errors.Join(fmt.Errorf("lock file %s: %w", path, err), f.Close())
 	}
@@ -74,8 +74,8 @@ func awaitLock(ctx context.Context, f *os.File, wait time.Duration, lock func(*o
 	}
 }
 
-// claim writes this process's id into the file, for those who find it locked.
-func claim(f *os.File) (*fileLock, error) {
+// writePID writes this process's id into the file, for those who find it locked.
+func writePID(f *os.File) (*fileLock, error) {
 	err := f.Truncate(0)
 	if err == nil {
 		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
@@ -86,7 +86,7 @@ func claim(f *os.File) (*fileLock, error) {
 	return &fileLock{file: f}, nil
 }
 
-func inUse(path string, f *os.File) error {
+func inUseError(path string, f *os.File) error {
 	return fmt.Errorf("%s %w by %s; only one can use it at a time", strings.TrimSuffix(path, lockSuffix), inbox.ErrInUse, holder(f))
 }
 

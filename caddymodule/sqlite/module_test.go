@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"testing"
@@ -14,55 +13,33 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule"
+	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/moduletest"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 func TestUnmarshalCaddyfile(t *testing.T) {
-	for _, c := range []struct{ name, in, want, err string }{
-		{name: "nothing", in: "sqlite", want: `{}`},
-		{name: "an empty block", in: "sqlite {\n}", want: `{}`},
-		{name: "a path", in: "sqlite /data/a.db", want: `{"path":"/data/a.db"}`},
-		{name: "a placeholder", in: "sqlite {env.DIR}/a.db", want: `{"path":"{env.DIR}/a.db"}`},
-		{name: "all", in: "sqlite a.db {\n max_size 2GiB\n}", want: `{"path":"a.db","max_size":2147483648}`},
-		{name: "two paths", in: "sqlite a b", err: "inbox sqlite: unexpected argument 'b': expected at most one, the path of a file"},
-		{name: "no path", in: `sqlite ""`, err: "inbox sqlite: bad value '' for the path: expected the path of a file"},
-		{name: "an unknown option", in: "sqlite {\n maxsize 1\n}", err: "inbox sqlite: unknown option 'maxsize': expected max_size"},
-		{name: "twice", in: "sqlite {\n max_size 2MB\n max_size 2MB\n}", err: "inbox sqlite: max_size is given more than once: expected one"},
-		{name: "no size", in: "sqlite {\n max_size\n}", err: "inbox sqlite: max_size has 0 arguments: expected one size, such as 500MB or 10GiB"},
-		{name: "two sizes", in: "sqlite {\n max_size 1 2\n}", err: "inbox sqlite: max_size has 2 arguments: expected one size, such as 500MB or 10GiB"},
-		{name: "no number", in: "sqlite {\n max_size big\n}", err: "inbox sqlite: bad value 'big' for max_size: expected one size, such as 500MB or 10GiB"},
-		{name: "zero", in: "sqlite {\n max_size 0\n}", err: "inbox sqlite: bad value '0' for max_size: expected one size, such as 500MB or 10GiB"},
-		{name: "too large", in: "sqlite {\n max_size 16EB\n}", err: "inbox sqlite: bad value '16EB' for max_size: expected one size, such as 500MB or 10GiB"},
-		{name: "a block", in: "sqlite {\n max_size 1MB {\n x\n }\n}", err: "inbox sqlite: max_size has a block: expected one size, such as 500MB or 10GiB"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			i := new(Inbox)
-			err := i.UnmarshalCaddyfile(caddyfile.NewTestDispenser(c.in))
-			if c.err != "" {
-				require.ErrorContains(t, err, c.err)
-				return
-			}
-			require.NoError(t, err)
-			got, err := json.Marshal(i)
-			require.NoError(t, err)
-			require.JSONEq(t, c.want, string(got))
-		})
-	}
-}
-
-// provision does what Caddy does before it uses a module.
-func provision(i *Inbox) error {
-	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
-	defer cancel()
-	if err := i.Provision(ctx); err != nil {
-		return err
-	}
-	return i.Validate()
+	moduletest.UnmarshalCaddyfile(t, func() caddyfile.Unmarshaler { return new(Inbox) }, []moduletest.Case{
+		{Name: "nothing", In: "sqlite", Want: `{}`},
+		{Name: "an empty block", In: "sqlite {\n}", Want: `{}`},
+		{Name: "a path", In: "sqlite /data/a.db", Want: `{"path":"/data/a.db"}`},
+		{Name: "a placeholder", In: "sqlite {env.DIR}/a.db", Want: `{"path":"{env.DIR}/a.db"}`},
+		{Name: "all", In: "sqlite a.db {\n max_size 2GiB\n}", Want: `{"path":"a.db","max_size":2147483648}`},
+		{Name: "two paths", In: "sqlite a b", Err: "inbox sqlite: unexpected argument 'b': expected at most one, the path of a file"},
+		{Name: "no path", In: `sqlite ""`, Err: "inbox sqlite: bad value '' for the path: expected the path of a file"},
+		{Name: "an unknown option", In: "sqlite {\n maxsize 1\n}", Err: "inbox sqlite: unknown option 'maxsize': expected max_size"},
+		{Name: "twice", In: "sqlite {\n max_size 2MB\n max_size 2MB\n}", Err: "inbox sqlite: max_size is given more than once: expected one"},
+		{Name: "no size", In: "sqlite {\n max_size\n}", Err: "inbox sqlite: max_size has 0 arguments: expected one size, such as 500MB or 10GiB"},
+		{Name: "two sizes", In: "sqlite {\n max_size 1 2\n}", Err: "inbox sqlite: max_size has 2 arguments: expected one size, such as 500MB or 10GiB"},
+		{Name: "no number", In: "sqlite {\n max_size big\n}", Err: "inbox sqlite: bad value 'big' for max_size: expected one size, such as 500MB or 10GiB"},
+		{Name: "zero", In: "sqlite {\n max_size 0\n}", Err: "inbox sqlite: bad value '0' for max_size: expected one size, such as 500MB or 10GiB"},
+		{Name: "too large", In: "sqlite {\n max_size 16EB\n}", Err: "inbox sqlite: bad value '16EB' for max_size: expected one size, such as 500MB or 10GiB"},
+		{Name: "a block", In: "sqlite {\n max_size 1MB {\n x\n }\n}", Err: "inbox sqlite: max_size has a block: expected one size, such as 500MB or 10GiB"},
+	})
 }
 
 func TestProvisionSetsDefaults(t *testing.T) {
 	i := new(Inbox)
-	require.NoError(t, provision(i))
+	require.NoError(t, moduletest.Provision(i))
 	require.EqualValues(t, 10<<30, i.MaxSize)
 	require.Equal(t, "sqlite:"+resolve(filepath.Join(caddy.AppDataDir(), "fotor_webhook", "orders.db")), i.Key("orders"))
 }
@@ -73,17 +50,17 @@ func TestProvisionResolvesPlaceholders(t *testing.T) {
 	name := filepath.Join(dir, "name")
 	require.NoError(t, os.WriteFile(name, []byte("from-file"), 0o600))
 	i := &Inbox{Path: "{env.INBOX_DIR}/{file." + name + "}.db"}
-	require.NoError(t, provision(i))
+	require.NoError(t, moduletest.Provision(i))
 	require.Equal(t, "sqlite:"+resolve(filepath.Join(dir, "from-file.db")), i.Key("x"))
 	for _, path := range []string{"{env.NOT_SET_AT_ALL}", "{nothing.such}/a.db", "{file./does/not/exist}"} {
-		require.ErrorContains(t, provision(&Inbox{Path: path}), "inbox sqlite: path", path)
+		require.ErrorContains(t, moduletest.Provision(&Inbox{Path: path}), "inbox sqlite: path", path)
 	}
 }
 
 func TestValidateRefusesASmallLimit(t *testing.T) {
-	require.ErrorContains(t, provision(&Inbox{MaxSize: 1<<20 - 1}), "max_size is 1048575 bytes; it must be at least 1.0 MiB")
-	require.ErrorContains(t, provision(&Inbox{MaxSize: -1}), "max_size is -1 bytes")
-	require.NoError(t, provision(&Inbox{MaxSize: 1 << 20}))
+	require.ErrorContains(t, moduletest.Provision(&Inbox{MaxSize: 1<<20 - 1}), "max_size is 1048575 bytes; it must be at least 1.0 MiB")
+	require.ErrorContains(t, moduletest.Provision(&Inbox{MaxSize: -1}), "max_size is -1 bytes")
+	require.NoError(t, moduletest.Provision(&Inbox{MaxSize: 1 << 20}))
 }
 
 func TestKeyIsTheSameHoweverThePathIsWritten(t *testing.T) {
@@ -110,7 +87,7 @@ func TestKeyIsTheSameHoweverThePathIsWritten(t *testing.T) {
 func TestOpenAndApply(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "new dir", "100% ?#a.db")
 	i := &Inbox{Path: path}
-	require.NoError(t, provision(i))
+	require.NoError(t, moduletest.Provision(i))
 	in, err := i.Open(context.Background(), "x", inbox.Policy{Keep: time.Hour}, zap.NewNop())
 	require.NoError(t, err)
 	defer in.Close()

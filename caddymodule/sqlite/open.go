@@ -201,7 +201,7 @@ func prepareFile(ctx context.Context, c *conn, o options) error {
 	if mode, err := journalMode(c); err != nil || mode != "wal" {
 		return errors.Join(fmt.Errorf("its journal mode is %q; the inbox needs wal, which a network file system may not support", mode), err)
 	}
-	if err := recheck(ctx, c, o.path, o.limits.checkedSize); err != nil {
+	if err := checkOnOpen(ctx, c, o.path, o.limits.checkedSize); err != nil {
 		return err
 	}
 	return migrate(c, version, o.schema)
@@ -219,20 +219,20 @@ func journalMode(c *conn) (mode string, err error) {
 // written, then starts the goroutines.
 func newStore(o options, lock *fileLock, db *database, conns []*conn) (*store, error) {
 	s := &store{
-		path:     o.path,
-		log:      o.log,
-		now:      o.now,
-		limits:   o.limits,
-		index:    newTaskIndex(o.limits.indexEntries),
-		requests: make(chan op, o.limits.queue),
-		poke:     make(chan struct{}, 1),
-		due:      make(chan struct{}, 1),
-		closing:  make(chan struct{}),
-		stopped:  make(chan struct{}),
-		lock:     lock,
-		database: db,
-		copier:   conns[copierConn],
-		readers:  make(chan *conn, readers),
+		path:          o.path,
+		log:           o.log,
+		now:           o.now,
+		limits:        o.limits,
+		index:         newTaskIndex(o.limits.indexEntries),
+		requests:      make(chan op, o.limits.queue),
+		policyChanged: make(chan struct{}, 1),
+		leaserWake:    make(chan struct{}, 1),
+		closing:       make(chan struct{}),
+		stopped:       make(chan struct{}),
+		lock:          lock,
+		database:      db,
+		copier:        conns[copierConn],
+		readers:       make(chan *conn, readers),
 	}
 	s.broken.ch = make(chan struct{})
 	s.policy.Store(&o.policy)
@@ -254,7 +254,7 @@ func newStore(o options, lock *fileLock, db *database, conns []*conn) (*store, e
 		return nil, err
 	}
 	if db != nil {
-		if err := w.content.begin(w, db.file); err != nil {
+		if err := w.overwrites.start(w, db.file); err != nil {
 			return nil, err
 		}
 	}
@@ -284,7 +284,7 @@ func (w *writer) load() error {
 	w.leases = newLeases(w.meta.lowSeq)
 	var entries []entry
 	err = w.conn.query(`SELECT seq, id FROM events WHERE seq > ? ORDER BY seq`, func(row []driver.Value) error {
-		var id rawID
+		var id inbox.RawID
 		copy(id[:], blob(row[1]))
 		entries = append(entries, entry{keyOf(id), integer(row[0])})
 		return nil

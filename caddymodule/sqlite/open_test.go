@@ -17,23 +17,6 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// openErr opens a file that cannot be opened.
-func openErr(t *testing.T, path string, change ...func(*options)) error {
-	t.Helper()
-	l := smallLimits
-	l.lockWait = 0
-	o := options{path: path, maxSize: defaultMaxSize, log: zap.NewNop(), now: time.Now, limits: l, schema: schema}
-	for _, f := range change {
-		f(&o)
-	}
-	s, err := open(context.Background(), o)
-	if err == nil {
-		require.NoError(t, s.Close())
-	}
-	require.Error(t, err)
-	return err
-}
-
 // sqliteFile makes a file with SQLite.
 func sqliteFile(t *testing.T, statements ...string) string {
 	t.Helper()
@@ -89,7 +72,7 @@ func TestOpenRefusesWhatIsNotAnInbox(t *testing.T) {
 
 func TestOpenTellsADamagedFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "inbox.db")
-	s := with(t, path, smallLimits)
+	s := openWith(t, path, smallLimits)
 	load(t, s, 50, 1)
 	require.NoError(t, s.Close())
 	b, err := os.ReadFile(path)
@@ -103,14 +86,14 @@ func TestOpenTellsADamagedFile(t *testing.T) {
 
 func TestSecondOpenIsRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "inbox.db")
-	s := with(t, path, smallLimits)
+	s := openWith(t, path, smallLimits)
 	require.ErrorContains(t, openErr(t, path), path+" is in use by another inbox of this process")
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	_, err := open(ctx, options{path: path, maxSize: minMaxSize, log: zap.NewNop(), now: time.Now, limits: smallLimits, schema: schema})
 	require.ErrorIs(t, err, context.Canceled)
 	require.NoError(t, s.Close())
-	with(t, path, smallLimits)
+	openWith(t, path, smallLimits)
 }
 
 func TestAnotherProcessIsNamed(t *testing.T) {
@@ -119,7 +102,7 @@ func TestAnotherProcessIsNamed(t *testing.T) {
 	c.line(t)
 	require.ErrorContains(t, openErr(t, path), fmt.Sprintf("%s is in use by process %d; only one can use it at a time", path, c.cmd.Process.Pid))
 	c.kill(t)
-	with(t, path, smallLimits)
+	openWith(t, path, smallLimits)
 }
 
 // fileOfVersion1 makes a file as the first release did, and adds rows to it.
@@ -136,7 +119,7 @@ func TestOlderFileIsMigrated(t *testing.T) {
 		fmt.Sprintf(`INSERT INTO events VALUES (1, x'%s', 'task', 'avatar', 1, 1763899200000000, x'7b7d')`, inbox.NewID("task", nil)),
 		`UPDATE meta SET next_seq = 2, fresh = 1`)
 	newer := append(slices.Clone(schema), migration{`ALTER TABLE meta ADD COLUMN note TEXT NOT NULL DEFAULT 'old'`}, migration{`CREATE TABLE more (a)`})
-	s := with(t, path, smallLimits, func(o *options) { o.schema = newer })
+	s := openWith(t, path, smallLimits, func(o *options) { o.schema = newer })
 	r, _, err := s.Get(context.Background(), inbox.NewID("task", nil))
 	require.NoError(t, err)
 	require.Equal(t, "task", r.Event.TaskID)
@@ -162,7 +145,7 @@ func TestQuarantineOfAnOlderReleaseIsMigrated(t *testing.T) {
 		`UPDATE meta SET quarantined = 2, next_suspect = 8`)
 	at := time.UnixMicro(1763899200000000).UTC()
 	for range 2 {
-		s := with(t, path, smallLimits, func(o *options) { o.policy.Quarantine = 3 })
+		s := openWith(t, path, smallLimits, func(o *options) { o.policy.Quarantine = 3 })
 		list, _, err := s.Suspects(ctx, inbox.Page{})
 		require.NoError(t, err)
 		require.Equal(t, []*inbox.Suspect{
@@ -171,7 +154,7 @@ func TestQuarantineOfAnOlderReleaseIsMigrated(t *testing.T) {
 		}, list)
 		require.NoError(t, s.Close())
 	}
-	s := with(t, path, smallLimits, func(o *options) { o.policy.Quarantine = 3 })
+	s := openWith(t, path, smallLimits, func(o *options) { o.policy.Quarantine = 3 })
 	for i := range 5 {
 		q := &inbox.Suspect{ReceivedAt: at.Add(time.Hour), SourceIP: "::2", Status: 400, Body: []byte("{}")}
 		require.NoError(t, s.Quarantine(ctx, q))
@@ -211,7 +194,7 @@ func TestFileOfTheFirstReleaseIsMigrated(t *testing.T) {
 	traced.TraceParent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 	hold := inbox.Hold{Since: received, Reason: "maintenance"}
 	for round := range 2 {
-		s := with(t, path, smallLimits)
+		s := openWith(t, path, smallLimits)
 		if round == 0 {
 			h, err := s.Hold(ctx)
 			require.NoError(t, err)
@@ -250,11 +233,11 @@ func TestFileOfTheFirstReleaseIsMigrated(t *testing.T) {
 
 func TestFailedMigrationLeavesTheOldVersion(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "inbox.db")
-	require.NoError(t, with(t, path, smallLimits).Close())
+	require.NoError(t, openWith(t, path, smallLimits).Close())
 	broken := append(slices.Clone(schema), migration{`CREATE TABLE more (a)`, `CREATE TABLE more (a)`})
 	err := openErr(t, path, func(o *options) { o.schema = broken })
 	require.ErrorContains(t, err, fmt.Sprintf("migrating its schema from version %d to %d", len(schema), len(schema)+1))
-	s := with(t, path, smallLimits)
+	s := openWith(t, path, smallLimits)
 	require.NoError(t, s.read(context.Background(), func(c *conn) error {
 		n, err := c.number(`SELECT count(*) FROM sqlite_schema WHERE name = 'more'`)
 		require.Zero(t, n)
@@ -264,7 +247,7 @@ func TestFailedMigrationLeavesTheOldVersion(t *testing.T) {
 
 // What a power cut would show, settings have to.
 func TestCommitsAreSynced(t *testing.T) {
-	s := with(t, filepath.Join(t.TempDir(), "inbox.db"), smallLimits)
+	s := openWith(t, filepath.Join(t.TempDir(), "inbox.db"), smallLimits)
 	require.NoError(t, inWriter(s, func(tx *tx) error {
 		synchronous, err := tx.c.number(`PRAGMA synchronous`)
 		require.EqualValues(t, 2, synchronous, "FULL")
@@ -283,11 +266,11 @@ func TestOpenReadsLittleOfALargeFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "inbox.db")
 	limits := defaultLimits
 	limits.indexEntries, limits.reserve = 500, 4096
-	s := with(t, path, limits)
+	s := openWith(t, path, limits)
 	load(t, s, 5000, 128)
 	require.Eventually(t, func() bool { frozen, _ := s.index.pending(); return !frozen }, 30*time.Second, time.Millisecond)
 	require.NoError(t, s.Close())
-	s = with(t, path, limits)
+	s = openWith(t, path, limits)
 	_, gathered := s.index.pending()
 	require.Less(t, gathered, limits.indexEntries)
 	stats, err := s.Stats(context.Background())

@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -19,15 +18,15 @@ const eventOverhead = 250
 type put struct {
 	request
 	event       *inbox.Event
-	id, former  rawID // the former one is zero if there is none
-	duplicateOf rawID // zero if it is none
+	id, former  inbox.RawID // the former one is zero if there is none
+	duplicateOf inbox.RawID // zero if it is none
 }
 
 var puts = sync.Pool{New: func() any { return &put{request: newRequest()} }}
 
 // Put stores the event.
 func (s *store) Put(ctx context.Context, e *inbox.Event) (duplicateOf string, err error) {
-	id, former, err := checkEvent(e)
+	id, former, err := e.Check()
 	if err != nil {
 		return "", err
 	}
@@ -36,7 +35,7 @@ func (s *store) Put(ctx context.Context, e *inbox.Event) (duplicateOf string, er
 	if err := s.do(ctx, p); err != nil {
 		return "", err // the writer may still hold p
 	}
-	if p.duplicateOf != (rawID{}) {
+	if p.duplicateOf != (inbox.RawID{}) {
 		duplicateOf = hex.EncodeToString(p.duplicateOf[:])
 	}
 	err = p.err
@@ -45,30 +44,9 @@ func (s *store) Put(ctx context.Context, e *inbox.Event) (duplicateOf string, er
 	return duplicateOf, err
 }
 
-// checkEvent returns an event's ids, or what would make it impossible to find
-// again.
-func checkEvent(e *inbox.Event) (id, former rawID, err error) {
-	id, err = inbox.ParseID(e.ID)
-	if err == nil && e.FormerID != "" {
-		former, err = inbox.ParseID(e.FormerID)
-	}
-	switch {
-	case err != nil:
-	case e.TaskID == "":
-		err = fmt.Errorf("event %s has no task id", e.ID)
-	case e.Type == "":
-		err = fmt.Errorf("event %s has no type", e.ID)
-	case e.Status > inbox.Failed:
-		err = fmt.Errorf("event %s has status %d; expected 0, 1 or 2", e.ID, e.Status)
-	case keyOf(id) != int64(inbox.TaskKey(e.TaskID)): //nolint:gosec // the same 64 bits
-		err = fmt.Errorf("event %s does not begin with the key of its task %q", e.ID, e.TaskID)
-	}
-	return id, former, err
-}
-
 // keyOf returns the task's key with which an id begins.
-func keyOf(id rawID) int64 {
-	return int64(binary.BigEndian.Uint64(id[:8])) //nolint:gosec // the same 64 bits
+func keyOf(id inbox.RawID) int64 {
+	return int64(id.TaskKey()) //nolint:gosec // the same 64 bits
 }
 
 // traceOverhead is about what a trace takes in the file beside its text.
@@ -80,7 +58,7 @@ const (
 )
 
 func (p *put) apply(t *tx) error {
-	p.duplicateOf, p.err = rawID{}, nil
+	p.duplicateOf, p.err = inbox.RawID{}, nil
 	key := keyOf(p.id)
 	events, big, err := t.task(key, p.event.TaskID)
 	if err != nil {
@@ -104,7 +82,7 @@ func (p *put) apply(t *tx) error {
 
 // applyBig is apply for a task with many events.
 func (p *put) applyBig(t *tx, b *bigTask) error {
-	for _, id := range []rawID{p.id, p.former} {
+	for _, id := range []inbox.RawID{p.id, p.former} {
 		e, ok, err := t.findBig(b, id)
 		if err != nil {
 			return err
@@ -128,7 +106,7 @@ func (p *put) applyBig(t *tx, b *bigTask) error {
 // insert stores the event as one that may be leased; seq is 0 if there is no
 // room.
 func (p *put) insert(t *tx) (seq int64, err error) {
-	if !t.indexHasRoom(&p.request) || !t.room(&p.request, eventSize(p.event)) {
+	if !t.indexHasRoom(&p.request) || !t.hasRoom(&p.request, eventSize(p.event)) {
 		return 0, nil
 	}
 	seq = t.meta.nextSeq
@@ -166,7 +144,7 @@ func eventSize(e *inbox.Event) int {
 // index can be written, and refuses the request if not.
 func (t *tx) indexHasRoom(r *request) bool {
 	if _, gathered := t.w.index.pending(); gathered > maxGathered*t.w.limits.indexEntries {
-		r.err = fmt.Errorf("the index of tasks cannot be written: %w", errors.Join(t.w.chores.err, errIndexFull))
+		r.err = fmt.Errorf("the index of tasks cannot be written: %w", errors.Join(t.w.maintenance.err, errIndexFull))
 		return false
 	}
 	return true

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"database/sql/driver"
-	"fmt"
 	"slices"
 	"time"
 
@@ -59,7 +58,7 @@ func (r *quarantine) apply(t *tx) error {
 	if before == nil {
 		size += len(q.Body) + len(q.Problems)
 	}
-	if !t.room(&r.request, size) {
+	if !t.hasRoom(&r.request, size) {
 		return nil
 	}
 	place := t.meta.nextSuspect
@@ -70,9 +69,9 @@ func (r *quarantine) apply(t *tx) error {
 		return t.repeated(place, before, &r.kept)
 	}
 	q.ID = place
-	err = t.c.exec(insertSuspect, q.ID, micros(q.ReceivedAt), q.SourceIP, int64(q.Status), nonNil(q.Problems), nonNil(q.Body))
+	err = t.c.exec(insertSuspect, q.ID, inbox.Micros(q.ReceivedAt), q.SourceIP, int64(q.Status), nonNil(q.Problems), nonNil(q.Body))
 	if err == nil {
-		err = t.c.exec(insertArrivals, place, q.ID, key[:], q.Count, micros(q.Last), q.SourceIP)
+		err = t.c.exec(insertArrivals, place, q.ID, key[:], q.Count, inbox.Micros(q.Last), q.SourceIP)
 	}
 	if err != nil {
 		return err
@@ -96,12 +95,12 @@ func (t *tx) suspectWith(key []byte) (found *inbox.Suspect, err error) {
 // touched if that was answered something else than before.
 func (t *tx) repeated(place int64, before, now *inbox.Suspect) error {
 	if now.Status != before.Status || !bytes.Equal(now.Problems, before.Problems) || !now.ReceivedAt.Equal(before.ReceivedAt) {
-		err := t.c.exec(updateSuspect, micros(now.ReceivedAt), int64(now.Status), nonNil(now.Problems), now.ID)
+		err := t.c.exec(updateSuspect, inbox.Micros(now.ReceivedAt), int64(now.Status), nonNil(now.Problems), now.ID)
 		if err != nil {
 			return err
 		}
 	}
-	return t.c.exec(updateArrivals, place, now.Count, micros(now.Last), now.SourceIP, now.ID)
+	return t.c.exec(updateArrivals, place, now.Count, inbox.Micros(now.Last), now.SourceIP, now.ID)
 }
 
 func (r *quarantine) grows() bool { return true }
@@ -150,7 +149,7 @@ func (r *unquarantine) apply(t *tx) error {
 		return err
 	}
 	if n == 0 {
-		r.err = suspectNotFound(r.id)
+		r.err = inbox.SuspectNotFound(r.id)
 		return nil
 	}
 	t.meta.quarantined--
@@ -161,10 +160,6 @@ func (r *unquarantine) apply(t *tx) error {
 }
 
 func (r *unquarantine) grows() bool { return false }
-
-func suspectNotFound(id int64) error {
-	return fmt.Errorf("quarantined callback %d: %w", id, inbox.ErrNotFound)
-}
 
 const (
 	suspectColumns = `SELECT a.place, q.id, q.received_at, a.last_at, a.count, a.source_ip, q.status, q.problems`
@@ -190,7 +185,8 @@ func scanSuspect(row []driver.Value) *inbox.Suspect {
 // Suspects lists quarantined callbacks, those that arrived last first whatever
 // the page says.
 func (s *store) Suspects(ctx context.Context, p inbox.Page) (suspects []*inbox.Suspect, next string, err error) {
-	past, limit, err := newestFirst.parsePage(p)
+	p.OldestFirst = false
+	past, limit, err := p.Start()
 	if err != nil {
 		return nil, "", err
 	}
@@ -200,7 +196,7 @@ func (s *store) Suspects(ctx context.Context, p inbox.Page) (suspects []*inbox.S
 		err := c.query(listSuspects, func(row []driver.Value) error {
 			q := scanSuspect(row)
 			suspects, last = append(suspects, q), integer(row[0])
-			if size += len(q.Body) + len(q.Problems); size >= maxPageBytes {
+			if size += len(q.Body) + len(q.Problems); size >= inbox.MaxPageBytes {
 				return errEnough
 			}
 			return ctx.Err()
@@ -213,7 +209,7 @@ func (s *store) Suspects(ctx context.Context, p inbox.Page) (suspects []*inbox.S
 		}
 		more, err := c.number(`SELECT 1 FROM arrivals WHERE place < ? LIMIT 1`, last)
 		if more != 0 {
-			next = newestFirst.cursor(last)
+			next = p.Next(last)
 		}
 		return err
 	})
@@ -229,7 +225,7 @@ func (s *store) Suspect(ctx context.Context, id int64) (suspect *inbox.Suspect, 
 		}, id)
 	})
 	if err == nil && suspect == nil {
-		err = suspectNotFound(id)
+		err = inbox.SuspectNotFound(id)
 	}
 	return suspect, err
 }

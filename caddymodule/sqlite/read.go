@@ -21,34 +21,33 @@ const (
 
 // scanRecord reads the columns above. A retry that is due counts as due now.
 func (s *store) scanRecord(row []driver.Value) *inbox.Record {
-	now := s.now()
 	st := state(integer(row[9]))
 	r := &inbox.Record{
 		Event:     scanEvent(row[1:]),
 		State:     st.public(),
 		Attempts:  int(integer(row[10])),
-		SettledAt: fromMicros(integer(row[12])),
+		SettledAt: inbox.FromMicros(integer(row[12])),
 		Last: inbox.Attempt{
-			At:       fromMicros(integer(row[13])),
+			At:       inbox.FromMicros(integer(row[13])),
 			Duration: time.Duration(integer(row[14])),
 			Status:   int(integer(row[15])),
 			Reason:   text(row[16]),
 		},
 	}
-	if due := fromMicros(integer(row[11])); st == retry && due.After(now) {
-		r.Due = s.policy.Load().Bound(due, now).UTC().Truncate(time.Microsecond)
+	if st == retry {
+		r.Due = s.policy.Load().Due(inbox.FromMicros(integer(row[11])), s.now())
 	}
 	return r
 }
 
 // Get returns an event and its attempts.
 func (s *store) Get(ctx context.Context, id string) (record *inbox.Record, attempts []inbox.Attempt, err error) {
-	raw, err := inbox.ParseID(id)
+	raw, err := inbox.LookUpID(id)
 	if err != nil {
-		return nil, nil, notFound(err)
+		return nil, nil, err
 	}
 	err = s.read(ctx, func(c *conn) error {
-		seqs, err := s.taskEvents(c, newestFirst, keyOf(raw), newestFirst.start, math.MaxInt64)
+		seqs, err := s.taskEvents(c, newestFirst, keyOf(raw), math.MaxInt64, math.MaxInt64)
 		if err != nil {
 			return err
 		}
@@ -76,7 +75,7 @@ func (s *store) Get(ctx context.Context, id string) (record *inbox.Record, attem
 func readAttempts(c *conn, seq int64, r *inbox.Record) (attempts []inbox.Attempt, err error) {
 	err = c.query(`SELECT at, duration, status, reason FROM attempts WHERE seq = ? ORDER BY n`, func(row []driver.Value) error {
 		attempts = append(attempts, inbox.Attempt{
-			At:       fromMicros(integer(row[0])),
+			At:       inbox.FromMicros(integer(row[0])),
 			Duration: time.Duration(integer(row[1])),
 			Status:   int(integer(row[2])),
 			Reason:   text(row[3]),

@@ -55,8 +55,8 @@ func (w *writer) nearlyFull() bool {
 	return w.size.used() > limit-limit/retireRoom
 }
 
-// soon makes the next pass begin at once, because the policy has changed.
-func (r *retirement) soon() { *r = retirement{} }
+// reset makes the next pass begin at once, because the policy has changed.
+func (r *retirement) reset() { *r = retirement{} }
 
 const readEnds = `SELECT seq, state, settled_at FROM delivery WHERE seq > ? ORDER BY seq LIMIT ?`
 
@@ -69,7 +69,7 @@ func (r *retirement) step(w *writer) error {
 	}
 	keep := w.policy.Load().Keep
 	limit := began.Add(-keep).UnixMicro()
-	switch trusted := w.chores.clock.Trusted(began); {
+	switch trusted := w.maintenance.clock.Trusted(began); {
 	case w.nearlyFull():
 		limit = began.UnixMicro()
 	case !trusted: // it would be for good

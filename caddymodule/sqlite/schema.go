@@ -235,3 +235,8 @@ func migrate(c *conn, version int, schema []migration) error {
 func rollback(c *conn) {
 	_ = c.exec(`ROLLBACK`)
 }
+
+// events counts the events in all states.
+func (m *meta) events() int64 {
+	return m.pending() + m.rows[delivered] + m.rows[superseded] + m.rows[dead]
+}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
@@ -51,7 +50,7 @@ func (r *settle) apply(t *tx) error {
 	var unknown []error
 	for i := range r.outcomes {
 		o := &r.outcomes[i]
-		h := t.w.leases.holding(o.Lease)
+		h := t.w.leases.get(o.Lease)
 		if h != nil {
 			if _, ended := t.settled[h.seq()]; ended {
 				h = nil
@@ -83,7 +82,7 @@ const (
 )
 
 // settle writes what became of one lease.
-func (t *tx) settle(h *holding, o *inbox.Outcome) error {
+func (t *tx) settle(h *heldLease, o *inbox.Outcome) error {
 	to, due := retry, t.now
 	switch o.Verdict {
 	case inbox.Deliver:
@@ -115,7 +114,7 @@ func (t *tx) settle(h *holding, o *inbox.Outcome) error {
 }
 
 // settleAttempt writes the outcome of an attempt that counts.
-func (t *tx) settleAttempt(h *holding, o *inbox.Outcome, to state, due int64) error {
+func (t *tx) settleAttempt(h *heldLease, o *inbox.Outcome, to state, due int64) error {
 	n := int64(h.attempts) + 1
 	var settledAt int64
 	if to.ended() {
@@ -124,7 +123,7 @@ func (t *tx) settleAttempt(h *holding, o *inbox.Outcome, to state, due int64) er
 	a := o.Attempt
 	reason := cutReason(a.Reason)
 	if to != delivered {
-		if err := t.c.exec(insertAttempt, h.seq(), n, micros(a.At), int64(a.Duration), int64(a.Status), reason); err != nil {
+		if err := t.c.exec(insertAttempt, h.seq(), n, inbox.Micros(a.At), int64(a.Duration), int64(a.Status), reason); err != nil {
 			return err
 		}
 		if n > t.w.limits.keptAttempts {
@@ -137,7 +136,7 @@ func (t *tx) settleAttempt(h *holding, o *inbox.Outcome, to state, due int64) er
 	if h.fresh {
 		query = insertSettled
 	}
-	return t.c.exec(query, int64(to), n, due, settledAt, micros(a.At), int64(a.Duration), int64(a.Status), reason, h.seq())
+	return t.c.exec(query, int64(to), n, due, settledAt, inbox.Micros(a.At), int64(a.Duration), int64(a.Status), reason, h.seq())
 }
 
 // cutReason makes a reason valid UTF-8 of at most inbox.MaxReason bytes.
@@ -150,19 +149,4 @@ func cutReason(s string) string {
 		s = s[:end]
 	}
 	return strings.ToValidUTF8(s, "?")
-}
-
-// micros and fromMicros convert times; the zero time is 0.
-func micros(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMicro()
-}
-
-func fromMicros(n int64) time.Time {
-	if n == 0 {
-		return time.Time{}
-	}
-	return time.UnixMicro(n).UTC()
 }

@@ -40,7 +40,7 @@ func (i *Inbox) Survey(ctx context.Context, keys []string) (found []inbox.Unatte
 		if ctx.Err() != nil {
 			return found, true, err
 		}
-		u, lookErr := look(ctx, path)
+		u, lookErr := inspectFile(ctx, path)
 		if errors.Is(lookErr, errNoInbox) || errors.Is(lookErr, inbox.ErrInUse) {
 			continue
 		}
@@ -83,9 +83,9 @@ func filesIn(dir string) (paths []string, more bool, err error) {
 // errNoInbox says that a file is not the gateway's.
 var errNoInbox = errors.New("not an inbox")
 
-// look reads what a file that nobody has open holds. While it does so nobody in
+// inspectFile reads what a file that nobody has open holds. While it does so nobody in
 // this process can open it; that takes milliseconds.
-func look(ctx context.Context, path string) (u inbox.Unattended, err error) {
+func inspectFile(ctx context.Context, path string) (u inbox.Unattended, err error) {
 	databases.mu.Lock()
 	defer databases.mu.Unlock()
 	info, err := os.Stat(path)
@@ -107,9 +107,9 @@ func look(ctx context.Context, path string) (u inbox.Unattended, err error) {
 	}
 	defer func() { err = cmp.Or(err, c.close()) }()
 	var m meta
-	err = setUp(c, []string{busyTimeoutLook})
+	err = setUp(c, []string{surveyBusyTimeout})
 	if err == nil {
-		err = identified(c)
+		err = requireInbox(c)
 	}
 	if err == nil {
 		err = m.read(c)
@@ -124,10 +124,10 @@ func look(ctx context.Context, path string) (u inbox.Unattended, err error) {
 	return u, nil
 }
 
-const busyTimeoutLook = `PRAGMA busy_timeout = 100`
+const surveyBusyTimeout = `PRAGMA busy_timeout = 100`
 
-// identified returns an error unless the file is an inbox that this release knows.
-func identified(c *conn) error {
+// requireInbox returns an error unless the file is an inbox that this release knows.
+func requireInbox(c *conn) error {
 	app, err := c.number(`PRAGMA application_id`)
 	if err != nil {
 		return err

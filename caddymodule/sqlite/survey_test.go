@@ -27,7 +27,7 @@ func TestSurveyFindsWhatNobodyHas(t *testing.T) {
 	require.Empty(t, survey(t), "no folder yet")
 	dir := defaultDir()
 	path := filepath.Join(dir, "shop.db")
-	s := with(t, path, smallLimits)
+	s := openWith(t, path, smallLimits)
 	for range 3 {
 		_, err := s.Put(context.Background(), newEvent())
 		require.NoError(t, err)
@@ -63,7 +63,7 @@ func TestSurveyFindsWhatNobodyHas(t *testing.T) {
 	require.NoError(t, os.WriteFile(path+lockSuffix, []byte("2147483646\n"), 0o600))
 	require.Len(t, survey(t), 2, "that one has died")
 
-	reopened := with(t, crashed, smallLimits)
+	reopened := openWith(t, crashed, smallLimits)
 	stats, err := reopened.Stats(context.Background())
 	require.NoError(t, err)
 	require.EqualValues(t, 3, stats.Events[inbox.Pending])
@@ -73,11 +73,11 @@ func TestSurveyLooksWhereItIsToldAndPassesOverTheRest(t *testing.T) {
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	dir := defaultDir()
 	elsewhere := filepath.Join(t.TempDir(), "inbox.db")
-	s := with(t, elsewhere, smallLimits)
+	s := openWith(t, elsewhere, smallLimits)
 	_, err := s.Put(context.Background(), newEvent())
 	require.NoError(t, err)
 	require.NoError(t, s.Close())
-	empty := with(t, filepath.Join(dir, "nothing.db"), smallLimits)
+	empty := openWith(t, filepath.Join(dir, "nothing.db"), smallLimits)
 	require.NoError(t, empty.Close())
 
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "broken.db"), make([]byte, 10_000), 0o600))

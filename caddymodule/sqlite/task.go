@@ -36,7 +36,7 @@ func (s state) public() inbox.State {
 // taskEvent is one event of a task, as far as it matters to the others.
 type taskEvent struct {
 	seq    int64
-	id     rawID
+	id     inbox.RawID
 	final  bool
 	state  state
 	due    int64 // of an event that is not ready at once, in µs

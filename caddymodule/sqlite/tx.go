@@ -3,14 +3,10 @@ package sqlite
 import (
 	"bytes"
 	"database/sql/driver"
-	"fmt"
 	"slices"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
-
-// rawID is an event's id as it is stored.
-type rawID = [inbox.IDLength / 2]byte
 
 // tx is an open transaction, with what the memory has to learn once it is
 // committed, and not before.
@@ -34,7 +30,7 @@ type tx struct {
 // transaction among them. Some of them may be gone.
 func (t *tx) lookup(key int64) ([]int64, error) {
 	seqs, ok := t.table[key]
-	if !ok && t.w.chores.filter.mayHave(key) {
+	if !ok && t.w.maintenance.bloom.mayHave(key) {
 		err := t.c.query(`SELECT seq FROM task_index WHERE task_key = ?`, func(row []driver.Value) error {
 			seqs = append(seqs, integer(row[0]))
 			return nil
@@ -184,7 +180,7 @@ func (t *tx) count(s state, fresh bool, n int64) {
 }
 
 // find returns the event with the id; ok is false if there is none.
-func (t *tx) find(id rawID) (e taskEvent, taskID string, ok bool, err error) {
+func (t *tx) find(id inbox.RawID) (e taskEvent, taskID string, ok bool, err error) {
 	if b := t.w.tasks.get(keyOf(id)); b != nil {
 		if e, ok, err = t.findBig(b, id); err != nil || ok {
 			return e, b.taskID, ok, err
@@ -255,20 +251,4 @@ func (t *tx) readAhead(keys []int64) error {
 		}
 	}
 	return nil
-}
-
-// room reports whether n more bytes fit, and refuses the request if not.
-func (t *tx) room(r *request, n int) bool {
-	limit := t.w.maxSize.Load()
-	switch {
-	case t.w.reserve.spent && t.w.size.free-t.grown-int64(n) < t.w.reserve.size:
-		// Free pages in the file would stand in for the reserve.
-		r.err = fmt.Errorf("%w: no room left on the disk of %s", inbox.ErrFull, t.w.path)
-		return false
-	case t.w.size.used()+t.grown+int64(n) > limit:
-		r.err = fmt.Errorf("%w: %s has reached its limit of %d bytes", inbox.ErrFull, t.w.path, limit)
-		return false
-	}
-	t.grown += int64(n)
-	return true
 }

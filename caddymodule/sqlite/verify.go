@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// recheckTime bounds the check of a file when it is opened.
-const recheckTime = 45 * time.Second
+// checkOnOpenTimeout bounds the check of a file when it is opened.
+const checkOnOpenTimeout = 45 * time.Second
 
-// recheck looks through a file before it is taken into use: if it is small, so
+// checkOnOpen looks through a file before it is taken into use: if it is small, so
 // that it takes no time, or was found damaged before.
-func recheck(ctx context.Context, c *conn, path string, upTo int64) error {
+func checkOnOpen(ctx context.Context, c *conn, path string, upTo int64) error {
 	pages, err := c.number(`PRAGMA page_count`)
 	if err != nil {
 		return err
@@ -24,11 +24,11 @@ func recheck(ctx context.Context, c *conn, path string, upTo int64) error {
 	if pages*pageSize > upTo && !suspect {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, recheckTime)
+	ctx, cancel := context.WithTimeout(ctx, checkOnOpenTimeout)
 	defer cancel()
-	switch err := c.sound(ctx, `PRAGMA quick_check(1)`); {
+	switch err := c.checkIntegrity(ctx, `PRAGMA quick_check(1)`); {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return fmt.Errorf("it was found damaged, and to check it again takes longer than %s: check it with sqlite3 and 'PRAGMA integrity_check', then restart Caddy", recheckTime)
+		return fmt.Errorf("it was found damaged, and to check it again takes longer than %s: check it with sqlite3 and 'PRAGMA integrity_check', then restart Caddy", checkOnOpenTimeout)
 	case err != nil:
 		return err
 	}
@@ -36,11 +36,11 @@ func recheck(ctx context.Context, c *conn, path string, upTo int64) error {
 	return nil
 }
 
-// errUnsound begins what SQLite finds wrong with a file.
-var errUnsound = errors.New("it is damaged: restore it from a backup, or move it away to begin with an empty inbox")
+// errDamaged begins what SQLite finds wrong with a file.
+var errDamaged = errors.New("it is damaged: restore it from a backup, or move it away to begin with an empty inbox")
 
-// sound runs a check of the file.
-func (c *conn) sound(ctx context.Context, pragma string) error {
+// checkIntegrity runs a check of the file.
+func (c *conn) checkIntegrity(ctx context.Context, pragma string) error {
 	s, err := c.prepare(pragma)
 	if err != nil {
 		return err
@@ -54,7 +54,7 @@ func (c *conn) sound(ctx context.Context, pragma string) error {
 	case errors.Is(err, io.EOF):
 		err = errors.New("the check gave no answer")
 	case err == nil && text(row[0]) != "ok":
-		err = fmt.Errorf("%w: %.300s", errUnsound, text(row[0]))
+		err = fmt.Errorf("%w: %.300s", errDamaged, text(row[0]))
 	}
 	return errors.Join(err, rows.Close())
 }
@@ -79,7 +79,7 @@ func (*Inbox) Verify(ctx context.Context, file string) (events int64, err error)
 		err = errors.New("it is empty")
 	}
 	if err == nil {
-		err = c.sound(ctx, `PRAGMA integrity_check(1)`)
+		err = c.checkIntegrity(ctx, `PRAGMA integrity_check(1)`)
 	}
 	if err != nil {
 		return 0, fileError(file, err)

@@ -2,9 +2,7 @@ package sqlite
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"time"
 
@@ -13,62 +11,28 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// op is what a caller asks the writer to do.
-type op interface {
-	base() *request
-
-	// apply makes the op's changes in the transaction and leaves its answer in
-	// the op. An error means that the transaction has failed; a refusal is
-	// left in the request's err, with nothing changed. It may be called again
-	// if the transaction was rolled back.
-	apply(t *tx) error
-
-	// grows reports whether the op takes room for good, so that it must wait
-	// when the disk is full.
-	grows() bool
-}
-
-// request is the part that every op has.
-type request struct {
-	ctx  context.Context //nolint:containedctx // it goes to the writer and back
-	err  error
-	done chan struct{}
-}
-
-func newRequest() request { return request{done: make(chan struct{}, 1)} }
-
-func (r *request) base() *request { return r }
-
-// finish gives the answer. The op belongs to its caller again.
-func (r *request) finish() { r.done <- struct{}{} }
-
-func (r *request) fail(err error) {
-	r.err = err
-	r.finish()
-}
-
 // writer owns the writing connection: all changes of the file are made by its
 // goroutine, in transactions of as many ops as have gathered.
 type writer struct {
 	*store
-	conn    *conn
-	meta    meta // as committed
-	hold    inbox.Hold
-	size    fileSize
-	reserve reserve
-	chores  chores
-	tasks   taskCache
-	batch   []op
+	conn        *conn
+	meta        meta // as committed
+	hold        inbox.Hold
+	size        fileSize
+	reserve     reserve
+	maintenance maintenance
+	tasks       taskCache
+	batch       []op
 
-	files    *identity
-	content  content
-	verified time.Time // when the files were looked at last
+	files      *identity
+	overwrites overwriteCheck
+	verified   time.Time // when the files were looked at last
 
-	complained time.Time // when a failure was logged last
+	failureLogged time.Time // when a failure was logged last
 }
 
-// complainEvery is the least time between log lines about failures.
-const complainEvery = 10 * time.Second
+// failureLogPause is the least time between log lines about failures.
+const failureLogPause = 10 * time.Second
 
 // do hands the op to the writer and waits for its answer. With an error the op
 // may still be in the writer's hands, and belongs to it.
@@ -119,15 +83,15 @@ func (w *writer) run() {
 	watch := time.NewTicker(watchEvery)
 	defer watch.Stop()
 	for w.Broken() == nil {
-		timer.Reset(w.chores.wait(w))
+		timer.Reset(w.maintenance.wait(w))
 		idle := false
 		select {
 		case o := <-w.requests:
 			w.gather(o)
 			w.process(w.batch)
 			clear(w.batch)
-		case <-w.poke:
-			w.chores.retirement.soon()
+		case <-w.policyChanged:
+			w.maintenance.retirement.reset()
 		case <-timer.C:
 			idle = true
 		case <-watch.C:
@@ -143,9 +107,9 @@ func (w *writer) run() {
 			continue
 		}
 		w.tidyLog()
-		w.chores.run(w, idle)
+		w.maintenance.run(w, idle)
 	}
-	w.outlive()
+	w.runBroken()
 }
 
 // gather collects what has queued behind the first op. It first lets those run
@@ -195,16 +159,16 @@ func (w *writer) process(ops []op) {
 	case err == nil:
 		answer(ops)
 	case isStorage(err):
-		w.complain(len(ops), err)
-		w.size.stuck = true
-		w.cramped.Store(true)
+		w.logFailure(len(ops), err)
+		w.size.logStuck = true
+		w.diskFull.Store(true)
 		w.salvage(ops, err)
 	case len(ops) > 1:
 		for _, o := range ops {
 			w.process([]op{o})
 		}
 	default:
-		w.complain(1, err)
+		w.logFailure(1, err)
 		ops[0].base().fail(w.storeError(err))
 	}
 }
@@ -236,21 +200,15 @@ func (w *writer) salvage(ops []op, err error) {
 	}
 }
 
-// complain logs that ops failed, seldom enough that a full disk does not fill
+// logFailure logs that ops failed, seldom enough that a full disk does not fill
 // the log: every caller has the error as well.
-func (w *writer) complain(ops int, err error) {
+func (w *writer) logFailure(ops int, err error) {
 	now := w.now()
-	if now.Sub(w.complained).Abs() < complainEvery {
+	if now.Sub(w.failureLogged).Abs() < failureLogPause {
 		return
 	}
-	w.complained = now
+	w.failureLogged = now
 	w.log.Error("storing failed", zap.String("path", w.path), zap.Int("operations", ops), zap.Error(err))
-}
-
-func answer(ops []op) {
-	for _, o := range ops {
-		o.base().finish()
-	}
 }
 
 // storeError wraps an error of SQLite for the caller.
@@ -265,7 +223,7 @@ func (w *writer) storeError(err error) error {
 func (w *writer) commit(ops []op) error {
 	keys := make([]int64, 0, len(ops))
 	for _, o := range ops {
-		if p, ok := o.(*put); ok && w.tasks.get(keyOf(p.id)) == nil && w.chores.filter.mayHave(keyOf(p.id)) {
+		if p, ok := o.(*put); ok && w.tasks.get(keyOf(p.id)) == nil && w.maintenance.bloom.mayHave(keyOf(p.id)) {
 			keys = append(keys, keyOf(p.id))
 		}
 	}
@@ -333,11 +291,11 @@ func (t *tx) end() error {
 // publish tells the memory what was committed, and wakes the leaser.
 func (w *writer) publish(t *tx) {
 	w.meta, w.hold = t.meta, t.hold
-	w.content.add(w.meta)
-	w.cramped.Store(w.reserve.spent)
+	w.overwrites.add(w.meta)
+	w.diskFull.Store(w.reserve.spent)
 	w.tasks.commit()
 	w.index.add(t.added...)
-	w.chores.added += len(t.added)
+	w.maintenance.added += len(t.added)
 	moved := w.leases.endBatch(t.settled)
 	w.measure(t)
 	w.view.Store(&view{meta: w.meta, hold: w.hold, bytes: w.size.used(), log: w.size.log})
@@ -349,33 +307,7 @@ func (w *writer) publish(t *tx) {
 // wake tells the leaser that something may have come due.
 func (s *store) wake() {
 	select {
-	case s.due <- struct{}{}:
+	case s.leaserWake <- struct{}{}:
 	default:
-	}
-}
-
-// fileSize is what the file takes on the disk, in bytes.
-type fileSize struct {
-	page  int64 // one page
-	pages int64 // those that are in use
-	free  int64 // those that are not
-	log   int64 // the write-ahead log
-	stuck bool  // the log had no room to grow
-	grown int64 // about what went into the log since its frames were counted
-	since int   // transactions since then
-}
-
-func (z *fileSize) used() int64 { return z.pages + z.log }
-
-// measure notes the size after a transaction.
-func (w *writer) measure(t *tx) {
-	w.size.pages, w.size.free = t.pages*w.size.page, t.free*w.size.page
-	w.size.grown += t.grown
-	w.size.since++
-	switch info, err := os.Stat(w.path + walSuffix); {
-	case err == nil:
-		w.size.log = info.Size()
-	case !errors.Is(err, os.ErrNotExist):
-		w.log.Warn("the size of the write-ahead log is unknown", zap.String("path", w.path), zap.Error(err))
 	}
 }

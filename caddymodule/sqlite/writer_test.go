@@ -2,8 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -12,80 +10,10 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// hook is an op that runs a function of the test in the writer's goroutine.
-type hook struct {
-	request
-	f    func(t *tx) error
-	grow bool
-}
-
-func (h *hook) apply(t *tx) error { return h.f(t) }
-func (h *hook) grows() bool       { return h.grow }
-
-// inWriter runs f in a transaction.
-func inWriter(s *store, f func(t *tx) error) error {
-	h := &hook{request: newRequest(), f: f}
-	h.ctx = context.Background()
-	if err := s.do(h.ctx, h); err != nil {
-		return err
-	}
-	return h.err
-}
-
-// busy keeps the writer busy until n ops have queued, which then come in one
-// batch. It returns a function that waits for that and lets the writer go on.
-func busy(t *testing.T, s *store, n int) (release func()) {
-	t.Helper()
-	entered, gate := make(chan struct{}), make(chan struct{})
-	done := make(chan error, 1)
-	go func() {
-		done <- inWriter(s, func(*tx) error {
-			close(entered)
-			<-gate
-			return nil
-		})
-	}()
-	<-entered
-	return func() {
-		t.Helper()
-		require.Eventually(t, func() bool { return len(s.requests) == n }, 30*time.Second, time.Millisecond)
-		close(gate)
-		require.NoError(t, <-done)
-	}
-}
-
-// putAll puts events at once and returns the errors.
-func putAll(s *store, events []*inbox.Event) (wait func() []error) {
-	errs := make([]error, len(events))
-	var wg sync.WaitGroup
-	for i, e := range events {
-		wg.Go(func() { _, errs[i] = s.Put(context.Background(), e) })
-	}
-	return func() []error {
-		wg.Wait()
-		return errs
-	}
-}
-
-func newEvents(n int) []*inbox.Event {
-	events := make([]*inbox.Event, n)
-	for i := range events {
-		events[i] = newEvent()
-	}
-	return events
-}
-
-func openTest(t *testing.T, change ...func(*options)) *store {
-	t.Helper()
-	l := defaultLimits
-	l.reserve = 4096
-	return with(t, filepath.Join(t.TempDir(), "inbox.db"), l, change...)
-}
-
 func TestOpsThatQueueShareATransaction(t *testing.T) {
 	s := openTest(t)
 	const n = 20
-	release := busy(t, s, n+1)
+	release := holdWriter(t, s, n+1)
 	wait := putAll(s, newEvents(n))
 	require.Eventually(t, func() bool { return len(s.requests) == n }, 30*time.Second, time.Millisecond)
 	added := make(chan int, 1)
@@ -108,7 +36,7 @@ func TestDuplicatesInOneTransaction(t *testing.T) {
 	s := openTest(t)
 	const n = 10
 	e := newEvent()
-	release := busy(t, s, n)
+	release := holdWriter(t, s, n)
 	duplicates := make(chan bool, n)
 	for range n {
 		go func() {
@@ -129,7 +57,7 @@ func TestDuplicatesInOneTransaction(t *testing.T) {
 func TestOpThatFailsFailsAlone(t *testing.T) {
 	s := openTest(t)
 	events := newEvents(5)
-	release := busy(t, s, len(events)+1)
+	release := holdWriter(t, s, len(events)+1)
 	wait := putAll(s, events)
 	done := make(chan error, 1)
 	go func() {
@@ -198,7 +126,7 @@ func TestFailedTransactionLeavesNothing(t *testing.T) {
 func TestOpsWhoseCallerHasLeftAreNotDone(t *testing.T) {
 	s := openTest(t)
 	ctx, cancel := context.WithCancel(context.Background())
-	release := busy(t, s, 1)
+	release := holdWriter(t, s, 1)
 	e := newEvent()
 	done := make(chan error, 1)
 	go func() {
@@ -216,7 +144,7 @@ func TestOpsWhoseCallerHasLeftAreNotDone(t *testing.T) {
 
 func TestCloseRefusesWhatHasQueued(t *testing.T) {
 	s := openTest(t)
-	release := busy(t, s, 5)
+	release := holdWriter(t, s, 5)
 	wait := putAll(s, newEvents(5))
 	require.Eventually(t, func() bool { return len(s.requests) == 5 }, 30*time.Second, time.Millisecond)
 	closed := make(chan error, 1)

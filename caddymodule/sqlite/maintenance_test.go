@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"path/filepath"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,32 +11,11 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// clock is a time that a test sets.
-type clock struct{ atomic.Int64 }
-
-func newClock() *clock {
-	c := new(clock)
-	c.Store(time.Now().UnixNano())
-	return c
-}
-
-func (c *clock) now() time.Time          { return time.Unix(0, c.Load()) }
-func (c *clock) advance(d time.Duration) { c.Add(int64(d)) }
-
-func number(t *testing.T, s *store, query string) (n int64) {
-	t.Helper()
-	require.NoError(t, s.read(context.Background(), func(c *conn) (err error) {
-		n, err = c.number(query)
-		return err
-	}))
-	return n
-}
-
 // Events go out when they are too old, in steps, past those that stay.
 func TestRetirement(t *testing.T) {
 	ctx := context.Background()
 	c := newClock()
-	s := with(t, filepath.Join(t.TempDir(), "inbox.db"), smallLimits, func(o *options) {
+	s := openWith(t, filepath.Join(t.TempDir(), "inbox.db"), smallLimits, func(o *options) {
 		o.now, o.policy.Keep = c.now, time.Hour
 	})
 	load(t, s, 40, 4)
@@ -94,7 +72,7 @@ func TestRetirementComesBack(t *testing.T) {
 func TestIndexIsWrittenAndRead(t *testing.T) {
 	ctx := context.Background()
 	path := filepath.Join(t.TempDir(), "inbox.db")
-	s := with(t, path, smallLimits)
+	s := openWith(t, path, smallLimits)
 	events := newEvents(200)
 	for _, e := range events {
 		_, err := s.Put(ctx, e)
@@ -119,14 +97,14 @@ func TestIndexIsWrittenAndRead(t *testing.T) {
 	}
 	check()
 	require.NoError(t, s.Close())
-	s = with(t, path, smallLimits)
+	s = openWith(t, path, smallLimits)
 	check()
 }
 
 // Rows of the index whose events are gone are swept out.
 func TestIndexIsSwept(t *testing.T) {
 	ctx := context.Background()
-	s := with(t, filepath.Join(t.TempDir(), "inbox.db"), smallLimits)
+	s := openWith(t, filepath.Join(t.TempDir(), "inbox.db"), smallLimits)
 	events := newEvents(100)
 	for _, e := range events {
 		_, err := s.Put(ctx, e)
@@ -149,7 +127,7 @@ func TestIndexIsSwept(t *testing.T) {
 // What was counted as stale and never got into the table is counted no more
 // once the whole table was looked at: otherwise it would be swept for ever.
 func TestSweepCorrectsTheCount(t *testing.T) {
-	s := with(t, filepath.Join(t.TempDir(), "inbox.db"), smallLimits)
+	s := openWith(t, filepath.Join(t.TempDir(), "inbox.db"), smallLimits)
 	load(t, s, 50, 2)
 	require.NoError(t, inWriter(s, func(t *tx) error {
 		t.meta.stale += 1000
@@ -157,7 +135,7 @@ func TestSweepCorrectsTheCount(t *testing.T) {
 	}))
 	require.Eventually(t, func() bool { return number(t, s, `SELECT stale FROM meta`) == 0 }, 30*time.Second, time.Millisecond)
 	require.NoError(t, inWriter(s, func(tx *tx) error {
-		require.False(t, tx.w.chores.sweepDue(tx.w))
+		require.False(t, tx.w.maintenance.sweepDue(tx.w))
 		return nil
 	}))
 }
@@ -167,7 +145,7 @@ func TestIdleInboxSleeps(t *testing.T) {
 	s := openTest(t)
 	load(t, s, 3, 1)
 	require.NoError(t, inWriter(s, func(tx *tx) error {
-		c := tx.w.chores
+		c := tx.w.maintenance
 		require.Equal(t, never, c.wait(tx.w))
 		c.err, c.restUntil = errIndexFull, tx.w.now().Add(time.Minute)
 		require.InDelta(t, time.Minute, c.wait(tx.w), float64(time.Second))
@@ -183,7 +161,7 @@ func TestChoreThatFailsWaits(t *testing.T) {
 	c := newClock()
 	l := smallLimits
 	l.indexEntries, l.flushStep = 20, 4
-	s := with(t, filepath.Join(t.TempDir(), "inbox.db"), l, func(o *options) { o.now = c.now })
+	s := openWith(t, filepath.Join(t.TempDir(), "inbox.db"), l, func(o *options) { o.now = c.now })
 	load(t, s, 3, 1) // by the third the filter of the empty table is there
 	require.NoError(t, inWriter(s, func(t *tx) error {
 		return t.c.exec(`ALTER TABLE task_index RENAME TO hidden`)
@@ -203,7 +181,7 @@ func TestChoreThatFailsWaits(t *testing.T) {
 	require.NoError(t, inWriter(s, func(t *tx) error {
 		return t.c.exec(`ALTER TABLE hidden RENAME TO task_index`)
 	}))
-	c.advance(2 * choreRetryMax)
+	c.advance(2 * maintenanceRetryMax)
 	require.Eventually(t, func() bool {
 		_, err := s.Put(ctx, newEvent())
 		return err == nil
@@ -214,7 +192,7 @@ func TestOnlyTheLastAttemptsAreKept(t *testing.T) {
 	ctx := context.Background()
 	l := smallLimits
 	l.keptAttempts = 3
-	s := with(t, filepath.Join(t.TempDir(), "inbox.db"), l)
+	s := openWith(t, filepath.Join(t.TempDir(), "inbox.db"), l)
 	e := newEvent()
 	_, err := s.Put(ctx, e)
 	require.NoError(t, err)
@@ -236,7 +214,7 @@ func TestPageOfLargeBodiesIsShort(t *testing.T) {
 	s := openTest(t)
 	for i := range 5 {
 		e := newEvent()
-		e.Body = make([]byte, maxPageBytes/2)
+		e.Body = make([]byte, inbox.MaxPageBytes/2)
 		e.Body[0] = byte(i)
 		_, err := s.Put(ctx, e)
 		require.NoError(t, err)

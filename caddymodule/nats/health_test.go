@@ -14,29 +14,17 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// edit changes a stream as somebody does with "nats stream edit".
-func edit(t testing.TB, url, name string, change func(*jetstream.StreamConfig)) {
-	t.Helper()
-	config := stream(t, url, name).CachedInfo().Config
-	change(&config)
-	_, err := admin(t, url).UpdateStream(context.Background(), config)
-	require.NoError(t, err)
-}
-
-// watchful is an inbox that looks at its streams all the time.
-func watchful(o *options) { o.limits.chores, o.limits.inspect = time.Hour, 20*time.Millisecond }
-
 // Fewer replicas than configured are told of, and refuse nothing: another Caddy
 // may have been given fewer by a config that this one gets a moment later.
 func TestAStreamWithFewReplicasIsToldOf(t *testing.T) {
 	core, logs := observer.New(zap.InfoLevel)
-	s := with(t, serve(t).ClientURL(), watchful, func(o *options) { o.log = zap.New(core) })
+	s := openWith(t, serve(t).ClientURL(), watchful, func(o *options) { o.log = zap.New(core) })
 	now := *s.current.Load()
 	now.replicas = 3
 	s.current.Store(&now)
 	eventually(t, func() bool { return logs.FilterMessageSnippet("fewer copies").Len() > 0 })
 	put(t, s, newEvent("task", inbox.Completed))
-	require.NoError(t, s.condition.known())
+	require.NoError(t, s.health.problem())
 	told := logs.FilterMessageSnippet("fewer copies").All()
 	require.Len(t, told, 1)
 	require.Contains(t, told[0].ContextMap()["streams"], "stream TEST has replicas 1 and 3 are configured: nats stream edit TEST --replicas=3 --force")
@@ -83,11 +71,11 @@ func TestAStreamThatWouldLoseEventsTakesNone(t *testing.T) {
 		t.Run(strings.Fields(test.says)[0], func(t *testing.T) {
 			url := serve(t).ClientURL()
 			core, logs := observer.New(zap.InfoLevel)
-			s := with(t, url, watchful, func(o *options) { o.log = zap.New(core) })
+			s := openWith(t, url, watchful, func(o *options) { o.log = zap.New(core) })
 			before := newEvent("before", inbox.Completed)
 			put(t, s, before)
 			edit(t, url, test.stream, test.spoil)
-			eventually(t, func() bool { return s.condition.known() != nil })
+			eventually(t, func() bool { return s.health.problem() != nil })
 			_, err := s.Put(context.Background(), newEvent("meanwhile", inbox.Completed))
 			require.ErrorIs(t, err, inbox.ErrBroken)
 			require.ErrorContains(t, err, test.says)
@@ -99,7 +87,7 @@ func TestAStreamThatWouldLoseEventsTakesNone(t *testing.T) {
 			settle(t, s, inbox.Deliver, l...)
 
 			edit(t, url, test.stream, test.mend)
-			eventually(t, func() bool { return s.condition.known() == nil })
+			eventually(t, func() bool { return s.health.problem() == nil })
 			put(t, s, newEvent("after", inbox.Completed))
 			require.Equal(t, 1, logs.FilterMessageSnippet("events cannot be stored").Len())
 			require.Equal(t, 1, logs.FilterMessageSnippet("events are stored again").Len())
@@ -111,7 +99,7 @@ func TestAStreamThatWouldLoseEventsTakesNone(t *testing.T) {
 // it. When a config is loaded it is made anew. What was pending is counted.
 func TestAStreamThatWasRemovedIsMadeAnewByAReload(t *testing.T) {
 	url := serve(t).ClientURL()
-	s := begun(t, with(t, url, watchful, func(o *options) { o.settings.publishTimeout = time.Minute }))
+	s := afterMaintenance(t, openWith(t, url, watchful, func(o *options) { o.settings.publishTimeout = time.Minute }))
 	ctx := context.Background()
 	put(t, s, newEvent("delivered", inbox.Completed))
 	settle(t, s, inbox.Deliver, leases(t, s, 1)...)
@@ -131,7 +119,7 @@ func TestAStreamThatWasRemovedIsMadeAnewByAReload(t *testing.T) {
 	require.Less(t, time.Since(began), 40*time.Second, "with a publish timeout of a minute")
 
 	(&Inbox{Replicas: 1, MaxSize: 32 << 20, Lease: 1e9, PublishTimeout: 5e9}).Apply(s, inbox.Policy{Quarantine: 10, Keep: time.Hour})
-	eventually(t, func() bool { return s.condition.known() == nil })
+	eventually(t, func() bool { return s.health.problem() == nil })
 	nothingElse(t, s)
 	eventually(t, func() bool {
 		stats, err := s.Stats(ctx)
@@ -146,17 +134,17 @@ func TestAStreamThatWasRemovedIsMadeAnewByAReload(t *testing.T) {
 // waited for a retry there must not be forgotten.
 func TestWithoutTheStreamOfStatesEventsAreDeliveredAnew(t *testing.T) {
 	url := serve(t).ClientURL()
-	s := begun(t, with(t, url, watchful))
+	s := afterMaintenance(t, openWith(t, url, watchful))
 	ctx := context.Background()
 	e := newEvent("task", inbox.Completed)
 	put(t, s, e)
 	l := leases(t, s, 1)
 	require.NoError(t, s.Settle(ctx, inbox.Outcome{Lease: l[0], Verdict: inbox.Retry, Due: time.Now().Add(time.Hour)}))
 	require.NoError(t, admin(t, url).DeleteStream(ctx, "TEST_STATE"))
-	eventually(t, func() bool { return s.condition.known() != nil })
-	require.ErrorContains(t, s.condition.known(), "stream TEST_STATE is gone")
-	s.mend()
-	eventually(t, func() bool { return s.condition.known() == nil })
+	eventually(t, func() bool { return s.health.problem() != nil })
+	require.ErrorContains(t, s.health.problem(), "stream TEST_STATE is gone")
+	s.requestRemake()
+	eventually(t, func() bool { return s.health.problem() == nil })
 	l = leases(t, s, 1)
 	require.Equal(t, e, l[0].Event)
 	settle(t, s, inbox.Deliver, l...)

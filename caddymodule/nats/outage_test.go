@@ -2,48 +2,32 @@ package nats
 
 import (
 	"context"
-	"net"
 	"strconv"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/stretchr/testify/require"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// fixed lets a server be started again with what it had.
-func fixed(port int, dir string) func(*server.Options) {
-	return func(o *server.Options) { o.Port, o.StoreDir = port, dir }
-}
-
-// freePort returns a port that nobody listens at.
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it only asks for a port
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 func TestWhileTheServerIsAwayCallsFailQuicklyAndThenWorkAgain(t *testing.T) {
 	port, dir := freePort(t), t.TempDir()
 	first := serve(t, fixed(port, dir))
-	s := with(t, first.ClientURL(), func(o *options) { o.limits.gap, o.settings.publishTimeout = time.Millisecond, time.Minute })
+	s := openWith(t, first.ClientURL(), func(o *options) { o.limits.grace, o.settings.publishTimeout = time.Millisecond, time.Minute })
 	ctx := context.Background()
 	e := newEvent("task", inbox.Completed)
 	put(t, s, e)
 	first.Shutdown()
 	first.WaitForShutdown()
-	eventually(t, func() bool { return !s.link.isThere() })
+	eventually(t, func() bool { return !s.link.isUp() })
 	lost := newEvent("task", inbox.Completed)
 	began := time.Now()
 	_, err := s.Put(ctx, lost)
-	require.ErrorIs(t, err, errAway)
+	require.ErrorIs(t, err, errDisconnected)
 	require.NotErrorIs(t, err, inbox.ErrFull)
 	_, err = s.Stats(ctx)
-	require.ErrorIs(t, err, errAway)
+	require.ErrorIs(t, err, errDisconnected)
 	require.Less(t, time.Since(began), 20*time.Second)
 	got := make(chan []*inbox.Lease, 1)
 	go func() {
@@ -65,7 +49,7 @@ func TestWhileTheServerIsAwayCallsFailQuicklyAndThenWorkAgain(t *testing.T) {
 func TestAShortGapIsWaitedFor(t *testing.T) {
 	port, dir := freePort(t), t.TempDir()
 	first := serve(t, fixed(port, dir))
-	s := with(t, first.ClientURL(), func(o *options) { o.limits.gap, o.settings.publishTimeout = time.Minute, time.Minute })
+	s := openWith(t, first.ClientURL(), func(o *options) { o.limits.grace, o.settings.publishTimeout = time.Minute, time.Minute })
 	put(t, s, newEvent("task", inbox.Completed))
 	first.Shutdown()
 	first.WaitForShutdown()
@@ -74,7 +58,7 @@ func TestAShortGapIsWaitedFor(t *testing.T) {
 		_, err := s.Put(context.Background(), second)
 		stored <- err
 	}()
-	eventually(t, func() bool { return !s.link.isThere() })
+	eventually(t, func() bool { return !s.link.isUp() })
 	serve(t, fixed(port, dir))
 	require.NoError(t, <-stored)
 	require.Len(t, leases(t, s, 1), 1)
@@ -82,7 +66,7 @@ func TestAShortGapIsWaitedFor(t *testing.T) {
 
 // Whoever was not told that his event is stored finds it, and it is no repeat.
 func TestAnEventWhoseAnswerWasLostIsNoDuplicate(t *testing.T) {
-	s := with(t, serve(t).ClientURL())
+	s := openWith(t, serve(t).ClientURL())
 	ctx := context.Background()
 	first, e := newEvent("task", inbox.InProgress), newEvent("task", inbox.Completed)
 	put(t, s, first)
@@ -92,7 +76,7 @@ func TestAnEventWhoseAnswerWasLostIsNoDuplicate(t *testing.T) {
 	_, err = s.js.PublishMsg(ctx, m)
 	require.NoError(t, err)
 	for _, unsure := range []bool{true, false} {
-		p := putting{store: s, event: e, message: m, unsure: unsure}
+		p := pendingPut{store: s, event: e, message: m, mayBeStored: unsure}
 		done, duplicateOf, err := p.try(ctx)
 		require.NoError(t, err)
 		require.True(t, done)
@@ -103,7 +87,7 @@ func TestAnEventWhoseAnswerWasLostIsNoDuplicate(t *testing.T) {
 	require.Equal(t, inbox.Superseded, r.State)
 	another := *e
 	another.Body = append([]byte(" "), e.Body...)
-	p := putting{store: s, event: &another, message: m, unsure: true}
+	p := pendingPut{store: s, event: &another, message: m, mayBeStored: true}
 	_, duplicateOf, err := p.try(ctx)
 	require.NoError(t, err)
 	require.Equal(t, e.ID, duplicateOf, "another arrival of the same callback")
@@ -111,7 +95,7 @@ func TestAnEventWhoseAnswerWasLostIsNoDuplicate(t *testing.T) {
 
 func TestClosingIsQuickWhileTheServerIsAway(t *testing.T) {
 	first := serve(t)
-	s := with(t, first.ClientURL(), func(o *options) { o.settings.publishTimeout = time.Hour })
+	s := openWith(t, first.ClientURL(), func(o *options) { o.settings.publishTimeout = time.Hour })
 	put(t, s, newEvent("task", inbox.Completed))
 	leases(t, s, 1)
 	first.Shutdown()
@@ -129,7 +113,7 @@ func TestWithoutAServerAnInboxIsOpenedOnlyIfTold(t *testing.T) {
 	require.ErrorContains(t, err, "connecting to "+url)
 	require.ErrorContains(t, err, "start_without_server")
 	require.Less(t, time.Since(began), 20*time.Second)
-	s := with(t, url, func(o *options) {
+	s := openWith(t, url, func(o *options) {
 		o.startWithoutServer, o.settings.publishTimeout = true, 200*time.Millisecond
 	})
 	ctx := context.Background()
@@ -148,7 +132,7 @@ func TestWithoutAServerAnInboxIsOpenedOnlyIfTold(t *testing.T) {
 
 func TestWhatCannotBeCheckedLaterSaysWhy(t *testing.T) {
 	port := freePort(t)
-	s := with(t, "nats://127.0.0.1:"+strconv.Itoa(port), func(o *options) {
+	s := openWith(t, "nats://127.0.0.1:"+strconv.Itoa(port), func(o *options) {
 		o.startWithoutServer, o.settings.replicas = true, 3
 	})
 	serve(t, fixed(port, t.TempDir()))

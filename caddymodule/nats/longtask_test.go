@@ -34,7 +34,7 @@ func readAgain(t testing.TB, url string, s *store) func() int64 {
 // all that were before, or the last are slower than the first.
 func TestALongTaskIsNotReadForEachOfItsEvents(t *testing.T) {
 	url := serve(t).ClientURL()
-	s := with(t, url)
+	s := openWith(t, url)
 	reads := readAgain(t, url, s)
 	const length = 60
 	var events []*inbox.Event

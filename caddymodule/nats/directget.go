@@ -16,16 +16,16 @@ import (
 // that only when its connections break, a minute later or more. So it is put again
 // if nothing comes, and then most likely another one answers.
 const (
-	// askAgain is the time without any word after which a query is put again. It
+	// queryRetry is the time without any word after which a query is put again. It
 	// doubles each time up to askAgainLast, as the servers may be merely slow.
-	askAgain     = 200 * time.Millisecond
-	askAgainLast = time.Second
+	queryRetry    = 200 * time.Millisecond
+	queryRetryMax = time.Second
 
-	// askAgainSoon is that time while a replica is known to be silent, for the first
+	// queryRetrySilent is that time while a replica is known to be silent, for the first
 	// askQuickly times, and silentFor is how long it is known.
-	askAgainSoon = 20 * time.Millisecond
-	askQuickly   = 4
-	silentFor    = 5 * time.Second
+	queryRetrySilent = 20 * time.Millisecond
+	quickRetries     = 4
+	silentFor        = 5 * time.Second
 )
 
 // replies takes the answers to queries: one query may have many.
@@ -33,14 +33,14 @@ type replies struct {
 	inbox   string
 	mu      sync.Mutex
 	number  uint64
-	waiting map[string]*inquiry
+	waiting map[string]*pendingQuery
 
 	silent atomic.Int64 // until when a replica is known to be silent, in ns since 1970
 }
 
-// inquiry is a query that was put once or more often, each time under a reply
+// pendingQuery is a query that was put once or more often, each time under a reply
 // subject of its own: what two replicas say is not mixed.
-type inquiry struct {
+type pendingQuery struct {
 	single  bool // the first message is all of the answer
 	answers map[string]*answer
 	heard   int // messages of all answers
@@ -57,16 +57,16 @@ type answer struct {
 
 // listen begins to take answers.
 func (r *replies) listen(conn *nats.Conn) error {
-	r.inbox, r.waiting = conn.NewInbox(), map[string]*inquiry{}
-	sub, err := conn.Subscribe(r.inbox+".*", r.take)
+	r.inbox, r.waiting = conn.NewInbox(), map[string]*pendingQuery{}
+	sub, err := conn.Subscribe(r.inbox+".*", r.receive)
 	if err != nil {
 		return err
 	}
 	return sub.SetPendingLimits(-1, -1)
 }
 
-// take adds a message to its answer.
-func (r *replies) take(m *nats.Msg) {
+// receive adds a message to its answer.
+func (r *replies) receive(m *nats.Msg) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	q := r.waiting[m.Subject]
@@ -110,7 +110,7 @@ func (a *answer) add(m *nats.Msg) (end bool) {
 }
 
 // expect returns a subject for one more answer to a query.
-func (r *replies) expect(q *inquiry) string {
+func (r *replies) expect(q *pendingQuery) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.number++
@@ -120,7 +120,7 @@ func (r *replies) expect(q *inquiry) string {
 	return reply
 }
 
-func (r *replies) forget(q *inquiry) {
+func (r *replies) forget(q *pendingQuery) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for reply := range q.answers {
@@ -128,40 +128,40 @@ func (r *replies) forget(q *inquiry) {
 	}
 }
 
-func (r *replies) heard(q *inquiry) int {
+func (r *replies) heard(q *pendingQuery) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return q.heard
 }
 
-// patience is the time after which a query is put again that was put so often.
+// retryAfter is the time after which a query is put again that was put so often.
 // If there is one replica nobody else can answer.
-func (r *replies) patience(times, replicas int) time.Duration {
+func (r *replies) retryAfter(times, replicas int) time.Duration {
 	switch {
 	case replicas == 1:
-		return askAgainLast
+		return queryRetryMax
 	case time.Now().UnixNano() >= r.silent.Load():
-		return min(askAgain<<min(times-1, 8), askAgainLast)
+		return min(queryRetry<<min(times-1, 8), queryRetryMax)
 	default:
-		return min(askAgainSoon<<min(max(0, times-askQuickly), 8), askAgainLast)
+		return min(queryRetrySilent<<min(max(0, times-quickRetries), 8), queryRetryMax)
 	}
 }
 
-// ask returns the messages that one query gets, and how many more there are.
+// directGet returns the messages that one query gets, and how many more there are.
 // Any replica may answer: what it says was true a moment ago.
-func (s *store) ask(ctx context.Context, stream string, q query) (messages []message, more uint64, err error) {
+func (s *store) directGet(ctx context.Context, stream string, q query) (messages []message, more uint64, err error) {
 	body, err := json.Marshal(q)
 	if err != nil {
 		return nil, 0, err
 	}
 	r := &s.replies
-	asked := &inquiry{single: q.Batch == 0 && q.MultiLast == nil, answers: map[string]*answer{}, done: make(chan *answer, 1)}
+	asked := &pendingQuery{single: q.Batch == 0 && q.MultiLast == nil, answers: map[string]*answer{}, done: make(chan *answer, 1)}
 	defer r.forget(asked)
 	for times := 1; ; times++ {
 		if err := s.conn.PublishRequest("$JS.API.DIRECT.GET."+stream, r.expect(asked), body); err != nil {
 			return nil, 0, err
 		}
-		a, err := r.await(ctx, asked, r.patience(times, s.current.Load().replicas))
+		a, err := r.await(ctx, asked, r.retryAfter(times, s.current.Load().replicas))
 		switch {
 		case err != nil:
 			return nil, 0, err
@@ -178,7 +178,7 @@ func (s *store) ask(ctx context.Context, stream string, q query) (messages []mes
 }
 
 // await returns an answer, or nil if no word has come for as long as wait.
-func (r *replies) await(ctx context.Context, q *inquiry, wait time.Duration) (*answer, error) {
+func (r *replies) await(ctx context.Context, q *pendingQuery, wait time.Duration) (*answer, error) {
 	for heard := r.heard(q); ; {
 		timer := time.NewTimer(wait)
 		select {

@@ -8,10 +8,10 @@ import (
 	"go.uber.org/zap"
 )
 
-// chores removes what is too old, brings changed settings to the streams, and
+// maintenanceLoop removes what is too old, brings changed settings to the streams, and
 // makes consumers anew that somebody has removed. Each Caddy looks by itself; one
 // at a time removes.
-func (s *store) chores() {
+func (s *store) maintenanceLoop() {
 	select {
 	case <-s.ready:
 	case <-s.life.Done():
@@ -19,36 +19,36 @@ func (s *store) chores() {
 	}
 	applied := s.options.settings // what was set up with; it may have changed since
 	for {
-		if s.link.isThere() {
-			if err := s.tidy(&applied); err != nil && !s.closed() {
+		if s.link.isUp() {
+			if err := s.maintain(&applied); err != nil && !s.closed() {
 				s.log.Warn("tidying up failed, it is tried again", zap.Error(err))
 			}
 		}
 		// Caddys that were started at once do not tidy up at once.
-		wait := s.options.limits.chores
+		wait := s.options.limits.maintenance
 		timer := time.NewTimer(wait/2 + rand.N(wait))
 		select {
 		case <-s.life.Done():
 			timer.Stop()
 			return
-		case <-s.poke:
+		case <-s.maintenanceWake:
 			timer.Stop()
 		case <-timer.C:
 		}
 	}
 }
 
-// tidy does what is due.
-func (s *store) tidy(applied *settings) error {
+// maintain does what is due.
+func (s *store) maintain(applied *settings) error {
 	ctx, cancel := context.WithTimeout(s.life, time.Minute)
 	defer cancel()
 	if now := *s.current.Load(); now != *applied {
-		if err := s.change(ctx, now); err != nil {
+		if err := s.applySettings(ctx, now); err != nil {
 			return err
 		}
 		*applied = now
 	}
-	if err := s.revive(ctx); err != nil {
+	if err := s.restoreConsumers(ctx); err != nil {
 		return err
 	}
 	if err := s.bringForward(ctx); err != nil {
@@ -83,27 +83,27 @@ func (s *store) surplus(ctx context.Context) (int64, error) {
 	return (has - limit/4*3) / max(1, has/messages), nil
 }
 
-// full has the stream tidied up soon, as it refused an event.
-func (s *store) full() {
-	last := s.tidied.Load()
+// noteFull has the stream tidied up soon, as it refused an event.
+func (s *store) noteFull() {
+	last := s.fullSeen.Load()
 	now := time.Now().UnixMilli()
-	if now-last >= fullPause.Milliseconds() && s.tidied.CompareAndSwap(last, now) {
-		s.wakeChores()
+	if now-last >= fullPause.Milliseconds() && s.fullSeen.CompareAndSwap(last, now) {
+		s.wakeMaintenance()
 	}
 }
 
 // fullPause is the least time between two such looks.
 const fullPause = time.Second
 
-// change brings settings to the streams and consumers.
-func (s *store) change(ctx context.Context, now settings) error {
-	for _, config := range s.streams() {
-		if err := s.stream(ctx, config); err != nil {
+// applySettings brings settings to the streams and consumers.
+func (s *store) applySettings(ctx context.Context, now settings) error {
+	for _, config := range s.streamConfigs() {
+		if err := s.ensureStream(ctx, config); err != nil {
 			return err
 		}
 	}
-	for _, c := range s.consumed() {
-		if err := s.consumer(ctx, c.stream, c.filter); err != nil {
+	for _, c := range s.consumedStreams() {
+		if err := s.ensureConsumer(ctx, c.stream, c.filter); err != nil {
 			return err
 		}
 	}

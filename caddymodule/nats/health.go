@@ -20,87 +20,87 @@ const (
 	// inspectTimeout bounds one look at the streams, and ailingPause is the time
 	// between two while events cannot be stored.
 	inspectTimeout = 5 * time.Second
-	ailingPause    = time.Second
+	unhealthyPause = time.Second
 
-	// tellAgain is how often it is logged that events cannot be stored.
-	tellAgain = time.Minute
+	// logAgain is how often it is logged that events cannot be stored.
+	logAgain = time.Minute
 )
 
 // errOff says that no server has JetStream on.
 var errOff = errors.New("no NATS server that can be reached has JetStream on: a server whose disk was full turns it off and leaves it off, see its log; make room there and restart that NATS server")
 
-// condition is what is known to keep events from being stored. While there is
+// health is what is known to keep events from being stored. While there is
 // such a thing nobody waits to find it out again.
-type condition struct {
-	mu       sync.Mutex
-	err      error     // nil if nothing is known
-	told     time.Time // when it was logged last
-	thin     string    // the streams with too few replicas, as they were told of
-	off      bool      // JetStream was off at the last look
-	remake   bool      // streams that are gone are to be made anew
-	look     chan struct{}
-	inspects sync.Mutex // held by one look at a time
+type health struct {
+	mu              sync.Mutex
+	err             error     // nil if nothing is known
+	loggedAt        time.Time // when it was logged last
+	underReplicated string    // the streams with too few replicas, as they were told of
+	jetStreamOff    bool      // JetStream was off at the last look
+	remakeDue       bool      // streams that are gone are to be made anew
+	wake            chan struct{}
+	inspecting      sync.Mutex // held by one look at a time
 }
 
-func (c *condition) init() { c.look = make(chan struct{}, 1) }
+func (c *health) init() { c.wake = make(chan struct{}, 1) }
 
-// known returns what keeps events from being stored, nil if nothing is known.
-func (c *condition) known() error {
+// problem returns what keeps events from being stored, nil if nothing is known.
+func (c *health) problem() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.err
 }
 
-// soon has the streams looked at soon.
-func (c *condition) soon() {
+// inspectSoon has the streams looked at soon.
+func (c *health) inspectSoon() {
 	select {
-	case c.look <- struct{}{}:
+	case c.wake <- struct{}{}:
 	default:
 	}
 }
 
-// doubt notes that an event was not stored. What keeps it from that may keep
+// reportFailure notes that an event was not stored. What keeps it from that may keep
 // all others from it too: they are refused at once until that is found out.
-func (s *store) doubt(err error) {
-	s.ails(err)
-	s.condition.soon()
+func (s *store) reportFailure(err error) {
+	s.setHealth(err)
+	s.health.inspectSoon()
 }
 
-// ails notes and logs what keeps events from being stored, or that nothing does.
-func (s *store) ails(err error) {
-	c := &s.condition
+// setHealth notes and logs what keeps events from being stored, or that nothing does.
+func (s *store) setHealth(err error) {
+	c := &s.health
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	before := c.err
 	c.err = err
 	switch {
 	case err == nil && before != nil:
-		c.told = time.Time{}
+		c.loggedAt = time.Time{}
 		s.log.Info("events are stored again")
-		s.wakeChores() // to find out what is gone
-	case err != nil && (before == nil || before.Error() != err.Error() || time.Since(c.told) >= tellAgain):
-		c.told = time.Now()
+		s.wakeMaintenance() // to find out what is gone
+	case err != nil && (before == nil || before.Error() != err.Error() || time.Since(c.loggedAt) >= logAgain):
+		c.loggedAt = time.Now()
 		s.log.Error("events cannot be stored, callbacks are answered 503", zap.Error(err))
 	}
 }
 
-// inspections looks at the streams at each connection, now and then, and more
+// inspectLoop looks at the streams at each connection, now and then, and more
 // often while something is wrong with them.
-func (s *store) inspections() {
+func (s *store) inspectLoop() {
 	select {
 	case <-s.ready:
 	case <-s.life.Done():
 		return
 	}
 	for {
-		up := s.link.comes()
-		if s.link.isThere() {
+		up := s.link.next()
+		if s.link.isUp() {
 			s.inspect()
 		}
 		wait := s.options.limits.inspect
 		wait -= rand.N(wait/3 + 1) // Caddys that were started at once do not look at once
-		if s.condition.known() != nil || s.condition.wasOff() {
-			wait = ailingPause
+		if s.health.problem() != nil || s.health.wasOff() {
+			wait = unhealthyPause
 		}
 		timer := time.NewTimer(wait)
 		select {
@@ -108,58 +108,58 @@ func (s *store) inspections() {
 			timer.Stop()
 			return
 		case <-up:
-		case <-s.condition.look:
+		case <-s.health.wake:
 		case <-timer.C:
 		}
 		timer.Stop()
 	}
 }
 
-func (c *condition) wasOff() bool {
+func (c *health) wasOff() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.off
+	return c.jetStreamOff
 }
 
 // inspect finds out whether events can be stored and are kept.
 func (s *store) inspect() {
-	s.condition.inspects.Lock()
-	defer s.condition.inspects.Unlock()
+	s.health.inspecting.Lock()
+	defer s.health.inspecting.Unlock()
 	ctx, cancel := context.WithTimeout(s.life, inspectTimeout)
 	defer cancel()
-	s.remake()
+	s.remakeStreams()
 	err := s.inspectStreams(ctx)
-	if err == nil && s.condition.known() != nil {
+	if err == nil && s.health.problem() != nil {
 		err = s.probe(ctx)
 	}
 	switch {
-	case s.closed(), !s.link.isThere():
+	case s.closed(), !s.link.isUp():
 	case err == nil:
-		s.isOff(nil)
-		s.ails(nil)
-	case errors.Is(err, inbox.ErrBroken), errors.Is(err, errResources), s.isOff(err):
-		s.ails(err)
-	case s.condition.known() != nil && !outOfReach(err):
-		s.ails(err)
+		s.confirmedOff(nil)
+		s.setHealth(nil)
+	case errors.Is(err, inbox.ErrBroken), errors.Is(err, errResources), s.confirmedOff(err):
+		s.setHealth(err)
+	case s.health.problem() != nil && !isUnreachable(err):
+		s.setHealth(err)
 	default: // if there is no answer, callbacks wait for it as long as they may
 	}
 }
 
-// isOff reports whether JetStream is off at two looks: at one it may just start.
-func (s *store) isOff(err error) bool {
-	c := &s.condition
+// confirmedOff reports whether JetStream is off at two looks: at one it may just start.
+func (s *store) confirmedOff(err error) bool {
+	c := &s.health
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	before := c.off
-	c.off = errors.Is(err, errOff)
-	return c.off && before
+	before := c.jetStreamOff
+	c.jetStreamOff = errors.Is(err, errOff)
+	return c.jetStreamOff && before
 }
 
 // inspectStreams reports a stream that is gone or does not keep what it takes.
 func (s *store) inspectStreams(ctx context.Context) error {
 	var broken, other []error
 	var thin []string
-	for _, want := range s.streams() {
+	for _, want := range s.streamConfigs() {
 		there, err := s.js.Stream(ctx, want.Name)
 		switch {
 		case errors.Is(err, jetstream.ErrStreamNotFound):
@@ -170,7 +170,7 @@ func (s *store) inspectStreams(ctx context.Context) error {
 			other = append(other, fmt.Errorf("looking at stream %s: %w", want.Name, err))
 		default:
 			have := there.CachedInfo().Config
-			if err := fits(have, want, true); err != nil {
+			if err := checkStream(have, want, true); err != nil {
 				broken = append(broken, err)
 			}
 			if have.Replicas < want.Replicas {
@@ -179,22 +179,22 @@ func (s *store) inspectStreams(ctx context.Context) error {
 			}
 		}
 	}
-	s.tellThin(strings.Join(thin, "; "))
+	s.warnReplicas(strings.Join(thin, "; "))
 	if len(broken) > 0 {
 		return errors.Join(broken...)
 	}
 	return errors.Join(other...)
 }
 
-// tellThin warns once of streams that have fewer replicas than configured.
-func (s *store) tellThin(thin string) {
-	c := &s.condition
+// warnReplicas warns once of streams that have fewer replicas than configured.
+func (s *store) warnReplicas(thin string) {
+	c := &s.health
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if thin != "" && thin != c.thin {
+	if thin != "" && thin != c.underReplicated {
 		s.log.Warn("events are stored with fewer copies than configured", zap.String("streams", thin))
 	}
-	c.thin = thin
+	c.underReplicated = thin
 }
 
 // probe finds out whether the streams can be written to. A server whose disk was
@@ -206,7 +206,7 @@ func (s *store) probe(ctx context.Context) error {
 	if err != nil {
 		return cannotWrite(s.subjects.stream, err)
 	}
-	if _, err = s.js.Publish(ctx, s.subjects.meta(metaOpened), []byte(s.me)); err != nil {
+	if _, err = s.js.Publish(ctx, s.subjects.meta(metaOpened), []byte(s.instance)); err != nil {
 		return cannotWrite(s.subjects.states(), publishError(err))
 	}
 	return nil
@@ -221,40 +221,4 @@ func cannotWrite(stream string, err error) error {
 		}
 	}
 	return err
-}
-
-// remake makes streams anew that are gone, if a config was loaded since.
-func (s *store) remake() {
-	c := &s.condition
-	c.mu.Lock()
-	due := c.remake
-	c.remake = false
-	c.mu.Unlock()
-	if !due {
-		return
-	}
-	ctx, cancel := context.WithTimeout(s.life, 4*inspectTimeout)
-	defer cancel()
-	for _, want := range s.streams() {
-		if _, err := s.js.Stream(ctx, want.Name); !errors.Is(err, jetstream.ErrStreamNotFound) {
-			continue
-		}
-		err := s.makeStream(ctx, want)
-		for _, of := range s.consumed() {
-			if err == nil && of.stream == want.Name {
-				err = s.consumer(ctx, of.stream, of.filter)
-			}
-		}
-		if err != nil {
-			s.log.Error("a stream that is gone is not made anew", zap.String("name", want.Name), zap.Error(err))
-		}
-	}
-}
-
-// mend has streams made anew that are gone: a config was loaded.
-func (s *store) mend() {
-	s.condition.mu.Lock()
-	s.condition.remake = true
-	s.condition.mu.Unlock()
-	s.condition.soon()
 }

@@ -10,14 +10,14 @@ import (
 	"time"
 )
 
-// content notices that the database was overwritten in place, by a cp for
+// overwriteCheck notices that the database was overwritten in place, by a cp for
 // instance: the file is the same then, and SQLite would mix what it remembers
 // with what is there now.
 //
 // The database only changes when the log is copied into it. If it changes at
 // another time, that was another program, which may copy the log too, or even
 // have committed something; otherwise what it wrote is not this inbox.
-type content struct {
+type overwriteCheck struct {
 	file     *os.File
 	metaPage int64 // its number, from 1
 
@@ -27,21 +27,21 @@ type content struct {
 	meta    []byte // its page
 	version int64  // PRAGMA data_version: it counts the commits of others
 
-	// since holds the states that may be in the file after others have copied
+	// committed holds the states that may be in the file after others have copied
 	// the log: those of meta that were committed since all of it was copied.
-	since map[meta]struct{}
+	committed map[meta]struct{}
 }
 
-// maxSince bounds since. With more, which of them is in the file is not looked
+// maxCommitted bounds since. With more, which of them is in the file is not looked
 // at.
-const maxSince = 4096
+const maxCommitted = 4096
 
 // headerSize is that of the database's header, at its beginning.
 const headerSize = 100
 
-// begin reads what is in the file now. Nothing may be writing to it.
-func (c *content) begin(w *writer, file *os.File) (err error) {
-	c.file, c.since = file, make(map[meta]struct{})
+// start reads what is in the file now. Nothing may be writing to it.
+func (c *overwriteCheck) start(w *writer, file *os.File) (err error) {
+	c.file, c.committed = file, make(map[meta]struct{})
 	if c.metaPage, err = w.conn.number(`SELECT rootpage FROM sqlite_schema WHERE name = 'meta'`); err != nil {
 		return err
 	}
@@ -49,16 +49,16 @@ func (c *content) begin(w *writer, file *os.File) (err error) {
 	if err != nil {
 		return err
 	}
-	return c.renew(w, frames == copied)
+	return c.refresh(w, frames == copied)
 }
 
-// renew reads what is in the file after the log was copied, whole or in part.
-func (c *content) renew(w *writer, whole bool) (err error) {
+// refresh reads what is in the file after the log was copied, whole or in part.
+func (c *overwriteCheck) refresh(w *writer, whole bool) (err error) {
 	if c.file == nil {
 		return nil
 	}
 	if whole {
-		clear(c.since)
+		clear(c.committed)
 	}
 	c.add(w.meta)
 	if c.version, err = w.conn.number(`PRAGMA data_version`); err != nil {
@@ -74,14 +74,14 @@ func (c *content) renew(w *writer, whole bool) (err error) {
 }
 
 // add notes a state that was committed.
-func (c *content) add(m meta) {
-	if c.file != nil && len(c.since) <= maxSince {
-		c.since[m] = struct{}{}
+func (c *overwriteCheck) add(m meta) {
+	if c.file != nil && len(c.committed) <= maxCommitted {
+		c.committed[m] = struct{}{}
 	}
 }
 
 // read returns the header and the page of meta as they are in the file.
-func (c *content) read(pageSize int64) (header, page []byte, err error) {
+func (c *overwriteCheck) read(pageSize int64) (header, page []byte, err error) {
 	header, page = make([]byte, headerSize), make([]byte, pageSize)
 	for _, part := range []struct {
 		b  []byte
@@ -95,7 +95,7 @@ func (c *content) read(pageSize int64) (header, page []byte, err error) {
 }
 
 // check reports whether somebody else has overwritten the file.
-func (c *content) check(w *writer) error {
+func (c *overwriteCheck) check(w *writer) error {
 	if c.file == nil || w.checkpoint.state.Load() != logGrows {
 		return nil
 	}
@@ -113,24 +113,24 @@ func (c *content) check(w *writer) error {
 		return err
 	}
 	if version != c.version {
-		return c.renew(w, false)
+		return c.refresh(w, false)
 	}
 	header, page, err := c.read(w.size.page)
 	switch {
 	case err != nil:
 		return err
-	case info.Size() < c.size, !sameHeader(header, c.header), !bytes.Equal(page, c.meta) && !c.mayBe(page):
+	case info.Size() < c.size, !sameHeader(header, c.header), !bytes.Equal(page, c.meta) && !c.wasCommitted(page):
 		return fmt.Errorf("%s was overwritten: what is in it is not what was stored there", w.path)
 	}
 	c.size, c.changed, c.meta = info.Size(), info.ModTime(), page
 	return nil
 }
 
-// mayBe reports whether the page holds a state that was committed.
-func (c *content) mayBe(page []byte) bool {
+// wasCommitted reports whether the page holds a state that was committed.
+func (c *overwriteCheck) wasCommitted(page []byte) bool {
 	m, ok := parseMeta(page)
-	_, known := c.since[m]
-	return ok && (known || len(c.since) > maxSince)
+	_, known := c.committed[m]
+	return ok && (known || len(c.committed) > maxCommitted)
 }
 
 // sameHeader compares what copying the log does not change: all but the change

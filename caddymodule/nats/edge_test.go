@@ -22,7 +22,7 @@ import (
 // The race detector tells whether the message of a lease may be exchanged while
 // the lease is settled.
 func TestALeaseIsSettledWhileItsEventComesAgain(t *testing.T) {
-	s := with(t, serve(t).ClientURL())
+	s := openWith(t, serve(t).ClientURL())
 	for range 20 {
 		put(t, s, newEvent("task", inbox.Completed))
 		l := leases(t, s, 1)
@@ -49,7 +49,7 @@ func TestALeaseIsSettledWhileItsEventComesAgain(t *testing.T) {
 // What a Caddy is about to remove may have been put again since, and delivered.
 func TestWhatIsRemovedLateTakesNothingOfAnEventThatWasPutAgain(t *testing.T) {
 	url := serve(t).ClientURL()
-	a, b := with(t, url), with(t, url)
+	a, b := openWith(t, url), openWith(t, url)
 	ctx := context.Background()
 	e := newEvent("task", inbox.Completed)
 	put(t, a, e)
@@ -77,8 +77,8 @@ func TestWhatIsRemovedLateTakesNothingOfAnEventThatWasPutAgain(t *testing.T) {
 // same, and none anew.
 func TestConsumersThatVanishAreMadeAnew(t *testing.T) {
 	server := serve(t)
-	quick := func(o *options) { o.limits.chores = 2 * time.Second }
-	a, b := with(t, server.ClientURL(), quick), with(t, server.ClientURL(), quick)
+	quick := func(o *options) { o.limits.maintenance = 2 * time.Second }
+	a, b := openWith(t, server.ClientURL(), quick), openWith(t, server.ClientURL(), quick)
 	ctx := context.Background()
 	for _, s := range []*store{a, b} {
 		put(t, s, newEvent("done", inbox.Completed))
@@ -86,7 +86,7 @@ func TestConsumersThatVanishAreMadeAnew(t *testing.T) {
 	}
 	js := admin(t, server.ClientURL())
 	for _, stream := range []string{"TEST", "TEST_STATE"} {
-		require.NoError(t, js.DeleteConsumer(ctx, stream, consumer))
+		require.NoError(t, js.DeleteConsumer(ctx, stream, consumerName))
 	}
 	waits := newEvent("other", inbox.Completed)
 	put(t, a, waits)
@@ -102,7 +102,7 @@ func TestConsumersThatVanishAreMadeAnew(t *testing.T) {
 
 func TestNobodyIsAskedWithoutAPause(t *testing.T) {
 	url := serve(t).ClientURL()
-	s := with(t, url)
+	s := openWith(t, url)
 	require.NoError(t, admin(t, url).DeleteStream(context.Background(), "TEST_STATE"))
 	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
 	defer cancel()
@@ -163,7 +163,7 @@ func stalling(t testing.TB, server string) (url string, stop func()) {
 // waits then for room must not wait for longer than for an answer.
 func TestAConnectionThatIsFullHoldsNobodyUp(t *testing.T) {
 	url, stop := stalling(t, serve(t).ClientURL())
-	s := with(t, url, func(o *options) { o.settings.publishTimeout = time.Second })
+	s := openWith(t, url, func(o *options) { o.settings.publishTimeout = time.Second })
 	put(t, s, newEvent("task", inbox.Completed))
 	stop()
 	began := time.Now()
@@ -183,7 +183,7 @@ func TestAConnectionThatIsFullHoldsNobodyUp(t *testing.T) {
 // No record tells other Caddys of a first lease: one of them may purge its event.
 func TestAnEventThatWasPurgedDuringItsFirstAttemptIsNotDead(t *testing.T) {
 	url := serve(t).ClientURL()
-	a, b := with(t, url), with(t, url)
+	a, b := openWith(t, url), openWith(t, url)
 	ctx := context.Background()
 	e := newEvent("task", inbox.Completed)
 	put(t, a, e)
@@ -205,7 +205,7 @@ func counting(s *store) func() int {
 // A task of very many events must not need so many questions for each lease
 // that publish_timeout is over first, again and again.
 func TestALeaseOfALongTaskAsksLittle(t *testing.T) {
-	s := with(t, serve(t).ClientURL())
+	s := openWith(t, serve(t).ClientURL())
 	for range 100 {
 		put(t, s, newEvent("task", inbox.Completed))
 		settle(t, s, inbox.Deliver, leases(t, s, 1)...)
@@ -219,7 +219,7 @@ func TestALeaseOfALongTaskAsksLittle(t *testing.T) {
 // A list that steps over a gap must not read all that lies behind it.
 func TestWhatLiesBehindAGapIsReadAPageAtATime(t *testing.T) {
 	url := serve(t).ClientURL()
-	s := with(t, url, func(o *options) { o.limits.window = 10 })
+	s := openWith(t, url, func(o *options) { o.limits.window = 10 })
 	ctx := context.Background()
 	var old []*inbox.Event
 	for n := range 200 {
@@ -249,7 +249,7 @@ func TestWhatLiesBehindAGapIsReadAPageAtATime(t *testing.T) {
 // Neither a page of events nor one of suspects is read in whole before it is cut.
 func TestLargeOnesAreReadAFewAtATime(t *testing.T) {
 	url := serve(t).ClientURL()
-	s := with(t, url, func(o *options) { o.settings.maxSize, o.policy.Quarantine = 1<<30, 1000 })
+	s := openWith(t, url, func(o *options) { o.settings.maxSize, o.policy.Quarantine = 1<<30, 1000 })
 	ctx := context.Background()
 	for n := range 60 {
 		e := newEvent(fmt.Sprint("task ", n), inbox.Completed)
@@ -258,7 +258,7 @@ func TestLargeOnesAreReadAFewAtATime(t *testing.T) {
 		e.Body[0] = byte(n)
 		require.NoError(t, s.Quarantine(ctx, &inbox.Suspect{ReceivedAt: e.ReceivedAt, Status: 400, Body: e.Body}))
 	}
-	const most = 5 * maxPageBytes
+	const most = 5 * inbox.MaxPageBytes
 	before := s.conn.Stats().InBytes
 	_, next, err := s.List(ctx, inbox.Filter{}, inbox.Page{Limit: 1000})
 	require.NoError(t, err)
@@ -274,7 +274,7 @@ func TestLargeOnesAreReadAFewAtATime(t *testing.T) {
 // What is remembered of many attempts must fit into a message, or the event
 // could never be settled any more.
 func TestLongReasonsOfManyAttemptsFitTheServersMessages(t *testing.T) {
-	s := with(t, serve(t, func(o *server.Options) { o.MaxPayload = 64 << 10 }).ClientURL())
+	s := openWith(t, serve(t, func(o *server.Options) { o.MaxPayload = 64 << 10 }).ClientURL())
 	put(t, s, newEvent("task", inbox.Completed))
 	ctx := context.Background()
 	reason := strings.Repeat("<\x01", inbox.MaxReason/2)
@@ -297,7 +297,7 @@ func TestLongReasonsOfManyAttemptsFitTheServersMessages(t *testing.T) {
 // reasons; the rest is not to be taken for events without a record.
 func TestAPageOfLargeRecordsIsWhole(t *testing.T) {
 	url := serve(t, func(o *server.Options) { o.MaxPending = 12 << 20 }).ClientURL()
-	s := with(t, url, func(o *options) { o.limits.window = 500 })
+	s := openWith(t, url, func(o *options) { o.limits.window = 500 })
 	ctx := context.Background()
 	long := make([]attempt, 36)
 	for n := range long {
@@ -322,7 +322,7 @@ func TestAPageOfLargeRecordsIsWhole(t *testing.T) {
 func TestWhatCannotBeLookedAtIsTriedLessOften(t *testing.T) {
 	url := serve(t).ClientURL()
 	core, logs := observer.New(zap.WarnLevel)
-	s := with(t, url, func(o *options) { o.log = zap.New(core) })
+	s := openWith(t, url, func(o *options) { o.log = zap.New(core) })
 	e := newEvent("task", inbox.InProgress)
 	put(t, s, e)
 	_, err := admin(t, url).Publish(context.Background(), s.subjects.event(newEvent("task", inbox.Completed).ID), nil)
@@ -339,7 +339,7 @@ func TestWhatCannotBeLookedAtIsTriedLessOften(t *testing.T) {
 // What the runbook says of a lost stream of states.
 func TestWithoutItsRecordsEveryEventComesAgain(t *testing.T) {
 	url := serve(t).ClientURL()
-	s := with(t, url)
+	s := openWith(t, url)
 	ctx := context.Background()
 	done, retried := newEvent("done", inbox.Completed), newEvent("retried", inbox.Completed)
 	put(t, s, done)
@@ -348,8 +348,8 @@ func TestWithoutItsRecordsEveryEventComesAgain(t *testing.T) {
 	settle(t, s, inbox.Retry, leases(t, s, 1)...)
 	require.NoError(t, admin(t, url).DeleteStream(ctx, s.subjects.states()))
 	require.NoError(t, s.Close())
-	require.NoError(t, admin(t, url).DeleteConsumer(ctx, s.subjects.stream, consumer))
-	s = with(t, url)
+	require.NoError(t, admin(t, url).DeleteConsumer(ctx, s.subjects.stream, consumerName))
+	s = openWith(t, url)
 	all := leases(t, s, 2)
 	require.ElementsMatch(t, []string{done.ID, retried.ID}, []string{all[0].Event.ID, all[1].Event.ID})
 }

@@ -10,24 +10,24 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// demand is what a setting of a stream has to be, or events are lost.
-type demand struct {
+// requirement is what a setting of a stream has to be, or events are lost.
+type requirement struct {
 	ok         bool
 	what       string
 	have, must any
 	edit       string // the argument of "nats stream edit" that brings it back; "" if nothing does
 }
 
-// fits reports why a stream that is there cannot be used, and how that is
+// checkStream reports why a stream that is there cannot be used, and how that is
 // mended. If it runs, it has to have what else the inbox gave it as well; when
 // the inbox is opened that is brought to it.
-func fits(have, want jetstream.StreamConfig, runs bool) error {
-	if have.Metadata[mark] != layout {
+func checkStream(have, want jetstream.StreamConfig, runs bool) error {
+	if have.Metadata[layoutKey] != layout {
 		return fmt.Errorf("stream %s is there and was not made by the gateway; it is left as it is: choose another name with the option stream, or remove it", want.Name)
 	}
 	slices.Sort(have.Subjects)
 	slices.Sort(want.Subjects)
-	demands := []demand{
+	demands := []requirement{
 		{slices.Equal(have.Subjects, want.Subjects), "subjects", have.Subjects, want.Subjects, "--subjects=" + strings.Join(want.Subjects, ",")},
 		{have.Storage == want.Storage, "storage", have.Storage, want.Storage, ""},
 		{have.Retention == want.Retention, "retention", have.Retention, want.Retention, ""},
@@ -47,27 +47,27 @@ func fits(have, want jetstream.StreamConfig, runs bool) error {
 		{have.SubjectTransform == nil, "subject_transform", "set", "none", ""},
 	}
 	if runs {
-		demands = append(demands, limitsFit(have, want)...)
+		demands = append(demands, limitRequirements(have, want)...)
 	}
-	return unmet(want.Name, demands)
+	return unmetError(want.Name, demands)
 }
 
-// limitsFit are the demands on what the inbox sets itself. The size is none if
+// limitRequirements are the demands on what the inbox sets itself. The size is none if
 // what does not fit is refused: another Caddy may have been given another one. Nor
 // are the replicas: with fewer the events are still there, and a callback that is
 // refused is lost.
-func limitsFit(have, want jetstream.StreamConfig) (demands []demand) {
+func limitRequirements(have, want jetstream.StreamConfig) (demands []requirement) {
 	if want.MaxMsgs < 0 {
-		demands = append(demands, demand{have.MaxMsgs <= 0, "max_msgs", have.MaxMsgs, -1, "--max-msgs=-1"})
+		demands = append(demands, requirement{have.MaxMsgs <= 0, "max_msgs", have.MaxMsgs, -1, "--max-msgs=-1"})
 	}
 	if want.MaxBytes < 0 {
-		demands = append(demands, demand{have.MaxBytes <= 0, "max_bytes", have.MaxBytes, -1, "--max-bytes=-1"})
+		demands = append(demands, requirement{have.MaxBytes <= 0, "max_bytes", have.MaxBytes, -1, "--max-bytes=-1"})
 	}
 	return demands
 }
 
-// unmet makes one error of the demands that are not met.
-func unmet(stream string, demands []demand) error {
+// unmetError makes one error of the demands that are not met.
+func unmetError(stream string, demands []requirement) error {
 	var wrong, edits []string
 	final := false
 	for _, d := range demands {

@@ -15,7 +15,7 @@ import (
 // clustered opens an inbox on a cluster, with a replica on each server.
 func clustered(t *testing.T, c *natstest.Cluster, change ...func(*options)) *store {
 	t.Helper()
-	return with(t, "", append(change, func(o *options) {
+	return openWith(t, "", append(change, func(o *options) {
 		o.urls, o.settings.replicas, o.settings.lease = c.URLs(), len(c.URLs()), 30*time.Second
 	})...)
 }
@@ -101,7 +101,7 @@ func TestTwoServersStandStill(t *testing.T) {
 		require.Error(t, err)
 		return err
 	}
-	require.Eventually(t, func() bool { _ = refuse(); return s.condition.known() != nil }, time.Minute, time.Millisecond)
+	require.Eventually(t, func() bool { _ = refuse(); return s.health.problem() != nil }, time.Minute, time.Millisecond)
 	for range 20 {
 		began := time.Now()
 		err := refuse()
@@ -112,6 +112,6 @@ func TestTwoServersStandStill(t *testing.T) {
 	require.ErrorContains(t, err, "too few of the servers")
 	require.NoError(t, c.Thaw(0))
 	require.NoError(t, c.Thaw(1))
-	require.Eventually(t, func() bool { return s.condition.known() == nil }, time.Minute, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return s.health.problem() == nil }, time.Minute, 10*time.Millisecond)
 	awaitRound(t, s)
 }

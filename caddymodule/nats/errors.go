@@ -1,0 +1,69 @@
+package nats
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+func notFound(id string) error { return fmt.Errorf("event %s: %w", id, inbox.ErrNotFound) }
+
+func wrongState(id string) error { return fmt.Errorf("event %s: %w", id, inbox.ErrState) }
+
+// conflictAsState says of a conflict that the event is not what it was.
+func conflictAsState(id string, err error) error {
+	if err == errConflict { //nolint:errorlint // it comes as it is
+		return wrongState(id)
+	}
+	return err
+}
+
+func errClosed() error { return fmt.Errorf("inbox nats: %w", inbox.ErrClosed) }
+
+// errNotReady says that the inbox has not met its server yet.
+var errNotReady = errors.New("NATS was not reached yet")
+
+// errDisconnected says that the connection is cut.
+var errDisconnected = errors.New("not connected to NATS")
+
+// isUnreachable reports whether an error is for want of servers, which may be
+// there later, not for what they say.
+func isUnreachable(err error) bool {
+	for _, away := range []error{
+		errNotReady, context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoServers, nats.ErrNoResponders,
+		nats.ErrConnectionClosed, nats.ErrConnectionReconnecting, nats.ErrReconnectBufExceeded,
+		jetstream.ErrNoStreamResponse,
+	} {
+		if errors.Is(err, away) {
+			return true
+		}
+	}
+	var network net.Error
+	var api *jetstream.APIError
+	return errors.As(err, &network) || errors.As(err, &api) && api.ErrorCode == codeNotAvailable
+}
+
+// failed says what an error of a call means to the caller.
+func (s *store) failed(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, inbox.ErrNotFound), errors.Is(err, inbox.ErrState), errors.Is(err, inbox.ErrFull),
+		errors.Is(err, inbox.ErrCursor), errors.Is(err, inbox.ErrBroken):
+		return err
+	case s.closed():
+		return errClosed()
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("NATS did not answer within %s: %w", s.publishTimeout(), err)
+	default:
+		return err
+	}
+}

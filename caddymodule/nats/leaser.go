@@ -1,0 +1,273 @@
+package nats
+
+import (
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// leaser is what the inbox has been handed by the server.
+type leaser struct {
+	fresh, again source
+	recheckNew   atomic.Bool // events that come first may have been settled
+	wake         chan struct{}
+
+	mu        sync.Mutex
+	busy      bool      // Lease waits
+	idleSince time.Time // when it last did
+	turn      bool      // who comes first
+	parked    []*candidate
+	leases    map[int64]*heldLease
+	byID      map[string]*heldLease
+}
+
+// heldLease is a lease.
+type heldLease struct {
+	*candidate
+	history
+	lease  *inbox.Lease
+	token  string
+	marked bool          // a record says so
+	ended  inbox.Verdict // by a Settle that could not do all that it was told
+}
+
+// lastRef numbers the leases of all inboxes of the process, so that none is
+// mistaken for one of an inbox that was closed.
+var lastRef atomic.Int64
+
+func (l *leaser) init() {
+	l.again.again = true
+	l.wake = make(chan struct{}, 1)
+	l.leases, l.byID = map[int64]*heldLease{}, map[string]*heldLease{}
+}
+
+func (l *leaser) signal() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take returns up to n events that may be leased: those first that have waited
+// here, then new ones and others by turns. If there is none it returns when to
+// look again.
+func (l *leaser) take(n int, now time.Time) (batch []*candidate, next time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	kept := l.parked[:0]
+	for _, c := range l.parked {
+		switch {
+		case len(batch) < n && !now.Before(c.lookAt):
+			batch = append(batch, c)
+		default:
+			if next.IsZero() || c.lookAt.Before(next) {
+				next = c.lookAt
+			}
+			kept = append(kept, c)
+		}
+	}
+	clear(l.parked[len(kept):])
+	l.parked = kept
+	for len(batch) < n && len(l.fresh.queue)+len(l.again.queue) > 0 {
+		src := &l.fresh
+		if l.turn = !l.turn; !l.turn && len(l.again.queue) > 0 || len(src.queue) == 0 {
+			src = &l.again
+		}
+		batch = append(batch, src.queue[0])
+		src.queue = src.queue[1:]
+	}
+	return batch, next
+}
+
+// park keeps an event here until another one of its task has ended. It reports
+// false if too many wait already.
+func (l *leaser) park(c *candidate, wait time.Duration, limit int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.parked) >= limit {
+		return false
+	}
+	c.waited++
+	c.lookAt = time.Now().Add(wait)
+	l.parked = append(l.parked, c)
+	return true
+}
+
+// firstOfTasks returns, for each task of a batch, the number of the first event that
+// is here. Events that come again do not count: their numbers are of records.
+func (l *leaser) firstOfTasks(batch []*candidate) map[string]uint64 {
+	first := make(map[string]uint64, len(batch))
+	for _, c := range batch {
+		first[c.id[:keyLength]] = math.MaxUint64
+	}
+	note := func(id string, seq uint64) {
+		if now, ok := first[id[:keyLength]]; ok && seq < now {
+			first[id[:keyLength]] = seq
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, list := range [][]*candidate{batch, l.fresh.queue, l.parked} {
+		for _, c := range list {
+			if !c.again {
+				note(c.id, c.seq)
+			}
+		}
+	}
+	for _, h := range l.leases {
+		note(h.id, h.event.seq)
+	}
+	return first
+}
+
+// wakeTask lets the events of a task be looked at again.
+func (l *leaser) wakeTask(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.parked {
+		if c.id[:keyLength] == id[:keyLength] {
+			c.lookAt = time.Time{}
+		}
+	}
+	l.signal()
+}
+
+// drop forgets an event that waits here, as it was purged.
+func (l *leaser) drop(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, list := range []*[]*candidate{&l.fresh.queue, &l.again.queue, &l.parked} {
+		*list = slices.DeleteFunc(*list, func(c *candidate) bool {
+			if c.id == id {
+				_ = c.msg.Ack()
+			}
+			return c.id == id
+		})
+	}
+}
+
+// keepLeases keeps what is leased from being handed to others, and hands back what
+// nobody asked for.
+func (s *store) keepLeases() {
+	l := &s.leaser
+	var extended time.Time
+	for {
+		lease := s.current.Load().lease
+		timer := time.NewTimer(min(lease/6, s.options.limits.unclaimed))
+		select {
+		case <-s.life.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+		l.mu.Lock()
+		if !l.busy && time.Since(l.idleSince) > s.options.limits.unclaimed {
+			l.releaseUnleased()
+		}
+		if time.Since(extended) >= lease/3-lease/12 {
+			extended = time.Now()
+			l.each(func(c *candidate) { _ = c.msg.InProgress() })
+		}
+		l.mu.Unlock()
+	}
+}
+
+// each calls f with all that was handed to this inbox.
+func (l *leaser) each(f func(*candidate)) {
+	for _, list := range [][]*candidate{l.fresh.queue, l.again.queue, l.parked} {
+		for _, c := range list {
+			f(c)
+		}
+	}
+	for _, h := range l.leases {
+		f(h.candidate)
+	}
+}
+
+// releaseUnleased hands back what is not leased.
+func (l *leaser) releaseUnleased() {
+	for _, list := range []*[]*candidate{&l.fresh.queue, &l.again.queue, &l.parked} {
+		for _, c := range *list {
+			_ = c.msg.Nak()
+		}
+		*list = nil
+	}
+}
+
+// releaseAll returns all to the server when the inbox is closed: first no more is
+// taken, then what has come is given back.
+func (l *leaser) releaseAll(conn *nats.Conn) {
+	for _, src := range []*source{&l.fresh, &l.again} {
+		if src.sub != nil {
+			_ = src.sub.Drain()
+		}
+	}
+	end := time.Now().Add(closeWait)
+	_ = conn.FlushTimeout(closeWait)
+	for _, src := range []*source{&l.fresh, &l.again} {
+		for src.sub != nil && src.sub.IsValid() && time.Now().Before(end) {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.releaseUnleased()
+	for ref, h := range l.leases {
+		_ = h.msg.Nak()
+		delete(l.leases, ref)
+		delete(l.byID, h.id)
+	}
+}
+
+// add makes a lease of an event.
+func (l *leaser) add(h *heldLease) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.byID[h.id] != nil {
+		return false
+	}
+	l.leases[h.lease.Ref], l.byID[h.id] = h, h
+	return true
+}
+
+// remove ends a lease.
+func (l *leaser) remove(h *heldLease) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.leases, h.lease.Ref)
+	if l.byID[h.id] == h {
+		delete(l.byID, h.id)
+	}
+}
+
+// messageOf returns what to answer for a lease; it changes if the event comes
+// again meanwhile.
+func (l *leaser) messageOf(h *heldLease) *nats.Msg {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return h.msg
+}
+
+func (l *leaser) get(ref int64) *heldLease {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.leases[ref]
+}
+
+func (l *leaser) holds(id string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.byID[id] != nil
+}
+
+func (l *leaser) setBusy(busy bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.busy, l.idleSince = busy, time.Now()
+}

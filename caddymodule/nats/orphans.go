@@ -1,0 +1,94 @@
+package nats
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// dropOrphans removes the records of events that are not there any more. Those that
+// were delivered or superseded go the way of what is too old, so that they are
+// counted as removed. One that was dead had not been delivered: it is lost. It
+// looks at the records from a number on.
+func (s *store) dropOrphans(ctx context.Context, mine *claim, first uint64) error {
+	for _, k := range []kind{delivered, superseded, dead} {
+		for from := first; ; {
+			if ok, err := s.claim(ctx, mine); err != nil || !ok {
+				return err
+			}
+			records, more, err := s.directGet(ctx, s.subjects.states(), query{Seq: from, NextFor: s.subjects.ofKind(k), Batch: s.options.limits.window, MaxBytes: maxAnswer})
+			if err != nil {
+				return err
+			}
+			if len(records) == 0 {
+				break
+			}
+			if err := s.dropOrphansAmong(ctx, k, records); err != nil {
+				return err
+			}
+			if more == 0 {
+				break
+			}
+			from = records[len(records)-1].seq + 1
+		}
+	}
+	return nil
+}
+
+// dropOrphansAmong removes those of some records whose events are not there.
+func (s *store) dropOrphansAmong(ctx context.Context, k kind, records []message) error {
+	subjects := make([]string, 0, len(records))
+	for _, m := range records {
+		if id := idOf(m.subject); len(id) == inbox.IDLength { // else it is not of the gateway
+			subjects = append(subjects, s.subjects.event(id))
+		}
+	}
+	if len(subjects) == 0 {
+		return nil
+	}
+	events, err := s.latest(ctx, s.subjects.stream, subjects...)
+	if err != nil {
+		return err
+	}
+	there := make(map[string]bool, len(events))
+	for _, m := range events {
+		there[m.subject] = true
+	}
+	var jobs errgroup.Group
+	jobs.SetLimit(retireAtOnce)
+	for _, m := range records {
+		id := idOf(m.subject)
+		if len(id) != inbox.IDLength || there[s.subjects.event(id)] {
+			continue
+		}
+		jobs.Go(func() error { return s.dropOrphan(ctx, k, id, m) })
+	}
+	return jobs.Wait()
+}
+
+func (s *store) dropOrphan(ctx context.Context, k kind, id string, m message) error {
+	// A replica may not know the event yet.
+	if event, err := s.last(ctx, s.subjects.stream, s.subjects.event(id)); err != nil || event != nil {
+		return err
+	}
+	if k == dead {
+		s.forgetRecords(ctx, []uint64{m.seq})
+		return nil
+	}
+	var r record
+	if err := json.Unmarshal(m.data, &r); err != nil {
+		return err
+	}
+	_, err := s.writeRecord(ctx, gone, id, record{Event: r.Event, Received: r.Received, By: s.instance}, m.seq)
+	if errors.Is(err, errConflict) {
+		return nil // there is a newer one: it is looked at the next time
+	}
+	if err == nil {
+		s.forgetRecords(ctx, []uint64{m.seq})
+	}
+	return err
+}

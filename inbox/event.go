@@ -1,0 +1,134 @@
+package inbox
+
+import (
+	"fmt"
+	"time"
+)
+
+// Status is the state of a Fotor task as its callback tells it.
+type Status uint8
+
+// The states of a task, with Fotor's own numbers.
+const (
+	InProgress Status = 0
+	Completed  Status = 1
+	Failed     Status = 2
+)
+
+// Final reports whether the task will not move any more.
+func (s Status) Final() bool { return s != InProgress }
+
+// String returns "in_progress", "completed" or "failed".
+func (s Status) String() string {
+	switch s {
+	case InProgress:
+		return "in_progress"
+	case Completed:
+		return "completed"
+	case Failed:
+		return "failed"
+	default:
+		return "unknown"
+	}
+}
+
+// State is where an event stands on its way to the upstream.
+type State uint8
+
+// The states of an event. Pending is the only one that is not an end.
+const (
+	Pending    State = iota // accepted; waits for an attempt, a retry or an earlier event of its task
+	Delivered               // taken by the upstream
+	Superseded              // an in-progress notice that came due after its task's final event was accepted
+	Dead                    // given up; stays until it is replayed or purged
+)
+
+// States lists every state, for callers that report on each.
+var States = [...]State{Pending, Delivered, Superseded, Dead}
+
+// String returns the state's name in lower case.
+func (s State) String() string {
+	switch s {
+	case Pending:
+		return "pending"
+	case Delivered:
+		return "delivered"
+	case Superseded:
+		return "superseded"
+	case Dead:
+		return "dead"
+	default:
+		return "unknown"
+	}
+}
+
+// Event is an accepted callback in its normalized form. It does not change
+// once it is made.
+type Event struct {
+	// ID is the event's identity for ever, made by NewID: equal content, equal id.
+	ID string
+
+	// FormerID is the id that an older version made of the same callback, if it
+	// is another one: an event that was stored under it is this one. It is for
+	// Put alone and is not stored. Empty if there is none.
+	FormerID string
+
+	// TaskID is the Fotor task that the event is about. Not empty.
+	TaskID string
+
+	// Type is the task's type, such as "avatar". Not empty.
+	Type string
+
+	// Status is the task's state that the event tells.
+	Status Status
+
+	// ReceivedAt is when the callback arrived, in UTC, to the microsecond.
+	ReceivedAt time.Time
+
+	// Body is the event as JSON: what the upstream gets, byte for byte.
+	Body []byte
+
+	// TraceParent and TraceState are the headers of W3C Trace Context with which
+	// the trace of the callback goes on in the delivery; empty if there is none.
+	TraceParent, TraceState string
+}
+
+// Check returns the event's ids, or why it could not be found again if it were
+// stored. The former id is zero if there is none.
+func (e *Event) Check() (id, former RawID, err error) {
+	id, err = ParseID(e.ID)
+	if err == nil && e.FormerID != "" {
+		former, err = ParseID(e.FormerID)
+	}
+	switch {
+	case err != nil:
+	case e.TaskID == "":
+		err = fmt.Errorf("event %s has no task id", e.ID)
+	case e.Type == "":
+		err = fmt.Errorf("event %s has no type", e.ID)
+	case e.Status > Failed:
+		err = fmt.Errorf("event %s has status %d; expected 0, 1 or 2", e.ID, e.Status)
+	case id.TaskKey() != TaskKey(e.TaskID):
+		err = fmt.Errorf("event %s does not begin with the key of its task %q", e.ID, e.TaskID)
+	}
+	return id, former, err
+}
+
+// Record is an event with what became of it.
+type Record struct {
+	Event *Event
+	State State
+
+	// Attempts counts the attempts that were made and not handed back.
+	Attempts int
+
+	// Due is when the next attempt may begin. It is zero for an event that is
+	// not pending, or is due now, or waits for an earlier event of its task.
+	Due time.Time
+
+	// SettledAt is when the event reached its end; zero while it is pending.
+	SettledAt time.Time
+
+	// Last is the last attempt that counted; its At is zero if there was none.
+	Last Attempt
+}

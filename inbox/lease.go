@@ -1,0 +1,80 @@
+package inbox
+
+import "time"
+
+// Lease is the right to make one delivery attempt. It lasts until it is
+// settled, or until the inbox that gave it is closed or its process dies: then
+// the event comes back and the attempt does not count.
+type Lease struct {
+	Event *Event
+
+	// Attempt is the number of this attempt: 1 for the first. Attempts that
+	// were handed back unspent are not counted.
+	Attempt int
+
+	// Newest says that the event was leased out of turn, as one of the newest: see
+	// Want.Newest.
+	Newest bool
+
+	// Untried says that the event was never tried, not even by an attempt that was
+	// handed back unspent.
+	Untried bool
+
+	// Ref is the inbox's own handle of the leased event.
+	Ref int64
+}
+
+// Verdict is what becomes of an event after an attempt.
+type Verdict uint8
+
+// The verdicts.
+const (
+	// Deliver ends the event as Delivered.
+	Deliver Verdict = iota + 1
+
+	// Retry counts the attempt and makes the event due again at Outcome.Due.
+	// An in-progress event whose task's final event has been accepted in the
+	// meantime ends as Superseded instead.
+	Retry
+
+	// GiveUp counts the attempt and ends the event as Dead.
+	GiveUp
+
+	// Release hands the lease back unspent: the attempt does not count and
+	// leaves no record. The event is due again at Outcome.Due, at once if
+	// that is zero. As with Retry, it may end as Superseded instead.
+	Release
+)
+
+// Outcome settles one lease.
+type Outcome struct {
+	Lease   *Lease
+	Verdict Verdict
+
+	// Due is when the event may be leased again; for Retry and Release. It may be
+	// sooner by the inbox's Policy.
+	Due time.Time
+
+	// Attempt is the record of the attempt, kept with the event; for all
+	// verdicts but Release.
+	Attempt Attempt
+}
+
+// Attempt is the record of one delivery attempt.
+type Attempt struct {
+	// At is when the attempt began.
+	At time.Time
+
+	// Duration is how long it took.
+	Duration time.Duration
+
+	// Status is the HTTP status of the upstream's answer, 0 if there was none.
+	Status int
+
+	// Reason says why the attempt failed, in at most MaxReason bytes of UTF-8;
+	// empty for a delivery.
+	Reason string
+}
+
+// MaxReason is the length in bytes to which an Inbox cuts an Attempt's Reason.
+const MaxReason = 1024

@@ -1,0 +1,89 @@
+package inbox
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	defaultPage = 100
+
+	// MaxPage is the largest Page.Limit.
+	MaxPage = 1000
+
+	// MaxPageBytes bounds a page by its size: the row that reaches it is the last.
+	MaxPageBytes = 8 << 20
+
+	// ascendingPrefix begins the cursors of lists with the oldest first, so that
+	// no cursor is taken for one of the other order.
+	ascendingPrefix = "a"
+)
+
+// Filter chooses events. A zero field does not restrict.
+type Filter struct {
+	// States lists the wanted states; empty means every state.
+	States []State
+
+	TaskID string
+	Type   string
+
+	// Since and Until bound ReceivedAt: Since <= ReceivedAt < Until.
+	Since, Until time.Time
+}
+
+// HasState reports whether events in this state are wanted.
+func (f *Filter) HasState(s State) bool {
+	return len(f.States) == 0 || slices.Contains(f.States, s)
+}
+
+// Page is one step through a list.
+type Page struct {
+	// Cursor is where to go on, from an earlier answer; "" is the beginning.
+	Cursor string
+
+	// Limit is the largest number of rows wanted, 1 to 1000; 0 means 100.
+	Limit int
+
+	// OldestFirst turns the order round. A cursor belongs to the order of the
+	// page that gave it. Suspects are always listed newest first.
+	OldestFirst bool
+}
+
+// Start returns the number past which the page begins, and how many rows it may
+// have. It is for inboxes whose rows have ascending numbers above zero: a page
+// begins after it with the oldest first, and before it otherwise.
+func (p Page) Start() (past int64, limit int, err error) {
+	past, limit = math.MaxInt64, p.Limit
+	prefix := ""
+	if p.OldestFirst {
+		past, prefix = 0, ascendingPrefix
+	}
+	if limit == 0 {
+		limit = defaultPage
+	}
+	if limit < 1 || limit > MaxPage {
+		return 0, 0, fmt.Errorf("page limit is %d; it must be 1 to %d", p.Limit, MaxPage)
+	}
+	if p.Cursor == "" {
+		return past, limit, nil
+	}
+	past, err = strconv.ParseInt(strings.TrimPrefix(p.Cursor, prefix), 10, 64)
+	if err != nil || past < 1 || p.Next(past) != p.Cursor {
+		return 0, 0, fmt.Errorf("%w: %.64q", ErrCursor, p.Cursor)
+	}
+	return past, limit, nil
+}
+
+// Next returns the cursor of the page, in the same order, that begins past a
+// number.
+func (p Page) Next(past int64) string {
+	number := strconv.FormatInt(past, 10)
+	if p.OldestFirst {
+		return ascendingPrefix + number
+	}
+	return number
+}
