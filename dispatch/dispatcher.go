@@ -28,6 +28,8 @@ type Dispatcher struct {
 	hold     hold
 	queue    waiting         // leased, not yet attempted
 	tempo    tempo           // of attempts
+	lately   lately          // attempts
+	damper   damper          // of notices of trouble
 	outcomes []inbox.Outcome // waiting for the settler
 	settling int             // outcomes that the settler is working on
 	workers  int
@@ -36,6 +38,7 @@ type Dispatcher struct {
 	stopping bool
 	notices  []notice           // for the Observer, in order
 	recall   context.CancelFunc // cancels the Lease under way
+	narrow   bool               // that Lease is for the newest events alone
 
 	work  *sync.Cond    // wakes workers: the queue has grown, or one may have to end
 	lease chan struct{} // wakes the leaser: there may be room, or it has to end

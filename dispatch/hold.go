@@ -17,7 +17,7 @@ const (
 	maxAside      = time.Second     // how long a failed probe's event lets others go first
 	maxReason     = 256             // bytes of a hold's reason
 	maxProbes     = 2               // one, and one from before a change of settings
-	longestNew    = 5 * time.Second // the longest pause of events that were never tried
+	longestNew    = 5 * time.Second // the longest pause of events that were never tried; usually half of it
 )
 
 // hold decides which attempts may be made: it tracks the state of the destination,
@@ -58,6 +58,7 @@ type hold struct {
 // ticket permits one attempt.
 type ticket struct {
 	era   uint64
+	began time.Time
 	probe bool
 }
 
@@ -81,14 +82,14 @@ func (h *hold) enter(untried bool, now time.Time) (ticket, bool) {
 		return ticket{}, false
 	}
 	if !h.held {
-		return ticket{era: h.era}, true
+		return ticket{era: h.era, began: now}, true
 	}
 	if !h.probeFree() || now.Before(h.until) && !(untried && h.newMayProbe(now)) {
 		return ticket{}, false
 	}
 	h.probing = true
 	h.probes++
-	return ticket{era: h.era, probe: true}, true
+	return ticket{era: h.era, began: now, probe: true}, true
 }
 
 // newMayProbe reports whether an event that was never tried may be the probe
@@ -116,7 +117,7 @@ func (h *hold) leave(t ticket, task string, r *Result, now time.Time) effect {
 	case k == trouble && h.held:
 		return h.stillInTrouble(t, task, r, now)
 	case k == trouble:
-		return h.inTrouble(task, r, now)
+		return h.inTrouble(t, task, r, now)
 	case !current:
 		return effect{}
 	default:
@@ -140,8 +141,8 @@ func (h *hold) stale(r *Result, now time.Time) effect {
 }
 
 // inTrouble judges a failure while the destination is not held.
-func (h *hold) inTrouble(task string, r *Result, now time.Time) effect {
-	h.load.failed(task, r)
+func (h *hold) inTrouble(t ticket, task string, r *Result, now time.Time) effect {
+	h.load.failed(t.began, task, r)
 	if h.believes(task, r, now) {
 		h.begin(now, r.request())
 		h.obey(task, r, now)
@@ -157,7 +158,7 @@ func (h *hold) inTrouble(task string, r *Result, now time.Time) effect {
 
 // stillInTrouble judges a failure while the destination is held.
 func (h *hold) stillInTrouble(t ticket, task string, r *Result, now time.Time) effect {
-	h.load.failed(task, r)
+	h.load.failed(t.began, task, r)
 	asks := h.believes(task, r, now)
 	if asks {
 		h.obey(task, r, now)
@@ -279,7 +280,7 @@ func (h *hold) renew(longest time.Duration, now time.Time) {
 func (h *hold) rest(now time.Time) {
 	pause := h.pause()
 	h.until = now.Add(pause)
-	h.untried = now.Add(min(pause, longestNew))
+	h.untried = now.Add(min(pause/2, longestNew))
 }
 
 // pause returns how long to wait for the next probe: doubling, with equal jitter.

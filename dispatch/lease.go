@@ -75,7 +75,7 @@ func (d *Dispatcher) awaitRoom() (context.Context, inbox.Want, bool) {
 			if wait > 0 {
 				ctx, cancel = context.WithTimeout(d.attempts, wait)
 			}
-			d.recall = cancel
+			d.recall, d.narrow = cancel, want.Max == want.Newest && !d.hold.held
 			d.mu.Unlock()
 			return ctx, want, true
 		}
@@ -113,11 +113,11 @@ func (d *Dispatcher) probeRoom(now time.Time) (want inbox.Want, changes time.Dur
 	case d.queue.len() > 0 || !d.hold.probeFree():
 		return want, 0
 	case left == 0:
-		return inbox.Want{Max: 1, Newest: 1}, 0
+		return inbox.Want{Max: 1}, 0
 	case d.picker == nil || d.hold.untried.IsZero():
 		return want, left
 	case d.hold.newMayProbe(now):
-		return inbox.Want{Max: 1, Newest: 1, Untried: true}, left
+		return inbox.Want{Max: 1, Newest: (d.hold.failed + 1) % 2, Untried: true}, left
 	default:
 		return want, min(left, d.hold.untried.Sub(now))
 	}
@@ -137,7 +137,7 @@ func (d *Dispatcher) recalled() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.recall()
-	d.recall = nil
+	d.recall, d.narrow = nil, false
 }
 
 // push queues leased events, or releases them if they may not be attempted now.

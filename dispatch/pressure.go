@@ -58,8 +58,12 @@ func (p *pressure) forgive() {
 	p.tasks, p.askers = p.tasks[:0], p.askers[:0]
 }
 
-// failed notes trouble that an event of that task met.
-func (p *pressure) failed(task string, r *Result) {
+// failed notes trouble that an event of that task met, in an attempt that began
+// then. What began before the last success says nothing of what came after it.
+func (p *pressure) failed(began time.Time, task string, r *Result) {
+	if began.Before(p.success) {
+		return
+	}
 	p.own = r.ownFault() && (p.own || p.row == 0)
 	p.silent = p.silent || r.silent()
 	p.row++

@@ -55,9 +55,7 @@ func (d *Dispatcher) next(done inbox.Outcome) (job, bool) {
 // begin makes a job of the lease, or releases it if deliveries are held.
 func (d *Dispatcher) begin(l *inbox.Lease) (job, bool) {
 	now := time.Now()
-	if d.queue.turn.len() <= d.tempo.ahead(now, d.settings.Concurrency)/2 { // not sooner, for fewer and larger batches
-		wake(d.lease)
-	}
+	d.refill(now)
 	t, ok := d.hold.enter(l.Untried, now)
 	if !ok {
 		d.settle(inbox.Outcome{Lease: l, Verdict: inbox.Release})
@@ -77,11 +75,24 @@ func (d *Dispatcher) ended(l *inbox.Lease) {
 	}
 	now := time.Now()
 	d.tempo.ended(now)
-	if d.queue.turn.len() <= d.tempo.ahead(now, d.settings.Concurrency)/2 || l.Newest {
+	d.refill(now)
+	if l.Newest {
 		wake(d.lease)
 	}
 	if d.queue.len() > 1 {
 		d.work.Signal() // the limit may have risen
+	}
+}
+
+// refill wakes the leaser once the queue is short, not sooner, for fewer and larger
+// batches.
+func (d *Dispatcher) refill(now time.Time) {
+	switch {
+	case d.queue.turn.len() > d.tempo.ahead(now, d.settings.Concurrency)/2:
+	case d.narrow:
+		d.interrupt() // it would not return for what is due in turn
+	default:
+		wake(d.lease)
 	}
 }
 
@@ -134,6 +145,9 @@ func (r *Result) complete(stopped bool) {
 func (d *Dispatcher) judge(j *job, r *Result, now time.Time) (inbox.Verdict, time.Time) {
 	d.mu.Lock()
 	d.underWay--
+	if k := r.kind(); k != cancelled {
+		d.lately.add(k == trouble, now)
+	}
 	e := d.hold.leave(j.ticket, j.lease.Event.TaskID, r, now)
 	d.react(e)
 	if j.ticket.probe {
@@ -173,15 +187,22 @@ func (d *Dispatcher) verdict(j *job, r *Result, e effect, now time.Time) (inbox.
 
 // react acts on a change of the hold.
 func (d *Dispatcher) react(e effect) {
+	now := time.Now()
 	switch {
 	case e.began: // the workers release what is queued
 		d.interrupt()
-		d.notices = append(d.notices, notice{began: true, hold: d.hold.holding()})
+		if d.damper.begin(now) {
+			d.notices = append(d.notices, notice{began: true, hold: d.hold.holding()})
+		}
 	case e.ended:
 		d.interrupt()
-		d.notices = append(d.notices, notice{hold: d.hold.holding(), after: e.lasted})
+		if d.damper.end() {
+			d.notices = append(d.notices, notice{hold: d.hold.holding(), after: e.lasted})
+		}
 	case e.longer:
-		d.notices = append(d.notices, notice{longer: true, hold: d.hold.holding()})
+		if began, longer := d.damper.goesOn(now); began || longer {
+			d.notices = append(d.notices, notice{began: began, longer: longer, hold: d.hold.holding()})
+		}
 	case e.hurry:
 		wake(d.lease)
 	}
