@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
 // The race detector tells whether the message of a lease may be exchanged while
@@ -24,8 +25,8 @@ import (
 func TestALeaseIsSettledWhileItsEventComesAgain(t *testing.T) {
 	s := openWith(t, serve(t).ClientURL())
 	for range 20 {
-		put(t, s, newEvent("task", inbox.Completed))
-		l := leases(t, s, 1)
+		inboxtest.Put(t, s, inboxtest.NewEvent("task", inbox.Completed))
+		l := inboxtest.Lease(t, s, 1)
 		again := *s.leaser.get(l[0].Ref).msg
 		stop := make(chan struct{})
 		var wg sync.WaitGroup
@@ -39,7 +40,7 @@ func TestALeaseIsSettledWhileItsEventComesAgain(t *testing.T) {
 				}
 			}
 		})
-		settle(t, s, inbox.Deliver, l...)
+		inboxtest.Settle(t, s, inbox.Deliver, l...)
 		close(stop)
 		wg.Wait()
 		s.leaser.drop(l[0].Event.ID)
@@ -51,9 +52,9 @@ func TestWhatIsRemovedLateTakesNothingOfAnEventThatWasPutAgain(t *testing.T) {
 	url := serve(t).ClientURL()
 	a, b := openWith(t, url), openWith(t, url)
 	ctx := context.Background()
-	e := newEvent("task", inbox.Completed)
-	put(t, a, e)
-	settle(t, a, inbox.Deliver, leases(t, a, 1)...)
+	e := inboxtest.NewEvent("task", inbox.Completed)
+	inboxtest.Put(t, a, e)
+	inboxtest.Settle(t, a, inbox.Deliver, inboxtest.Lease(t, a, 1)...)
 	m, err := a.find(ctx, e.ID)
 	require.NoError(t, err)
 	late := expired{id: e.ID, seq: m.seq}
@@ -61,16 +62,16 @@ func TestWhatIsRemovedLateTakesNothingOfAnEventThatWasPutAgain(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, b.retireOne(ctx, gone, late), "another is faster")
 	b.forgetRecords(ctx, []uint64{m.last, late.last})
-	put(t, b, e)
-	settle(t, b, inbox.Deliver, leases(t, b, 1)...)
+	inboxtest.Put(t, b, e)
+	inboxtest.Settle(t, b, inbox.Deliver, inboxtest.Lease(t, b, 1)...)
 	require.NoError(t, a.retireOne(ctx, gone, late))
 	require.NoError(t, a.erase(ctx, late, late.last))
 	r, _, err := b.Get(ctx, e.ID)
 	require.NoError(t, err)
 	require.Equal(t, inbox.Delivered, r.State)
-	next := newEvent("task", inbox.Completed)
-	put(t, b, next)
-	require.Equal(t, next.ID, leases(t, b, 1)[0].Event.ID)
+	next := inboxtest.NewEvent("task", inbox.Completed)
+	inboxtest.Put(t, b, next)
+	require.Equal(t, next.ID, inboxtest.Lease(t, b, 1)[0].Event.ID)
 }
 
 // Somebody removes the consumers while Caddys run: events are delivered all the
@@ -81,21 +82,21 @@ func TestConsumersThatVanishAreMadeAnew(t *testing.T) {
 	a, b := openWith(t, server.ClientURL(), quick), openWith(t, server.ClientURL(), quick)
 	ctx := context.Background()
 	for _, s := range []*store{a, b} {
-		put(t, s, newEvent("done", inbox.Completed))
-		settle(t, s, inbox.Deliver, leases(t, s, 1)...)
+		inboxtest.Put(t, s, inboxtest.NewEvent("done", inbox.Completed))
+		inboxtest.Settle(t, s, inbox.Deliver, inboxtest.Lease(t, s, 1)...)
 	}
 	js := admin(t, server.ClientURL())
 	for _, stream := range []string{"TEST", "TEST_STATE"} {
 		require.NoError(t, js.DeleteConsumer(ctx, stream, consumerName))
 	}
-	waits := newEvent("other", inbox.Completed)
-	put(t, a, waits)
-	l := leases(t, b, 1)
+	waits := inboxtest.NewEvent("other", inbox.Completed)
+	inboxtest.Put(t, a, waits)
+	l := inboxtest.Lease(t, b, 1)
 	require.Equal(t, waits, l[0].Event)
-	settle(t, b, inbox.Retry, l...)
-	l = leases(t, a, 1)
+	inboxtest.Settle(t, b, inbox.Retry, l...)
+	l = inboxtest.Lease(t, a, 1)
 	require.Equal(t, waits, l[0].Event)
-	settle(t, a, inbox.Deliver, l...)
+	inboxtest.Settle(t, a, inbox.Deliver, l...)
 	nothingElse(t, a)
 	nothingElse(t, b)
 }
@@ -164,13 +165,13 @@ func stalling(t testing.TB, server string) (url string, stop func()) {
 func TestAConnectionThatIsFullHoldsNobodyUp(t *testing.T) {
 	url, stop := stalling(t, serve(t).ClientURL())
 	s := openWith(t, url, func(o *options) { o.settings.publishTimeout = time.Second })
-	put(t, s, newEvent("task", inbox.Completed))
+	inboxtest.Put(t, s, inboxtest.NewEvent("task", inbox.Completed))
 	stop()
 	began := time.Now()
 	var wg sync.WaitGroup
 	for range 50 {
 		wg.Go(func() {
-			e := newEvent("task", inbox.Completed)
+			e := inboxtest.NewEvent("task", inbox.Completed)
 			e.Body = make([]byte, 512<<10)
 			_, err := s.Put(context.Background(), e)
 			assert.Error(t, err)
@@ -185,11 +186,11 @@ func TestAnEventThatWasPurgedDuringItsFirstAttemptIsNotDead(t *testing.T) {
 	url := serve(t).ClientURL()
 	a, b := openWith(t, url), openWith(t, url)
 	ctx := context.Background()
-	e := newEvent("task", inbox.Completed)
-	put(t, a, e)
-	l := leases(t, a, 1)
+	e := inboxtest.NewEvent("task", inbox.Completed)
+	inboxtest.Put(t, a, e)
+	l := inboxtest.Lease(t, a, 1)
 	require.NoError(t, b.Purge(ctx, e.ID))
-	require.ErrorIs(t, a.Settle(ctx, outcomes(inbox.GiveUp, l...)...), inbox.ErrState)
+	require.ErrorIs(t, a.Settle(ctx, inboxtest.Outcomes(inbox.GiveUp, l...)...), inbox.ErrState)
 	stats, err := b.Stats(ctx)
 	require.NoError(t, err)
 	require.Zero(t, stats.Events)
@@ -207,12 +208,12 @@ func counting(s *store) func() int {
 func TestALeaseOfALongTaskAsksLittle(t *testing.T) {
 	s := openWith(t, serve(t).ClientURL())
 	for range 100 {
-		put(t, s, newEvent("task", inbox.Completed))
-		settle(t, s, inbox.Deliver, leases(t, s, 1)...)
+		inboxtest.Put(t, s, inboxtest.NewEvent("task", inbox.Completed))
+		inboxtest.Settle(t, s, inbox.Deliver, inboxtest.Lease(t, s, 1)...)
 	}
-	put(t, s, newEvent("task", inbox.Completed))
+	inboxtest.Put(t, s, inboxtest.NewEvent("task", inbox.Completed))
 	asked := counting(s)
-	leases(t, s, 1)
+	inboxtest.Lease(t, s, 1)
 	require.Less(t, asked(), 30)
 }
 
@@ -223,9 +224,9 @@ func TestWhatLiesBehindAGapIsReadAPageAtATime(t *testing.T) {
 	ctx := context.Background()
 	var old []*inbox.Event
 	for n := range 200 {
-		old = append(old, newEvent(fmt.Sprint("task ", n), inbox.Completed))
+		old = append(old, inboxtest.NewEvent(fmt.Sprint("task ", n), inbox.Completed))
 	}
-	put(t, s, old...)
+	inboxtest.Put(t, s, old...)
 	js := admin(t, url)
 	stream, err := js.Stream(ctx, "TEST")
 	require.NoError(t, err)
@@ -235,7 +236,7 @@ func TestWhatLiesBehindAGapIsReadAPageAtATime(t *testing.T) {
 	}
 	<-js.PublishAsyncComplete()
 	require.NoError(t, stream.Purge(ctx, jetstream.WithPurgeSubject("TEST.event.of.others")))
-	put(t, s, newEvent("task", inbox.Completed))
+	inboxtest.Put(t, s, inboxtest.NewEvent("task", inbox.Completed))
 	before := s.conn.Stats().InMsgs
 	records, next, err := s.List(ctx, inbox.Filter{}, inbox.Page{Limit: 3})
 	require.NoError(t, err)
@@ -252,9 +253,9 @@ func TestLargeOnesAreReadAFewAtATime(t *testing.T) {
 	s := openWith(t, url, func(o *options) { o.settings.maxSize, o.policy.Quarantine = 1<<30, 1000 })
 	ctx := context.Background()
 	for n := range 60 {
-		e := newEvent(fmt.Sprint("task ", n), inbox.Completed)
+		e := inboxtest.NewEvent(fmt.Sprint("task ", n), inbox.Completed)
 		e.Body = make([]byte, 900<<10)
-		put(t, s, e)
+		inboxtest.Put(t, s, e)
 		e.Body[0] = byte(n)
 		require.NoError(t, s.Quarantine(ctx, &inbox.Suspect{ReceivedAt: e.ReceivedAt, Status: 400, Body: e.Body}))
 	}
@@ -275,18 +276,18 @@ func TestLargeOnesAreReadAFewAtATime(t *testing.T) {
 // could never be settled any more.
 func TestLongReasonsOfManyAttemptsFitTheServersMessages(t *testing.T) {
 	s := openWith(t, serve(t, func(o *server.Options) { o.MaxPayload = 64 << 10 }).ClientURL())
-	put(t, s, newEvent("task", inbox.Completed))
+	inboxtest.Put(t, s, inboxtest.NewEvent("task", inbox.Completed))
 	ctx := context.Background()
 	reason := strings.Repeat("<\x01", inbox.MaxReason/2)
 	const times = 12
 	for range times {
-		o := outcomes(inbox.Retry, leases(t, s, 1)...)
+		o := inboxtest.Outcomes(inbox.Retry, inboxtest.Lease(t, s, 1)...)
 		o[0].Attempt.Reason = reason
 		require.NoError(t, s.Settle(ctx, o...))
 	}
-	l := leases(t, s, 1)
+	l := inboxtest.Lease(t, s, 1)
 	require.Equal(t, times+1, l[0].Attempt)
-	settle(t, s, inbox.Deliver, l...)
+	inboxtest.Settle(t, s, inbox.Deliver, l...)
 	_, attempts, err := s.Get(ctx, l[0].Event.ID)
 	require.NoError(t, err)
 	require.Greater(t, len(attempts), 5)
@@ -304,8 +305,8 @@ func TestAPageOfLargeRecordsIsWhole(t *testing.T) {
 		long[n] = attempt{At: 1, Status: 503, Reason: strings.Repeat("x", inbox.MaxReason)}
 	}
 	for n := range 450 {
-		e := newEvent(fmt.Sprint("task ", n), inbox.Completed)
-		put(t, s, e)
+		e := inboxtest.NewEvent(fmt.Sprint("task ", n), inbox.Completed)
+		inboxtest.Put(t, s, e)
 		_, err := s.writeRecord(ctx, dead, e.ID, record{Event: uint64(n) + 1, Log: long}, 0) //nolint:gosec // it is small
 		require.NoError(t, err)
 	}
@@ -323,9 +324,9 @@ func TestWhatCannotBeLookedAtIsTriedLessOften(t *testing.T) {
 	url := serve(t).ClientURL()
 	core, logs := observer.New(zap.WarnLevel)
 	s := openWith(t, url, func(o *options) { o.log = zap.New(core) })
-	e := newEvent("task", inbox.InProgress)
-	put(t, s, e)
-	_, err := admin(t, url).Publish(context.Background(), s.subjects.event(newEvent("task", inbox.Completed).ID), nil)
+	e := inboxtest.NewEvent("task", inbox.InProgress)
+	inboxtest.Put(t, s, e)
+	_, err := admin(t, url).Publish(context.Background(), s.subjects.event(inboxtest.NewEvent("task", inbox.Completed).ID), nil)
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
@@ -341,15 +342,15 @@ func TestWithoutItsRecordsEveryEventComesAgain(t *testing.T) {
 	url := serve(t).ClientURL()
 	s := openWith(t, url)
 	ctx := context.Background()
-	done, retried := newEvent("done", inbox.Completed), newEvent("retried", inbox.Completed)
-	put(t, s, done)
-	settle(t, s, inbox.Deliver, leases(t, s, 1)...)
-	put(t, s, retried)
-	settle(t, s, inbox.Retry, leases(t, s, 1)...)
+	done, retried := inboxtest.NewEvent("done", inbox.Completed), inboxtest.NewEvent("retried", inbox.Completed)
+	inboxtest.Put(t, s, done)
+	inboxtest.Settle(t, s, inbox.Deliver, inboxtest.Lease(t, s, 1)...)
+	inboxtest.Put(t, s, retried)
+	inboxtest.Settle(t, s, inbox.Retry, inboxtest.Lease(t, s, 1)...)
 	require.NoError(t, admin(t, url).DeleteStream(ctx, s.subjects.states()))
 	require.NoError(t, s.Close())
 	require.NoError(t, admin(t, url).DeleteConsumer(ctx, s.subjects.stream, consumerName))
 	s = openWith(t, url)
-	all := leases(t, s, 2)
+	all := inboxtest.Lease(t, s, 2)
 	require.ElementsMatch(t, []string{done.ID, retried.ID}, []string{all[0].Event.ID, all[1].Event.ID})
 }

@@ -2,13 +2,14 @@ package nats
 
 import (
 	"context"
-	"fmt"
+	"crypto/rand"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 	"github.com/fotor-webhook/caddy-fotor-webhook/internal/natstest"
 )
 
@@ -27,16 +28,16 @@ func rounds(t *testing.T, s *store, n int) time.Duration {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	began := time.Now()
-	for i := range n {
-		task := fmt.Sprint("task ", contents.Load(), i)
+	for range n {
+		task := rand.Text()
 		for _, status := range []inbox.Status{inbox.InProgress, inbox.Completed} {
-			e := newEvent(task, status)
+			e := inboxtest.NewEvent(task, status)
 			_, err := s.Put(ctx, e)
 			require.NoError(t, err)
 			l, err := s.Lease(ctx, 1)
 			require.NoError(t, err)
 			require.Equal(t, e.ID, l[0].Event.ID)
-			require.NoError(t, s.Settle(ctx, outcomes(inbox.Deliver, l...)...))
+			require.NoError(t, s.Settle(ctx, inboxtest.Outcomes(inbox.Deliver, l...)...))
 		}
 	}
 	return time.Since(began)
@@ -48,7 +49,7 @@ func awaitRound(t *testing.T, s *store) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	e := newEvent(fmt.Sprint("first ", contents.Load()), inbox.Completed)
+	e := inboxtest.NewEvent(rand.Text(), inbox.Completed)
 	for {
 		if _, err := s.Put(ctx, e); err == nil {
 			break
@@ -59,7 +60,7 @@ func awaitRound(t *testing.T, s *store) {
 		l, err := s.Lease(ctx, 10)
 		require.NoError(t, err)
 		found = l[len(l)-1].Event.ID == e.ID
-		for err = s.Settle(ctx, outcomes(inbox.Deliver, l...)...); err != nil; err = s.Settle(ctx, outcomes(inbox.Deliver, l...)...) {
+		for err = s.Settle(ctx, inboxtest.Outcomes(inbox.Deliver, l...)...); err != nil; err = s.Settle(ctx, inboxtest.Outcomes(inbox.Deliver, l...)...) {
 			require.NoError(t, ctx.Err())
 		}
 	}
@@ -81,7 +82,7 @@ func TestOneServerStandsStill(t *testing.T) {
 		require.NoError(t, c.Thaw(node))
 		require.NoError(t, c.AwaitHealthy(t.Context()))
 	}
-	eventually(t, func() bool { // the servers may elect their leaders just now
+	inboxtest.Eventually(t, func() bool { // the servers may elect their leaders just now
 		stats, err := s.Stats(context.Background())
 		return err == nil && stats.Events[inbox.Pending] == 0
 	})
@@ -97,7 +98,7 @@ func TestTwoServersStandStill(t *testing.T) {
 	require.NoError(t, c.Freeze(0))
 	require.NoError(t, c.Freeze(1))
 	refuse := func() (err error) {
-		_, err = s.Put(ctx, newEvent("task", inbox.Completed))
+		_, err = s.Put(ctx, inboxtest.NewEvent("task", inbox.Completed))
 		require.Error(t, err)
 		return err
 	}

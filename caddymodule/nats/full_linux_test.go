@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 	"github.com/fotor-webhook/caddy-fotor-webhook/internal/natstest"
 )
 
@@ -21,18 +22,18 @@ func TestAServerThatCannotWriteIsNamed(t *testing.T) {
 	core, logs := observer.New(zap.ErrorLevel)
 	s := clustered(t, c, func(o *options) { o.log, o.settings.publishTimeout = zap.New(core), timeout })
 	ctx := context.Background()
-	stored := newEvent("task", inbox.Completed)
-	put(t, s, stored)
+	stored := inboxtest.NewEvent("task", inbox.Completed)
+	inboxtest.Put(t, s, stored)
 	require.NoError(t, c.Limit(0, 1<<20))
 	const told = "has stopped writing it (file too large); make room on its disk, then restart that NATS server"
 	big := func() error {
-		e := newEvent("task", inbox.Completed)
+		e := inboxtest.NewEvent("task", inbox.Completed)
 		e.Body = make([]byte, 100<<10)
 		_, err := s.Put(ctx, e)
 		return err
 	}
-	eventually(t, func() bool { return big() != nil })
-	eventually(t, func() bool { return logs.FilterMessageSnippet("events cannot be stored").Len() > 1 })
+	inboxtest.Eventually(t, func() bool { return big() != nil })
+	inboxtest.Eventually(t, func() bool { return logs.FilterMessageSnippet("events cannot be stored").Len() > 1 })
 	for range 20 {
 		began := time.Now()
 		require.ErrorContains(t, big(), told)
@@ -49,5 +50,5 @@ func TestAServerThatCannotWriteIsNamed(t *testing.T) {
 	require.Eventually(t, func() bool { return big() == nil }, time.Minute, 10*time.Millisecond)
 	_, err = s.Stats(ctx)
 	require.NoError(t, err)
-	require.Equal(t, stored, leases(t, s, 1)[0].Event)
+	require.Equal(t, stored, inboxtest.Lease(t, s, 1)[0].Event)
 }

@@ -2,10 +2,10 @@ package nats
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"net"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
 // serve runs a NATS server with JetStream until the test ends.
@@ -67,65 +68,14 @@ func crash(s *store) {
 	_ = s.Close()
 }
 
-var contents atomic.Int64
-
-// newEvent makes one that no other equals.
-func newEvent(task string, status inbox.Status) *inbox.Event {
-	n := contents.Add(1)
-	return &inbox.Event{
-		ID: inbox.NewID(task, fmt.Append(nil, n)), TaskID: task, Type: "avatar", Status: status,
-		ReceivedAt: time.Now().UTC().Truncate(time.Microsecond), Body: fmt.Appendf(nil, `{"n":%d}`, n),
-	}
-}
-
-func put(t testing.TB, s *store, events ...*inbox.Event) {
-	t.Helper()
-	for _, e := range events {
-		duplicateOf, err := s.Put(context.Background(), e)
-		require.NoError(t, err)
-		require.Empty(t, duplicateOf)
-	}
-}
-
-// leases takes what is due until it has n.
-func leases(t testing.TB, s *store, n int) (all []*inbox.Lease) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	for len(all) < n {
-		more, err := s.Lease(ctx, n-len(all))
-		require.NoError(t, err)
-		all = append(all, more...)
-	}
-	return all
-}
-
-func outcomes(v inbox.Verdict, leases ...*inbox.Lease) []inbox.Outcome {
-	all := make([]inbox.Outcome, len(leases))
-	for i, l := range leases {
-		all[i] = inbox.Outcome{Lease: l, Verdict: v, Attempt: inbox.Attempt{At: time.Now()}}
-	}
-	return all
-}
-
-func settle(t testing.TB, s *store, v inbox.Verdict, leases ...*inbox.Lease) {
-	t.Helper()
-	require.NoError(t, s.Settle(context.Background(), outcomes(v, leases...)...))
-}
-
 // nothingElse checks that an event that is put now is the only one due.
 func nothingElse(t testing.TB, s *store) {
 	t.Helper()
-	e := newEvent(fmt.Sprint("sentinel ", contents.Load()), inbox.Completed)
-	put(t, s, e)
-	l := leases(t, s, 1)
+	e := inboxtest.NewEvent(rand.Text(), inbox.Completed)
+	inboxtest.Put(t, s, e)
+	l := inboxtest.Lease(t, s, 1)
 	require.Equal(t, e, l[0].Event)
-	settle(t, s, inbox.Deliver, l...)
-}
-
-func eventually(t testing.TB, ok func() bool) {
-	t.Helper()
-	require.Eventually(t, ok, 20*time.Second, 10*time.Millisecond)
+	inboxtest.Settle(t, s, inbox.Deliver, l...)
 }
 
 // admin is a client beside the inbox.
@@ -169,7 +119,7 @@ func passive(o *options) { o.limits.maintenance, o.limits.inspect = time.Hour, t
 // settled waits until the chores with which an inbox begins are done.
 func afterMaintenance(t testing.TB, s *store) *store {
 	t.Helper()
-	eventually(t, func() bool {
+	inboxtest.Eventually(t, func() bool {
 		l, _, err := s.readLedger(context.Background())
 		return err == nil && l != nil
 	})
@@ -194,7 +144,7 @@ func deliver(t testing.TB, s *store, n int) (events []*inbox.Event) {
 	for lane := range lanes {
 		wg.Go(func() {
 			for i := lane; i < n; i += len(lanes) {
-				e := newEvent(fmt.Sprint("task ", i), inbox.Completed)
+				e := inboxtest.NewEvent(fmt.Sprint("task ", i), inbox.Completed)
 				if _, err := s.Put(context.Background(), e); err != nil {
 					t.Error(err)
 				}
@@ -209,7 +159,7 @@ func deliver(t testing.TB, s *store, n int) (events []*inbox.Event) {
 	for done := 0; done < n; {
 		l, err := s.Lease(context.Background(), 100)
 		require.NoError(t, err)
-		settle(t, s, inbox.Deliver, l...)
+		inboxtest.Settle(t, s, inbox.Deliver, l...)
 		done += len(l)
 	}
 	return events

@@ -8,6 +8,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 	"github.com/fotor-webhook/caddy-fotor-webhook/internal/natstest"
 )
 
@@ -19,10 +20,10 @@ func TestAnInboxThatWasClosedLeavesNothingRunning(t *testing.T) {
 	s := openWith(t, cluster.URLs()[0])
 	watched := make(chan error, 1)
 	go func() { watched <- s.Watch(ctx, func(inbox.Hold) {}, func(inbox.Trouble) {}) }()
-	events := []*inbox.Event{newEvent("task", inbox.InProgress), newEvent("task", inbox.Completed), newEvent("other", inbox.Completed)}
-	put(t, s, events...)
-	settle(t, s, inbox.Retry, leases(t, s, 1)...)
-	leases(t, s, 1)
+	events := []*inbox.Event{inboxtest.NewEvent("task", inbox.InProgress), inboxtest.NewEvent("task", inbox.Completed), inboxtest.NewEvent("other", inbox.Completed)}
+	inboxtest.Put(t, s, events...)
+	inboxtest.Settle(t, s, inbox.Retry, inboxtest.Lease(t, s, 1)...)
+	inboxtest.Lease(t, s, 1)
 	require.NoError(t, s.SetHold(ctx, inbox.Hold{Reason: "x"}))
 	require.NoError(t, s.Close())
 	require.ErrorIs(t, <-watched, inbox.ErrClosed)

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
 // lost is how many events all Caddys together know to be lost.
@@ -39,11 +40,11 @@ func TestWhatSomebodyRemovesFromTheStreamIsCounted(t *testing.T) {
 	ctx := context.Background()
 	var events []*inbox.Event
 	for i := range 30 {
-		events = append(events, newEvent(fmt.Sprint("task ", i), inbox.Completed))
+		events = append(events, inboxtest.NewEvent(fmt.Sprint("task ", i), inbox.Completed))
 	}
-	put(t, a, events...)
-	settle(t, a, inbox.Deliver, leases(t, a, 5)...)
-	settle(t, a, inbox.GiveUp, leases(t, a, 2)...)
+	inboxtest.Put(t, a, events...)
+	inboxtest.Settle(t, a, inbox.Deliver, inboxtest.Lease(t, a, 5)...)
+	inboxtest.Settle(t, a, inbox.GiveUp, inboxtest.Lease(t, a, 2)...)
 	require.NoError(t, a.Purge(ctx, events[29].ID))
 	require.Zero(t, lostAfterCheck(t, a))
 
@@ -77,7 +78,7 @@ func TestWhatGatewaysRemoveIsNotLost(t *testing.T) {
 	for i, s := range stores {
 		callers.Go(func() {
 			for n := range 50 {
-				e := newEvent(fmt.Sprint(i, n), inbox.Completed)
+				e := inboxtest.NewEvent(fmt.Sprint(i, n), inbox.Completed)
 				for range 1 + n%2 {
 					if _, err := s.Put(ctx, e); err != nil {
 						t.Error(err)
@@ -95,18 +96,18 @@ func TestWhatGatewaysRemoveIsNotLost(t *testing.T) {
 				if err != nil {
 					return
 				}
-				_ = s.Settle(ctx, outcomes(inbox.Deliver, l...)...) // it may be purged
+				_ = s.Settle(ctx, inboxtest.Outcomes(inbox.Deliver, l...)...) // it may be purged
 			}
 		})
 	}
 	callers.Wait()
-	eventually(t, func() bool {
+	inboxtest.Eventually(t, func() bool {
 		stats, err := stores[0].Stats(ctx)
 		return err == nil && stats.Events[inbox.Pending] == 0 && stats.Events[inbox.Delivered] == 0
 	})
 	end()
 	workers.Wait()
-	eventually(t, func() bool {
+	inboxtest.Eventually(t, func() bool {
 		state, err := stores[0].eventState(ctx)
 		require.NoError(t, err)
 		l, _, err := stores[0].readLedger(ctx)
@@ -123,7 +124,7 @@ func TestWhatAnEarlierVersionRemovesIsNotLost(t *testing.T) {
 	url := serve(t).ClientURL()
 	s := afterMaintenance(t, openWith(t, url, passive))
 	ctx := context.Background()
-	put(t, s, newEvent("one", inbox.Completed), newEvent("other", inbox.Completed))
+	inboxtest.Put(t, s, inboxtest.NewEvent("one", inbox.Completed), inboxtest.NewEvent("other", inbox.Completed))
 	require.Zero(t, lostAfterCheck(t, s))
 	require.NoError(t, s.setMeta(ctx, metaMaintenance, map[string]string{"by": "another"}))
 	require.NoError(t, stream(t, url, "TEST").DeleteMsg(ctx, 1))
@@ -136,13 +137,13 @@ func TestWhatAnEarlierVersionRemovesIsNotLost(t *testing.T) {
 func TestWhatIsDeliveredAllTheSameIsNotLost(t *testing.T) {
 	url := serve(t).ClientURL()
 	s := afterMaintenance(t, openWith(t, url, passive))
-	put(t, s, newEvent("one", inbox.Completed), newEvent("other", inbox.Completed))
-	l := leases(t, s, 2)
+	inboxtest.Put(t, s, inboxtest.NewEvent("one", inbox.Completed), inboxtest.NewEvent("other", inbox.Completed))
+	l := inboxtest.Lease(t, s, 2)
 	require.NoError(t, stream(t, url, "TEST").Purge(context.Background()))
 	require.Equal(t, 2, lostAfterCheck(t, s))
-	settle(t, s, inbox.Deliver, l[0])
+	inboxtest.Settle(t, s, inbox.Deliver, l[0])
 	require.Equal(t, 1, lostAfterCheck(t, s))
-	settle(t, s, inbox.Retry, l[1])
+	inboxtest.Settle(t, s, inbox.Retry, l[1])
 	require.Equal(t, 1, lostAfterCheck(t, s))
 	nothingElse(t, s)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
 // readAgain counts the events that the inbox reads again.
@@ -39,13 +40,13 @@ func TestALongTaskIsNotReadForEachOfItsEvents(t *testing.T) {
 	const length = 60
 	var events []*inbox.Event
 	for range length {
-		e := newEvent("task", inbox.InProgress)
-		put(t, s, e)
+		e := inboxtest.NewEvent("task", inbox.InProgress)
+		inboxtest.Put(t, s, e)
 		events = append(events, e)
 	}
 	require.LessOrEqual(t, reads(), int64(length), "a Put asks for the last event only")
 
-	l := leases(t, s, 1)
+	l := inboxtest.Lease(t, s, 1)
 	require.Equal(t, events[0], l[0].Event)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -54,30 +55,30 @@ func TestALongTaskIsNotReadForEachOfItsEvents(t *testing.T) {
 	require.Less(t, reads(), int64(15*length), "of those that wait the first is looked at")
 
 	for i, e := range events[1:] {
-		settle(t, s, inbox.Deliver, l...)
-		l = leases(t, s, 1)
+		inboxtest.Settle(t, s, inbox.Deliver, l...)
+		l = inboxtest.Lease(t, s, 1)
 		require.Equal(t, e, l[0].Event, "event %d", i+1)
 	}
 	require.Less(t, reads(), int64(6*length*length))
 
 	// The final one goes before those that still wait.
-	more := newEvent("task", inbox.InProgress)
-	put(t, s, more)
-	settle(t, s, inbox.Deliver, l...)
-	l = leases(t, s, 1)
+	more := inboxtest.NewEvent("task", inbox.InProgress)
+	inboxtest.Put(t, s, more)
+	inboxtest.Settle(t, s, inbox.Deliver, l...)
+	l = inboxtest.Lease(t, s, 1)
 	require.Equal(t, more, l[0].Event)
 	for range length {
-		put(t, s, newEvent("task", inbox.InProgress))
+		inboxtest.Put(t, s, inboxtest.NewEvent("task", inbox.InProgress))
 	}
-	final := newEvent("task", inbox.Completed)
-	put(t, s, final)
-	settle(t, s, inbox.Deliver, l...)
-	require.Equal(t, final, leases(t, s, 1)[0].Event)
+	final := inboxtest.NewEvent("task", inbox.Completed)
+	inboxtest.Put(t, s, final)
+	inboxtest.Settle(t, s, inbox.Deliver, l...)
+	require.Equal(t, final, inboxtest.Lease(t, s, 1)[0].Event)
 	stats, err := s.Stats(context.Background())
 	require.NoError(t, err)
 	require.EqualValues(t, length, stats.Events[inbox.Superseded])
-	late := newEvent("task", inbox.InProgress)
-	put(t, s, late)
+	late := inboxtest.NewEvent("task", inbox.InProgress)
+	inboxtest.Put(t, s, late)
 	r, _, err := s.Get(context.Background(), late.ID)
 	require.NoError(t, err)
 	require.Equal(t, inbox.Superseded, r.State, fmt.Sprint("it came after ", final.ID))

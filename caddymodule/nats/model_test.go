@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
 const modelEvents = 30 // that each store puts
@@ -80,9 +81,9 @@ func (m *model) open() *store {
 func (m *model) put(a, b *store, random *rand.Rand) {
 	for range modelEvents {
 		kind := modelTasks[random.IntN(len(modelTasks))]
-		e := newEvent(fmt.Sprint(kind, " ", random.IntN(5)), inbox.Completed)
+		e := inboxtest.NewEvent(fmt.Sprint(kind, " ", random.IntN(5)), inbox.Completed)
 		if random.IntN(2) == 0 {
-			e = newEvent(fmt.Sprint(kind, " short ", random.IntN(40)), inbox.Status(random.IntN(3)))
+			e = inboxtest.NewEvent(fmt.Sprint(kind, " short ", random.IntN(40)), inbox.Status(random.IntN(3)))
 		}
 		m.mu.Lock()
 		m.events[e.ID] = e
@@ -242,7 +243,7 @@ func (m *model) vanish() {
 
 // await waits until nothing is pending; the stores go on to deliver.
 func (m *model) await(s *store) {
-	eventually(m.t, func() bool {
+	inboxtest.Eventually(m.t, func() bool {
 		records := m.list(s, inbox.Filter{States: []inbox.State{inbox.Pending}}, true)
 		return len(records) == 0
 	})
@@ -307,7 +308,7 @@ func (m *model) check(s *store) {
 // that a newer one has replaced.
 func (m *model) awaitRest(s *store) {
 	js, ctx := admin(m.t, m.url), context.Background()
-	eventually(m.t, func() bool {
+	inboxtest.Eventually(m.t, func() bool {
 		for _, stream := range []string{"TEST", "TEST_STATE"} {
 			c, err := js.Consumer(ctx, stream, consumerName)
 			if err != nil || c.CachedInfo().NumAckPending > 0 || c.CachedInfo().NumPending > 0 {

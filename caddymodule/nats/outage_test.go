@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
 func TestWhileTheServerIsAwayCallsFailQuicklyAndThenWorkAgain(t *testing.T) {
@@ -16,12 +17,12 @@ func TestWhileTheServerIsAwayCallsFailQuicklyAndThenWorkAgain(t *testing.T) {
 	first := serve(t, fixed(port, dir))
 	s := openWith(t, first.ClientURL(), func(o *options) { o.limits.grace, o.settings.publishTimeout = time.Millisecond, time.Minute })
 	ctx := context.Background()
-	e := newEvent("task", inbox.Completed)
-	put(t, s, e)
+	e := inboxtest.NewEvent("task", inbox.Completed)
+	inboxtest.Put(t, s, e)
 	first.Shutdown()
 	first.WaitForShutdown()
-	eventually(t, func() bool { return !s.link.isUp() })
-	lost := newEvent("task", inbox.Completed)
+	inboxtest.Eventually(t, func() bool { return !s.link.isUp() })
+	lost := inboxtest.NewEvent("task", inbox.Completed)
 	began := time.Now()
 	_, err := s.Put(ctx, lost)
 	require.ErrorIs(t, err, errDisconnected)
@@ -38,7 +39,7 @@ func TestWhileTheServerIsAwayCallsFailQuicklyAndThenWorkAgain(t *testing.T) {
 	l := <-got
 	require.Len(t, l, 1)
 	require.Equal(t, e, l[0].Event)
-	settle(t, s, inbox.Deliver, l...)
+	inboxtest.Settle(t, s, inbox.Deliver, l...)
 	_, _, err = s.Get(ctx, lost.ID)
 	require.ErrorIs(t, err, inbox.ErrNotFound, "nothing is kept back to be sent later")
 	nothingElse(t, s)
@@ -50,26 +51,26 @@ func TestAShortGapIsWaitedFor(t *testing.T) {
 	port, dir := freePort(t), t.TempDir()
 	first := serve(t, fixed(port, dir))
 	s := openWith(t, first.ClientURL(), func(o *options) { o.limits.grace, o.settings.publishTimeout = time.Minute, time.Minute })
-	put(t, s, newEvent("task", inbox.Completed))
+	inboxtest.Put(t, s, inboxtest.NewEvent("task", inbox.Completed))
 	first.Shutdown()
 	first.WaitForShutdown()
-	second, stored := newEvent("task", inbox.Completed), make(chan error)
+	second, stored := inboxtest.NewEvent("task", inbox.Completed), make(chan error)
 	go func() {
 		_, err := s.Put(context.Background(), second)
 		stored <- err
 	}()
-	eventually(t, func() bool { return !s.link.isUp() })
+	inboxtest.Eventually(t, func() bool { return !s.link.isUp() })
 	serve(t, fixed(port, dir))
 	require.NoError(t, <-stored)
-	require.Len(t, leases(t, s, 1), 1)
+	require.Len(t, inboxtest.Lease(t, s, 1), 1)
 }
 
 // Whoever was not told that his event is stored finds it, and it is no repeat.
 func TestAnEventWhoseAnswerWasLostIsNoDuplicate(t *testing.T) {
 	s := openWith(t, serve(t).ClientURL())
 	ctx := context.Background()
-	first, e := newEvent("task", inbox.InProgress), newEvent("task", inbox.Completed)
-	put(t, s, first)
+	first, e := inboxtest.NewEvent("task", inbox.InProgress), inboxtest.NewEvent("task", inbox.Completed)
+	inboxtest.Put(t, s, first)
 	m, err := encodeEvent(s.subjects.event(e.ID), e)
 	require.NoError(t, err)
 	m.Header.Set(headerPrev, "1")
@@ -96,8 +97,8 @@ func TestAnEventWhoseAnswerWasLostIsNoDuplicate(t *testing.T) {
 func TestClosingIsQuickWhileTheServerIsAway(t *testing.T) {
 	first := serve(t)
 	s := openWith(t, first.ClientURL(), func(o *options) { o.settings.publishTimeout = time.Hour })
-	put(t, s, newEvent("task", inbox.Completed))
-	leases(t, s, 1)
+	inboxtest.Put(t, s, inboxtest.NewEvent("task", inbox.Completed))
+	inboxtest.Lease(t, s, 1)
 	first.Shutdown()
 	first.WaitForShutdown()
 	began := time.Now()
@@ -117,17 +118,17 @@ func TestWithoutAServerAnInboxIsOpenedOnlyIfTold(t *testing.T) {
 		o.startWithoutServer, o.settings.publishTimeout = true, 200*time.Millisecond
 	})
 	ctx := context.Background()
-	e := newEvent("task", inbox.Completed)
+	e := inboxtest.NewEvent("task", inbox.Completed)
 	_, err = s.Put(ctx, e)
 	require.ErrorIs(t, err, errNotReady)
 	_, err = s.Lease(ctx, 1)
 	require.ErrorIs(t, err, errNotReady)
 	serve(t, fixed(port, t.TempDir()))
-	eventually(t, func() bool {
+	inboxtest.Eventually(t, func() bool {
 		_, err := s.Put(ctx, e)
 		return err == nil
 	})
-	require.Equal(t, e, leases(t, s, 1)[0].Event)
+	require.Equal(t, e, inboxtest.Lease(t, s, 1)[0].Event)
 }
 
 func TestWhatCannotBeCheckedLaterSaysWhy(t *testing.T) {
@@ -136,10 +137,10 @@ func TestWhatCannotBeCheckedLaterSaysWhy(t *testing.T) {
 		o.startWithoutServer, o.settings.replicas = true, 3
 	})
 	serve(t, fixed(port, t.TempDir()))
-	eventually(t, func() bool {
-		_, err := s.Put(context.Background(), newEvent("task", inbox.Completed))
+	inboxtest.Eventually(t, func() bool {
+		_, err := s.Put(context.Background(), inboxtest.NewEvent("task", inbox.Completed))
 		return err != nil && err.Error() != errNotReady.Error()
 	})
-	_, err := s.Put(context.Background(), newEvent("task", inbox.Completed))
+	_, err := s.Put(context.Background(), inboxtest.NewEvent("task", inbox.Completed))
 	require.ErrorContains(t, err, "making stream TEST with 3 replicas")
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
 // keepNothing makes whatever has ended too old.
@@ -34,8 +35,8 @@ func TestWhatIsTooOldGoesWhoeverTidiesUp(t *testing.T) {
 	url := serve(t).ClientURL()
 	a, b := openWith(t, url, idle), openWith(t, url, idle)
 	deliver(t, a, 2*retireBatch+10)
-	waits := newEvent("waits", inbox.Completed)
-	put(t, a, waits)
+	waits := inboxtest.NewEvent("waits", inbox.Completed)
+	inboxtest.Put(t, a, waits)
 	ctx := context.Background()
 	require.NoError(t, b.retireAll(ctx, 0))
 	events, records := numbers(ctx, t, a)
@@ -60,7 +61,7 @@ func TestWhatIsTooOldGoesWhoeverTidiesUp(t *testing.T) {
 	events, records = numbers(ctx, t, a)
 	require.EqualValues(t, 1, events)
 	require.Zero(t, records)
-	require.Equal(t, waits, leases(t, a, 1)[0].Event)
+	require.Equal(t, waits, inboxtest.Lease(t, a, 1)[0].Event)
 }
 
 // Between the two steps of its removal an event is as good as gone, and whoever
@@ -80,7 +81,7 @@ func TestARemovalThatWasCutShortIsEnded(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, records)
 	keepNothing(b)
-	eventually(t, func() bool { // what each does when it is opened may still be under way
+	inboxtest.Eventually(t, func() bool { // what each does when it is opened may still be under way
 		require.NoError(t, b.retireAll(ctx, 0))
 		left, kept := numbers(ctx, t, b)
 		return left == 0 && kept == 0
@@ -88,7 +89,7 @@ func TestARemovalThatWasCutShortIsEnded(t *testing.T) {
 	duplicateOf, err := b.Put(ctx, e)
 	require.NoError(t, err)
 	require.Empty(t, duplicateOf)
-	require.Equal(t, e, leases(t, a, 1)[0].Event)
+	require.Equal(t, e, inboxtest.Lease(t, a, 1)[0].Event)
 }
 
 func TestAnEventThatWasReplayedMeanwhileStays(t *testing.T) {
@@ -101,7 +102,7 @@ func TestAnEventThatWasReplayedMeanwhileStays(t *testing.T) {
 	old := expired{e.ID, m.seq, m.last, inbox.Micros(e.ReceivedAt)}
 	require.NoError(t, b.Replay(ctx, e.ID))
 	require.NoError(t, a.retireOne(ctx, delivered, old))
-	require.Equal(t, e, leases(t, a, 1)[0].Event)
+	require.Equal(t, e, inboxtest.Lease(t, a, 1)[0].Event)
 }
 
 func TestOneTidiesUpAtATime(t *testing.T) {
@@ -114,7 +115,7 @@ func TestOneTidiesUpAtATime(t *testing.T) {
 		return ok
 	}
 	var ofA, ofB claim
-	eventually(t, func() bool { return claims(a, &ofA) }) // both have begun with it
+	inboxtest.Eventually(t, func() bool { return claims(a, &ofA) }) // both have begun with it
 	require.True(t, claims(a, &ofA), "again")
 	require.False(t, claims(b, &ofB))
 	a.releaseClaim(ctx, &ofA)
@@ -135,7 +136,7 @@ func TestAForeignRecordDoesNotStopTheTidying(t *testing.T) {
 	require.NoError(t, err)
 	deliver(t, s, 3)
 	keepNothing(s)
-	eventually(t, func() bool {
+	inboxtest.Eventually(t, func() bool {
 		require.NoError(t, s.retireAll(ctx, 0))
 		events, records := numbers(ctx, t, s)
 		return events == 0 && records == 0

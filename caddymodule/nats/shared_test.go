@@ -10,13 +10,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
 func TestOfTwoThatPutTheSameAtOnceOneIsFirst(t *testing.T) {
 	url := serve(t).ClientURL()
 	a, b := openWith(t, url), openWith(t, url)
 	for range 50 {
-		e := newEvent("task", inbox.Completed)
+		e := inboxtest.NewEvent("task", inbox.Completed)
 		var firsts atomic.Int64
 		var wg sync.WaitGroup
 		for _, s := range []*store{a, b, a, b} {
@@ -38,8 +39,8 @@ func TestTwoThatLeaseGetNoEventTwiceAndKeepTheOrder(t *testing.T) {
 	const tasks, each = 20, 5
 	order := map[string][]string{}
 	for n := range tasks * each {
-		e := newEvent(string(rune('a'+n%tasks)), inbox.Completed)
-		put(t, inboxes[n%2], e)
+		e := inboxtest.NewEvent(string(rune('a'+n%tasks)), inbox.Completed)
+		inboxtest.Put(t, inboxes[n%2], e)
 		order[e.TaskID] = append(order[e.TaskID], e.ID)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -70,7 +71,7 @@ func TestTwoThatLeaseGetNoEventTwiceAndKeepTheOrder(t *testing.T) {
 					total++
 				}
 				mu.Unlock()
-				if s.Settle(ctx, outcomes(inbox.Deliver, l...)...) != nil {
+				if s.Settle(ctx, inboxtest.Outcomes(inbox.Deliver, l...)...) != nil {
 					return
 				}
 				mu.Lock()
@@ -89,31 +90,31 @@ func TestTwoThatLeaseGetNoEventTwiceAndKeepTheOrder(t *testing.T) {
 func TestALeaseOfOneThatVanishedComesBackToAnother(t *testing.T) {
 	url := serve(t).ClientURL()
 	a, b := openWith(t, url), openWith(t, url)
-	first, second := newEvent("task", inbox.InProgress), newEvent("other", inbox.Completed)
-	put(t, a, first, second)
-	old := leases(t, a, 2)
+	first, second := inboxtest.NewEvent("task", inbox.InProgress), inboxtest.NewEvent("other", inbox.Completed)
+	inboxtest.Put(t, a, first, second)
+	old := inboxtest.Lease(t, a, 2)
 	crash(a)
 	began := time.Now()
-	again := leases(t, b, 2)
+	again := inboxtest.Lease(t, b, 2)
 	require.ElementsMatch(t, []string{first.ID, second.ID}, []string{again[0].Event.ID, again[1].Event.ID})
 	require.Less(t, time.Since(began), 15*time.Second)
 	require.Equal(t, []int{1, 1}, []int{again[0].Attempt, again[1].Attempt})
-	settle(t, b, inbox.Deliver, again...)
-	require.ErrorIs(t, a.Settle(context.Background(), outcomes(inbox.Deliver, old...)...), inbox.ErrClosed)
+	inboxtest.Settle(t, b, inbox.Deliver, again...)
+	require.ErrorIs(t, a.Settle(context.Background(), inboxtest.Outcomes(inbox.Deliver, old...)...), inbox.ErrClosed)
 	nothingElse(t, b)
 }
 
 func TestASlowOneKeepsItsLease(t *testing.T) {
 	url := serve(t).ClientURL()
 	a, b := openWith(t, url), openWith(t, url)
-	e := newEvent("task", inbox.Completed)
-	put(t, a, e)
-	l := leases(t, a, 1)
+	e := inboxtest.NewEvent("task", inbox.Completed)
+	inboxtest.Put(t, a, e)
+	l := inboxtest.Lease(t, a, 1)
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second) // three times the lease
 	defer cancel()
 	_, err := b.Lease(ctx, 1)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	settle(t, a, inbox.Deliver, l...)
+	inboxtest.Settle(t, a, inbox.Deliver, l...)
 }
 
 func TestOneWhoseLeaseWasGivenToAnotherCannotUndoItsEnd(t *testing.T) {
@@ -121,18 +122,18 @@ func TestOneWhoseLeaseWasGivenToAnotherCannotUndoItsEnd(t *testing.T) {
 	a, b := openWith(t, url), openWith(t, url)
 	ctx := context.Background()
 	for _, v := range []inbox.Verdict{inbox.Retry, inbox.GiveUp, inbox.Deliver} {
-		e := newEvent("task", inbox.Completed)
-		put(t, a, e)
-		old := leases(t, a, 1)
+		e := inboxtest.NewEvent("task", inbox.Completed)
+		inboxtest.Put(t, a, e)
+		old := inboxtest.Lease(t, a, 1)
 		h := a.leaser.get(old[0].Ref)
 		require.NoError(t, h.msg.Nak()) // as if it had been silent for too long
-		taken := leases(t, b, 1)
+		taken := inboxtest.Lease(t, b, 1)
 		if v == inbox.Retry {
-			require.ErrorIs(t, a.Settle(ctx, outcomes(v, old...)...), inbox.ErrState, "another has it")
+			require.ErrorIs(t, a.Settle(ctx, inboxtest.Outcomes(v, old...)...), inbox.ErrState, "another has it")
 		}
-		settle(t, b, inbox.Deliver, taken...)
+		inboxtest.Settle(t, b, inbox.Deliver, taken...)
 		if v != inbox.Retry {
-			require.ErrorIs(t, a.Settle(ctx, outcomes(v, old...)...), inbox.ErrState)
+			require.ErrorIs(t, a.Settle(ctx, inboxtest.Outcomes(v, old...)...), inbox.ErrState)
 		}
 		r, attempts, err := b.Get(ctx, e.ID)
 		require.NoError(t, err)
@@ -145,13 +146,13 @@ func TestOneWhoseLeaseWasGivenToAnotherCannotUndoItsEnd(t *testing.T) {
 func TestAFinalEventWaitsForOneInProgressThatAnotherHas(t *testing.T) {
 	url := serve(t).ClientURL()
 	a, b := openWith(t, url), openWith(t, url)
-	first, final := newEvent("task", inbox.InProgress), newEvent("task", inbox.Completed)
-	put(t, a, first)
-	l := leases(t, a, 1)
-	put(t, b, final)
+	first, final := inboxtest.NewEvent("task", inbox.InProgress), inboxtest.NewEvent("task", inbox.Completed)
+	inboxtest.Put(t, a, first)
+	l := inboxtest.Lease(t, a, 1)
+	inboxtest.Put(t, b, final)
 	nothingElse(t, b)
-	settle(t, a, inbox.Deliver, l...)
-	require.Equal(t, final.ID, leases(t, b, 1)[0].Event.ID)
+	inboxtest.Settle(t, a, inbox.Deliver, l...)
+	require.Equal(t, final.ID, inboxtest.Lease(t, b, 1)[0].Event.ID)
 	r, _, err := b.Get(context.Background(), first.ID)
 	require.NoError(t, err)
 	require.Equal(t, inbox.Delivered, r.State)
@@ -187,7 +188,7 @@ func TestWhatIsImportedKeepsItsState(t *testing.T) {
 	attempts := []inbox.Attempt{{At: time.UnixMicro(1e15).UTC(), Duration: time.Second, Status: 503, Reason: "x"}}
 	var want []*inbox.Record
 	for n, state := range []inbox.State{inbox.Delivered, inbox.Dead, inbox.Superseded, inbox.Pending} {
-		r := &inbox.Record{Event: newEvent(state.String(), inbox.Status(n%3)), State: state, Attempts: 1, Last: attempts[0]}
+		r := &inbox.Record{Event: inboxtest.NewEvent(state.String(), inbox.Status(n%3)), State: state, Attempts: 1, Last: attempts[0]}
 		if state != inbox.Pending {
 			r.SettledAt = time.Now().UTC().Truncate(time.Microsecond)
 		} else {
@@ -211,7 +212,7 @@ func TestWhatIsImportedKeepsItsState(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, [...]int64{1, 2, 1, 1}, stats.Events) // and the one that was put last
 	require.NoError(t, s.Replay(ctx, want[1].Event.ID))
-	require.Equal(t, 1, leases(t, s, 1)[0].Attempt)
+	require.Equal(t, 1, inboxtest.Lease(t, s, 1)[0].Attempt)
 }
 
 // An event that another Caddy replays while a later one of its task is being
@@ -220,10 +221,10 @@ func TestOneThatWasReplayedSinceIsSeenOnceTheLeaseIsMarked(t *testing.T) {
 	url := serve(t).ClientURL()
 	a, b := openWith(t, url), openWith(t, url)
 	ctx := context.Background()
-	first, second := newEvent("task", inbox.Completed), newEvent("task", inbox.Completed)
-	put(t, a, first)
-	settle(t, a, inbox.Deliver, leases(t, a, 1)...)
-	put(t, a, second)
+	first, second := inboxtest.NewEvent("task", inbox.Completed), inboxtest.NewEvent("task", inbox.Completed)
+	inboxtest.Put(t, a, first)
+	inboxtest.Settle(t, a, inbox.Deliver, inboxtest.Lease(t, a, 1)...)
+	inboxtest.Put(t, a, second)
 	task, err := a.task(ctx, second.ID)
 	require.NoError(t, err)
 	free, err := a.stillFree(ctx, task, second.ID)
@@ -233,9 +234,9 @@ func TestOneThatWasReplayedSinceIsSeenOnceTheLeaseIsMarked(t *testing.T) {
 	free, err = a.stillFree(ctx, task, second.ID)
 	require.NoError(t, err)
 	require.False(t, free)
-	l := leases(t, b, 1)
+	l := inboxtest.Lease(t, b, 1)
 	require.Equal(t, first.ID, l[0].Event.ID)
 	nothingElse(t, a)
-	settle(t, b, inbox.Deliver, l...)
-	require.Equal(t, second.ID, leases(t, a, 1)[0].Event.ID)
+	inboxtest.Settle(t, b, inbox.Deliver, l...)
+	require.Equal(t, second.ID, inboxtest.Lease(t, a, 1)[0].Event.ID)
 }

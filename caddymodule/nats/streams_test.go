@@ -2,6 +2,7 @@ package nats
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
 func TestAStreamOfSomebodyElseIsLeftAlone(t *testing.T) {
@@ -48,7 +50,7 @@ func TestALargerSizeIsBroughtToTheStream(t *testing.T) {
 	s := openWith(t, url)
 	(&Inbox{Replicas: 1, MaxSize: 64 << 20, Lease: 2e9, PublishTimeout: 1e9}).Apply(s, inbox.Policy{Quarantine: 3})
 	js := admin(t, url)
-	eventually(t, func() bool {
+	inboxtest.Eventually(t, func() bool {
 		stream, err := js.Stream(context.Background(), "TEST")
 		require.NoError(t, err)
 		c, err := js.Consumer(context.Background(), "TEST", consumerName)
@@ -84,15 +86,15 @@ func TestAReloadThatMakesEventsTooLargeIsToldOf(t *testing.T) {
 func TestAConsumerThatWasRemovedRepeatsNothing(t *testing.T) {
 	url := serve(t).ClientURL()
 	s := openWith(t, url)
-	e := newEvent("task", inbox.Completed)
-	put(t, s, e)
-	settle(t, s, inbox.Deliver, leases(t, s, 1)...)
-	waits := newEvent("other", inbox.Completed)
-	put(t, s, waits)
+	e := inboxtest.NewEvent("task", inbox.Completed)
+	inboxtest.Put(t, s, e)
+	inboxtest.Settle(t, s, inbox.Deliver, inboxtest.Lease(t, s, 1)...)
+	waits := inboxtest.NewEvent("other", inbox.Completed)
+	inboxtest.Put(t, s, waits)
 	require.NoError(t, s.Close())
 	require.NoError(t, admin(t, url).DeleteConsumer(context.Background(), "TEST", consumerName))
 	s = openWith(t, url)
-	require.Equal(t, waits, leases(t, s, 1)[0].Event)
+	require.Equal(t, waits, inboxtest.Lease(t, s, 1)[0].Event)
 	nothingElse(t, s)
 }
 
@@ -106,7 +108,7 @@ func TestAFullStreamIsFull(t *testing.T) {
 	s := openWith(t, serve(t).ClientURL(), func(o *options) { o.settings.maxSize = 1 << 20 })
 	var stored []*inbox.Event
 	for {
-		e := newEvent("task", inbox.Completed)
+		e := inboxtest.NewEvent("task", inbox.Completed)
 		e.Body = make([]byte, 100<<10)
 		if _, err := s.Put(context.Background(), e); err != nil {
 			require.ErrorIs(t, err, inbox.ErrFull)
@@ -120,17 +122,17 @@ func TestAFullStreamIsFull(t *testing.T) {
 	// those that ended first go.
 	kept := stored[0]
 	for i, e := range stored {
-		l := leases(t, s, 1)
+		l := inboxtest.Lease(t, s, 1)
 		require.Equal(t, e.ID, l[0].Event.ID)
 		v := inbox.Deliver
 		if i == 0 {
 			v = inbox.GiveUp
 		}
-		settle(t, s, v, l...)
+		inboxtest.Settle(t, s, v, l...)
 	}
-	next := newEvent("task", inbox.Completed)
+	next := inboxtest.NewEvent("task", inbox.Completed)
 	next.Body = make([]byte, 100<<10)
-	eventually(t, func() bool {
+	inboxtest.Eventually(t, func() bool {
 		_, err := s.Put(context.Background(), next)
 		require.True(t, err == nil || errors.Is(err, inbox.ErrFull), "%v", err)
 		return err == nil
@@ -153,10 +155,10 @@ func TestNothingGoesEarlyWhileThereIsRoom(t *testing.T) {
 	})
 	var stored []*inbox.Event
 	for range 8 {
-		e := newEvent("task", inbox.Completed)
+		e := inboxtest.NewEvent("task", inbox.Completed)
 		e.Body = make([]byte, 100<<10)
-		put(t, s, e)
-		settle(t, s, inbox.Deliver, leases(t, s, 1)...)
+		inboxtest.Put(t, s, e)
+		inboxtest.Settle(t, s, inbox.Deliver, inboxtest.Lease(t, s, 1)...)
 		stored = append(stored, e)
 	}
 	surplus, err := s.surplus(context.Background())
@@ -177,19 +179,19 @@ func TestAnEventWithAVeryLongTaskAndTypeIsStored(t *testing.T) {
 			{"task", strings.Repeat("é", length)},
 			{strings.Repeat("%", length), strings.Repeat("%", length)},
 		} {
-			e := newEvent(long.task, inbox.Completed)
+			e := inboxtest.NewEvent(long.task, inbox.Completed)
 			e.Type = long.kind
-			e.Body = fmt.Appendf(nil, `{"taskId":%q,"type":%q,"n":%d}`, e.TaskID, e.Type, contents.Add(1))
-			put(t, s, e)
-			l := leases(t, s, 1)
+			e.Body = fmt.Appendf(nil, `{"taskId":%q,"type":%q,"n":%q}`, e.TaskID, e.Type, rand.Text())
+			inboxtest.Put(t, s, e)
+			l := inboxtest.Lease(t, s, 1)
 			require.Equal(t, e, l[0].Event)
-			settle(t, s, inbox.Deliver, l...)
+			inboxtest.Settle(t, s, inbox.Deliver, l...)
 			r, _, err := s.Get(ctx, e.ID)
 			require.NoError(t, err)
 			require.Equal(t, e, r.Event)
 		}
 	}
-	e := newEvent(strings.Repeat("t", maxHeader+1), inbox.Completed)
+	e := inboxtest.NewEvent(strings.Repeat("t", maxHeader+1), inbox.Completed)
 	_, err := s.Put(ctx, e)
 	require.ErrorContains(t, err, "a body that does not name them")
 }
@@ -199,13 +201,13 @@ func TestAnEventWithAVeryLongTaskAndTypeIsStored(t *testing.T) {
 func TestRecordsOfALaterEventWithTheSameIDAreNotMisread(t *testing.T) {
 	s := openWith(t, serve(t).ClientURL())
 	ctx := context.Background()
-	e := newEvent("task", inbox.Completed)
-	put(t, s, e)
+	e := inboxtest.NewEvent("task", inbox.Completed)
+	inboxtest.Put(t, s, e)
 	before, err := s.task(ctx, e.ID)
 	require.NoError(t, err)
 	require.NoError(t, s.Purge(ctx, e.ID))
-	put(t, s, e)
-	settle(t, s, inbox.Deliver, leases(t, s, 1)...)
+	inboxtest.Put(t, s, e)
+	inboxtest.Settle(t, s, inbox.Deliver, inboxtest.Lease(t, s, 1)...)
 	require.NoError(t, s.Replay(ctx, e.ID))
 	records, err := s.latest(ctx, s.subjects.states(), s.subjects.statesOf(e.ID))
 	require.NoError(t, err)
@@ -224,7 +226,7 @@ func TestAnImportBringsAsMuchAsFits(t *testing.T) {
 	for n := range 100 {
 		attempts = append(attempts, inbox.Attempt{At: time.UnixMicro(1e15 + int64(n)).UTC(), Reason: strings.Repeat("x", inbox.MaxReason)})
 	}
-	e := newEvent("task", inbox.Completed)
+	e := inboxtest.NewEvent("task", inbox.Completed)
 	e.Body = make([]byte, 48<<10)
 	_, err := s.Import(ctx, &inbox.Record{Event: e, State: inbox.Dead, Attempts: 100, SettledAt: time.Now()}, attempts)
 	require.NoError(t, err)
@@ -247,7 +249,7 @@ func TestMoreThanOneAnswerIsPutTogether(t *testing.T) {
 	url := serve(t).ClientURL()
 	s := openWith(t, url)
 	js := admin(t, url)
-	ids := []string{newEvent("one", inbox.Completed).ID, newEvent("other", inbox.Completed).ID}
+	ids := []string{inboxtest.NewEvent("one", inbox.Completed).ID, inboxtest.NewEvent("other", inbox.Completed).ID}
 	const each = maxLatest/2 + 1
 	for n := range 2 * each {
 		_, err := js.PublishAsync(s.subjects.event(ids[n%2][:keyLength]+fmt.Sprintf("%032d", n)), nil)

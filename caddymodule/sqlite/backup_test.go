@@ -7,11 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
 // writerFunc is a writer made of a function.
@@ -99,7 +99,7 @@ func TestBackupOfALostFile(t *testing.T) {
 	s := openTest(t)
 	load(t, s, 30, 1)
 	require.NoError(t, os.Remove(s.path))
-	require.Eventually(t, func() bool { return s.Broken() != nil }, 30*time.Second, time.Millisecond)
+	inboxtest.Eventually(t, func() bool { return s.Broken() != nil })
 	events, err := new(Inbox).Verify(context.Background(), backupOf(t, s))
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, events, int64(30))

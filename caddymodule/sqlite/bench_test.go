@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
 // openBench opens a file, new if path is empty.
@@ -61,7 +62,7 @@ func BenchmarkPutLeaseSettle(b *testing.B) {
 			}
 			outcomes := make([]inbox.Outcome, len(leases))
 			for i, l := range leases {
-				outcomes[i] = inbox.Outcome{Lease: l, Verdict: inbox.Deliver, Attempt: inbox.Attempt{At: time.Now(), Status: 200}}
+				outcomes[i] = inboxtest.Outcome(inbox.Deliver, l)
 			}
 			if err := s.Settle(ctx, outcomes...); err != nil {
 				b.Error(err)

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
 // noticeOf makes the n-th notice of a task.
@@ -54,7 +55,7 @@ func TestOneMoreOfManyNotices(t *testing.T) {
 		for range sample {
 			leases, err := s.Lease(ctx, 1)
 			require.NoError(t, err)
-			require.NoError(t, s.Settle(ctx, inbox.Outcome{Lease: leases[0], Verdict: inbox.Deliver}))
+			inboxtest.Settle(t, s, inbox.Deliver, leases[0])
 		}
 	}
 	require.Less(t, mallocs(deliver), 10*few, "to deliver %d notices while %d wait", sample, most)
@@ -99,7 +100,7 @@ func TestOrderOfABigTask(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, leases, 1)
 		require.Equal(t, noticeOf("task", inbox.Completed, i).ID, leases[0].Event.ID)
-		require.NoError(t, s.Settle(ctx, inbox.Outcome{Lease: leases[0], Verdict: inbox.Deliver}))
+		inboxtest.Settle(t, s, inbox.Deliver, leases[0])
 	}
 	stats, err = s.Stats(ctx)
 	require.NoError(t, err)

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
 // eagerLimits are limits with which the files are looked at with every commit.
@@ -104,11 +105,11 @@ func TestLostFiles(t *testing.T) {
 			older, err := os.ReadFile(s.path)
 			require.NoError(t, err)
 			load(t, s, 600, 1) // so that the log is copied into it
-			require.Eventually(t, func() bool {
+			inboxtest.Eventually(t, func() bool {
 				load(t, s, 1, 1)
 				now, err := os.ReadFile(s.path)
 				return err == nil && len(now) > len(older)
-			}, 30*time.Second, time.Millisecond)
+			})
 			now, err := os.ReadFile(s.path)
 			require.NoError(t, err)
 			overwrite(t, s.path, append(older, make([]byte, len(now)-len(older))...))
@@ -130,8 +131,7 @@ func TestLostFiles(t *testing.T) {
 			again := openWith(t, path, defaultLimits)
 			requireEvents(t, again, c.left)
 			e := newEvent()
-			_, err := again.Put(context.Background(), e)
-			require.NoError(t, err)
+			inboxtest.Put(t, again, e)
 			require.NoError(t, again.Close())
 			requireEvents(t, openWith(t, path, defaultLimits), c.left+1, e.ID)
 		})
@@ -161,7 +161,7 @@ func TestLossIsNoticedWithoutCallbacks(t *testing.T) {
 		leased <- err
 	}()
 	require.NoError(t, os.Remove(s.path))
-	require.Eventually(t, func() bool { return s.Broken() != nil }, 30*time.Second, time.Millisecond)
+	inboxtest.Eventually(t, func() bool { return s.Broken() != nil })
 	require.ErrorIs(t, <-leased, inbox.ErrClosed)
 	require.ErrorContains(t, s.Broken(), s.path+" was removed or renamed")
 }
@@ -231,10 +231,10 @@ func TestDamageFoundWhileRunning(t *testing.T) {
 	require.NoError(t, f.Close())
 
 	ctx := context.Background()
-	require.Eventually(t, func() bool { // pages in memory are still good
+	inboxtest.Eventually(t, func() bool { // pages in memory are still good
 		_, _, err := s.List(ctx, inbox.Filter{}, inbox.Page{Limit: 1000})
 		return err != nil
-	}, 30*time.Second, time.Millisecond)
+	})
 	requireBroken(t, s)
 	records, _, err := s.List(ctx, inbox.Filter{}, inbox.Page{OldestFirst: true})
 	require.NoError(t, err)

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
 const (
@@ -102,7 +103,7 @@ func deliverSome(s *store, out chan<- string) error {
 			if i%2 == 1 {
 				continue // held until the end
 			}
-			o := inbox.Outcome{Lease: l, Verdict: inbox.Deliver, Attempt: inbox.Attempt{At: time.Now(), Status: 200}}
+			o := inboxtest.Outcome(inbox.Deliver, l)
 			if err := s.Settle(context.Background(), o); err != nil {
 				return err
 			}

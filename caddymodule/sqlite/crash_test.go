@@ -6,11 +6,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
 // Nothing that was acknowledged is lost when the process is killed, and what
@@ -97,12 +97,12 @@ func TestImageHoldsWhatWasAcknowledged(t *testing.T) {
 	}
 	for n := range 5 {
 		var ids []string
-		require.Eventually(t, func() bool {
+		inboxtest.Eventually(t, func() bool {
 			mu.Lock()
 			defer mu.Unlock()
 			ids = slices.Clip(acknowledged)
 			return len(ids) > 50*(n+1)
-		}, 30*time.Second, time.Millisecond)
+		})
 		crashed := openWith(t, crashImage(t, path), limits)
 		for _, id := range ids {
 			_, _, err := crashed.Get(context.Background(), id)

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
 func init() {
@@ -190,7 +191,7 @@ func deliverAll(s *store, n int) error {
 		}
 		outcomes := make([]inbox.Outcome, len(leases))
 		for i, l := range leases {
-			outcomes[i] = inbox.Outcome{Lease: l, Verdict: inbox.Deliver, Attempt: inbox.Attempt{At: time.Now(), Status: 200}}
+			outcomes[i] = inboxtest.Outcome(inbox.Deliver, l)
 		}
 		if err := again(func() error { return s.Settle(context.Background(), outcomes...) }); err != nil {
 			return err

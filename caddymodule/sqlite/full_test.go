@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
 func TestMaxSize(t *testing.T) {
@@ -29,19 +30,19 @@ func TestMaxSize(t *testing.T) {
 	duplicateOf, err := s.Put(ctx, leases[0].Event)
 	require.NoError(t, err)
 	require.NotEmpty(t, duplicateOf)
-	require.NoError(t, s.Settle(ctx, inbox.Outcome{Lease: leases[0], Verdict: inbox.Deliver}))
+	inboxtest.Settle(t, s, inbox.Deliver, leases[0])
 	deliver(t, s, n-1)
 
 	// Retention makes room, without a restart.
 	s.SetPolicy(inbox.Policy{Keep: time.Microsecond})
-	require.Eventually(t, func() bool {
+	inboxtest.Eventually(t, func() bool {
 		_, err := s.Put(ctx, newEvent())
 		return err == nil
-	}, 30*time.Second, time.Millisecond)
-	require.Eventually(t, func() bool {
+	})
+	inboxtest.Eventually(t, func() bool {
 		stats, err := s.Stats(ctx)
 		return err == nil && stats.Events[inbox.Delivered] == 0
-	}, 30*time.Second, time.Millisecond)
+	})
 	info, err := os.Stat(s.path)
 	require.NoError(t, err)
 	require.Greater(t, fill(t, s), n/2, "freed pages are used again")
@@ -56,10 +57,7 @@ func TestDeliveredEventsMakeRoom(t *testing.T) {
 	ctx := context.Background()
 	s := openTest(t, func(o *options) { o.maxSize = 2 << 20 })
 	dead, waiting := newEvent(), newEvent()
-	for _, e := range []*inbox.Event{dead, waiting} {
-		_, err := s.Put(ctx, e)
-		require.NoError(t, err)
-	}
+	inboxtest.Put(t, s, dead, waiting)
 	leases, err := s.Lease(ctx, 2)
 	require.NoError(t, err)
 	require.NoError(t, s.Settle(ctx,
@@ -67,16 +65,15 @@ func TestDeliveredEventsMakeRoom(t *testing.T) {
 		inbox.Outcome{Lease: leases[1], Verdict: inbox.Release, Due: time.Now().Add(time.Hour)}))
 
 	first := newEvent()
-	_, err = s.Put(ctx, first)
-	require.NoError(t, err)
+	inboxtest.Put(t, s, first)
 	deliver(t, s, 1)
 	var last *inbox.Event
 	for range 5000 { // several times what the file holds
 		last = newEvent()
-		require.Eventually(t, func() bool {
+		inboxtest.Eventually(t, func() bool {
 			_, err := s.Put(ctx, last)
 			return err == nil
-		}, 30*time.Second, time.Millisecond)
+		})
 		deliver(t, s, 1)
 	}
 	_, _, err = s.Get(ctx, first.ID)
@@ -96,8 +93,7 @@ func TestMaxSizeCanBeRaised(t *testing.T) {
 	s := openTest(t, func(o *options) { o.maxSize = 1 << 20 })
 	fill(t, s)
 	(&Inbox{MaxSize: 2 << 20}).Apply(s, inbox.Policy{Keep: time.Hour})
-	_, err := s.Put(context.Background(), newEvent())
-	require.NoError(t, err)
+	inboxtest.Put(t, s, newEvent())
 }
 
 // On a full disk a put fails, in a batch with others or alone, deliveries are
@@ -128,8 +124,7 @@ func TestFullDisk(t *testing.T) {
 	require.Equal(t, [...]int64{int64(30 + n - 1), 1, 0, 0}, stats.Events)
 
 	limitPages(t, s, "1000000")
-	_, err = s.Put(ctx, newEvent())
-	require.NoError(t, err)
+	inboxtest.Put(t, s, newEvent())
 }
 
 // What cannot be recorded even so takes the room in reserve; events are taken
@@ -140,8 +135,7 @@ func TestReserve(t *testing.T) {
 	s := openTest(t, func(o *options) { o.now = c.now })
 	require.FileExists(t, s.path+".reserve")
 	e := newEvent()
-	_, err := s.Put(ctx, e)
-	require.NoError(t, err)
+	inboxtest.Put(t, s, e)
 	failures := 0
 	require.NoError(t, inWriter(s, func(t *tx) error {
 		if failures++; failures < 3 { // at first, and when it is tried without the others
@@ -156,7 +150,7 @@ func TestReserve(t *testing.T) {
 	}))
 	require.Equal(t, 3, failures)
 	require.NoFileExists(t, s.path+".reserve")
-	_, err = s.Put(ctx, newEvent())
+	_, err := s.Put(ctx, newEvent())
 	require.ErrorIs(t, err, inbox.ErrFull)
 	duplicateOf, err := s.Put(ctx, e)
 	require.NoError(t, err)
@@ -168,8 +162,7 @@ func TestReserve(t *testing.T) {
 	require.ErrorIs(t, err, inbox.ErrFull)
 	require.NoError(t, os.Remove(s.path+".reserve"))
 	c.advance(time.Minute)
-	_, err = s.Put(ctx, newEvent())
-	require.NoError(t, err)
+	inboxtest.Put(t, s, newEvent())
 	require.FileExists(t, s.path+".reserve")
 }
 

@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"io"
 	"os"
 	"path/filepath"
@@ -17,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
 // eventBody is as large as a callback with some images.
@@ -24,13 +24,9 @@ var eventBody = []byte(`{"pad":"` + strings.Repeat("x", 1100) + `"}`)
 
 // newEvent makes an event of a task of its own.
 func newEvent() *inbox.Event {
-	var task [16]byte
-	_, _ = rand.Read(task[:])
-	id := hex.EncodeToString(task[:])
-	return &inbox.Event{
-		ID: inbox.NewID(id, task[:]), TaskID: id, Type: "avatar", Status: inbox.Completed,
-		ReceivedAt: time.Now().UTC().Truncate(time.Microsecond), Body: eventBody,
-	}
+	e := inboxtest.NewEvent(rand.Text(), inbox.Completed)
+	e.Body = eventBody
+	return e
 }
 
 // load puts n events from many goroutines.
@@ -133,7 +129,7 @@ func holdWriter(t *testing.T, s *store, n int) (release func()) {
 	<-entered
 	return func() {
 		t.Helper()
-		require.Eventually(t, func() bool { return len(s.requests) == n }, 30*time.Second, time.Millisecond)
+		inboxtest.Eventually(t, func() bool { return len(s.requests) == n })
 		close(gate)
 		require.NoError(t, <-done)
 	}
@@ -189,7 +185,7 @@ func deliver(t *testing.T, s *store, n int) {
 		require.NoError(t, err)
 		outcomes := make([]inbox.Outcome, len(leases))
 		for i, l := range leases {
-			outcomes[i] = inbox.Outcome{Lease: l, Verdict: inbox.Deliver, Attempt: inbox.Attempt{At: time.Now(), Status: 200}}
+			outcomes[i] = inboxtest.Outcome(inbox.Deliver, l)
 		}
 		require.NoError(t, s.Settle(context.Background(), outcomes...))
 		n -= len(leases)

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
 // bothOrders are the pages with which a list begins.
@@ -47,7 +48,7 @@ func TestPageLooksAtFewEvents(t *testing.T) {
 				v = inbox.GiveUp
 				dead = append(dead, lease.Event.ID)
 			}
-			require.NoError(t, s.Settle(ctx, inbox.Outcome{Lease: lease, Verdict: v, Attempt: inbox.Attempt{At: time.Now()}}))
+			inboxtest.Settle(t, s, v, lease)
 		}
 	}
 	for name, p := range bothOrders {
@@ -85,8 +86,7 @@ func TestPageOfALongTaskLooksAtFewEvents(t *testing.T) {
 	for i := range n {
 		e := newEvent()
 		e.TaskID, e.ID = first.TaskID, inbox.NewID(first.TaskID, []byte{byte(i)})
-		_, err := s.Put(context.Background(), e)
-		require.NoError(t, err)
+		inboxtest.Put(t, s, e)
 		want = append(want, e.ID)
 	}
 	step := int(smallLimits.scan / seqStep)
@@ -181,11 +181,10 @@ func TestPageOfLargeBodiesOrTracesIsShort(t *testing.T) {
 		} else {
 			e.TraceParent, e.TraceState = strings.Repeat("p", inbox.MaxPageBytes/4), strings.Repeat("s", inbox.MaxPageBytes/4)
 		}
-		_, err := s.Put(ctx, e)
-		require.NoError(t, err)
+		inboxtest.Put(t, s, e)
 		leases, err := s.Lease(ctx, 1)
 		require.NoError(t, err)
-		require.NoError(t, s.Settle(ctx, inbox.Outcome{Lease: leases[0], Verdict: inbox.GiveUp}))
+		inboxtest.Settle(t, s, inbox.GiveUp, leases[0])
 	}
 	for name, p := range bothOrders {
 		t.Run(name, func(t *testing.T) {
@@ -214,7 +213,7 @@ func TestListReadsOnlyWhatFits(t *testing.T) {
 	leases, err := s.Lease(context.Background(), 2)
 	require.NoError(t, err)
 	for _, l := range leases {
-		require.NoError(t, s.Settle(context.Background(), inbox.Outcome{Lease: l, Verdict: inbox.GiveUp}))
+		inboxtest.Settle(t, s, inbox.GiveUp, l)
 	}
 	task, dead := leases[0].Event.TaskID, []inbox.State{inbox.Dead}
 	for name, c := range map[string]struct {

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
 // Events go out when they are too old, in steps, past those that stay.
@@ -40,7 +41,7 @@ func TestRetirement(t *testing.T) {
 	require.EqualValues(t, 20, delivered())
 	c.advance(31 * time.Minute) // the first ten are too old
 	s.SetPolicy(inbox.Policy{Keep: time.Hour})
-	require.Eventually(t, func() bool { return delivered() == 10 }, 30*time.Second, time.Millisecond)
+	inboxtest.Eventually(t, func() bool { return delivered() == 10 })
 	for i, l := range leases {
 		_, _, err := s.Get(ctx, l.Event.ID)
 		if i >= 10 && i < 20 {
@@ -74,13 +75,10 @@ func TestIndexIsWrittenAndRead(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "inbox.db")
 	s := openWith(t, path, smallLimits)
 	events := newEvents(200)
-	for _, e := range events {
-		_, err := s.Put(ctx, e)
-		require.NoError(t, err)
-	}
+	inboxtest.Put(t, s, events...)
 	check := func() {
 		t.Helper()
-		require.Eventually(t, func() bool { frozen, _ := s.index.pending(); return !frozen }, 30*time.Second, time.Millisecond)
+		inboxtest.Eventually(t, func() bool { frozen, _ := s.index.pending(); return !frozen })
 		_, gathered := s.index.pending()
 		require.Less(t, gathered, smallLimits.indexEntries)
 		require.GreaterOrEqual(t, number(t, s, `SELECT count(*) FROM task_index`), int64(200-gathered))
@@ -106,17 +104,14 @@ func TestIndexIsSwept(t *testing.T) {
 	ctx := context.Background()
 	s := openWith(t, filepath.Join(t.TempDir(), "inbox.db"), smallLimits)
 	events := newEvents(100)
-	for _, e := range events {
-		_, err := s.Put(ctx, e)
-		require.NoError(t, err)
-	}
+	inboxtest.Put(t, s, events...)
 	for _, e := range events[:90] {
 		require.NoError(t, s.Purge(ctx, e.ID))
 	}
 	gone := `SELECT count(*) FROM task_index WHERE seq NOT IN (SELECT seq FROM events)`
-	require.Eventually(t, func() bool {
+	inboxtest.Eventually(t, func() bool {
 		return number(t, s, gone) <= smallLimits.sweepMin+3 && number(t, s, `SELECT stale FROM meta`) <= smallLimits.sweepMin+3
-	}, 30*time.Second, 5*time.Millisecond)
+	})
 	for i, e := range events {
 		duplicateOf, err := s.Put(ctx, e)
 		require.NoError(t, err)
@@ -133,7 +128,7 @@ func TestSweepCorrectsTheCount(t *testing.T) {
 		t.meta.stale += 1000
 		return nil
 	}))
-	require.Eventually(t, func() bool { return number(t, s, `SELECT stale FROM meta`) == 0 }, 30*time.Second, time.Millisecond)
+	inboxtest.Eventually(t, func() bool { return number(t, s, `SELECT stale FROM meta`) == 0 })
 	require.NoError(t, inWriter(s, func(tx *tx) error {
 		require.False(t, tx.w.maintenance.sweepDue(tx.w))
 		return nil
@@ -182,10 +177,10 @@ func TestChoreThatFailsWaits(t *testing.T) {
 		return t.c.exec(`ALTER TABLE hidden RENAME TO task_index`)
 	}))
 	c.advance(2 * maintenanceRetryMax)
-	require.Eventually(t, func() bool {
+	inboxtest.Eventually(t, func() bool {
 		_, err := s.Put(ctx, newEvent())
 		return err == nil
-	}, 30*time.Second, time.Millisecond)
+	})
 }
 
 func TestOnlyTheLastAttemptsAreKept(t *testing.T) {
@@ -194,8 +189,7 @@ func TestOnlyTheLastAttemptsAreKept(t *testing.T) {
 	l.keptAttempts = 3
 	s := openWith(t, filepath.Join(t.TempDir(), "inbox.db"), l)
 	e := newEvent()
-	_, err := s.Put(ctx, e)
-	require.NoError(t, err)
+	inboxtest.Put(t, s, e)
 	for range 5 {
 		leases, err := s.Lease(ctx, 1)
 		require.NoError(t, err)
@@ -216,8 +210,7 @@ func TestPageOfLargeBodiesIsShort(t *testing.T) {
 		e := newEvent()
 		e.Body = make([]byte, inbox.MaxPageBytes/2)
 		e.Body[0] = byte(i)
-		_, err := s.Put(ctx, e)
-		require.NoError(t, err)
+		inboxtest.Put(t, s, e)
 		require.NoError(t, s.Quarantine(ctx, &inbox.Suspect{Body: e.Body, Status: 400}))
 	}
 	records, next, err := s.List(ctx, inbox.Filter{}, inbox.Page{})

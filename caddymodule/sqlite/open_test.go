@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
 // sqliteFile makes a file with SQLite.
@@ -200,8 +201,7 @@ func TestFileOfTheFirstReleaseIsMigrated(t *testing.T) {
 			require.NoError(t, err)
 			require.Zero(t, h)
 			require.NoError(t, s.SetHold(ctx, hold))
-			_, err = s.Put(ctx, traced)
-			require.NoError(t, err)
+			inboxtest.Put(t, s, traced)
 		}
 		h, err := s.Hold(ctx)
 		require.NoError(t, err)
@@ -268,7 +268,7 @@ func TestOpenReadsLittleOfALargeFile(t *testing.T) {
 	limits.indexEntries, limits.reserve = 500, 4096
 	s := openWith(t, path, limits)
 	load(t, s, 5000, 128)
-	require.Eventually(t, func() bool { frozen, _ := s.index.pending(); return !frozen }, 30*time.Second, time.Millisecond)
+	inboxtest.Eventually(t, func() bool { frozen, _ := s.index.pending(); return !frozen })
 	require.NoError(t, s.Close())
 	s = openWith(t, path, limits)
 	_, gathered := s.index.pending()

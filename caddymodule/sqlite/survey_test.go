@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
 // survey looks at the default folder, which is dir/caddy/fotor_webhook.
@@ -29,8 +30,7 @@ func TestSurveyFindsWhatNobodyHas(t *testing.T) {
 	path := filepath.Join(dir, "shop.db")
 	s := openWith(t, path, smallLimits)
 	for range 3 {
-		_, err := s.Put(context.Background(), newEvent())
-		require.NoError(t, err)
+		inboxtest.Put(t, s, newEvent())
 	}
 	require.Empty(t, survey(t), "it is open here")
 
@@ -74,8 +74,7 @@ func TestSurveyLooksWhereItIsToldAndPassesOverTheRest(t *testing.T) {
 	dir := defaultDir()
 	elsewhere := filepath.Join(t.TempDir(), "inbox.db")
 	s := openWith(t, elsewhere, smallLimits)
-	_, err := s.Put(context.Background(), newEvent())
-	require.NoError(t, err)
+	inboxtest.Put(t, s, newEvent())
 	require.NoError(t, s.Close())
 	empty := openWith(t, filepath.Join(dir, "nothing.db"), smallLimits)
 	require.NoError(t, empty.Close())

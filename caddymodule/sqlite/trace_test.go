@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
 // traces counts the rows of that table.
@@ -30,8 +31,7 @@ func TestTracesGoWithTheirEvents(t *testing.T) {
 	events := newEvents(5)
 	for _, e := range events {
 		e.TraceParent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-		_, err := s.Put(ctx, e)
-		require.NoError(t, err)
+		inboxtest.Put(t, s, e)
 	}
 	require.EqualValues(t, 5, traces(t, s))
 	require.NoError(t, s.Purge(ctx, events[4].ID))
@@ -39,7 +39,7 @@ func TestTracesGoWithTheirEvents(t *testing.T) {
 	deliver(t, s, 3)
 	require.EqualValues(t, 4, traces(t, s))
 	s.SetPolicy(inbox.Policy{Keep: time.Microsecond})
-	require.Eventually(t, func() bool { return traces(t, s) == 1 }, 30*time.Second, time.Millisecond)
+	inboxtest.Eventually(t, func() bool { return traces(t, s) == 1 })
 	r, _, err := s.Get(ctx, events[3].ID)
 	require.NoError(t, err)
 	require.Equal(t, events[3], r.Event)

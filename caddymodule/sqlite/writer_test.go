@@ -3,11 +3,11 @@ package sqlite
 import (
 	"context"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
 func TestOpsThatQueueShareATransaction(t *testing.T) {
@@ -15,7 +15,7 @@ func TestOpsThatQueueShareATransaction(t *testing.T) {
 	const n = 20
 	release := holdWriter(t, s, n+1)
 	wait := putAll(s, newEvents(n))
-	require.Eventually(t, func() bool { return len(s.requests) == n }, 30*time.Second, time.Millisecond)
+	inboxtest.Eventually(t, func() bool { return len(s.requests) == n })
 	added := make(chan int, 1)
 	done := make(chan error, 1)
 	go func() {
@@ -86,8 +86,7 @@ func TestFailedTransactionLeavesNothing(t *testing.T) {
 	first, final := newEvent(), newEvent()
 	first.Status = inbox.InProgress
 	final.TaskID, final.ID = first.TaskID, inbox.NewID(first.TaskID, []byte("final"))
-	_, err := s.Put(ctx, first)
-	require.NoError(t, err)
+	inboxtest.Put(t, s, first)
 	before, err := s.Stats(ctx)
 	require.NoError(t, err)
 	fail := func(o op) {
@@ -119,8 +118,7 @@ func TestFailedTransactionLeavesNothing(t *testing.T) {
 	o := inbox.Outcome{Lease: leases[0], Verdict: inbox.Deliver}
 	fail(&settle{outcomes: []inbox.Outcome{o}})
 	require.NoError(t, s.Settle(ctx, o))
-	_, err = s.Put(ctx, final)
-	require.NoError(t, err)
+	inboxtest.Put(t, s, final)
 }
 
 func TestOpsWhoseCallerHasLeftAreNotDone(t *testing.T) {
@@ -133,7 +131,7 @@ func TestOpsWhoseCallerHasLeftAreNotDone(t *testing.T) {
 		_, err := s.Put(ctx, e)
 		done <- err
 	}()
-	require.Eventually(t, func() bool { return len(s.requests) == 1 }, 30*time.Second, time.Millisecond)
+	inboxtest.Eventually(t, func() bool { return len(s.requests) == 1 })
 	cancel()
 	require.ErrorIs(t, <-done, context.Canceled)
 	release()
@@ -146,7 +144,7 @@ func TestCloseRefusesWhatHasQueued(t *testing.T) {
 	s := openTest(t)
 	release := holdWriter(t, s, 5)
 	wait := putAll(s, newEvents(5))
-	require.Eventually(t, func() bool { return len(s.requests) == 5 }, 30*time.Second, time.Millisecond)
+	inboxtest.Eventually(t, func() bool { return len(s.requests) == 5 })
 	closed := make(chan error, 1)
 	go func() { closed <- s.Close() }()
 	<-s.closing

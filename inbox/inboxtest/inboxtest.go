@@ -80,9 +80,6 @@ type test struct {
 	run  func(s *suite)
 }
 
-// patience is how long the suite waits for what must happen.
-const patience = 30 * time.Second
-
 // suite is a test with its open inbox.
 type suite struct {
 	testing.TB
@@ -136,23 +133,13 @@ func (s *suite) put(task string, status inbox.Status) *inbox.Event {
 
 func (s *suite) putEvent(e *inbox.Event) {
 	s.Helper()
-	duplicateOf, err := s.in.Put(s.ctx(), e)
-	require.NoError(s, err)
-	require.Empty(s, duplicateOf)
+	Put(s, s.in, e)
 }
 
-// lease takes what is due until it has n leases.
+// lease leases what is due until it has n leases.
 func (s *suite) lease(n int) []*inbox.Lease {
 	s.Helper()
-	var leases []*inbox.Lease
-	for len(leases) < n {
-		more, err := s.in.Lease(s.ctx(), n-len(leases))
-		require.NoError(s, err)
-		require.NotEmpty(s, more)
-		require.LessOrEqual(s, len(more), n-len(leases))
-		leases = append(leases, more...)
-	}
-	return leases
+	return Lease(s, s.in, n)
 }
 
 // leaseOf takes the one event that is due.
@@ -173,7 +160,7 @@ func (s *suite) nothingDue() {
 	leases, err := s.in.Lease(s.ctx(), 100)
 	require.NoError(s, err)
 	require.Equal(s, []string{last.ID}, ids(leases))
-	require.NoError(s, s.in.Settle(s.ctx(), outcome(leases[0], inbox.Deliver)))
+	require.NoError(s, s.in.Settle(s.ctx(), Outcome(inbox.Deliver, leases[0])))
 	require.NoError(s, s.in.Purge(s.ctx(), last.ID))
 	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 	defer cancel()
@@ -182,38 +169,19 @@ func (s *suite) nothingDue() {
 	require.Empty(s, leases)
 }
 
-// settle gives leases the verdict. A retry or a release is due at once.
+// settle settles the leases with the verdict. A retry or a release is due at
+// once.
 func (s *suite) settle(v inbox.Verdict, leases ...*inbox.Lease) {
 	s.Helper()
-	outcomes := make([]inbox.Outcome, len(leases))
-	for i, l := range leases {
-		outcomes[i] = outcome(l, v)
-	}
-	require.NoError(s, s.in.Settle(s.ctx(), outcomes...))
+	Settle(s, s.in, v, leases...)
 }
 
 // settleDue gives a lease the verdict Retry or Release, due at that time.
 func (s *suite) settleDue(v inbox.Verdict, l *inbox.Lease, due time.Time) {
 	s.Helper()
-	o := outcome(l, v)
+	o := Outcome(v, l)
 	o.Due = due
 	require.NoError(s, s.in.Settle(s.ctx(), o))
-}
-
-var attemptTime = time.Date(2026, 11, 24, 8, 0, 0, 654321000, time.UTC)
-
-func outcome(l *inbox.Lease, v inbox.Verdict) inbox.Outcome {
-	o := inbox.Outcome{Lease: l, Verdict: v}
-	if v != inbox.Release {
-		o.Attempt = inbox.Attempt{At: attemptTime.Add(time.Duration(l.Attempt) * time.Second), Duration: 250 * time.Millisecond, Status: 200}
-	}
-	if v == inbox.Retry || v == inbox.GiveUp {
-		o.Attempt.Status, o.Attempt.Reason = 503, "service unavailable"
-	}
-	if v == inbox.Retry {
-		o.Due = time.Now().Add(-time.Second)
-	}
-	return o
 }
 
 // get returns an event that is there.
@@ -266,9 +234,9 @@ func idsOf(events ...*inbox.Event) []string {
 }
 
 // eventually waits for what the inbox does by itself.
-func (s *suite) eventually(what string, ok func() bool) {
+func (s *suite) eventually(what string, holds func() bool) {
 	s.Helper()
-	require.Eventually(s, ok, patience, 5*time.Millisecond, what)
+	Eventually(s, holds, what)
 }
 
 // background runs f beside the test and returns a channel that is closed when

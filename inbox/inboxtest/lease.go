@@ -23,7 +23,7 @@ var leaseTests = []test{
 	}},
 	{"waits until a retry is due", func(s *suite) {
 		e := s.put("task", inbox.Completed)
-		o := outcome(s.lease(1)[0], inbox.Retry)
+		o := Outcome(inbox.Retry, s.lease(1)[0])
 		o.Due = time.Now().Add(50 * time.Millisecond).UTC().Truncate(time.Microsecond)
 		require.NoError(s, s.in.Settle(s.ctx(), o))
 		l := s.lease(1)[0]
@@ -34,7 +34,7 @@ var leaseTests = []test{
 	{"tells when a retry is due", func(s *suite) {
 		e := s.put("task", inbox.Completed)
 		require.Zero(s, s.get(e).Due)
-		o := outcome(s.lease(1)[0], inbox.Retry)
+		o := Outcome(inbox.Retry, s.lease(1)[0])
 		o.Due = time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)
 		require.NoError(s, s.in.Settle(s.ctx(), o))
 		require.Equal(s, o.Due, s.get(e).Due)
@@ -186,7 +186,7 @@ var orderTests = []test{
 	}},
 	{"a final event supersedes one in progress that waits for its retry", func(s *suite) {
 		a := s.put("task", inbox.InProgress)
-		o := outcome(s.leaseOf(a), inbox.Retry)
+		o := Outcome(inbox.Retry, s.leaseOf(a))
 		o.Due = time.Now().Add(time.Hour)
 		require.NoError(s, s.in.Settle(s.ctx(), o))
 		final := s.put("task", inbox.Failed)

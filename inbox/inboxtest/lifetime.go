@@ -50,7 +50,7 @@ var lifetimeTests = []test{
 	}},
 	{"a retry keeps its time across a crash", func(s *suite) {
 		e := s.put("task", inbox.Completed)
-		o := outcome(s.leaseOf(e), inbox.Retry)
+		o := Outcome(inbox.Retry, s.leaseOf(e))
 		o.Due = time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)
 		require.NoError(s, s.in.Settle(s.ctx(), o))
 		s.crash()
@@ -140,7 +140,7 @@ func (s *suite) leasesComeBack(restart func(*suite)) {
 		attempts[l.Event.ID] = l.Attempt
 	}
 	require.Equal(s, map[string]int{a.ID: 2, b.ID: 1}, attempts)
-	require.ErrorContains(s, s.in.Settle(s.ctx(), outcome(l, inbox.Deliver)), a.ID)
+	require.ErrorContains(s, s.in.Settle(s.ctx(), Outcome(inbox.Deliver, l)), a.ID)
 	s.settle(inbox.Deliver, leases...)
 	s.nothingDue()
 }
@@ -152,7 +152,7 @@ func (s *suite) requireClosed(e *inbox.Event, l *inbox.Lease) {
 	calls := map[string]func() error{
 		"Put":          func() error { _, err := s.in.Put(ctx, s.event("other", inbox.Completed)); return err },
 		"Lease":        func() error { _, err := s.in.Lease(ctx, 1); return err },
-		"Settle":       func() error { return s.in.Settle(ctx, outcome(l, inbox.Deliver)) },
+		"Settle":       func() error { return s.in.Settle(ctx, Outcome(inbox.Deliver, l)) },
 		"Get":          func() error { _, _, err := s.in.Get(ctx, e.ID); return err },
 		"List":         func() error { _, _, err := s.in.List(ctx, inbox.Filter{}, inbox.Page{}); return err },
 		"Replay":       func() error { return s.in.Replay(ctx, e.ID) },

@@ -102,7 +102,7 @@ func (s *suite) herd() *herd {
 // putOff makes the one event that is due wait for long.
 func (s *suite) putOff(e *inbox.Event) {
 	s.Helper()
-	o := outcome(s.lease(1)[0], inbox.Release)
+	o := Outcome(inbox.Release, s.lease(1)[0])
 	require.Equal(s, e, o.Lease.Event)
 	o.Due = time.Now().Add(time.Hour)
 	require.NoError(s, s.in.Settle(s.ctx(), o))
@@ -283,7 +283,7 @@ func churn(ctx context.Context, stop <-chan struct{}, in inbox.Inbox, others []*
 			return err
 		}
 		for n, l := range leases {
-			if err := in.Settle(ctx, outcome(l, []inbox.Verdict{inbox.Deliver, inbox.GiveUp}[(i+n)%2])); err != nil {
+			if err := in.Settle(ctx, Outcome([]inbox.Verdict{inbox.Deliver, inbox.GiveUp}[(i+n)%2], l)); err != nil {
 				return err
 			}
 		}

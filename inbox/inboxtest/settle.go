@@ -14,7 +14,7 @@ var settleTests = []test{
 	{"a delivery ends the event", func(s *suite) {
 		e := s.put("task", inbox.Completed)
 		before := time.Now().Add(-time.Microsecond)
-		o := outcome(s.leaseOf(e), inbox.Deliver)
+		o := Outcome(inbox.Deliver, s.leaseOf(e))
 		require.NoError(s, s.in.Settle(s.ctx(), o))
 		r, attempts, err := s.in.Get(s.ctx(), e.ID)
 		require.NoError(s, err)
@@ -31,7 +31,7 @@ var settleTests = []test{
 		for n := 1; n <= 3; n++ {
 			l := s.leaseOf(e)
 			require.Equal(s, n, l.Attempt)
-			o := outcome(l, inbox.Retry)
+			o := Outcome(inbox.Retry, l)
 			require.NoError(s, s.in.Settle(s.ctx(), o))
 			want = append(want, o.Attempt)
 			r, attempts, err := s.in.Get(s.ctx(), e.ID)
@@ -42,7 +42,7 @@ var settleTests = []test{
 			require.Zero(s, r.SettledAt)
 			require.Equal(s, want, attempts)
 		}
-		o := outcome(s.leaseOf(e), inbox.Deliver)
+		o := Outcome(inbox.Deliver, s.leaseOf(e))
 		require.NoError(s, s.in.Settle(s.ctx(), o))
 		_, attempts, err := s.in.Get(s.ctx(), e.ID)
 		require.NoError(s, err)
@@ -51,7 +51,7 @@ var settleTests = []test{
 	{"giving up makes the event dead", func(s *suite) {
 		e := s.put("task", inbox.Completed)
 		s.settle(inbox.Retry, s.leaseOf(e))
-		o := outcome(s.leaseOf(e), inbox.GiveUp)
+		o := Outcome(inbox.GiveUp, s.leaseOf(e))
 		require.NoError(s, s.in.Settle(s.ctx(), o))
 		r, attempts, err := s.in.Get(s.ctx(), e.ID)
 		require.NoError(s, err)
@@ -77,7 +77,7 @@ var settleTests = []test{
 	}},
 	{"a release may set a time", func(s *suite) {
 		e := s.put("task", inbox.Completed)
-		o := outcome(s.leaseOf(e), inbox.Release)
+		o := Outcome(inbox.Release, s.leaseOf(e))
 		o.Due = time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)
 		require.NoError(s, s.in.Settle(s.ctx(), o))
 		s.nothingDue()
@@ -90,7 +90,7 @@ var settleTests = []test{
 		}
 		var outcomes []inbox.Outcome
 		for i, l := range s.lease(len(verdicts)) {
-			outcomes = append(outcomes, outcome(l, verdicts[i]))
+			outcomes = append(outcomes, Outcome(verdicts[i], l))
 		}
 		require.NoError(s, s.in.Settle(s.ctx(), outcomes...))
 		stats := s.stats()
@@ -103,7 +103,7 @@ var settleTests = []test{
 		a, b := s.put("a", inbox.Completed), s.put("b", inbox.Completed)
 		leases := s.lease(2)
 		s.settle(inbox.Deliver, leases[0])
-		err := s.in.Settle(s.ctx(), outcome(leases[0], inbox.GiveUp), outcome(leases[1], inbox.Deliver))
+		err := s.in.Settle(s.ctx(), Outcome(inbox.GiveUp, leases[0]), Outcome(inbox.Deliver, leases[1]))
 		require.ErrorIs(s, err, inbox.ErrState)
 		require.ErrorContains(s, err, a.ID)
 		require.NotContains(s, err.Error(), b.ID)
@@ -114,7 +114,7 @@ var settleTests = []test{
 	{"a lease counts once in a call", func(s *suite) {
 		e := s.put("task", inbox.Completed)
 		l := s.leaseOf(e)
-		require.ErrorContains(s, s.in.Settle(s.ctx(), outcome(l, inbox.Deliver), outcome(l, inbox.GiveUp)), e.ID)
+		require.ErrorContains(s, s.in.Settle(s.ctx(), Outcome(inbox.Deliver, l), Outcome(inbox.GiveUp, l)), e.ID)
 		s.requireState(inbox.Delivered, e)
 	}},
 	{"an old lease of an event that was leased again is not held", func(s *suite) {
@@ -122,7 +122,7 @@ var settleTests = []test{
 		old := s.leaseOf(e)
 		s.settle(inbox.Release, old)
 		l := s.leaseOf(e)
-		require.ErrorContains(s, s.in.Settle(s.ctx(), outcome(old, inbox.GiveUp)), e.ID)
+		require.ErrorContains(s, s.in.Settle(s.ctx(), Outcome(inbox.GiveUp, old)), e.ID)
 		s.settle(inbox.Deliver, l)
 		s.requireState(inbox.Delivered, e)
 	}},
@@ -134,7 +134,7 @@ var settleTests = []test{
 	}},
 	{"a long reason is cut between characters", func(s *suite) {
 		e := s.put("task", inbox.Completed)
-		o := outcome(s.leaseOf(e), inbox.Retry)
+		o := Outcome(inbox.Retry, s.leaseOf(e))
 		o.Attempt.Reason = "x" + strings.Repeat("é", inbox.MaxReason)
 		require.NoError(s, s.in.Settle(s.ctx(), o))
 		reason := s.get(e).Last.Reason
@@ -145,7 +145,7 @@ var settleTests = []test{
 	}},
 	{"a reason is made valid UTF-8", func(s *suite) {
 		e := s.put("task", inbox.Completed)
-		o := outcome(s.leaseOf(e), inbox.Retry)
+		o := Outcome(inbox.Retry, s.leaseOf(e))
 		o.Attempt.Reason = "bad \xff\x00 gateway"
 		require.NoError(s, s.in.Settle(s.ctx(), o))
 		reason := s.get(e).Last.Reason
