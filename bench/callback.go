@@ -8,19 +8,19 @@ import (
 	"slices"
 )
 
-// sampleCallback is a completed avatar task with four images, in 1.1 KB.
+// sampleCallback is the callback of a completed avatar task with four images, 1.1 KB.
 //
 //go:embed callback.json
 var sampleCallback []byte
 
-// slot is a place in the callback that holds one of its random identifiers.
+// slot is a place in the callback that has one of its random identifiers.
 type slot struct {
 	at int
-	id uint64 // equal for places that hold the same identifier
+	id uint64 // the same for places that have the same identifier
 }
 
-// slots are the task's id, its business id and its images' ids, wherever they
-// stand, so that every callback of the load is another task's.
+// slots are all places of the task's id, its business id and its images' ids. They are
+// replaced, so that every callback of the load is of another task.
 var slots = findSlots(sampleCallback)
 
 func findSlots(body []byte) []slot {
@@ -52,8 +52,8 @@ func appendCallback(dst []byte, number uint64) []byte {
 	return dst
 }
 
-// scramble maps numbers one to one onto numbers that look random, as Fotor's
-// ids do, so that no index profits from ascending keys. It is SplitMix64's finalizer.
+// scramble maps numbers one to one to numbers that look random, as Fotor's ids do, so that
+// no index profits from ascending keys. It is SplitMix64's finalizer.
 func scramble(n uint64) uint64 {
 	n += 0x9e3779b97f4a7c15
 	n = (n ^ n>>30) * 0xbf58476d1ce4e5b9

@@ -14,7 +14,7 @@ import (
 // maxReply bounds what bench reads of one answer.
 const maxReply = 64 << 20
 
-// client is for bench's own few requests; the load has one of its own.
+// client makes bench's own few requests; the load has its own client.
 var client = &http.Client{Timeout: time.Minute}
 
 func get(ctx context.Context, url string) ([]byte, error) {
@@ -44,7 +44,7 @@ func do(request *http.Request) (status int, body []byte, err error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	defer func() { _ = response.Body.Close() }() // read to its end, or given up
+	defer func() { _ = response.Body.Close() }() // it has been read, or reading has failed
 	body, err = io.ReadAll(io.LimitReader(response.Body, maxReply))
 	return response.StatusCode, body, err
 }

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// callbackPath is where every contender is sent its callbacks.
+// callbackPath is the path of the callbacks.
 const callbackPath = "/fotor/callback"
 
 // contender is one way of answering the load.
@@ -16,32 +16,32 @@ type contender struct {
 	// site returns the body of the site block in its Caddyfile.
 	site func(p places) string
 
-	// backlog says that its inbox is filled before the first round, and kept.
+	// backlog is true if its inbox is filled before the first round, and kept.
 	backlog bool
 
-	// stores says that it has an inbox, delivers that it must empty it.
+	// stores is true if it has an inbox, delivers if it has to empty it.
 	stores, delivers bool
 
-	// nats says that its inbox is on a cluster of NATS servers.
+	// nats is true if its inbox is on a cluster of NATS servers.
 	nats bool
 
-	// slow says that the upstream takes its time for each event, and servers
-	// how many Caddys share the inbox then.
+	// slow is true if the upstream takes slowAnswer for each event. servers is how many
+	// Caddys share the inbox then.
 	slow    bool
 	servers int
 
-	// operated says that somebody lists, tails and replays all the while.
+	// operated is true if an operator lists, tails and replays meanwhile.
 	operated bool
 }
 
-// places are the addresses and files that a contender's Caddyfile names.
+// places are the addresses and files in a contender's Caddyfile.
 type places struct {
 	upstream string   // host:port
 	inbox    string   // file
 	nats     []string // URLs of the servers
 }
 
-// contenders are all of them, in the order of each round.
+// contenders are those of -inbox sqlite, in the order of each round.
 var contenders = []contender{
 	{
 		key: "a", name: "bare Caddy, `respond 200`",
@@ -73,7 +73,7 @@ var contenders = []contender{
 	},
 }
 
-// gateway is the module with its defaults but for who may call and where.
+// gateway returns the handler with its defaults, except for who may call and the inbox.
 func (p places) gateway(forward string) string {
 	return gateway("sqlite "+quote(p.inbox), forward)
 }
@@ -86,7 +86,7 @@ func gateway(inbox, forward string) string {
 	}`, callbackPath, inbox, forward)
 }
 
-// caddyfile is a contender's whole config. All log alike, to stderr.
+// caddyfile returns a contender's config. All log in the same way, to stderr.
 func (c *contender) caddyfile(listen, admin, storage, level string, p places) string {
 	return fmt.Sprintf(`{
 	admin %s
@@ -104,7 +104,7 @@ http://%s {
 `, admin, quote(storage), level, listen, c.site(p))
 }
 
-// quote makes a Caddyfile token of a path that may hold spaces.
+// quote makes a Caddyfile token of a path that may have spaces.
 func quote(path string) string {
 	return "`" + path + "`"
 }

@@ -46,7 +46,7 @@ func drive(ctx context.Context, spec loadSpec) loadResult {
 	return result
 }
 
-// worker sends one callback after the other.
+// worker sends callbacks over one connection, one after the other.
 type worker struct {
 	latencies []time.Duration
 	faults    faults

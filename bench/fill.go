@@ -27,22 +27,22 @@ const (
 	fillTimeout = 20 * time.Minute
 )
 
-// fillSpec is what a fill is told.
+// fillSpec is what to fill.
 type fillSpec struct {
 	File  string
 	Count int
 	First uint64 // number of its first callback
 }
 
-// fillResult is what a fill brought.
+// fillResult is the result of a fill.
 type fillResult struct {
 	Pending int64
 	Bytes   int64
 	Took    time.Duration
 }
 
-// playFill reads a fillSpec, puts so many callbacks into an inbox as the
-// gateway would, and prints a fillResult.
+// playFill reads a fillSpec, puts that many callbacks into an inbox as the gateway would,
+// and prints a fillResult.
 func playFill(ctx context.Context, in io.Reader, out io.Writer) (err error) {
 	var spec fillSpec
 	if err := json.NewDecoder(in).Decode(&spec); err != nil {
@@ -72,7 +72,7 @@ func playFill(ctx context.Context, in io.Reader, out io.Writer) (err error) {
 	return json.NewEncoder(out).Encode(fillResult{Pending: stats.Events[inbox.Pending], Bytes: stats.Bytes, Took: took})
 }
 
-// fill puts the callbacks with the numbers from spec.First on.
+// fill puts callbacks with numbers from spec.First on.
 func fill(ctx context.Context, box inbox.Inbox, spec fillSpec) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

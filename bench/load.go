@@ -17,18 +17,18 @@ const (
 	// answerTimeout bounds one request of the load.
 	answerTimeout = 10 * time.Second
 
-	// maxFaults bounds how many kinds of fault a load tells apart.
+	// maxFaults bounds how many kinds of faults a load distinguishes.
 	maxFaults = 8
 )
 
-// loadSpec is what a load is told.
+// loadSpec is what to load.
 type loadSpec struct {
 	Address  string // host:port
 	Duration time.Duration
 	First    uint64 // number of its first callback
 }
 
-// loadResult is what a load brought.
+// loadResult is the result of a load.
 type loadResult struct {
 	Started  time.Time
 	Elapsed  time.Duration // from the first request to the last answer
@@ -37,8 +37,8 @@ type loadResult struct {
 	Faults   faults        // everything else
 }
 
-// playLoad reads a loadSpec, sends callbacks over 64 keep-alive connections,
-// each as soon as the one before is answered, and prints a loadResult.
+// playLoad reads a loadSpec, sends callbacks over 64 keep-alive connections, on each of
+// them one as soon as the one before is answered, and prints a loadResult.
 func playLoad(ctx context.Context, in io.Reader, out io.Writer) error {
 	var spec loadSpec
 	if err := json.NewDecoder(in).Decode(&spec); err != nil {
@@ -51,7 +51,7 @@ func playLoad(ctx context.Context, in io.Reader, out io.Writer) error {
 	return json.NewEncoder(out).Encode(result)
 }
 
-// faults counts what went wrong, by what it was.
+// faults counts faults by kind.
 type faults map[string]int
 
 func (f faults) add(what string, count int) {
@@ -94,8 +94,8 @@ func (f faults) String() string {
 	return string(text)
 }
 
-// fault names a failed request in few words, without the numbers that would
-// make each one a kind of its own.
+// fault returns the kind of a failed request: its cause, without the numbers that would
+// make each failure a kind of its own.
 func fault(err error) string {
 	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(err) {
 		err = inner
@@ -103,7 +103,7 @@ func fault(err error) string {
 	return err.Error()
 }
 
-// quantile returns the value below which that share of the sorted values lies.
+// quantile returns the value below which that share of the values lies.
 func quantile(sorted []time.Duration, share float64) time.Duration {
 	if len(sorted) == 0 {
 		return 0

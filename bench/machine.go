@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// machine is where and with what the figures were taken.
+// machine is the machine and the versions with which the figures were measured.
 type machine struct {
 	cpu, kernel   string
 	cores         int
@@ -55,8 +55,8 @@ func (m machine) String() string {
 		m.syncs.Round(time.Microsecond), m.callbackBytes, m.loadAtStart)
 }
 
-// fileSystemType returns the type of the file system that an absolute path
-// without symbolic links is on, by the lines of mountinfo(5).
+// fileSystemType returns the type of the file system of an absolute path without symbolic
+// links, from the lines of mountinfo(5).
 func fileSystemType(mountinfo, path string) string {
 	kind, longest := "unknown file system", -1
 	for line := range strings.Lines(mountinfo) {
@@ -67,21 +67,21 @@ func fileSystemType(mountinfo, path string) string {
 		}
 		point := fields[4]
 		within := point == "/" || path == point || strings.HasPrefix(path, point+"/")
-		if within && len(point) >= longest { // of two on one place, the later one shows
+		if within && len(point) >= longest { // of two at the same place, the later one is visible
 			kind, longest = superFields[0], len(point)
 		}
 	}
 	return kind
 }
 
-// measureSync returns the median time of a small durable write in dir: what a
-// single commit pays at least.
+// measureSync returns the median time of a small durable write in dir, which is the least
+// that a commit takes.
 func measureSync(dir string) (time.Duration, error) {
 	file, err := os.CreateTemp(dir, "sync")
 	if err != nil {
 		return 0, err
 	}
-	defer func() { _ = os.Remove(file.Name()) }() // dir goes as a whole
+	defer func() { _ = os.Remove(file.Name()) }() // dir is removed anyway
 	const writes = 101
 	page := make([]byte, 4<<10)
 	took := make([]time.Duration, writes)

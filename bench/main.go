@@ -1,12 +1,23 @@
-// Command bench measures the gateway beside what Caddy does without it: side by
-// side, in one run, on one machine. It builds Caddy, runs each contender as a
-// process of its own on 127.0.0.1, loads it from another process, and prints a
-// Markdown table with the ratios that the gateway aims at.
+// Command bench compares the gateway with Caddy alone, side by side, in one run, on one
+// machine. It builds Caddy, runs each contender in a process of its own on 127.0.0.1,
+// loads it from another process, and prints a Markdown table with the ratios that the
+// gateway aims at.
 //
 //	go run ./bench [-time 10s] [-rounds 3] [-dir /the/disk] [-only a,b,c]
 //	go run ./bench -inbox nats
 //
 // It reads /proc, so it needs Linux.
+//
+// Read the files in this order:
+//   - main.go, options.go: the command
+//   - measure.go, round.go: a run and its rounds; nats.go: rounds with a slow upstream;
+//     profile.go: profiles
+//   - contender.go, server.go: what is measured, and how it is started
+//   - process.go: the roles that have processes of their own; load.go with drive.go and
+//     callback.go: the load; upstream.go: the destination; fill.go: a backlog
+//   - operator.go: an operator at work meanwhile; client.go, proc.go, machine.go: looking
+//     at servers, processes and the machine
+//   - sample.go, target.go, report.go: the results
 package main
 
 import (
@@ -18,8 +29,8 @@ import (
 	"syscall"
 )
 
-// roles are the parts that bench plays in processes of its own, so that the
-// figures of a server are the server's alone. The first argument names one.
+// roles are what bench does in processes of its own, so that they do not count for the
+// server's figures. The first argument names one.
 var roles = map[string]func(ctx context.Context, in io.Reader, out io.Writer) error{
 	roleLoad:     playLoad,
 	roleUpstream: playUpstream,

@@ -11,18 +11,17 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/internal/caddybinary"
 )
 
-// bench is one run of the whole.
+// bench is one run.
 type bench struct {
 	opts     *options
-	dir      string // holds everything that the run stores, and goes with it
-	caddy    string // binary
+	dir      string // has everything that the run stores, and is removed after it
+	caddy    string // path of the binary
 	upstream *upstream
-	series   uint64   // of callbacks, so far
-	nats     []string // where the servers are, while a contender needs them
+	series   uint64   // number of series of callbacks so far
+	nats     []string // URLs of the servers, while a contender needs them
 }
 
-// measure runs all chosen contenders in turn, round by round, and prints what
-// came of it.
+// measure runs all chosen contenders in turn, round by round, and prints the results.
 func measure(ctx context.Context, opts *options) (err error) {
 	dir, err := os.MkdirTemp(opts.dir, "fotor-webhook-bench-")
 	if err != nil {
@@ -62,7 +61,7 @@ func measure(ctx context.Context, opts *options) (err error) {
 	return report(os.Stdout, m, opts, all)
 }
 
-// prepare fills the inboxes that are to start with a backlog.
+// prepare fills the inboxes that start with a backlog.
 func (b *bench) prepare(ctx context.Context) error {
 	for i := range b.opts.only {
 		c := &b.opts.only[i]
@@ -106,22 +105,22 @@ func (b *bench) rounds(ctx context.Context) (map[string][]sample, error) {
 	return all, nil
 }
 
-// home is where a contender has its files.
+// home returns the directory of a contender's files.
 func (b *bench) home(c *contender) string { return filepath.Join(b.dir, c.key) }
 
 func (b *bench) inboxFile(c *contender) string {
 	return filepath.Join(b.home(c), "inbox", "events.db")
 }
 
-// nextSeries returns the number of the first callback of a new series, so that
-// none is sent twice. A series has room for 2³² callbacks.
+// nextSeries returns the number of the first callback of a new series, so that none is
+// sent twice. A series has 2³² callbacks.
 func (b *bench) nextSeries() uint64 {
 	first := b.series << 32
 	b.series++
 	return first
 }
 
-// progress tells the user what goes on.
+// progress prints to stderr what is going on.
 func progress(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, time.Now().Format(time.TimeOnly)+" "+format+"\n", args...)
 }

@@ -10,11 +10,11 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/internal/natstest"
 )
 
-// natsNodes is how many servers the inbox on NATS is measured with, each of
-// which stores every event. They are processes of this machine.
+// natsNodes is how many NATS servers there are, each of which stores every event. They are
+// processes on this machine.
 const natsNodes = 3
 
-// natsContenders are those of -inbox nats, with what they are compared to.
+// natsContenders are those of -inbox nats, and those that they are compared with.
 var natsContenders = append(contendersAmong("c"), []contender{
 	{
 		key: "n", name: "as (c), inbox on three NATS servers", stores: true, nats: true,
@@ -39,7 +39,7 @@ func contendersAmong(keys ...string) (chosen []contender) {
 	return chosen
 }
 
-// gatewayOnNATS is gateway with the other inbox, which has its defaults too.
+// gatewayOnNATS is gateway with an inbox on NATS, which has its defaults too.
 func (p places) gatewayOnNATS(path string) string {
 	inbox := fmt.Sprintf("nats %s {\n\t\t\treplicas %d\n\t\t}", strings.Join(p.nats, " "), natsNodes)
 	return gateway(inbox, "forward http://"+p.upstream+path)
@@ -61,8 +61,8 @@ func (b *bench) startNATS(ctx context.Context, c *contender) (stop func(), err e
 	}, nil
 }
 
-// slowRound measures what goes out to a slow upstream while nothing comes in:
-// the inbox is filled before, and the other Caddys join then.
+// slowRound measures deliveries to a slow upstream while no callbacks arrive. The other
+// Caddys start first, then the inbox is filled.
 func (b *bench) slowRound(ctx context.Context, c *contender, s *server, got sample) (sample, error) {
 	got.delivers = true
 	for n := 1; n < c.servers; n++ {
@@ -110,8 +110,8 @@ func (b *bench) slowRound(ctx context.Context, c *contender, s *server, got samp
 	return got, err
 }
 
-// fillSlow loads the server, a little at a time, until there is enough for
-// every Caddy to be busy with all the while.
+// fillSlow loads the server, a little at a time, until every Caddy will be busy during the
+// whole measurement.
 func (b *bench) fillSlow(ctx context.Context, c *contender, s *server, got *sample) error {
 	var answers int
 	var elapsed, generator time.Duration
@@ -141,14 +141,13 @@ func (b *bench) fillSlow(ctx context.Context, c *contender, s *server, got *samp
 	}
 }
 
-// backlogFor returns how many events so many Caddys cannot deliver in that
-// time, with some to spare.
+// backlogFor returns a number of events that those servers cannot deliver in that time.
 func backlogFor(servers int, d time.Duration) int64 {
 	const concurrency = 32 // of one Caddy, by default
 	return int64(servers) * concurrency * int64((2*d+5*time.Second)/slowAnswer)
 }
 
-// takenWithin counts what the upstream takes in about that time.
+// takenWithin returns how many events the upstream takes in about that time.
 func (b *bench) takenWithin(ctx context.Context, d time.Duration) (taken int64, took time.Duration, err error) {
 	before, err := b.upstream.taken(ctx)
 	if err != nil {

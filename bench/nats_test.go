@@ -53,7 +53,7 @@ func TestCaddyfileOnNATSNamesEveryServer(t *testing.T) {
 	require.Contains(t, text, "forward http://127.0.0.1:3/slow")
 }
 
-// Twice the Caddys need twice the backlog, or they would have nothing to do.
+// Twice the Caddys need twice the backlog, or they would run out of events.
 func TestBacklogOutlastsTheMeasurement(t *testing.T) {
 	const perSecond = 32 * int64(time.Second/slowAnswer)
 	for _, servers := range []int{1, 2} {
@@ -63,7 +63,7 @@ func TestBacklogOutlastsTheMeasurement(t *testing.T) {
 	}
 }
 
-// A slow upstream takes its time, and tells a repeat from an event.
+// A slow upstream takes its time, and distinguishes repeats from new events.
 func TestSlowUpstreamCountsEventsAndRepeats(t *testing.T) {
 	server := httptest.NewServer(upstreamHandler())
 	defer server.Close()

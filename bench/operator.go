@@ -9,20 +9,22 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
-// The habits of an operator who looks closely.
+// How often the operator lists and replays, and how many events.
 const (
 	listEvery   = time.Second
 	replayEvery = time.Second
 	replayCount = 50
 
-	// adminTimeout bounds one question to the admin API.
+	// adminTimeout bounds one request to the admin API.
 	adminTimeout = 10 * time.Second
 )
 
-// questions are what an operator asks of an inbox: counts, and lists that the
-// inbox finds easy or hard.
+// questions are requests of an operator: counts, and lists that are cheap or expensive
+// for the inbox.
 var questions = []string{
 	"",
 	"default",
@@ -46,7 +48,7 @@ type operator struct {
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
 	replayed atomic.Int64
-	notices  atomic.Int64 // bytes that the tail brought
+	notices  atomic.Int64 // bytes that the tail received
 
 	mu     sync.Mutex
 	faults faults
@@ -68,7 +70,7 @@ func (o *operator) stop() faults {
 	return o.faults
 }
 
-// note counts a fault, unless the work is over.
+// note counts a fault, unless the operator has been stopped.
 func (o *operator) note(ctx context.Context, err error) {
 	if err == nil || ctx.Err() != nil {
 		return
@@ -115,9 +117,9 @@ func every(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// ask sends a question to the admin API.
+// ask makes a request to the admin API.
 func (s *server) ask(ctx context.Context, method, path string) (io.ReadCloser, error) {
-	r, err := http.NewRequestWithContext(ctx, method, "http://"+s.admin+"/fotor_webhook/"+path, http.NoBody)
+	r, err := http.NewRequestWithContext(ctx, method, "http://"+s.admin+control.Root+path, http.NoBody)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +134,7 @@ func (s *server) ask(ctx context.Context, method, path string) (io.ReadCloser, e
 	return response.Body, nil
 }
 
-// question asks and returns how long the whole answer took.
+// question makes a request and returns how long it took until the end of the answer.
 func (s *server) question(ctx context.Context, path string) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()
@@ -146,7 +148,7 @@ func (s *server) question(ctx context.Context, path string) (time.Duration, erro
 	return time.Since(began), err
 }
 
-// bulk changes many events and returns how many.
+// bulk changes many events and returns their number.
 func (s *server) bulk(ctx context.Context, path string) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()
@@ -162,9 +164,9 @@ func (s *server) bulk(ctx context.Context, path string) (int64, error) {
 	return answer.Changed, err
 }
 
-// slowest asks every question a few times, and returns the longest that the
-// quickest of a question's answers took: how long the work takes, not what else
-// the machine did.
+// slowest asks every question a few times and takes its quickest answer, which shows how
+// long the work takes, not what else the machine was doing. It returns the slowest of
+// these.
 func (s *server) slowest(ctx context.Context) (longest time.Duration, err error) {
 	for _, path := range questions {
 		quickest := adminTimeout

@@ -16,7 +16,7 @@ const (
 	maxPending  = 4_000_000 // below the default max_size
 )
 
-// options are what the user may choose.
+// options are the options of the command.
 type options struct {
 	time    time.Duration
 	rounds  int
@@ -66,7 +66,7 @@ func within[T int | time.Duration](flag string, value, least, most T) error {
 	return nil
 }
 
-// contendersOn returns what there is to measure of an inbox.
+// contendersOn returns the contenders for an inbox.
 func contendersOn(inbox string) ([]contender, error) {
 	switch inbox {
 	case "sqlite":

@@ -13,7 +13,7 @@ import (
 // architecture that Go runs on.
 const tick = 10 * time.Millisecond
 
-// cpuTime returns the user and system time that a running process has taken.
+// cpuTime returns the user and system time that a running process has used.
 func cpuTime(pid int) (time.Duration, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -23,7 +23,7 @@ func cpuTime(pid int) (time.Duration, error) {
 }
 
 func parseCPUTime(stat string) (time.Duration, error) {
-	// the second field, the command in parentheses, may hold anything
+	// the second field, the command in parentheses, may have any characters
 	_, rest, found := cutLast(stat, ")")
 	fields := strings.Fields(rest)
 	const user, system = 11, 12 // fields 14 and 15 of the line
@@ -43,8 +43,8 @@ func cutLast(s, separator string) (before, after string, found bool) {
 	return s[:i], s[i+len(separator):], true
 }
 
-// peakRSS returns the most memory in bytes that a running process has had
-// resident, the pages of mapped files included.
+// peakRSS returns the peak of a running process's resident memory in bytes, including the
+// pages of mapped files.
 func peakRSS(pid int) (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -62,7 +62,7 @@ func parsePeakRSS(status string) (int64, error) {
 	return kilobytes << 10, err
 }
 
-// field returns what follows a name at the beginning of a line.
+// field returns the rest of the line that begins with a name.
 func field(text, name string) (string, error) {
 	for line := range strings.Lines(text) {
 		if value, found := strings.CutPrefix(line, name); found {

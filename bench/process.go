@@ -18,8 +18,8 @@ import (
 // stopGrace is how long a process may take to end before it is killed.
 const stopGrace = 20 * time.Second
 
-// command prepares a process that gets SIGTERM when ctx ends, and SIGKILL if
-// that does not help.
+// command prepares a process that gets SIGTERM when ctx ends, and SIGKILL if it does not
+// end then.
 func command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
@@ -27,8 +27,8 @@ func command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// play runs a role in a process of its own until it has answered. It also
-// returns the CPU time that the process took.
+// play runs a role in a process of its own until it has answered. It returns the CPU time
+// that the process used.
 func play(ctx context.Context, role string, spec, result any) (cpu time.Duration, err error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -66,7 +66,7 @@ func startUpstream(ctx context.Context) (*upstream, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	cmd := command(ctx, self, roleUpstream)
 	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe() // held open: its end ends the process
+	stdin, err := cmd.StdinPipe() // kept open: closing it ends the process
 	if err != nil {
 		cancel()
 		return nil, err
@@ -82,7 +82,7 @@ func startUpstream(ctx context.Context) (*upstream, error) {
 	}
 	stop := func() {
 		_ = stdin.Close()
-		_ = cmd.Wait() // it has nothing left to tell
+		_ = cmd.Wait() // its exit code does not matter
 		cancel()
 	}
 	address, err := bufio.NewReader(stdout).ReadString('\n')
@@ -96,7 +96,7 @@ func startUpstream(ctx context.Context) (*upstream, error) {
 // taken returns how many events the upstream has taken.
 func (u *upstream) taken(ctx context.Context) (int64, error) { return u.count(ctx, takenPath) }
 
-// repeated returns how often a slow upstream got an event that it had.
+// repeated returns how often a slow upstream got an event again.
 func (u *upstream) repeated(ctx context.Context) (int64, error) { return u.count(ctx, repeatedPath) }
 
 func (u *upstream) count(ctx context.Context, path string) (int64, error) {

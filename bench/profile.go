@@ -11,12 +11,12 @@ import (
 const (
 	profileTime = 5 * time.Second
 
-	// profileLoad is longer, so that the whole profile is of a loaded server.
+	// profileLoad is longer, so that the server is under load during the whole profile.
 	profileLoad = profileTime + 2*time.Second
 )
 
-// profiles takes a CPU and a heap profile of each contender under load, in a
-// round of its own, because profiling costs what the others are not to pay.
+// profiles takes a CPU and a heap profile of each contender under load, in a round of its
+// own, since profiling would distort the figures of the others.
 func (b *bench) profiles(ctx context.Context) error {
 	if err := os.MkdirAll(b.opts.profile, 0o750); err != nil {
 		return err

@@ -58,7 +58,7 @@ func row(w io.Writer, first string, cells ...string) {
 	fmt.Fprintf(w, "| %s | %s |\n", first, strings.Join(cells, " | "))
 }
 
-// cell makes text from outside fit for a cell: in one line, without borders.
+// cell makes a text from outside safe for a cell of a table: one line, without borders.
 func cell(text string) string {
 	return strings.NewReplacer("|", "/", "\n", " ").Replace(text)
 }

@@ -11,15 +11,15 @@ const (
 	// warmUp is how long a server is loaded before it is measured.
 	warmUp = time.Second
 
-	// drainTimeout is how long an inbox may take to become empty, in terms of
-	// the time that it was filled.
+	// drainTimeout is how long an inbox may take to become empty, as a multiple of the
+	// time for which it was filled.
 	drainTimeout = 10
 
-	// drainPause is how long bench waits between two looks at an inbox.
+	// drainPause is the time between two looks at an inbox.
 	drainPause = 10 * time.Millisecond
 )
 
-// round measures a contender once. An error comes with what was seen so far.
+// round measures a contender once. With an error it returns what it has measured so far.
 func (b *bench) round(ctx context.Context, c *contender) (sample, error) {
 	got := sample{delivers: c.delivers, faults: make(faults)}
 	s, stop, err := b.launch(ctx, c)
@@ -87,8 +87,8 @@ func (b *bench) round(ctx context.Context, c *contender) (sample, error) {
 	return got, nil
 }
 
-// launch starts a contender, anew unless it keeps its backlog, with the NATS
-// servers that it needs.
+// launch starts a contender, and the NATS servers that it needs. What it stored before is
+// removed, unless it has a backlog.
 func (b *bench) launch(ctx context.Context, c *contender) (s *server, stop func(), err error) {
 	if !c.backlog {
 		if err := os.RemoveAll(b.home(c)); err != nil {
@@ -109,8 +109,8 @@ func (b *bench) launch(ctx context.Context, c *contender) (s *server, stop func(
 	return s, func() { s.stop(); stopNATS() }, nil
 }
 
-// load sends callbacks to the server for that long. It also returns the CPU
-// time that this took.
+// load sends callbacks to the server for that long. It also returns the CPU time that the
+// load used.
 func (b *bench) load(ctx context.Context, s *server, d time.Duration) (loadResult, time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, d+2*answerTimeout)
 	defer cancel()
@@ -119,15 +119,15 @@ func (b *bench) load(ctx context.Context, s *server, d time.Duration) (loadResul
 	return result, cpu, err
 }
 
-// tally is what a gateway and the upstream have counted.
+// tally is the counts of a gateway and the upstream.
 type tally struct {
-	at                 time.Time // when it was so
+	at                 time.Time // when they were taken
 	pending, delivered int64
 	taken              int64 // by the upstream
 }
 
-// tally counts. A contender that delivers is first waited for, until the
-// upstream has taken so many and the inbox is empty.
+// tally returns the counts. If the contender delivers, it first waits until the upstream
+// has taken that many events and the inbox is empty.
 func (b *bench) tally(ctx context.Context, c *contender, s *server, taken int64) (t tally, err error) {
 	t.at = time.Now()
 	if !c.stores {
@@ -148,12 +148,12 @@ func (b *bench) tally(ctx context.Context, c *contender, s *server, taken int64)
 	return t, err
 }
 
-// awaitEmpty returns the time at which the inbox was seen to be empty.
+// awaitEmpty waits until the inbox is empty and returns when that was seen.
 func (b *bench) awaitEmpty(ctx context.Context, s *server, taken int64) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout*max(b.opts.time, warmUp))
 	defer cancel()
 	for {
-		// the upstream is asked first, because that costs the gateway nothing
+		// the upstream is asked first, since that costs the gateway nothing
 		count, err := b.upstream.taken(ctx)
 		if err == nil && count >= taken {
 			count, err = s.events(ctx, "pending")
@@ -174,8 +174,8 @@ func (b *bench) awaitEmpty(ctx context.Context, s *server, taken int64) (time.Ti
 	}
 }
 
-// check holds the counts against the promise: what was answered 200 is stored,
-// and delivered once.
+// check checks by the counts that every callback that was answered 200 is stored, and
+// delivered once.
 func (t tally) check(before tally, c *contender, answers int, found faults) {
 	if !c.stores {
 		return

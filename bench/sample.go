@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// sample is what one round brought for one contender.
+// sample is the result of one round for one contender.
 type sample struct {
-	accepted  float64       // requests answered 200, a second
-	delivered float64       // events a second, from the first request until the inbox was empty
-	delivers  bool          // the latter counts
+	accepted  float64       // requests answered 200, per second
+	delivered float64       // events per second, from the first request until the inbox was empty
+	delivers  bool          // delivered is the figure to compare
 	p50, p99  time.Duration // until the answer
-	server    time.Duration // CPU of the server for each request
-	generator time.Duration // CPU of the load generator for each request
-	rss       int64         // the server's peak, in bytes
+	server    time.Duration // CPU time of the server per request
+	generator time.Duration // CPU time of the load generator per request
+	rss       int64         // peak of the server's memory, in bytes
 	ready     time.Duration // from the start of the process to the first 200
-	slowest   time.Duration // of the operator's questions; only with a backlog
+	slowest   time.Duration // slowest of the operator's questions; only with a backlog
 	faults    faults
 }
 
@@ -42,7 +42,7 @@ func (s sample) String() string {
 	return text
 }
 
-// medians returns the median of every figure on its own, and all faults.
+// medians returns the median of each figure, and all faults.
 func medians(samples []sample) sample {
 	m := sample{
 		accepted:  median(samples, func(s sample) float64 { return s.accepted }),
@@ -63,8 +63,7 @@ func medians(samples []sample) sample {
 	return m
 }
 
-// median returns the middle one, or the mean of the two middle ones, of a
-// figure of at least one sample.
+// median returns the median of a figure of at least one sample.
 func median[T int64 | float64 | time.Duration](samples []sample, figure func(sample) T) T {
 	values := make([]T, len(samples))
 	for i, s := range samples {

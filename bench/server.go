@@ -18,7 +18,7 @@ const (
 	// readyTimeout bounds how long a server may take until its first 200.
 	readyTimeout = 2 * time.Minute
 
-	// readyPause is how long bench waits between two looks.
+	// readyPause is the time between two tries.
 	readyPause = 2 * time.Millisecond
 )
 
@@ -34,8 +34,8 @@ type server struct {
 	ready   time.Duration // from the start of the process to the first 200
 }
 
-// startServer runs Caddy with a contender's config and waits for its first 200,
-// which it gives to the callback of that number.
+// startServer runs Caddy with a contender's config and waits for its first 200, which
+// answers the callback with that number.
 func (b *bench) startServer(ctx context.Context, c *contender, number uint64) (*server, error) {
 	return b.startServerAt(ctx, c, number, b.home(c))
 }
@@ -94,13 +94,13 @@ func (s *server) start(ctx context.Context, caddy, config string, show bool) err
 		return errors.Join(err, log.Close())
 	}
 	go func() {
-		_ = s.cmd.Wait() // how it ended is told by the log
+		_ = s.cmd.Wait() // the log shows how it ended
 		close(s.ended)
 	}()
 	return nil
 }
 
-// await sends the callback of that number until it is answered 200.
+// await sends the callback with that number until it is answered 200.
 func (s *server) await(ctx context.Context, number uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
@@ -135,7 +135,7 @@ func (s *server) stop() {
 	_ = s.log.Close()
 }
 
-// freeAddress returns an address of this machine that nothing listens on.
+// freeAddress returns a local address that nothing listens on.
 func freeAddress(ctx context.Context) (string, error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {

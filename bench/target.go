@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// target is a figure that the gateway aims at, on two cores.
+// target is a figure that the gateway has to reach, on two cores.
 type target struct {
 	what   string
 	needs  []string // keys of contenders
 	value  func(by map[string]sample) float64
 	limit  float64
-	atMost bool // else at least
+	atMost bool // limit is the largest allowed value, not the smallest
 	unit   string
 }
 
@@ -62,7 +62,7 @@ var targets = []target{
 	},
 }
 
-// measured reports whether all that it compares were run.
+// measured reports whether all contenders that it compares were run.
 func (t target) measured(all map[string][]sample) bool {
 	for _, key := range t.needs {
 		if len(all[key]) == 0 {
@@ -72,7 +72,7 @@ func (t target) measured(all map[string][]sample) bool {
 	return true
 }
 
-// values returns the value by the medians, and the least and most of the rounds.
+// values returns the value of the medians, and the least and the greatest of the rounds.
 func (t target) values(all map[string][]sample) (value, least, most float64) {
 	by := make(map[string]sample)
 	rounds := len(all[t.needs[0]])
@@ -94,7 +94,7 @@ func (t target) values(all map[string][]sample) (value, least, most float64) {
 	return value, least, most
 }
 
-// verdict says whether the target is reached. Figures with faults prove nothing.
+// verdict returns whether the target is reached. With faults, figures are not valid.
 func (t target) verdict(all map[string][]sample) string {
 	for _, key := range t.needs {
 		if len(medians(all[key]).faults) > 0 {

@@ -16,19 +16,18 @@ import (
 const (
 	roleUpstream = "upstream"
 
-	heldPath  = "/held"  // answers so that a gateway holds the upstream
+	heldPath  = "/held"  // answers such that a gateway holds deliveries
 	slowPath  = "/slow"  // takes slowAnswer for each event
-	takenPath = "/taken" // tells how many events were taken
+	takenPath = "/taken" // answers how many events were taken
 
-	repeatedPath = "/repeated" // tells how often a slow one got an event again
+	repeatedPath = "/repeated" // answers how often a slow upstream got an event again
 
 	// slowAnswer is how long a slow upstream takes for an event.
 	slowAnswer = 100 * time.Millisecond
 )
 
-// playUpstream is the trivial upstream of every contender that has one: it
-// reads the body and answers 200. It prints its address and ends when its input
-// does.
+// playUpstream is the upstream of every contender: it reads the body and answers 200. It
+// prints its address and ends when its input does.
 func playUpstream(ctx context.Context, in io.Reader, out io.Writer) error {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -38,7 +37,7 @@ func playUpstream(ctx context.Context, in io.Reader, out io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
-		// the input carries nothing: its end says that bench has ended
+		// the input is empty, and its end means that bench has ended
 		_, _ = io.Copy(io.Discard, in)
 		cancel()
 	}()
@@ -63,7 +62,7 @@ func upstreamHandler() http.Handler {
 		taken.Add(1)
 		w.WriteHeader(http.StatusOK)
 	})
-	var seen sync.Map // the ids that a slow upstream was given
+	var seen sync.Map // ids of the events that a slow upstream got
 	mux.HandleFunc("POST "+slowPath, func(w http.ResponseWriter, r *http.Request) {
 		if _, err := io.Copy(io.Discard, r.Body); err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)

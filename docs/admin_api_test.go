@@ -24,8 +24,8 @@ func TestAdminRoutesTable(t *testing.T) {
 	require.ElementsMatch(t, described, firstNames(table(t, "docs/admin-api.md", "route")))
 }
 
-// mediaOf are the kinds of blocks that are answers of the admin API. The kind
-// is followed by the request's method and path, and the answer's status.
+// mediaOf has the media types of blocks that are answers of the admin API, by the first
+// word after the fence. Method and path of the request and status of the answer follow.
 var mediaOf = map[string]string{
 	"json":  "application/json",
 	"jsonl": "application/x-ndjson",
@@ -54,8 +54,8 @@ var (
 	inMethod = regexp.MustCompile(` -X ([A-Z]+)`)
 )
 
-// TestCurlExamples looks for every request that the pages show in the OpenAPI
-// description, with its parameters.
+// TestCurlExamples checks that the OpenAPI description has every request that the pages
+// show, with its parameters.
 func TestCurlExamples(t *testing.T) {
 	doc := openapi.Load(t)
 	checked := 0

@@ -11,7 +11,7 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 )
 
-// commandLine returns the tree of caddy fotor-webhook.
+// commandLine returns the command "caddy fotor-webhook" with its subcommands.
 func commandLine(t *testing.T) *cobra.Command {
 	t.Helper()
 	registered, ok := caddycmd.Commands()["fotor-webhook"]
@@ -24,7 +24,7 @@ func commandLine(t *testing.T) *cobra.Command {
 	return cmd
 }
 
-// flagUsage is a flag in the help: its short form, its long one, and what it means.
+// flagUsage matches a flag in the help: its short form, its long form, and its meaning.
 var flagUsage = regexp.MustCompile(`(?m)^ +(?:(-\w), )?(--[\w-]+)(?: +(\S.*))?$`)
 
 func walk(cmd *cobra.Command, f func(*cobra.Command)) {
@@ -34,8 +34,8 @@ func walk(cmd *cobra.Command, f func(*cobra.Command)) {
 	}
 }
 
-// TestCommandsAndFlags looks for every command and flag in the page that
-// describes them, and the other way round.
+// TestCommandsAndFlags compares the commands and flags with those on the page that
+// describes them.
 func TestCommandsAndFlags(t *testing.T) {
 	root := commandLine(t)
 	var commands, flags []string
@@ -77,8 +77,8 @@ func TestCommandsAndFlags(t *testing.T) {
 	}
 }
 
-// TestCommandExamples reads every example of the help and of the page as the command
-// line would.
+// TestCommandExamples parses every example of the help and of the page as the command line
+// would.
 func TestCommandExamples(t *testing.T) {
 	var examples []string
 	add := func(text string) {
@@ -102,8 +102,8 @@ func TestCommandExamples(t *testing.T) {
 	}
 }
 
-// words splits a command as a shell does, as far as the examples need it, up
-// to what is done with its output.
+// words splits a command as a shell does, as far as the examples need it, and leaves out
+// what is done with its output.
 func words(command string) []string {
 	var found []string
 	for i, part := range strings.Split(strings.TrimSpace(command), `"`) {

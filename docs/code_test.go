@@ -48,8 +48,8 @@ func text(e ast.Expr) (string, bool) {
 	return s, err == nil
 }
 
-// keyed returns the string literals that a tree has for a key of composite
-// literals, such as the Name of prometheus.CounterOpts.
+// keyed returns the string literals that are values of a key of composite literals, such
+// as the Name of prometheus.CounterOpts.
 func keyed(tree ast.Node, key string) []string {
 	var found []string
 	ast.Inspect(tree, func(n ast.Node) bool {
@@ -65,7 +65,7 @@ func keyed(tree ast.Node, key string) []string {
 	return found
 }
 
-// cases returns the string literals of a function's case clauses.
+// cases returns the string literals in a tree's case clauses.
 func cases(tree ast.Node) []string {
 	var found []string
 	ast.Inspect(tree, func(n ast.Node) bool {
@@ -81,8 +81,8 @@ func cases(tree ast.Node) []string {
 	return found
 }
 
-// entries returns the string literals that are the keys of a package variable,
-// a map.
+// entries returns the string literals that are the keys of a package variable that is a
+// map.
 func entries(t *testing.T, file *ast.File, variable string) []string {
 	t.Helper()
 	var found []string
@@ -100,8 +100,7 @@ func entries(t *testing.T, file *ast.File, variable string) []string {
 	return found
 }
 
-// calls returns the string literals that are the first argument of calls of a
-// function.
+// calls returns the string literals that are the first argument of calls to a function.
 func calls(tree ast.Node, name string) []string {
 	var found []string
 	ast.Inspect(tree, func(n ast.Node) bool {
@@ -153,7 +152,7 @@ func TestOptionsTable(t *testing.T) {
 
 	var want []string
 	for _, option := range inCode {
-		if option != "retry" { // its row is those of its options
+		if option != "retry" { // instead there are rows for its options
 			want = append(want, option)
 		}
 	}
@@ -172,7 +171,7 @@ func TestOptionsTableOfNATS(t *testing.T) {
 	require.NotEmpty(t, inTLS)
 	var want []string
 	for _, option := range entries(t, caddyfile, "caddyfileOptions") {
-		if option != "tls" { // its rows are those of its options
+		if option != "tls" { // instead there are rows for its options
 			want = append(want, option)
 		}
 	}
@@ -182,12 +181,11 @@ func TestOptionsTableOfNATS(t *testing.T) {
 	require.ElementsMatch(t, want, firstNames(table(t, "docs/options.md", natsColumn)))
 }
 
-// natsColumn is the head of the table of options that are in the block of an
-// inbox on NATS.
+// natsColumn is the heading of the first column of the options of an inbox on NATS.
 const natsColumn = "in the block of `inbox nats`"
 
-// TestJSONFields looks for every JSON field of the config in the page that
-// describes them, and the other way round.
+// TestJSONFields compares the JSON fields of the config with those on the page that
+// describes them.
 func TestJSONFields(t *testing.T) {
 	var inCode []string
 	for _, config := range []any{fotorwebhook.Handler{}, fotorwebhook.Forward{}, fotorwebhook.Retry{}, sqlite.Inbox{}, nats.Inbox{}, nats.TLS{}} {
@@ -225,7 +223,7 @@ func TestEveryProblemIsExplained(t *testing.T) {
 	require.Equal(t, kinds, explained)
 }
 
-// TestLogTable looks for every message of the table in the code that logs them.
+// TestLogTable checks that every message of the table is in the code that logs them.
 func TestLogTable(t *testing.T) {
 	texts := make(map[string]bool)
 	for _, path := range []string{"receive.go", "gateway/observer.go", "gateway/emit.go"} {
@@ -243,8 +241,8 @@ func TestLogTable(t *testing.T) {
 	}
 }
 
-// TestDependencies looks for every direct dependency in the page that gives the
-// reasons, and the other way round.
+// TestDependencies compares the direct dependencies with those on the page that gives the
+// reasons for them.
 func TestDependencies(t *testing.T) {
 	var inMod []string
 	for line := range strings.Lines(read(t, "go.mod")) {

@@ -26,11 +26,11 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
 )
 
-// A secret for the placeholders in the examples; no one uses it.
+// secret is for the placeholders in the examples; it is used nowhere else.
 const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
-// TestCaddyfilesAreValid takes every Caddyfile of the documentation, which is
-// a whole one each, through what Caddy does when it loads one, up to starting.
+// TestCaddyfilesAreValid adapts, provisions and validates every Caddyfile of the
+// documentation, each of which is complete.
 func TestCaddyfilesAreValid(t *testing.T) {
 	t.Setenv("FOTOR_WEBHOOK_SECRET", secret)
 	t.Setenv("FOTOR_OLD_SECRET", secret)
@@ -39,7 +39,7 @@ func TestCaddyfilesAreValid(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte(secret+"\n"), 0o600))
 	here := map[string]string{
 		"{file./run/secrets/fotor}":                      "{file." + file + "}",
-		"tls_trust_pool file /etc/caddy/internal-ca.pem": "tls_trust_pool system", // there is no such file here
+		"tls_trust_pool file /etc/caddy/internal-ca.pem": "tls_trust_pool system", // the file does not exist here
 	}
 
 	checked := 0
@@ -68,7 +68,7 @@ func TestJSONConfigIsValid(t *testing.T) {
 	require.Len(t, configs, 1)
 	validate(t, []byte(configs[0].text))
 
-	// an inbox for the place of the one that the config has
+	// another inbox in place of the config's own
 	inboxes := fencesOf(t, "docs/json-config.md", "json inbox")
 	require.Len(t, inboxes, 1)
 	there := regexp.MustCompile(`"inbox": \{[^}]*\}`)
@@ -84,8 +84,8 @@ func validate(t *testing.T, config []byte) {
 	require.NoError(t, caddy.Validate(parsed))
 }
 
-// TestDefaults compares the defaults that the options table gives with what the
-// smallest config becomes.
+// TestDefaults compares the defaults in the tables of options with those of a minimal
+// config.
 func TestDefaults(t *testing.T) {
 	var config caddy.Config
 	require.NoError(t, json.Unmarshal([]byte(`{"admin": {"disabled": true}, "apps": {"http": {"servers": {"s": {
@@ -182,8 +182,7 @@ func TestEventExamples(t *testing.T) {
 	}
 }
 
-// TestKeysTable compares the keys that the page explains with those of its
-// event.
+// TestKeysTable compares the keys that the page explains with those of its example.
 func TestKeysTable(t *testing.T) {
 	var event map[string]any
 	require.NoError(t, json.Unmarshal([]byte(fencesOf(t, "docs/event.md", "json event")[0].text), &event))

@@ -1,5 +1,9 @@
-// Package docs holds the documentation to the code: what the Markdown files say
-// of options, metrics, answers and events is what the code does.
+// Package docs tests the documentation against the code: what the Markdown files say
+// about options, metrics, answers and events must be what the code does.
+//
+// docs_test.go reads the pages and checks their links; code_test.go reads the code and
+// compares tables with it. The others each test some pages: config_test.go (configs and
+// events), cli_test.go, admin_api_test.go, and monitoring_test.go with promql_test.go.
 package docs
 
 import (
@@ -13,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// root is the repository as seen from this package.
+// root is the path of the repository from this package.
 const root = ".."
 
 // read returns a file of the repository.
@@ -57,7 +61,7 @@ func split(t *testing.T, page string) (fences []fence, prose string) {
 	t.Helper()
 	var b strings.Builder
 	var open *fence
-	var indent string // of a fence in a list
+	var indent string // of the open fence, which may be in a list
 	for i, line := range strings.SplitAfter(page, "\n") {
 		info, marks := strings.CutPrefix(strings.Trim(line, " \n"), "```")
 		switch {
@@ -92,8 +96,7 @@ func fencesOf(t *testing.T, path, info string) []fence {
 	return wanted
 }
 
-// table returns the cells of the rows of the first table below a heading, or
-// below a line of prose, that has that first column.
+// table returns the cells of the first table whose first column has that heading.
 func table(t *testing.T, path, column string) [][]string {
 	t.Helper()
 	_, prose := split(t, read(t, path))
@@ -118,7 +121,7 @@ func table(t *testing.T, path, column string) [][]string {
 
 var code = regexp.MustCompile("`([^`]+)`")
 
-// named returns the texts in backquotes of a cell.
+// named returns the texts in backquotes in a cell.
 func named(cell string) []string {
 	var names []string
 	for _, match := range code.FindAllStringSubmatch(cell, -1) {
@@ -127,7 +130,7 @@ func named(cell string) []string {
 	return names
 }
 
-// firstNames returns what is in backquotes in the first cells of rows.
+// firstNames returns the texts in backquotes in the first cells of rows.
 func firstNames(rows [][]string) []string {
 	var names []string
 	for _, row := range rows {

@@ -49,7 +49,7 @@ func alerts(t *testing.T) []alertRule {
 	return file.Groups[0].Rules
 }
 
-// inTemplate finds the labels that an annotation names.
+// inTemplate matches the labels in an annotation.
 var inTemplate = regexp.MustCompile(`\$labels\.(\w+)`)
 
 func TestAlerts(t *testing.T) {
@@ -81,8 +81,7 @@ func TestAlerts(t *testing.T) {
 	}
 }
 
-// TestRunbook compares the alerts with the sections that say what to do about
-// them.
+// TestRunbook compares the alerts with the sections that say what to do about them.
 func TestRunbook(t *testing.T) {
 	var names []string
 	for _, rule := range alerts(t) {
@@ -98,14 +97,14 @@ func TestRunbook(t *testing.T) {
 	require.ElementsMatch(t, names, sections)
 }
 
-// inGrep finds what the runbook looks for in the log.
+// inGrep matches what the runbook searches the log for.
 var inGrep = regexp.MustCompile(`grep(?: -E)? '([^']+)'`)
 
-// inErrors finds what an error's text has in place of something.
+// inErrors matches the verbs of a format string.
 var inErrors = regexp.MustCompile(`%\w`)
 
-// TestRunbookLogLines looks for every text that the runbook greps for, and for
-// the lines that it quotes, in the code that logs them.
+// TestRunbookLogLines checks that the code has every text that the runbook greps for, and
+// every line that it quotes.
 func TestRunbookLogLines(t *testing.T) {
 	var code strings.Builder
 	for _, pattern := range []string{"*.go", "gateway/*.go", "caddymodule/sqlite/*.go", "caddymodule/nats/*.go", "inbox/*.go"} {
@@ -120,7 +119,7 @@ func TestRunbookLogLines(t *testing.T) {
 		}
 	}
 	inCode := func(code, text string) {
-		if !strings.Contains(code, text) { // require.Contains would show all the code
+		if !strings.Contains(code, text) { // require.Contains would print all the code
 			t.Errorf("%q is in no source file", text)
 		}
 	}
@@ -175,7 +174,7 @@ type dashboard struct {
 	}
 }
 
-// unvaried puts values in place of Grafana's variables.
+// unvaried replaces Grafana's variables by values.
 var unvaried = strings.NewReplacer("$handler", anyHandler, "$__rate_interval", "5m")
 
 func TestDashboard(t *testing.T) {

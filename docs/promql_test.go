@@ -14,11 +14,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// exported are the gateway's metrics as they are scraped: the name with the
-// suffixes of a histogram, then the labels, then their values.
+// exported are the gateway's metrics as they are scraped: values of labels, by name (with
+// the suffixes of a histogram) and label.
 type exported map[string]map[string][]string
 
-// gather runs a gateway and asks for its metrics.
+// gather runs a gateway and returns its metrics.
 func gather(t *testing.T) exported {
 	t.Helper()
 	var config caddy.Config
@@ -62,18 +62,18 @@ func gather(t *testing.T) exported {
 			all[name] = maps.Clone(labels)
 		}
 		if histogram {
-			all[family.GetName()+"_bucket"]["le"] = nil // any number
+			all[family.GetName()+"_bucket"]["le"] = nil // any value
 		}
 	}
 	return all
 }
 
-// targetLabels are those that Prometheus itself adds to what it scrapes.
+// targetLabels are the labels that Prometheus adds to what it scrapes.
 var targetLabels = []string{"job", "instance"}
 
-// The functions that the rules and the dashboard use. The parser knows more
-// than Prometheus does, so what is new here has to be looked up in Prometheus'
-// manual. With true they want a range.
+// promFunctions are the functions that the rules and the dashboard use; true if they take
+// a range. The parser accepts more than Prometheus does, so look a new one up in
+// Prometheus' manual.
 var promFunctions = map[string]bool{
 	"absent":             false,
 	"deriv":              true,
@@ -90,8 +90,8 @@ var (
 	promOperators    = []string{"+", "-", "*", "/", "==", "!=", ">", "<", ">=", "<=", "and", "or", "unless"}
 )
 
-// check returns what is wrong with an expression; used gets the names of the
-// metrics in it.
+// check returns what is wrong with an expression, and adds the names of the metrics in it
+// to used.
 func (e exported) check(expr string, used map[string]bool) []string {
 	tree, err := metricsql.Parse(expr)
 	if err != nil {
@@ -144,7 +144,7 @@ func (e exported) checkMetric(node *metricsql.MetricExpr, used map[string]bool, 
 			complain(name, "has no label", filter.Label)
 			continue
 		}
-		if filter.Label == "handler" { // its values are config
+		if filter.Label == "handler" { // its values depend on the config
 			if filter.Value != anyHandler {
 				complain("the handler is", filter.Value)
 			}
@@ -162,8 +162,8 @@ func (e exported) checkMetric(node *metricsql.MetricExpr, used map[string]bool, 
 	}
 }
 
-// checkFunction looks for ranges where they are wanted, counters in what counts
-// them, and buckets with their le in quantiles.
+// checkFunction checks that functions of a range have one, that those of counters have
+// counters, and that quantiles are of buckets with their le.
 func (e exported) checkFunction(node *metricsql.FuncExpr, complain func(...string)) {
 	wantsRange, ok := promFunctions[node.Name]
 	if !ok {
@@ -171,7 +171,7 @@ func (e exported) checkFunction(node *metricsql.FuncExpr, complain func(...strin
 		return
 	}
 	if node.Name == "time" {
-		return // it takes nothing
+		return // it has no arguments
 	}
 	rollup, _ := node.Args[0].(*metricsql.RollupExpr)
 	if hasRange := rollup != nil && rollup.Window != nil; hasRange != wantsRange {
@@ -214,7 +214,7 @@ func nameOf(node metricsql.Expr) string {
 	return ""
 }
 
-// checkLabels looks for labels by which is grouped or matched.
+// checkLabels checks the labels that are grouped by or matched on.
 func (e exported) checkLabels(tree metricsql.Expr, labels []string, complain func(...string)) {
 	for _, label := range labels {
 		known := slices.Contains(targetLabels, label)
@@ -231,7 +231,7 @@ func (e exported) checkLabels(tree metricsql.Expr, labels []string, complain fun
 // anyHandler stands for the dashboard's variable.
 const anyHandler = "ANY"
 
-// TestPromQLCheckComplains shows that the check of expressions sees what it is for.
+// TestPromQLCheckComplains shows that check finds what it is for.
 func TestPromQLCheckComplains(t *testing.T) {
 	metrics := gather(t)
 	for expr, complaint := range map[string]string{

@@ -14,9 +14,9 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 )
 
-// adminAddress returns where the admin endpoint is: as given, or as a config
-// file says, or Caddy's default. Caddy's own look-up takes the default also for
-// a config without an admin endpoint, and does not fill in placeholders.
+// adminAddress returns the address of the admin endpoint: as given, or from a config
+// file, or Caddy's default. Caddy's own look-up also takes the default for a config
+// that turns the endpoint off, and does not fill in placeholders.
 func adminAddress(address, config, adapter string) (string, error) {
 	switch {
 	case address != "":
@@ -54,8 +54,8 @@ func adminAddress(address, config, adapter string) (string, error) {
 	return listen, nil
 }
 
-// parseAdmin reads an address to dial. Forms that are meant well but mean
-// something else to Caddy are errors that say what is right.
+// parseAdmin parses an address to dial. Common mistakes, which mean something else to
+// Caddy, are errors with the right form.
 func parseAdmin(address string) (caddy.NetworkAddress, error) {
 	wrong := func(why, right string) (caddy.NetworkAddress, error) {
 		return caddy.NetworkAddress{}, fmt.Errorf("%q is no address of an admin endpoint%s: expected %s", address, why, right)
@@ -84,7 +84,7 @@ func parseAdmin(address string) (caddy.NetworkAddress, error) {
 	case parsed.IsFdNetwork():
 		return wrong(", but a file descriptor that Caddy listens at", "the address behind it, host:port or unix//path")
 	case parsed.IsUnixNetwork():
-		// the permission bits of unix//path|0220 are for who listens
+		// the permission bits of unix//path|0220 are for listening
 		parsed.Host, _, _ = strings.Cut(parsed.Host, "|")
 		if _, err := os.Stat(parsed.Host); err != nil && !filepath.IsAbs(parsed.Host) {
 			return wrong(fmt.Sprintf(": with one slash it is the file %s in this directory, which is not there", parsed.Host), quoted(socket(parsed.Host)))
@@ -93,11 +93,11 @@ func parseAdmin(address string) (caddy.NetworkAddress, error) {
 		return wrong("", "host:port or unix//path")
 	case parsed.PortRangeSize() != 1 || parsed.StartPort == 0:
 		return wrong("", "one port, such as localhost:2019")
-	case parsed.Host == "": // where Caddy listens on all of its addresses
+	case parsed.Host == "": // Caddy listens on all addresses
 		parsed.Host = "localhost"
 	}
 	return parsed, nil
 }
 
-// socket is the address of a socket file.
+// socket returns the address of a socket file.
 func socket(path string) string { return "unix//" + strings.TrimLeft(path, "/") }

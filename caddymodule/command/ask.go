@@ -12,18 +12,18 @@ import (
 	"github.com/jedib0t/go-pretty/v6/progress"
 )
 
-// canAsk reports whether there is somebody to see a question and to answer it.
+// canAsk reports whether there is a terminal to ask on.
 func (s *session) canAsk() bool { return s.stdinTerminal && s.stderrTerminal }
 
-// confirm asks on stderr and reads the answer from stdin. Anything but a yes is a
-// no, which ends the command.
+// confirm asks on stderr and reads the answer from stdin. Anything but a yes means no,
+// which is an error that ends the command.
 func (s *session) confirm(ctx context.Context, question string) error {
 	fmt.Fprint(s.stderr, escapeText(question)+" [y/N] ")
 	type reply struct {
 		text string
 		err  error
 	}
-	// a read of a terminal does not end with the context
+	// the context does not end a read from a terminal
 	replies := make(chan reply, 1)
 	go func() {
 		text, err := bufio.NewReader(s.stdin).ReadString('\n')
@@ -42,16 +42,16 @@ func (s *session) confirm(ctx context.Context, question string) error {
 			return nil
 		}
 		s.note("Nothing was changed.")
-		return said(exitFailed)
+		return exitQuietly(exitFailed)
 	}
 }
 
-// bar is a progress bar on stderr. It appears with the first progress, so that what is done
-// at once shows none.
+// bar is a progress bar on stderr. It appears with the first progress, so that it does not
+// show for what is done at once.
 type bar struct {
 	session *session
 	tracker *progress.Tracker
-	done    chan struct{} // closed once it is drawn for the last time; nil before it appears
+	done    chan struct{} // closed when it has been drawn for the last time; nil before it appears
 }
 
 func (s *session) newBar(message string, total int64) *bar {
@@ -62,7 +62,7 @@ func (b *bar) set(value int64) {
 	if b.done == nil {
 		b.appear()
 	}
-	b.tracker.SetValue(min(value, b.tracker.Total-1)) // it ends when told to, not before
+	b.tracker.SetValue(min(value, b.tracker.Total-1)) // at its total it would end by itself
 }
 
 func (b *bar) appear() {

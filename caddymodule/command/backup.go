@@ -91,8 +91,8 @@ func mustNotExist(file string) error {
 	return nil
 }
 
-// receive takes the copy in, under another name beside the file until it is
-// whole, on stable storage and checked.
+// receive stores the copy. It has another name beside the file until it is complete, on
+// stable storage and checked.
 func (s *session) receive(ctx context.Context, resp *http.Response, file string) (done *backedUp, err error) {
 	module := resp.Header.Get(control.BackupInboxHeader)
 	expected, err := strconv.ParseInt(resp.Header.Get(control.BackupEventsHeader), 10, 64)
@@ -149,7 +149,7 @@ func (s *session) download(to io.Writer, resp *http.Response) (err error) {
 	return err
 }
 
-// counter shows on a bar how much was written to it.
+// counter counts the bytes written to it, on a bar.
 type counter struct {
 	bar  *bar
 	done int64
@@ -161,7 +161,7 @@ func (c *counter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// verify has the inbox's module check a copy.
+// verify checks a copy with the inbox's module.
 func verify(ctx context.Context, module, file string) (events int64, err error) {
 	info, err := caddy.GetModule("http.fotor_webhook.inbox." + module)
 	if err != nil {
@@ -174,14 +174,13 @@ func verify(ctx context.Context, module, file string) (events int64, err error) 
 	return verifier.Verify(ctx, file)
 }
 
-// syncDir makes the name of a new file durable, where directories can be
-// synced.
+// syncDir makes the name of a new file durable, on systems that can sync directories.
 func syncDir(dir string) error {
 	d, err := os.Open(filepath.Clean(dir))
 	if err != nil {
 		return err
 	}
-	// what cannot be synced, as on Windows, is no reason to doubt the file
+	// Windows cannot sync directories; the file is sound all the same
 	_ = d.Sync()
 	return d.Close()
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What is not whole, or not what it should be, gets no name, and nothing of it
-// is left. That a good one is kept is seen end to end.
+// A backup that is incomplete or not as expected leaves no file behind. A good one is
+// tested end to end.
 func TestBackupThatIsNotWhole(t *testing.T) {
 	whole := func(module, events, body string) *http.Response {
 		return &http.Response{

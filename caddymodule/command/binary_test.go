@@ -24,8 +24,8 @@ type builtBinary struct {
 	home string
 }
 
-// TestBinary runs the real thing: only there are exit codes, signals and pipes
-// what they are.
+// TestBinary runs the real binary, for what only shows there: exit codes, signals and
+// pipes.
 func TestBinary(t *testing.T) {
 	path, err := caddybinary.Build(t.Context(), t.TempDir())
 	require.NoError(t, err)
@@ -79,7 +79,7 @@ func (b *builtBinary) testExitCodes(t *testing.T) {
 	for _, c := range []struct {
 		args   string
 		code   int
-		stderr string // its end
+		stderr string // the end of it
 	}{
 		{"status", 0, ""},
 		{"list --state dead", 0, ""},
@@ -124,7 +124,7 @@ func (b *builtBinary) testExitCodes(t *testing.T) {
 	}
 }
 
-// testAddress finds the admin endpoint where Caddy's own commands find it.
+// testAddress checks that the admin endpoint is found where Caddy's own commands find it.
 func (b *builtBinary) testAddress(t *testing.T) {
 	f := startFake(t, sampleHandler("default"))
 	caddyfile := filepath.Join(t.TempDir(), "Caddyfile")
@@ -145,7 +145,7 @@ func (b *builtBinary) testAddress(t *testing.T) {
 	require.Zero(t, r.code, r.stderr)
 }
 
-// testClosedPipe has nobody who reads the output.
+// testClosedPipe closes the pipe that the output goes to.
 func (b *builtBinary) testClosedPipe(t *testing.T) {
 	f := startFake(t, sampleHandler("default"))
 	for _, command := range []string{"list", "list --json", "status", "tail"} {
@@ -162,7 +162,7 @@ func (b *builtBinary) testClosedPipe(t *testing.T) {
 	}
 }
 
-// testCompletion asks for completions as the scripts of caddy completion do.
+// testCompletion asks for completions as the scripts of "caddy completion" do.
 func (b *builtBinary) testCompletion(t *testing.T) {
 	f := startFake(t, sampleHandler("default"), sampleHandler("avatars"))
 	for _, c := range []struct {

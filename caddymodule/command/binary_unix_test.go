@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// testSignals ends commands with Ctrl-C once they are in the middle of it.
+// testSignals ends running commands with Ctrl-C.
 func (b *builtBinary) testSignals(t *testing.T) {
 	t.Run("tail", func(t *testing.T) {
 		f := startFake(t, sampleHandler("default"))
@@ -43,7 +43,7 @@ func (b *builtBinary) testSignals(t *testing.T) {
 	})
 }
 
-// interrupt runs a command, and sends it Ctrl-C once it has printed a line.
+// interrupt runs a command and sends it Ctrl-C once it has printed a line.
 func (b *builtBinary) interrupt(t *testing.T, args ...string) ran {
 	t.Helper()
 	cmd := b.command(t.Context(), nil, append([]string{"fotor-webhook"}, args...)...)

@@ -2,5 +2,5 @@ package command
 
 import "testing"
 
-// testSignals has nothing to do where one process cannot send another Ctrl-C.
+// testSignals does nothing: here a process cannot send another one Ctrl-C.
 func (*builtBinary) testSignals(*testing.T) {}

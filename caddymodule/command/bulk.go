@@ -19,9 +19,9 @@ import (
 
 // bulk is a command that changes one event, or many by filter.
 type bulk struct {
-	verb    string // of the command, the API's path and the question
+	verb    string // in the command, the API's path and the question
 	past    string
-	skipped string // why events are skipped
+	skipped string // reasons for which events are skipped
 	one     func(*session, context.Context, string) error
 }
 
@@ -138,7 +138,7 @@ func (s *session) bulkMany(ctx context.Context, cmd *cobra.Command, b bulk) erro
 		return s.bulkRun(ctx, b, call{path: path, query: dryRun(query)}, 0)
 	}
 	total := int64(0)
-	if !yes || s.stderrTerminal { // for the question, or for the bar
+	if !yes || s.stderrTerminal { // the question and the bar need the count
 		counted, _, err := get[control.Bulk](ctx, s.client, call{method: http.MethodPost, path: path, query: dryRun(query)})
 		switch {
 		case err != nil:
@@ -187,7 +187,7 @@ func dryRun(query url.Values) url.Values {
 	return dry
 }
 
-// bulkRun makes the change and says what came of it. On a terminal it shows how far it is.
+// bulkRun makes the change and prints the result. On a terminal it shows its progress.
 func (s *session) bulkRun(ctx context.Context, b bulk, c call, total int64) error {
 	c.method = http.MethodPost
 	var last control.Bulk
@@ -224,8 +224,8 @@ func (b bulk) result(r control.Bulk) string {
 	return line + "\n"
 }
 
-// bulkProgress reads a line of counts after the other. If it breaks off, it
-// returns the last line with the error.
+// bulkProgress reads counts, line by line. If the answer breaks off, it returns the last
+// line with the error.
 func (s *session) bulkProgress(ctx context.Context, b bulk, c call, total int64) (last control.Bulk, raw json.RawMessage, err error) {
 	c.header = http.Header{"Accept": {control.MediaLines}}
 	resp, err := s.client.open(ctx, c)

@@ -13,21 +13,21 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// onTerminal gives an environment a terminal on which somebody types.
+// onTerminal gives an environment a terminal, with what is typed on it.
 func onTerminal(env *environment, typed string) {
 	env.stdin = strings.NewReader(typed)
 	env.stdinTerminal, env.stdoutTerminal, env.stderrTerminal = true, true, true
 	env.getenv = func(string) string { return "1" } // NO_COLOR
 }
 
-// TestConfirm asks before a change by filter.
+// TestConfirm checks the question before a change by filter.
 func TestConfirm(t *testing.T) {
 	for _, c := range []struct {
 		name, typed string
 		args        string
 		code        int
 		stdout      string
-		stderr      string // its beginning
+		stderr      string // the beginning of it
 		requests    []string
 	}{
 		{
@@ -75,7 +75,8 @@ func TestConfirm(t *testing.T) {
 	}
 }
 
-// TestConfirmNeedsTerminals asks only where somebody sees the question and can answer.
+// TestConfirmNeedsTerminals checks that nothing is asked without terminals for question
+// and answer.
 func TestConfirmNeedsTerminals(t *testing.T) {
 	for _, hide := range []func(*environment){
 		func(env *environment) { env.stdinTerminal = false },
@@ -91,7 +92,7 @@ func TestConfirmNeedsTerminals(t *testing.T) {
 	}
 }
 
-// TestConfirmUnreadable does not take an answer that could not be read for one.
+// TestConfirmUnreadable checks that an answer is not used if reading it fails.
 func TestConfirmUnreadable(t *testing.T) {
 	f, env := startFake(t, sampleHandler("default")), testEnvironment()
 	onTerminal(env, "")
@@ -101,7 +102,7 @@ func TestConfirmUnreadable(t *testing.T) {
 	require.Contains(t, r.stderr, "Error: reading the answer: the terminal is gone")
 }
 
-// TestProgress shows the counts while they come, on stderr only.
+// TestProgress checks that counts are shown while they arrive, on stderr only.
 func TestProgress(t *testing.T) {
 	drawn := make(chan struct{})
 	mux := http.NewServeMux()
@@ -132,7 +133,7 @@ func TestProgress(t *testing.T) {
 	require.NotContains(t, stderr.String(), "\x1b[3", "colours though NO_COLOR is set")
 }
 
-// watch closes a channel once a text was written.
+// watch closes a channel once a text has been written.
 type watch struct {
 	w    io.Writer
 	text string
@@ -147,8 +148,8 @@ func (w *watch) Write(p []byte) (int, error) {
 	return w.w.Write(p)
 }
 
-// TestProgressBreaksOff has lines that end without the one that says done, and
-// one with an error.
+// TestProgressBreaksOff has answers that end without the last line, and one whose last
+// line is an error.
 func TestProgressBreaksOff(t *testing.T) {
 	for name, c := range map[string]struct{ lines, stdout, stderr string }{
 		"cut off":   {`{"changed":5}` + "\n", "5 events purged.\n", "broke off: unexpected EOF"},

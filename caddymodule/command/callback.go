@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// callbackKind is what all callbacks of a run have in common.
+// callbackKind is what all callbacks of a "send" have in common.
 type callbackKind struct {
 	name      string // the task's type
 	sensitive bool
 }
 
-// The types below are a callback as Fotor sends it, fields in its order. hasHsfw
-// is Fotor's spelling.
+// The types below are a callback as Fotor sends it, with its order of fields. hasHsfw is
+// Fotor's spelling.
 type callback struct {
 	TaskID     string  `json:"taskId"`
 	CreateTime int64   `json:"createTime,omitempty"`
@@ -55,14 +55,14 @@ const (
 	pubResultHost = "https://pub-static.fotor.com"
 )
 
-// avatarTemplates are templates of a sample of Fotor's.
+// avatarTemplates are the templates of one of Fotor's samples.
 var avatarTemplates = []string{
 	"d691196a-6daa-4bf9-a011-5422d95ce03f",
 	"74d8ef37-4864-480b-927a-dde52e429609",
 	"7292c5b5-ecb0-4868-b4a4-849c73cc302c",
 }
 
-// newTask returns the identifiers of a task.
+// newTask returns the identifiers of a new task.
 func newTask(random io.Reader) (task, business string, err error) {
 	if task, err = newID(random); err != nil {
 		return "", "", err
@@ -71,7 +71,7 @@ func newTask(random io.Reader) (task, business string, err error) {
 	return task, business, err
 }
 
-// newID returns an identifier as Fotor's are: 32 hexadecimal digits.
+// newID returns an identifier like Fotor's: 32 hexadecimal digits.
 func newID(random io.Reader) (string, error) {
 	var id [16]byte
 	if _, err := io.ReadFull(random, id[:]); err != nil {
@@ -80,7 +80,7 @@ func newID(random io.Reader) (string, error) {
 	return hex.EncodeToString(id[:]), nil
 }
 
-// make returns a callback that tells a status of a task.
+// make returns a callback for a task with that status.
 func (k callbackKind) make(random io.Reader, now time.Time, task, business string, status int) ([]byte, error) {
 	c := callback{TaskID: task, Status: status, BusinessID: business, Type: k.name}
 	if k.sensitive {
@@ -100,11 +100,11 @@ func (k callbackKind) make(random io.Reader, now time.Time, task, business strin
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
-// complete adds what a completed task of that type has.
+// complete adds the members that a completed task of that type has.
 func (k callbackKind) complete(c *callback, random io.Reader, now time.Time) error {
 	switch k.name {
 	case "avatar":
-		c.ResultURL, c.HasHsfw = new(""), nil // Fotor says it of each image
+		c.ResultURL, c.HasHsfw = new(""), nil // Fotor flags each image instead
 		return k.addAvatars(c, random, now)
 	case "ecommercelistingset":
 		url := fmt.Sprintf("%s/aigc/business/%s/%s_0.jpg", pubResultHost, c.BusinessID, c.TaskID)

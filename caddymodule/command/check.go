@@ -11,9 +11,9 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
-// limits are what --check takes to be well. What is beyond one needs attention.
+// limits are the limits of --check. What is beyond one needs attention.
 type limits struct {
-	unavailable, tooLarge, invalid int64 // of the callbacks that arrived lately
+	unavailable, tooLarge, invalid int64 // of the callbacks that arrived recently
 	inboxUsed                      int64 // percent
 	pendingAge                     time.Duration
 	hold                           time.Duration
@@ -21,7 +21,7 @@ type limits struct {
 	quarantined                    int64 // negative: any number
 }
 
-// checkFlags are the flags that only --check heeds.
+// checkFlags are the flags that only count with --check.
 var checkFlags = []string{
 	"max-unavailable", "max-too-large", "max-invalid", "max-inbox-used",
 	"max-pending-age", "max-hold", "max-dead", "max-quarantined",
@@ -42,7 +42,7 @@ func addCheckFlags(cmd *cobra.Command) {
 	completeNothing(cmd, append([]string{"recent"}, checkFlags...)...)
 }
 
-// readLimits reads the flags that addCheckFlags added.
+// readLimits reads the flags of addCheckFlags.
 func readLimits(cmd *cobra.Command) (check bool, recent time.Duration, l limits, err error) {
 	flags := cmd.Flags()
 	check, _ = flags.GetBool("check")
@@ -96,7 +96,8 @@ func (s *session) needsAttention(line string) {
 	}
 }
 
-// attention prints what is beyond its limit; if anything is, the answer is no.
+// attention prints what is beyond its limit. If anything is, it returns an error with
+// exitNo.
 func (s *session) attention(handlers []control.Handler, l limits) error {
 	found := false
 	for i := range handlers {
@@ -106,16 +107,16 @@ func (s *session) attention(handlers []control.Handler, l limits) error {
 		}
 	}
 	if found {
-		return said(exitNo)
+		return exitQuietly(exitNo)
 	}
 	return nil
 }
 
-// lossTold is how long --check speaks of lost events. They do not come back, and
-// status shows them for ever.
-const lossTold = 24 * time.Hour
+// lossShown is how long --check reports lost events. They never come back, so it must
+// not report them for ever, as status does.
+const lossShown = 24 * time.Hour
 
-// exceeded lists what is beyond its limit, what may lose callbacks first.
+// exceeded lists what is beyond its limit; what may lose callbacks comes first.
 func (s *session) exceeded(h *control.Handler, l limits) (found []string) {
 	add := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
 	if h.Error != "" {
@@ -136,7 +137,7 @@ func (s *session) exceeded(h *control.Handler, l limits) (found []string) {
 	if n := h.Recent.TooLarge; n > l.tooLarge {
 		add("%s larger than %s and kept nowhere%s", plural(n, "callback"), size(h.Config.MaxBody), lately)
 	}
-	if h.LostAt != nil && h.Lost > 0 && now.Sub(*h.LostAt) < lossTold {
+	if h.LostAt != nil && h.Lost > 0 && now.Sub(*h.LostAt) < lossShown {
 		add("%s, the last seen %s", plural(h.Lost, "lost event"), s.localTimeWithAge(*h.LostAt))
 	}
 	if h.InboxBytes != nil && h.InboxLimit != nil && *h.InboxLimit > 0 {

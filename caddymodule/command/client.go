@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// maxAnswer bounds an answer that is read whole: a page of a thousand
-	// events of the largest size is far smaller.
+	// maxAnswer bounds an answer that is read as a whole. A page of a thousand events
+	// of the largest size is far smaller.
 	maxAnswer = 512 << 20
 
 	// maxError bounds an error's text.
@@ -28,8 +28,8 @@ const (
 	dialTimeout = 10 * time.Second
 )
 
-// client talks to Caddy's admin endpoint. It does as caddycmd.AdminAPIRequest
-// does, which has no context and loses the status.
+// client makes requests to Caddy's admin endpoint. It replaces caddycmd.AdminAPIRequest,
+// which takes no context and does not return the status.
 type client struct {
 	address string // as given
 	origin  string // scheme and host of the requests
@@ -44,7 +44,7 @@ func newClient(address string, transport http.RoundTripper) (*client, error) {
 	}
 	c := &client{address: address, tcp: true, origin: "http://" + parsed.JoinHostPort(0)}
 	if parsed.IsUnixNetwork() {
-		// net/http wants some host; nothing goes there
+		// net/http requires a host; it is not used
 		c.tcp, c.origin = false, "http://127.0.0.1"
 	}
 	if transport == nil {
@@ -59,13 +59,13 @@ func newClient(address string, transport http.RoundTripper) (*client, error) {
 	return c, nil
 }
 
-// statusError is an answer of the admin endpoint that is no success.
+// statusError is an answer of the admin endpoint with a status other than 2xx.
 type statusError struct {
 	status  int
 	address string
 	message string
 	body    []byte
-	foreign bool // not in the form in which Caddy's admin endpoint answers
+	foreign bool // not in the form of Caddy's admin endpoint
 }
 
 func (e *statusError) Error() string {
@@ -80,7 +80,7 @@ func (e *statusError) Error() string {
 	return fmt.Sprintf("%s (HTTP %d from the admin endpoint at %s)%s", text, e.status, e.address, hint)
 }
 
-// unreachableError says that the admin endpoint gave no answer.
+// unreachableError is returned if the admin endpoint did not answer.
 type unreachableError struct {
 	address string
 	cause   error
@@ -111,7 +111,7 @@ func (c *client) open(ctx context.Context, r call) (*http.Response, error) {
 	resp, err := c.http.Do(req) //nolint:gosec // whoever calls says where the admin endpoint is
 	if err != nil {
 		if wrapped, ok := errors.AsType[*url.Error](err); ok {
-			err = wrapped.Err // its URL is not what was asked for with a socket file
+			err = wrapped.Err // with a socket file its URL would be misleading
 		}
 		return nil, &unreachableError{c.address, err}
 	}
@@ -163,7 +163,7 @@ func (c *client) request(ctx context.Context, r call) (*http.Request, error) {
 	return req, nil
 }
 
-// errorText is the text of an error in Caddy's form, or the body itself.
+// errorText returns the text of an error in Caddy's form, or else the body.
 func errorText(body []byte) (text string, foreign bool) {
 	var refused control.Refused
 	if json.Unmarshal(body, &refused) == nil && refused.Error != "" {
@@ -172,7 +172,7 @@ func errorText(body []byte) (text string, foreign bool) {
 	return strings.TrimSpace(string(body)), true
 }
 
-// ask makes a request and returns the answer whole.
+// ask makes a request and returns the whole answer.
 func (c *client) ask(ctx context.Context, r call) (json.RawMessage, error) {
 	resp, err := c.open(ctx, r)
 	if err != nil {
@@ -189,7 +189,7 @@ func (c *client) ask(ctx context.Context, r call) (json.RawMessage, error) {
 	return body, nil
 }
 
-// get makes a request and decodes the answer, which it returns as it came too.
+// get makes a request and returns the answer, both decoded and as it arrived.
 func get[T any](ctx context.Context, c *client, r call) (answer T, raw json.RawMessage, err error) {
 	if raw, err = c.ask(ctx, r); err != nil {
 		return answer, nil, err

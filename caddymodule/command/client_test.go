@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestAddresses asks over every form of address.
+// TestAddresses makes a request to every form of address.
 func TestAddresses(t *testing.T) {
 	f := startFake(t, sampleHandler("default"))
 	_, port, err := net.SplitHostPort(f.addr)
@@ -47,7 +47,7 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
-// TestWrongAddresses says what is right for each form that is meant well.
+// TestWrongAddresses checks that each common mistake is answered with the right form.
 func TestWrongAddresses(t *testing.T) {
 	for address, expected := range map[string]string{
 		"http://localhost:2020":     ", but a URL: expected localhost:2020",
@@ -74,7 +74,7 @@ func TestWrongAddresses(t *testing.T) {
 	require.Equal(t, "http://localhost:2019", c.origin)
 }
 
-// TestAddressOfAConfig reads where the admin endpoint is.
+// TestAddressOfAConfig reads the address of the admin endpoint from configs.
 func TestAddressOfAConfig(t *testing.T) {
 	t.Setenv("FOTOR_TEST_ADMIN", "127.0.0.1:2021")
 	for _, c := range []struct{ name, text, adapter, address, err string }{
@@ -109,7 +109,7 @@ func TestAddressOfAConfig(t *testing.T) {
 	require.Equal(t, "unix//x", address, "--address goes before --config")
 }
 
-// TestUnreachable names the address and what to do, whatever is wrong there.
+// TestUnreachable checks that the error names the address and what to do.
 func TestUnreachable(t *testing.T) {
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -120,11 +120,11 @@ func TestUnreachable(t *testing.T) {
 		require.Equal(t, exitFailed, r.code)
 		require.Contains(t, r.stderr, "Error: no answer from "+address+": dial ")
 		require.Contains(t, r.stderr, "is Caddy running, and is its admin endpoint at "+address+"? --address or --config tell another\n")
-		require.NotContains(t, r.stderr, "fotor_webhook/") // the URL is none that the user knows
+		require.NotContains(t, r.stderr, "fotor_webhook/") // the user does not know the URL
 	}
 }
 
-// TestAnswers has answers that are none of the API's.
+// TestAnswers has answers that the API does not give.
 func TestAnswers(t *testing.T) {
 	for name, c := range map[string]struct {
 		status int
@@ -154,7 +154,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// TestCanceled lets the context end while the server keeps silent.
+// TestCanceled ends the context while the server does not answer.
 func TestCanceled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	released := make(chan struct{})
@@ -181,7 +181,7 @@ func TestDurations(t *testing.T) {
 	require.Equal(t, `"\x1b"`, configDuration("\x1b"))
 }
 
-// TestColor decides by the flag, the terminal and the environment.
+// TestColor checks that the flag, the terminal and the environment decide about colours.
 func TestColor(t *testing.T) {
 	f := startFake(t, sampleHandler("default"))
 	for _, c := range []struct {
@@ -211,7 +211,7 @@ func TestColor(t *testing.T) {
 	}
 }
 
-// TestOutputFails tells a full disk from a reader that has gone.
+// TestOutputFails checks that a full disk is an error, and a reader that has gone is not.
 func TestOutputFails(t *testing.T) {
 	f := startFake(t, sampleHandler("default"))
 	for _, command := range []string{"list --limit 0", "list --json --limit 0", "status", "show " + id(1)} {

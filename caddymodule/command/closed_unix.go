@@ -7,5 +7,5 @@ import (
 	"syscall"
 )
 
-// closedPipe reports whether a write failed because nobody reads any more.
+// closedPipe reports whether a write failed because the reader has gone.
 func closedPipe(err error) bool { return errors.Is(err, syscall.EPIPE) }

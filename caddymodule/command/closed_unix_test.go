@@ -7,5 +7,5 @@ import (
 	"syscall"
 )
 
-// errBrokenPipe is what a write to a pipe brings that nobody reads any more.
+// errBrokenPipe is the error of a write to a pipe whose reader has gone.
 var errBrokenPipe error = &os.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.EPIPE}

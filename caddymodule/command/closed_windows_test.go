@@ -6,5 +6,5 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// errBrokenPipe is what a write to a pipe brings that nobody reads any more.
+// errBrokenPipe is the error of a write to a pipe whose reader has gone.
 var errBrokenPipe error = &os.PathError{Op: "write", Path: "stdout", Err: windows.ERROR_NO_DATA}

@@ -1,12 +1,17 @@
-// Package command is the command line of the gateway, caddy fotor-webhook. It
-// asks a running Caddy over its admin API, whose answers are the types of
-// package control. Two commands need none: send talks to a gateway's URL as Fotor
-// does, and migrate moves one inbox into another, whose modules it has from
-// Caddy's registry.
+// Package command is the command line of the gateway, caddy fotor-webhook. Its commands
+// ask a running Caddy over the admin API, whose answers are the types of package
+// control. Two do not: send posts callbacks to a URL, as Fotor does, and migrate moves
+// one inbox into another, with inbox modules from Caddy's registry.
 //
-// Files: one for each group of commands; client.go (the admin API),
-// environment.go (the world that a command sees), text.go and table.go (what
-// people read), exit.go (exit codes).
+// Read the files in this order:
+//   - command.go, session.go, exit.go: how a command is set up, run and ended
+//   - environment.go: what a command uses of its surroundings, for tests to replace
+//   - address.go, client.go: requests to the admin API; filter.go: which events
+//   - then any command: status.go (with check.go, unattended.go), list.go, show.go,
+//     tail.go (with sse.go), bulk.go (replay and purge), hold.go, quarantine.go (with
+//     release.go), explain.go, backup.go; send.go (with sender.go, callback.go,
+//     reply.go, summary.go); migrate.go (with migrate_config.go, migrate_run.go)
+//   - text.go, table.go, ask.go: what is printed and asked; complete.go: completion
 package command
 
 import (
@@ -41,7 +46,7 @@ outside are quoted when they hold control characters.
 
 // addCommands makes a command the parent of all of this package.
 func addCommands(parent *cobra.Command, env *environment) {
-	// a mistyped command would print the help and succeed without these
+	// without these a mistyped command would print the help and succeed
 	parent.Args, parent.RunE = cobra.NoArgs, help
 	parent.AddCommand(
 		statusCommand(env),
@@ -61,7 +66,7 @@ func addCommands(parent *cobra.Command, env *environment) {
 	setOutput(parent, env)
 }
 
-// setOutput lets help and usage errors go where everything else does.
+// setOutput sends help and usage errors where everything else goes.
 func setOutput(cmd *cobra.Command, env *environment) {
 	cmd.SetOut(env.stdout)
 	cmd.SetErr(env.stderr)
@@ -70,7 +75,7 @@ func setOutput(cmd *cobra.Command, env *environment) {
 	})
 }
 
-// group makes a command that only has others below it.
+// group makes a command that only has subcommands.
 func group(use, short, long string, commands ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   use,

@@ -11,10 +11,10 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
-// completionTimeout is how long the shell waits for names of handlers.
+// completionTimeout bounds how long completion waits for the names of the handlers.
 const completionTimeout = 2 * time.Second
 
-// knownTypes are the task types that Fotor is known to have; there are more.
+// knownTypes are known task types of Fotor; there are more.
 var knownTypes = []string{"avatar", "videoEnhancer", "text2img", "img2img", "ecommercelistingset"}
 
 // kinds are the kinds of notices.
@@ -22,7 +22,7 @@ var kinds = append(slices.Clone(control.NoticeKinds), control.Gap)
 
 func complete(cmd *cobra.Command, flag string, f cobra.CompletionFunc) {
 	if err := cmd.RegisterFlagCompletionFunc(flag, f); err != nil {
-		panic(err) // a flag that the command does not have
+		panic(err) // the command does not have the flag
 	}
 }
 
@@ -31,7 +31,7 @@ func completeFixed(cmd *cobra.Command, flag string, values ...string) {
 	complete(cmd, flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 }
 
-// completeList completes the last value of a list with commas.
+// completeList completes the last value of a comma-separated list.
 func completeList(cmd *cobra.Command, flag string, values ...string) {
 	complete(cmd, flag, func(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 		before := typed[:strings.LastIndexByte(typed, ',')+1]

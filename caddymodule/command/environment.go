@@ -11,7 +11,7 @@ import (
 	"golang.org/x/term"
 )
 
-// environment is what a command sees of the world. Tests have their own.
+// environment is what a command uses of its surroundings. Tests replace it.
 type environment struct {
 	stdin  io.Reader
 	stdout *output
@@ -26,10 +26,10 @@ type environment struct {
 	random        io.Reader
 	ignoreSIGPIPE bool
 
-	// transport makes all requests in place of the network, unless it is nil.
+	// transport, unless nil, makes all requests, in place of the network.
 	transport http.RoundTripper
 
-	// pause waits, or returns the context's error.
+	// pause waits for that time, or returns the context's error if that ends first.
 	pause func(context.Context, time.Duration) error
 }
 
@@ -63,8 +63,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// output is standard output. It remembers the first error, so that not every
-// print has to be checked: loops look at err, and so does the end of the command.
+// output is standard output. It remembers the first error, so that not every print has
+// to be checked: loops check err, and so does the end of the command.
 type output struct {
 	w   io.Writer
 	err error

@@ -14,7 +14,7 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 )
 
-// The exit codes. 2 and 3 are Caddy's own.
+// The exit codes. Caddy itself uses 2 and 3.
 const (
 	exitDone     = 0
 	exitFailed   = 1
@@ -22,7 +22,7 @@ const (
 	exitNo       = 5
 )
 
-// exitHelp is in the help of every command, followed by what 5 means for it.
+// exitHelp lists the exit codes in the help of a command.
 const exitHelp = `
 Exit codes:
   0  done
@@ -31,7 +31,7 @@ Exit codes:
   5  the answer is no
 `
 
-// exitHelpNo is exitHelp where the command can answer no.
+// exitHelpNo is exitHelp for a command that can answer no, with what that means.
 func exitHelpNo(meaning string) string {
 	return fmt.Sprintf(`
 Exit codes:
@@ -42,8 +42,8 @@ Exit codes:
 `, meaning)
 }
 
-// exitError ends the command with a code. Its cause is nil if everything has
-// been said already.
+// exitError ends the command with a code. Its cause is nil if there is nothing left to
+// print.
 type exitError struct {
 	code  int
 	cause error
@@ -58,16 +58,17 @@ func (e *exitError) Error() string {
 
 func (e *exitError) Unwrap() error { return e.cause }
 
-// said ends the command with a code and no more words; 0 is no error.
-func said(code int) error {
+// exitQuietly returns an error that ends the command with a code and prints nothing; nil
+// for 0.
+func exitQuietly(code int) error {
 	if code == exitDone {
 		return nil
 	}
 	return &exitError{code: code}
 }
 
-// worse returns the code to end with after several results: of those that are
-// not 0 the lowest, so that a failure is never hidden by a mere no.
+// worse returns the code to end with after several results: the lowest that is not 0, so
+// that a no never hides a failure.
 func worse(a, b int) int {
 	if a == exitDone || (b != exitDone && b < a) {
 		return b
@@ -98,18 +99,18 @@ func exitCode(err error) int {
 // action is what a command does in its session.
 type action func(ctx context.Context, s *session, args []string) error
 
-// run makes an action the function of a cobra command: in a session that begin
-// makes of the flags, with a context that ends on Ctrl-C, its error on stderr, and
-// its exit code.
+// run returns the function of a cobra command that runs an action: in a session that
+// begin makes from the flags, with a context that ends on Ctrl-C. It prints the error
+// to stderr and ends with its exit code.
 func (env *environment) run(begin func(*cobra.Command) (*session, error), do action) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		if env.ignoreSIGPIPE {
-			// a closed pipe is then an error of the write, which ends quietly
+			// then a write to a closed pipe returns an error, and the command ends quietly
 			signal.Ignore(syscall.SIGPIPE)
 		}
 		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		// the second Ctrl-C kills, should the first not be heeded
+		// the second Ctrl-C kills the process, should the first have no effect
 		context.AfterFunc(ctx, stop)
 
 		s, err := begin(cmd)
@@ -126,8 +127,8 @@ func (env *environment) run(begin func(*cobra.Command) (*session, error), do act
 	}
 }
 
-// end says what went wrong, and returns the error that makes Caddy exit with
-// the right code.
+// end prints what went wrong, and returns the error with which Caddy exits with the
+// right code.
 func (env *environment) end(ctx context.Context, cmd *cobra.Command, err error) error {
 	if err == nil {
 		return nil
@@ -145,7 +146,7 @@ func (env *environment) end(ctx context.Context, cmd *cobra.Command, err error) 
 	if code == exitFailed {
 		return err
 	}
-	// only Caddy's own wrapper can make an error that its main takes a code from
+	// only Caddy's own wrapper can make an error with a code
 	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) {
 		return code, nil
 	})(cmd, nil)

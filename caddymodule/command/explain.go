@@ -54,7 +54,7 @@ func (s *session) explain(ctx context.Context, query url.Values) error {
 		s.printExplanation(&answer)
 	}
 	if !answer.Allowed {
-		return said(exitNo)
+		return exitQuietly(exitNo)
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
-// The parts of fakeAPI that change something.
+// This file has the routes of fakeAPI that change something, and the quarantine.
 
 func (*fakeAPI) deleteEvent(h *fakeHandler, id string, w http.ResponseWriter, _ *http.Request) (any, error) {
 	i, err := h.find(id)

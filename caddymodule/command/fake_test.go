@@ -20,18 +20,18 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
-// fakeAPI is the admin API over handlers in memory. It refuses whatever the
-// API's specification does not allow.
+// fakeAPI is the admin API for handlers in memory. It refuses whatever the API's
+// description does not allow.
 type fakeAPI struct {
 	t    *testing.T
-	addr string // of the listener; empty: no Origin is expected
+	addr string // of the listener; "" if no Origin is expected
 
 	mu         sync.Mutex
 	handlers   []*fakeHandler
 	unattended []control.Unattended
 	requests   []string
 
-	// fail answers in place of the handler of a path.
+	// fail has errors to answer, by path.
 	fail map[string]apiError
 }
 
@@ -40,9 +40,9 @@ type fakeHandler struct {
 	events     []*control.EventDetail // oldest first
 	leased     map[string]bool
 	quarantine []*control.QuarantinedDetail // oldest first
-	valid      map[int64]control.Released   // those that are valid by now
+	valid      map[int64]control.Released   // callbacks that are valid by now
 	allowed    map[string]control.Explanation
-	streams    []func(http.ResponseWriter, *http.Request) // the next is the next request's
+	streams    []func(http.ResponseWriter, *http.Request) // one for each request, in order
 }
 
 type apiError struct {
@@ -66,22 +66,21 @@ func startFake(t *testing.T, handlers ...*fakeHandler) *fakeAPI {
 	return f
 }
 
-// change lets a test change what the fake has while it may be asked.
+// change changes the fake while it is in use.
 func (f *fakeAPI) change(do func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	do()
 }
 
-// asked returns the requests so far.
+// asked returns all requests so far.
 func (f *fakeAPI) asked() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.requests)
 }
 
-// route is one of the API. Its path has a segment for each part, where {name}
-// and {id} stand for any.
+// route is a route of the API. {name} and {id} in its path match any segment.
 type route struct {
 	method string
 	path   string
@@ -232,7 +231,7 @@ func (*fakeAPI) one(h *fakeHandler, _ string, _ http.ResponseWriter, _ *http.Req
 	return h.Handler, nil
 }
 
-// choose returns whether an event fits the filter.
+// choose returns a function that reports whether an event matches the filter.
 func choose(query url.Values) (func(*control.EventDetail) bool, error) {
 	var states []string
 	if query.Has("state") {
@@ -278,8 +277,8 @@ func pageLimit(query url.Values) (int, error) {
 	return limit, nil
 }
 
-// page cuts a page out of rows. It makes pages shorter than their limit, as the
-// API may. A cursor holds the order that it belongs to.
+// page returns a page of rows. It makes pages shorter than their limit, as the API may. A
+// cursor is only valid for one order.
 func page[T any](rows []T, query url.Values, order string) ([]T, string, error) {
 	limit, err := pageLimit(query)
 	if err != nil {
@@ -330,7 +329,7 @@ func (f *fakeAPI) list(h *fakeHandler, _ string, _ http.ResponseWriter, r *http.
 
 var fakeEventID = regexp.MustCompile(`^[0-9a-f]{48}$`)
 
-// find returns an event's place.
+// find returns an event's index.
 func (h *fakeHandler) find(id string) (int, error) {
 	if !fakeEventID.MatchString(id) {
 		return 0, apiError{http.StatusBadRequest, fmt.Sprintf("id %q: expected 48 lower-case hexadecimal digits", id)}
@@ -365,7 +364,7 @@ func (*fakeAPI) explain(h *fakeHandler, _ string, _ http.ResponseWriter, r *http
 	return answer, nil
 }
 
-// stream lets others ask meanwhile.
+// stream answers with the next stream. Other requests are answered meanwhile.
 func (f *fakeAPI) stream(h *fakeHandler, _ string, w http.ResponseWriter, r *http.Request) (any, error) {
 	if len(h.streams) == 0 {
 		return nil, apiError{http.StatusServiceUnavailable, "64 streams are open already"}

@@ -27,7 +27,7 @@ func addFilterFlags(cmd *cobra.Command) {
 	completeNothing(cmd, "task", "since", "until")
 }
 
-// filter returns the API's filter parameters.
+// filter returns the parameters of the API for the flags of addFilterFlags.
 func (env *environment) filter(cmd *cobra.Command) (url.Values, error) {
 	query := make(url.Values)
 	if err := listFilter(cmd, query, "state", control.StateNames()); err != nil {
@@ -39,7 +39,7 @@ func (env *environment) filter(cmd *cobra.Command) (url.Values, error) {
 	return query, env.filterTimes(cmd, query)
 }
 
-// listFilter adds a parameter whose values are all among those that are known.
+// listFilter adds a parameter for the values of a flag, which must all be known.
 func listFilter(cmd *cobra.Command, query url.Values, name string, known []string) error {
 	chosen, _ := cmd.Flags().GetStringSlice(name)
 	for _, value := range chosen {
@@ -68,8 +68,8 @@ func textFilters(cmd *cobra.Command, query url.Values) error {
 	return nil
 }
 
-// filterTimes makes times of durations, so that they mean the same for every
-// page, and for a dry run and what follows it.
+// filterTimes turns durations into times, so that they mean the same for every page, and
+// for a dry run and the change after it.
 func (env *environment) filterTimes(cmd *cobra.Command, query url.Values) error {
 	now := env.now()
 	for _, name := range []string{"since", "until"} {

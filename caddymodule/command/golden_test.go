@@ -12,8 +12,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
-// goldenCases are commands that ask the API, with what they print in
-// testdata.
+// goldenCases are commands that ask the API. What they print is in testdata.
 var goldenCases = []struct {
 	name  string
 	args  string // separated by spaces
@@ -162,7 +161,7 @@ func held(f *fakeAPI, _ *environment) {
 	}
 }
 
-// away is an inbox that does not answer: what is in it is not known.
+// away makes the inbox unreachable: its numbers are unknown.
 func away(f *fakeAPI, _ *environment) {
 	h := f.handlers[0]
 	h.Error = "nats: no servers available for connection"
@@ -172,7 +171,7 @@ func away(f *fakeAPI, _ *environment) {
 	h.Holds = []control.Hold{{By: control.ByUpstream, Since: ago(time.Minute), Reason: "upstream answered 503"}}
 }
 
-// bad is a handler that is beyond every limit.
+// bad makes the handler exceed every limit.
 func bad(f *fakeAPI, env *environment) {
 	held(f, env)
 	h := f.handlers[0]
@@ -188,13 +187,13 @@ func well(f *fakeAPI, _ *environment) {
 	f.handlers[0].Events.Dead = 0
 }
 
-// borne is a handler at every limit of the test, and not beyond.
+// borne brings the handler to the limits of its test, but not beyond.
 func borne(f *fakeAPI, env *environment) {
 	bad(f, env)
 	f.handlers[0].Recent.NotKept = 0
 }
 
-// manyAttempts has more attempts than there are records of.
+// manyAttempts makes an event with more attempts than records of them.
 func manyAttempts(f *fakeAPI, _ *environment) { f.handlers[0].events[1].Attempts = 150 }
 
 func none(f *fakeAPI, _ *environment) { f.handlers = nil }
@@ -220,8 +219,8 @@ func backupFails(status int, text string) func(*fakeAPI, *environment) {
 	}
 }
 
-// happenings is a stream with a notice of every kind, which ends, and after
-// that a handler that is gone.
+// happenings makes a stream with a notice of every kind, after whose end the handler is
+// gone.
 func happenings(f *fakeAPI, env *environment) {
 	env.pause = noPause
 	about := control.Notice{
@@ -231,7 +230,7 @@ func happenings(f *fakeAPI, env *environment) {
 	notices := make([]control.Notice, len(kinds))
 	for i, kind := range kinds {
 		notices[i] = about
-		if i > 4 { // about no event
+		if i > 4 { // not about an event
 			notices[i] = control.Notice{Handler: "default", At: about.At}
 		}
 		notices[i].Kind = kind
@@ -255,7 +254,7 @@ func happenings(f *fakeAPI, env *environment) {
 	}
 }
 
-// TestFilterOfPages looks at what list asks for.
+// TestFilterOfPages checks the requests of a list.
 func TestFilterOfPages(t *testing.T) {
 	f, env := startFake(t, sampleHandler("default")), testEnvironment()
 	r := run(t, env, "list", "--address", f.addr, "--state", "delivered,dead,superseded", "--since", "3d", "--until", "2026-11-23 12:59", "--limit", "3")
@@ -268,7 +267,7 @@ func TestFilterOfPages(t *testing.T) {
 	}, f.asked())
 }
 
-// withUnattended adds inboxes that no handler has.
+// withUnattended adds inboxes without a handler.
 func withUnattended(f *fakeAPI, _ *environment) {
 	f.unattended = []control.Unattended{
 		{Storage: "sqlite:/var/lib/caddy/fotor_webhook/shop.db", Pending: 12, Quarantined: 1},

@@ -87,7 +87,7 @@ func (env *environment) holdRequest(cmd *cobra.Command) (*control.HoldRequest, e
 	return request, nil
 }
 
-// holds asks for a hold or its end and says what is held now.
+// holds begins or ends a hold and prints the holds that are in force then.
 func (s *session) holds(ctx context.Context, verb string, body *control.HoldRequest) error {
 	handler, err := s.chosen(ctx)
 	if err != nil {

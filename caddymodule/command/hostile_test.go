@@ -15,8 +15,8 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
-// hostile colours, retitles and clears a terminal, turns text round, and rings
-// the bell, in both forms that control characters have.
+// hostile has control characters, in both of their forms: it colours, retitles and clears
+// a terminal, reverses text, and rings the bell.
 const hostile = "\x1b[31m\x1b]0;title\x07\u009b2J\u202etxt.exe\u2066\u200b\x00\x7f\r\n\t\U000e0001"
 
 // fill sets every text of a value to hostile, and gives every list an element.
@@ -49,8 +49,8 @@ func fill(v reflect.Value) {
 	}
 }
 
-// rawJSON encodes without the escapes that encoding/json makes of its own
-// accord, so that JSON holds as much of hostile as it may.
+// rawJSON encodes without the escapes that encoding/json adds, so that the JSON has as much
+// of hostile as is allowed.
 func rawJSON(t *testing.T, v any) string {
 	t.Helper()
 	fill(reflect.ValueOf(v).Elem())
@@ -61,7 +61,7 @@ func rawJSON(t *testing.T, v any) string {
 	return raw
 }
 
-// hostileServer answers whatever it is asked with hostile texts.
+// hostileServer answers every request with hostile texts.
 func hostileServer(t *testing.T) string {
 	t.Helper()
 	event := rawJSON(t, &control.Event{})
@@ -107,8 +107,8 @@ func hostileServer(t *testing.T) string {
 	return addr
 }
 
-// TestHostileTexts runs every command against a server whose every text is
-// hostile. Nothing of it may reach the terminal as it is.
+// TestHostileTexts runs every command against a server all of whose texts are hostile.
+// None may reach the terminal unchanged.
 func TestHostileTexts(t *testing.T) {
 	addr := hostileServer(t)
 	for _, command := range []string{
@@ -138,7 +138,7 @@ func TestHostileTexts(t *testing.T) {
 	}
 }
 
-// requireSameJSON wants the texts as they were: escapes are only a spelling.
+// requireSameJSON checks that escapes have not changed the texts in JSON.
 func requireSameJSON(t *testing.T, document string) {
 	t.Helper()
 	texts := 0
@@ -168,7 +168,7 @@ func requireSameJSON(t *testing.T, document string) {
 	require.Positive(t, texts)
 }
 
-// TestHostileArguments has what a script may hand on without looking.
+// TestHostileArguments has arguments that a script may pass on unchecked.
 func TestHostileArguments(t *testing.T) {
 	for _, args := range [][]string{
 		{"list", "--config", hostile},
@@ -272,8 +272,8 @@ func TestEscapeJSON(t *testing.T) {
 	}
 }
 
-// FuzzTexts looks for a text that gets through to a terminal, and for JSON that
-// changes its meaning.
+// FuzzTexts looks for text that reaches a terminal unchanged, and for JSON whose meaning
+// changes.
 func FuzzTexts(f *testing.F) {
 	f.Add(hostile)
 	f.Add("\xff\u202e")

@@ -80,18 +80,18 @@ func (s *session) list(ctx context.Context, query url.Values, limit int) error {
 	}, limit)
 }
 
-// lister says what to list.
+// lister is what to list, and how.
 type lister struct {
 	path    []string
 	query   url.Values
-	member  string // of the answer that has the rows
+	member  string // the member of the answer that has the rows
 	columns []column
 	row     func(json.RawMessage) ([]string, error)
-	none    string // what to say if there is nothing
+	none    string // printed if there are no rows
 }
 
-// listPages prints rows as their pages arrive, so that any number of them
-// takes the memory of a page.
+// listPages prints rows as their pages arrive, so that any number of them needs only the
+// memory of a page.
 func listPages(ctx context.Context, s *session, l lister, limit int) error {
 	printed := 0
 	more, err := s.eachPage(ctx, l, limit, func(rows []json.RawMessage) error {
@@ -113,7 +113,7 @@ func listPages(ctx context.Context, s *session, l lister, limit int) error {
 	return err
 }
 
-// eachPage gets page after page, and reports whether there may be more than
+// eachPage calls f with page after page, and reports whether there may be more rows than
 // the limit.
 func (s *session) eachPage(ctx context.Context, l lister, limit int, f func([]json.RawMessage) error) (more bool, err error) {
 	if l.query == nil {
@@ -160,7 +160,7 @@ func unmarshalPage(answer map[string]json.RawMessage, member string, rows *[]jso
 	return json.Unmarshal(raw, rows)
 }
 
-// page lays one page out.
+// page formats one page.
 func (s *session) page(l lister, rows []json.RawMessage, first bool) ([]byte, error) {
 	if s.json {
 		var b bytes.Buffer
@@ -184,7 +184,7 @@ func (s *session) page(l lister, rows []json.RawMessage, first bool) ([]byte, er
 	return []byte(s.table(l.columns, cells, first)), nil
 }
 
-// eventColumns have widths, because pages are laid out one by one.
+// eventColumns have widths, because pages are formatted one by one.
 var eventColumns = []column{
 	{title: "ID", width: 48},
 	{title: "RECEIVED", width: len("2006-01-02 15:04:05")},
@@ -203,7 +203,7 @@ func (s *session) eventRow(e *control.Event) []string {
 	}
 }
 
-// eventNote says what comes next for an event, or why there is nothing.
+// eventNote is when an event is attempted next, and why the last attempt failed.
 func (s *session) eventNote(e *control.Event) string {
 	note := ""
 	if last := e.LastAttempt; last != nil {

@@ -63,11 +63,11 @@ It asks before it begins. Where there is no terminal to ask, it needs --yes or
 type migrated struct {
 	From    string `json:"from"`
 	Handler string `json:"handler"`
-	Inbox   string `json:"inbox"` // the new one's module
+	Inbox   string `json:"inbox"` // module of the new inbox
 	DryRun  bool   `json:"dryRun"`
 
-	// Events counts those of the old file by state; of these some are imported
-	// and some were in the new inbox already.
+	// Events counts the events of the old file by state. Imported of them were imported,
+	// Duplicates were already in the new inbox.
 	Events     control.Counts `json:"events"`
 	Imported   int64          `json:"imported"`
 	Duplicates int64          `json:"duplicates"`
@@ -85,7 +85,7 @@ func (m *migrated) total() int64 {
 	return m.Events.Pending + m.Events.Delivered + m.Events.Superseded + m.Events.Dead
 }
 
-// migrate moves the file's inbox into the config's.
+// migrate moves the inbox of the file into that of the config.
 func (s *session) migrate(ctx context.Context, cmd *cobra.Command) (err error) {
 	flags := cmd.Flags()
 	dry, _ := flags.GetBool(flagDryRun)
@@ -111,7 +111,7 @@ func (s *session) migrate(ctx context.Context, cmd *cobra.Command) (err error) {
 	}
 	if dry {
 		m.DryRun, m.Done = true, true
-		return s.tellMigrated(m, nil)
+		return s.printMigrated(m, nil)
 	}
 	if !yes {
 		question := fmt.Sprintf("move %s and %s in quarantine of %s into the inbox %s of handler %s?",
@@ -124,11 +124,11 @@ func (s *session) migrate(ctx context.Context, cmd *cobra.Command) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, m.target.Close()) }()
-	return s.tellMigrated(m, m.run(ctx))
+	return s.printMigrated(m, m.run(ctx))
 }
 
-// tellMigrated prints how far the migration has come, and returns its error.
-func (s *session) tellMigrated(m *migration, err error) error {
+// printMigrated prints how far the migration got, and returns its error.
+func (s *session) printMigrated(m *migration, err error) error {
 	if s.json {
 		document, jsonErr := json.Marshal(m.migrated)
 		s.printJSON(escapeJSON(document))
@@ -169,13 +169,13 @@ Nothing needs the old file any more once Caddy runs with the new inbox. Its even
 are as they were. To remove it:
   rm -- %s
   rm -f -- %s
-`, shellQuoted(m.From), besides(m.From))
+`, shellQuoted(m.From), sideFiles(m.From))
 	}
 	return b.String()
 }
 
-// besides lists the files that an SQLite inbox keeps beside its own.
-func besides(path string) string {
+// sideFiles returns the paths of the files that an SQLite inbox has beside its own.
+func sideFiles(path string) string {
 	paths := []string{"-wal", "-shm", ".lock", ".reserve"}
 	for i, suffix := range paths {
 		paths[i] = shellQuoted(path + suffix)
@@ -193,7 +193,7 @@ func shellQuoted(path string) string {
 	return "'" + strings.ReplaceAll(escapeText(path), "'", `'\''`) + "'"
 }
 
-// add counts an event by its state.
+// add adds to the count of events in a state.
 func (m *migrated) add(state inbox.State, n int64) {
 	switch state {
 	case inbox.Pending:

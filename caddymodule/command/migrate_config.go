@@ -22,8 +22,8 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// handlerConfig is what a migration reads of a handler's config, as Caddy's
-// ctx.LoadModule needs it.
+// handlerConfig is the part of a handler's config that a migration uses, in the form that
+// Caddy's ctx.LoadModule takes.
 type handlerConfig struct {
 	Name       string          `json:"name"`
 	InboxRaw   json.RawMessage `json:"inbox" caddy:"namespace=http.fotor_webhook.inbox inline_key=module"`
@@ -45,8 +45,7 @@ type migration struct {
 	importer       inbox.Importer
 }
 
-// forEver is a Policy.Keep under which nothing that is moved, or has been, goes
-// meanwhile.
+// forEver is a Policy.Keep that keeps every event during the migration.
 const forEver = 100 * 365 * 24 * time.Hour
 
 // newMigration reads the config and loads both modules. It opens nothing.
@@ -73,7 +72,7 @@ func (m *migration) loadModules() (err error) {
 	if m.module, m.Inbox, err = m.load(&m.config); err != nil {
 		return fmt.Errorf("the inbox of handler %s: %w", m.Handler, err)
 	}
-	// without a limit, as an inbox that is nearly full lets delivered events go
+	// without a limit, since an inbox that is nearly full deletes delivered events
 	file, err := json.Marshal(map[string]any{"module": "sqlite", "path": m.From, "max_size": int64(math.MaxInt64 / 4)})
 	if err == nil {
 		m.old, _, err = m.load(&handlerConfig{InboxRaw: file})
@@ -99,8 +98,8 @@ func (m *migration) load(c *handlerConfig) (caddymodule.Inbox, string, error) {
 	return module, loaded.(caddy.Module).CaddyModule().ID.Name(), nil
 }
 
-// configuredHandler reads the config, and returns the handler that is chosen or
-// the only one.
+// configuredHandler reads the config, and returns the handler that --handler names, or the
+// only one.
 func configuredHandler(cmd *cobra.Command) (handlerConfig, error) {
 	flags := cmd.Flags()
 	file, _ := flags.GetString(flagConfig)
@@ -137,7 +136,7 @@ func configuredHandler(cmd *cobra.Command) (handlerConfig, error) {
 	}
 }
 
-// handlersOf finds the handlers of a config, wherever in its routes they stand.
+// handlersOf finds the handlers of a config, anywhere in its routes.
 func handlersOf(document []byte) ([]handlerConfig, error) {
 	var config any
 	if err := json.Unmarshal(document, &config); err != nil {
@@ -184,8 +183,7 @@ func decodeHandler(value map[string]any) (h handlerConfig, err error) {
 	return h, err
 }
 
-// openSource opens the old file, which must be there, so that nothing in it
-// goes.
+// openSource opens the old file, which must exist, such that no event is deleted from it.
 func (m *migration) openSource(ctx context.Context) error {
 	info, err := os.Stat(m.From)
 	switch {
@@ -217,7 +215,7 @@ func (m *migration) openTarget(ctx context.Context) (err error) {
 	return nil
 }
 
-// warnings is a log of what inboxes complain about.
+// warnings returns a logger for the inboxes' warnings and errors.
 func (s *session) warnings() *zap.Logger {
 	encoder := zapcore.NewConsoleEncoder(zapcore.EncoderConfig{MessageKey: "msg", LevelKey: "level", EncodeLevel: zapcore.LowercaseLevelEncoder})
 	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(s.stderr)), zapcore.WarnLevel))

@@ -22,7 +22,7 @@ import (
 
 func init() { caddy.RegisterModule(new(memoryModule)) }
 
-// memoryModule is an inbox module whose inboxes are in memory, by their names.
+// memoryModule is an inbox module whose inboxes are in memory, by name.
 type memoryModule struct {
 	Box string `json:"box"`
 }
@@ -50,9 +50,9 @@ func (m *memoryModule) Open(_ context.Context, _ string, p inbox.Policy, log *za
 
 func (*memoryModule) Apply(inbox.Inbox, inbox.Policy) {}
 
-// memoryInbox takes what a migration brings.
+// memoryInbox is an inbox to migrate to.
 type memoryInbox struct {
-	inbox.Inbox // the rest is never called
+	inbox.Inbox // other methods are never called
 
 	mu       sync.Mutex
 	policy   inbox.Policy
@@ -64,7 +64,7 @@ type memoryInbox struct {
 	closed   int
 	warn     string
 
-	beforeImport func(id string) error // called in Import
+	beforeImport func(id string) error // called by Import
 	lose         func(*inbox.Record) bool
 }
 
@@ -132,7 +132,7 @@ func (m *memoryInbox) Suspects(_ context.Context, p inbox.Page) (page []*inbox.S
 	}
 	all := slices.Clone(m.suspects)
 	slices.Reverse(all)
-	if first+1 < len(all) { // pages of one
+	if first+1 < len(all) { // a page has one
 		return all[first : first+1], fmt.Sprint(first + 1), nil
 	}
 	return all[first:], "", nil
@@ -150,7 +150,7 @@ func (m *memoryInbox) Close() error {
 	return nil
 }
 
-// sqliteModule is the module of an SQLite file.
+// sqliteModule returns the inbox module for an SQLite file.
 func sqliteModule(t *testing.T, path string) caddymodule.Inbox {
 	t.Helper()
 	info, err := caddy.GetModule("http.fotor_webhook.inbox.sqlite")
@@ -167,8 +167,8 @@ func openSQLite(t *testing.T, path string) inbox.Inbox {
 	return in
 }
 
-// oldFile makes an SQLite inbox with events in every state, so many of each and
-// one more that is pending for the first time, and closes it.
+// oldFile makes an SQLite inbox and closes it. It has each events in every state, and one
+// more that has not been attempted.
 func oldFile(t *testing.T, each int) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "old.db")
@@ -225,7 +225,7 @@ func oldFile(t *testing.T, each int) string {
 	return path
 }
 
-// newConfig writes a config with handlers, of which default stores in memory.
+// newConfig writes a config with the handler default, which stores in memory, and more.
 func newConfig(t *testing.T, more ...string) string {
 	t.Helper()
 	handlers := fmt.Sprintf(`{"handler":"fotor_webhook","inbox":{"module":"memory","box":%q}}`, t.Name())

@@ -17,14 +17,14 @@ const (
 	// migratePage is how many events are read at a time.
 	migratePage = 512
 
-	// migrateLanes is how many are imported at once; those of a task one after
-	// the other.
+	// migrateLanes is how many are imported at once; those of a task are imported one
+	// after the other.
 	migrateLanes = 32
 )
 
 func sortedKeys(m map[string]any) []string { return slices.Sorted(maps.Keys(m)) }
 
-// countSource reads how much there is to move.
+// countSource counts what there is to move.
 func (m *migration) countSource(ctx context.Context) error {
 	stats, err := m.source.Stats(ctx)
 	if err != nil {
@@ -39,8 +39,8 @@ func (m *migration) countSource(ctx context.Context) error {
 	return err
 }
 
-// run moves everything. The hold by hand goes first, so that nothing is
-// delivered that was not to be.
+// run moves everything. The hold by hand goes first, so that no event is delivered in
+// spite of it.
 func (m *migration) run(ctx context.Context) error {
 	before, err := m.target.Stats(ctx)
 	if err != nil {
@@ -63,7 +63,7 @@ func (m *migration) run(ctx context.Context) error {
 	return nil
 }
 
-// moveHold holds the new inbox by hand if the old one is, unless it is already.
+// moveHold sets the old inbox's hold by hand in the new one, unless that has one.
 func (m *migration) moveHold(ctx context.Context) error {
 	if !m.HeldByHand {
 		return nil
@@ -134,10 +134,9 @@ func (m *migration) importPage(ctx context.Context, records []*inbox.Record, imp
 	return group.Wait()
 }
 
-// moveQuarantine brings over the callbacks that are not there yet and that the
-// new quarantine has room for, oldest first as the oldest go out first. They have
-// no ids of their own: one whose body is there was moved before, or has arrived
-// since.
+// moveQuarantine moves the callbacks that are not in the new quarantine and that it has
+// room for, oldest first, since the oldest are removed first. Their ids are not kept, so
+// bodies are compared: one that is there was moved before, or has arrived since.
 func (m *migration) moveQuarantine(ctx context.Context) error {
 	there := make(map[inbox.SuspectKey]bool)
 	err := eachSuspect(ctx, m.target, func(s *inbox.Suspect) { there[s.Key()] = true })
@@ -166,7 +165,7 @@ func (m *migration) moveQuarantine(ctx context.Context) error {
 	return nil
 }
 
-// quarantine is how many callbacks the new quarantine keeps.
+// quarantine returns how many callbacks the new quarantine keeps.
 func (m *migration) quarantine() int {
 	if m.config.Quarantine != nil {
 		return max(0, *m.config.Quarantine)
@@ -191,9 +190,8 @@ func eachSuspect(ctx context.Context, in inbox.Inbox, f func(*inbox.Suspect)) er
 	}
 }
 
-// verify compares counts. Nothing else uses the old file; of the new inbox
-// gateways may have taken more events meanwhile, and removed some of the
-// delivered ones whose time is over.
+// verify compares counts. Nothing else uses the old file, but gateways may have added
+// events to the new inbox meanwhile, and deleted delivered ones that were old enough.
 func (m *migration) verify(ctx context.Context, read, before int64) error {
 	if read != m.total() || m.Imported+m.Duplicates != read {
 		return fmt.Errorf("%s are in the file, but %s were read and %s taken", plural(m.total(), "event"), count(read), count(m.Imported+m.Duplicates))
@@ -205,7 +203,7 @@ func (m *migration) verify(ctx context.Context, read, before int64) error {
 	return m.verifyEach(ctx)
 }
 
-// verifyEach looks for the events that no gateway removes by itself.
+// verifyEach checks that the events are there that no gateway deletes by itself.
 func (m *migration) verifyEach(ctx context.Context) error {
 	page := inbox.Page{Limit: migratePage, OldestFirst: true}
 	filter := inbox.Filter{States: []inbox.State{inbox.Pending, inbox.Dead}}
@@ -228,7 +226,7 @@ func (m *migration) verifyEach(ctx context.Context) error {
 	}
 }
 
-// events counts those of every state.
+// events returns the number of events in all states.
 func events(s inbox.Stats) (n int64) {
 	for _, of := range s.Events {
 		n += of

@@ -33,7 +33,7 @@ func TestMigrateBringsEverything(t *testing.T) {
 	require.Equal(t, 1000, target.policy.Quarantine)
 	require.Greater(t, target.policy.Keep, 10*365*24*time.Hour, "nothing goes meanwhile")
 
-	old := openSQLite(t, from) // it was given back, and has all that it had
+	old := openSQLite(t, from) // it is not in use any more, and has what it had
 	sameEvents(t, old, target)
 	require.NoError(t, old.Close())
 
@@ -47,7 +47,7 @@ func TestMigrateBringsEverything(t *testing.T) {
 	require.Len(t, target.suspects, 3)
 }
 
-// sameEvents compares what two inboxes have, and the order of tasks.
+// sameEvents compares the events of two inboxes, and their order within a task.
 func sameEvents(t *testing.T, old inbox.Inbox, target *memoryInbox) {
 	t.Helper()
 	stats, err := old.Stats(t.Context())
@@ -162,7 +162,8 @@ func TestMigrateShowsItsProgress(t *testing.T) {
 	require.Len(t, target.ids, 6)
 }
 
-// anyImported returns the id that an error names: several are imported at once.
+// anyImported returns the id that an error names. Since several are imported at once, it
+// may be any.
 func anyImported(stderr string) string {
 	_, rest, found := strings.Cut(stderr, "importing the event ")
 	if !found {

@@ -14,7 +14,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
-// maxDump is how much of a body that is no text is shown.
+// maxDump is how many bytes of a body that is not text are shown.
 const maxDump = 4 << 10
 
 func quarantineCommand(env *environment) *cobra.Command {
@@ -93,7 +93,8 @@ func quarantineID(arg string) (string, error) {
 	return "", fmt.Errorf("%q is no id of a callback in quarantine: expected a positive integer", arg)
 }
 
-// quarantineLister has widths, because pages are laid out one by one.
+// quarantineLister returns how to list the quarantine. Its columns have widths, because
+// pages are formatted one by one.
 func (s *session) quarantineLister(handler string) lister {
 	return lister{
 		path:   []string{handler, "quarantine"},
@@ -119,7 +120,7 @@ func (s *session) quarantineLister(handler string) lister {
 	}
 }
 
-// problems is the first problem and how many more there are.
+// problems returns the first problem and how many more there are.
 func problems(some []control.Problem, all int) string {
 	if len(some) == 0 {
 		return ""
@@ -179,7 +180,7 @@ func (s *session) problemTable(problems []control.Problem) string {
 	return s.table([]column{{title: "AT"}, {title: "PROBLEM"}}, rows, true)
 }
 
-// suspectBody is a body for reading: JSON, text, or a dump of the bytes.
+// suspectBody returns a body for people: JSON, text, or a dump of the bytes.
 func suspectBody(q *control.QuarantinedDetail) (string, error) {
 	if q.BodyEncoding != control.BodyBase64 {
 		return indent([]byte(q.Body)), nil

@@ -36,7 +36,7 @@ HTTP status) and "answer".
 		if all == (len(args) > 0) {
 			return errors.New("expected ids of callbacks in quarantine, or --all")
 		}
-		return s.several(ctx, args, all, (*session).release)
+		return s.eachCallback(ctx, args, all, (*session).release)
 	})
 }
 
@@ -56,23 +56,23 @@ Deletes callbacks in quarantine for good.
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	return env.adminCommand(cmd, func(ctx context.Context, s *session, args []string) error {
-		return s.several(ctx, args, false, (*session).deleteSuspect)
+		return s.eachCallback(ctx, args, false, (*session).deleteSuspect)
 	})
 }
 
 const severalLong = `With several ids the lowest of the codes that is not 0.
 `
 
-// result is what became of a callback in quarantine.
+// result is the result for one callback in quarantine.
 type result struct {
 	QuarantineID int64           `json:"quarantineId"`
 	Status       int             `json:"status"`
 	Answer       json.RawMessage `json:"answer,omitempty"`
 }
 
-// several does the same to one callback after the other and prints what came
-// of each. Only an answer that says nothing of the callback ends it early.
-func (s *session) several(ctx context.Context, args []string, all bool, do func(*session, context.Context, call) (string, json.RawMessage, error)) error {
+// eachCallback does the same to several callbacks, one after the other, and prints the
+// result of each. Only an error that is not about the callback ends it early.
+func (s *session) eachCallback(ctx context.Context, args []string, all bool, do func(*session, context.Context, call) (string, json.RawMessage, error)) error {
 	ids := make([]string, 0, len(args))
 	for _, arg := range args {
 		id, err := quarantineID(arg)
@@ -102,7 +102,7 @@ func (s *session) several(ctx context.Context, args []string, all bool, do func(
 		case errors.As(err, &refused) && (refused.status == http.StatusNotFound || refused.status == http.StatusUnprocessableEntity):
 			status, raw, text = refused.status, refused.body, refusalText(refused)
 			if !all || refused.status != http.StatusNotFound {
-				code = worse(code, exitCode(err)) // with --all one that is gone is no fault
+				code = worse(code, exitCode(err)) // with --all it does not matter that one is gone
 			}
 		case err != nil:
 			return fmt.Errorf("callback %s: %w", id, err)
@@ -113,7 +113,7 @@ func (s *session) several(ctx context.Context, args []string, all bool, do func(
 			return err
 		}
 	}
-	return said(code)
+	return exitQuietly(code)
 }
 
 func (s *session) printResult(id, text string, status int, raw json.RawMessage) error {
@@ -126,7 +126,7 @@ func (s *session) printResult(id, text string, status int, raw json.RawMessage) 
 		return err
 	}
 	if !json.Valid(raw) {
-		raw = nil // an error that is none of Caddy's
+		raw = nil // an error not in Caddy's form
 	}
 	line, err := json.Marshal(result{number, status, raw})
 	if err != nil {
@@ -135,8 +135,8 @@ func (s *session) printResult(id, text string, status int, raw json.RawMessage) 
 	return s.printLine(line)
 }
 
-// quarantineIDs returns the ids of all callbacks in quarantine, the oldest first, so
-// that a task's events keep their order.
+// quarantineIDs returns the ids of all callbacks in quarantine, the oldest first, so that
+// the events of a task keep their order.
 func (s *session) quarantineIDs(ctx context.Context, handler string) ([]string, error) {
 	var ids []string
 	_, err := s.eachPage(ctx, s.quarantineLister(handler), 0, func(rows []json.RawMessage) error {

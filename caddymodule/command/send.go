@@ -18,8 +18,8 @@ import (
 const (
 	maxConcurrency = 1024
 
-	// maxFile bounds the file to send: the largest max_body that a handler can have, and
-	// then some, to try what is too large.
+	// maxFile bounds the file to send. It is more than the largest max_body that a handler
+	// can have, so that a body that is too large can be tried.
 	maxFile = 128 << 20
 )
 
@@ -86,7 +86,7 @@ type sendPlan struct {
 	limit       rate.Limit
 	concurrency int
 	task        string
-	file        []byte // nil: callbacks are made
+	file        []byte // the body to send; nil to make callbacks
 	timeout     time.Duration
 	quiet       bool
 }
@@ -128,7 +128,7 @@ func (env *environment) sendPlan(cmd *cobra.Command, target string) (*sendPlan, 
 	return p, env.sendFile(cmd, p)
 }
 
-// statusNumbers are the names of a task's status, in the order of Fotor's numbers.
+// statusNames are the names of a task's status, in the order of Fotor's numbers.
 var statusNames = []string{"in_progress", "completed", "failed"}
 
 func parseStatuses(values []string) ([]int, error) {
@@ -151,7 +151,7 @@ func parseStatuses(values []string) ([]int, error) {
 	return statuses, nil
 }
 
-// parseRate reads a rate such as 50/s. Without a unit it is for a second.
+// parseRate parses a rate such as 50/s. Without a unit it is per second.
 func parseRate(value string, given bool) (rate.Limit, error) {
 	if !given {
 		return rate.Inf, nil

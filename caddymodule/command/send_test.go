@@ -20,7 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// gateway is a callback URL that remembers what it gets.
+// gateway is a server for callbacks that remembers them.
 type gateway struct {
 	mu     sync.Mutex
 	bodies [][]byte
@@ -51,7 +51,7 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.seen[string(body)] = true
 }
 
-// steps is a clock that moves a bit at each look.
+// steps gives an environment a clock that advances each time it is read.
 func steps(env *environment, step time.Duration) {
 	var mu sync.Mutex
 	now := testNow
@@ -131,8 +131,8 @@ func TestSendGolden(t *testing.T) {
 	}
 }
 
-// TestSendBodies compares the callbacks of each type and status with a file, and
-// holds them to the schema of a callback.
+// TestSendBodies compares the callbacks of each type and status with a file, and validates
+// them with the schema of a callback.
 func TestSendBodies(t *testing.T) {
 	schema, err := jsonschema.NewCompiler().Compile("../../schema/callback.schema.json")
 	require.NoError(t, err)
@@ -155,8 +155,8 @@ func TestSendBodies(t *testing.T) {
 	golden(t, "send_bodies", []string{"send", "URL"}, ran{stdout: all.String()})
 }
 
-// TestSendTasks looks at ids and order: every task its own, its callbacks in the
-// order asked for, however many are sent at once.
+// TestSendTasks checks that each task has an id of its own and its callbacks are in the
+// order that was asked for, however many are sent at once.
 func TestSendTasks(t *testing.T) {
 	g, url := startGateway(t, nil)
 	r := run(t, testEnvironment(), "send", url, "--count", "200", "--concurrency", "16", "--status", "0,1", "-q")
@@ -180,7 +180,7 @@ func TestSendTasks(t *testing.T) {
 	}
 }
 
-// TestSendFile sends bytes as they are, which need be no JSON at all.
+// TestSendFile checks that a file is sent unchanged, even if it is not JSON.
 func TestSendFile(t *testing.T) {
 	body := []byte("{\"taskId\": 1.0e0,\r\n\xff\x00}")
 	name := filepath.Join(t.TempDir(), "body.json")
@@ -196,7 +196,7 @@ func TestSendFile(t *testing.T) {
 	require.Equal(t, [][]byte{{}}, g.bodies)
 }
 
-// TestSendRate sends at a rate in synthetic time, to a server that needs 30 ms.
+// TestSendRate sends at a rate, in synthetic time, to a server that takes 30 ms.
 func TestSendRate(t *testing.T) {
 	for _, c := range []struct {
 		rate        string
@@ -249,7 +249,7 @@ func TestSendTimeout(t *testing.T) {
 	})
 }
 
-// TestSendInterrupted ends in the middle, with a summary of what was answered.
+// TestSendInterrupted checks the summary if sending is interrupted.
 func TestSendInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	env := testEnvironment()
@@ -272,7 +272,7 @@ func TestSendInterrupted(t *testing.T) {
 	require.NotContains(t, stdout.String(), "No answer")
 }
 
-// TestSendNobodyReads stops when the output is gone.
+// TestSendNobodyReads checks that sending stops when the reader of the output has gone.
 func TestSendNobodyReads(t *testing.T) {
 	g, url := startGateway(t, nil)
 	env := testEnvironment()
@@ -289,7 +289,7 @@ func TestSendCodes(t *testing.T) {
 		want    int
 	}{
 		{[]reply{ok, ok}, exitDone},
-		{[]reply{ok, odd}, exitNo}, // Fotor would be content, and nothing stored
+		{[]reply{ok, odd}, exitNo}, // Fotor would take it as accepted, but nothing is stored
 		{[]reply{ok, no}, exitNo},
 		{[]reply{no, none, ok}, exitFailed},
 	} {
@@ -301,7 +301,7 @@ func TestSendCodes(t *testing.T) {
 	}
 }
 
-// TestHistogram compares quantiles with exact ones.
+// TestHistogram compares quantiles with the exact ones.
 func TestHistogram(t *testing.T) {
 	var h histogram
 	for n := 1; n <= 10_000; n++ {
@@ -324,7 +324,7 @@ func TestHistogram(t *testing.T) {
 	require.Zero(t, one.quantile(0.5))
 }
 
-// TestRandomFails sends nothing that is not random.
+// TestRandomFails checks that nothing is sent without randomness.
 func TestRandomFails(t *testing.T) {
 	_, url := startGateway(t, nil)
 	env := testEnvironment()

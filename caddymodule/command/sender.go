@@ -17,10 +17,10 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
-// maxReply bounds what is read of an answer.
+// maxReply bounds how much of an answer is read.
 const maxReply = 1 << 20
 
-// sender sends what a plan says. What it remembers does not grow with the count.
+// sender sends the callbacks of a plan. Its memory does not grow with their number.
 type sender struct {
 	*session
 	plan    *sendPlan
@@ -28,8 +28,8 @@ type sender struct {
 	limiter *rate.Limiter
 
 	mu      sync.Mutex
-	started int   // tasks
-	err     error // that ended a worker
+	started int   // tasks begun
+	err     error // the error that ended a worker
 	summary summary
 }
 
@@ -47,7 +47,7 @@ func newSender(s *session, plan *sendPlan) *sender {
 		http: &http.Client{
 			Transport: transport,
 			Timeout:   plan.timeout,
-			// what the URL itself answers is what counts
+			// the answer of the URL itself counts
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		summary: newSummary(),
@@ -80,10 +80,10 @@ func (s *sender) send(ctx context.Context) error {
 	if s.summary.foreign > 0 {
 		s.note(foreignHint, plural(s.summary.foreign, "answer"))
 	}
-	return said(s.summary.code())
+	return exitQuietly(s.summary.code())
 }
 
-// work sends one task after the other.
+// work sends tasks, one after the other, until none is left.
 func (s *sender) work(ctx context.Context) {
 	for ctx.Err() == nil && s.take() {
 		if err := s.task(ctx); err != nil {
@@ -95,7 +95,7 @@ func (s *sender) work(ctx context.Context) {
 	}
 }
 
-// take counts a task as begun, and reports whether there is one left.
+// take begins a task, and reports whether there was one left.
 func (s *sender) take() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,7 +112,7 @@ func (s *sender) fail(err error) {
 	s.err = err
 }
 
-// task sends all callbacks of a task, one when the one before was answered.
+// task sends all callbacks of a task, each when the one before has been answered.
 func (s *sender) task(ctx context.Context) error {
 	task, business, err := s.newTask()
 	if err != nil {
@@ -144,7 +144,7 @@ func (s *sender) newTask() (task, business string, err error) {
 	if s.plan.file != nil {
 		return "", "", nil
 	}
-	s.mu.Lock() // the source of randomness may be a test's
+	s.mu.Lock() // a test's source of randomness is not safe for concurrent use
 	defer s.mu.Unlock()
 	task, business, err = newTask(s.random)
 	if s.plan.task != "" {
@@ -159,7 +159,7 @@ func (s *sender) callback(task, business string, status int) ([]byte, error) {
 	return s.plan.kind.make(s.random, s.now(), task, business, status)
 }
 
-// post sends one callback. Only the context's end is an error.
+// post sends one callback. It only returns an error if the context has ended.
 func (s *sender) post(ctx context.Context, body []byte) (*reply, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.plan.url, bytes.NewReader(body))
 	if err != nil {

@@ -17,7 +17,7 @@ type session struct {
 	*environment
 	printer
 	client  *client
-	handler string // as given; see chosen
+	handler string // as given, perhaps ""; see chosen
 	json    bool
 }
 
@@ -31,8 +31,8 @@ const (
 	flagColor   = "color"
 )
 
-// adminCommand completes a command that asks the admin API: it adds the flags for
-// that, and do as what the command does.
+// adminCommand completes a command that asks the admin API: it adds the flags for that,
+// and sets what the command does.
 func (env *environment) adminCommand(cmd *cobra.Command, do action) *cobra.Command {
 	env.addAdminFlags(cmd)
 	cmd.RunE = env.run(env.begin, do)
@@ -50,7 +50,7 @@ func (env *environment) addAdminFlags(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	handlerShort := "n"
 	if flags.ShorthandLookup(handlerShort) != nil {
-		handlerShort = "" // tail has -n for the number of lines
+		handlerShort = "" // for tail, -n is the number of lines
 	}
 	flags.String(flagAddress, "", "The address to use to reach the admin API endpoint, if not the default")
 	flags.StringP(flagConfig, "c", "", "Configuration file to use to parse the admin address, if --address is not used")
@@ -66,7 +66,7 @@ func addOutputFlags(cmd *cobra.Command) {
 	completeFixed(cmd, flagColor, "auto", "always", "never")
 }
 
-// begin reads the flags that addAdminFlags added.
+// begin makes a session from the flags of addAdminFlags.
 func (env *environment) begin(cmd *cobra.Command) (*session, error) {
 	s, err := env.beginLocal(cmd)
 	if err != nil {
@@ -80,7 +80,7 @@ func (env *environment) begin(cmd *cobra.Command) (*session, error) {
 	return s, err
 }
 
-// beginLocal reads the flags that addOutputFlags added.
+// beginLocal makes a session from the flags of addOutputFlags.
 func (env *environment) beginLocal(cmd *cobra.Command) (*session, error) {
 	s := &session{environment: env}
 	s.json, _ = cmd.Flags().GetBool(flagJSON)
@@ -115,8 +115,8 @@ func checkName(name string) error {
 	return nil
 }
 
-// chosen returns the name of the handler to ask: the one that was given, or
-// the only one that runs.
+// chosen returns the name of the handler to ask: the one that was given, or the only one
+// that runs.
 func (s *session) chosen(ctx context.Context) (string, error) {
 	if s.handler != "" {
 		return s.handler, nil
@@ -137,8 +137,8 @@ func (s *session) noHandler() error {
 	return &exitError{exitNotFound, fmt.Errorf("no fotor_webhook handler runs in the Caddy at %s", s.client.address)}
 }
 
-// answerOf asks the chosen handler for what is at the call's path below its own.
-// With --json it prints the answer, so that nothing is left to print.
+// answerOf makes a request to the chosen handler; the call's path is relative to the
+// handler's. With --json it prints the answer, and nothing is left to print.
 func answerOf[T any](ctx context.Context, s *session, c call) (answer T, err error) {
 	handler, err := s.chosen(ctx)
 	if err != nil {
@@ -170,7 +170,7 @@ func (s *session) print(text string) { fmt.Fprint(s.stdout, text) }
 
 func (s *session) printf(format string, args ...any) { fmt.Fprintf(s.stdout, format, args...) }
 
-// note writes a line for people to stderr, beside the output.
+// note writes a line for people to stderr.
 func (s *session) note(format string, args ...any) {
 	fmt.Fprintln(s.stderr, escapeText(fmt.Sprintf(format, args...)))
 }
@@ -178,7 +178,7 @@ func (s *session) note(format string, args ...any) {
 // printJSON writes one document.
 func (s *session) printJSON(document []byte) { s.print(indent(bytes.TrimSpace(document)) + "\n") }
 
-// printLine writes a document on one line.
+// printLine writes a document as one line.
 func (s *session) printLine(document []byte) error {
 	line, err := jsonLine(document)
 	if err == nil {

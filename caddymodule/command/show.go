@@ -73,7 +73,7 @@ func (s *session) attempts(e *control.EventDetail) string {
 		{title: "STATUS", right: true},
 		{title: "RESULT"},
 	}
-	// the oldest records may be gone
+	// the oldest records may have been deleted
 	first := max(e.Attempts-len(e.AttemptRecords), 0) + 1
 	rows := make([][]string, 0, len(e.AttemptRecords))
 	for i, a := range e.AttemptRecords {
@@ -88,7 +88,7 @@ func (s *session) attempts(e *control.EventDetail) string {
 	return s.table(columns, rows, true)
 }
 
-// httpStatus is an answer's status, or a dash if there was no answer.
+// httpStatus returns an answer's status, or a dash if there was no answer.
 func httpStatus(status int) string {
 	if status == 0 {
 		return "-"

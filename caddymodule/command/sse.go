@@ -19,18 +19,17 @@ type sseEvent struct {
 	data []byte
 }
 
-// sseReader reads server-sent events as the HTML standard has them.
+// sseReader reads server-sent events as the HTML standard defines them.
 type sseReader struct {
 	scanner *bufio.Scanner
 
-	// lastID and retry are the last that the stream gave; retry is 0 if it gave
-	// none.
+	// lastID and retry are the stream's last values; retry is 0 if there was none.
 	lastID string
 	retry  time.Duration
 }
 
-// newSSEReader reads a stream that goes on after the event with an id. It calls alive at each
-// line, comments included.
+// newSSEReader reads a stream that goes on after the event with the id lastID. It calls
+// alive for each line, including comments.
 func newSSEReader(r io.Reader, lastID string, alive func()) *sseReader {
 	scanner := bufio.NewScanner(r)
 	scanner.Buffer(nil, maxEventLine)
@@ -45,8 +44,8 @@ func newSSEReader(r io.Reader, lastID string, alive func()) *sseReader {
 	return &sseReader{scanner: scanner, lastID: lastID}
 }
 
-// next returns the next event, or io.EOF. What the stream broke off in the middle of is dropped,
-// as the standard says, and its id does not count.
+// next returns the next event, or io.EOF. An incomplete event at the end is dropped, as
+// the standard says, and its id does not count.
 func (r *sseReader) next() (sseEvent, error) {
 	event, id := sseEvent{name: "message"}, r.lastID
 	for r.scanner.Scan() {
@@ -92,8 +91,8 @@ func (r *sseReader) next() (sseEvent, error) {
 
 var errEventTooLong = fmt.Errorf("an event of the stream is longer than %d MiB", maxEventLine>>20)
 
-// lineSplitter splits at LF, CR LF and CR. It does not wait for what follows a CR, which may come
-// much later, but skips a LF then.
+// lineSplitter splits at LF, CR LF and CR. A line ends at a CR, without waiting for what
+// follows, which may arrive much later; an LF that follows is skipped then.
 type lineSplitter struct{ afterCR bool }
 
 func (l *lineSplitter) split(data []byte, atEOF bool) (int, []byte, error) {

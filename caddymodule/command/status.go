@@ -117,7 +117,7 @@ func (s *session) status(ctx context.Context, recent time.Duration, check bool, 
 	if err := s.attention(all.Handlers, l); err != nil || !waiting {
 		return err
 	}
-	return said(exitNo)
+	return exitQuietly(exitNo)
 }
 
 func reasonOf(reason string) string {
@@ -173,7 +173,7 @@ func (s *session) handlersTable(handlers []control.Handler) string {
 	return s.table(columns, rows, true)
 }
 
-// unknown is shown in place of a number that is not known.
+// unknown is shown for an unknown number.
 const unknown = "–"
 
 func known(n *int64, show func(int64) string) string {
@@ -183,7 +183,7 @@ func known(n *int64, show func(int64) string) string {
 	return show(*n)
 }
 
-// countTexts are numbers of events by state as they are shown.
+// countTexts are the numbers of events by state, as they are shown.
 type countTexts struct{ pending, delivered, superseded, dead string }
 
 func (s *session) counts(c *control.Counts) countTexts {
@@ -273,7 +273,7 @@ func (s *session) refusals(refusals []control.Refusal) string {
 	return s.table(columns, rows, true)
 }
 
-// holdText says who holds, since and until when, and why.
+// holdText describes who holds deliveries, since and until when, and why.
 func (s *session) holdText(h control.Hold) string {
 	told := "by " + quoted(h.By) + " since " + s.localTimeWithAge(h.Since)
 	switch {

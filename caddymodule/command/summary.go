@@ -12,11 +12,11 @@ import (
 	"time"
 )
 
-// summary is what came of all callbacks.
+// summary is the result of all callbacks.
 type summary struct {
 	statuses map[int]int64 // answers by HTTP status; 0: no answer
 	accepted int64
-	foreign  int64     // answers that no gateway gives
+	foreign  int64     // answers that are not a gateway's
 	times    histogram // of answers
 	elapsed  time.Duration
 }
@@ -46,7 +46,7 @@ func (s *summary) sent() int64 {
 	return sum
 }
 
-// code is what to exit with.
+// code returns the exit code.
 func (s *summary) code() int {
 	switch {
 	case s.statuses[0] > 0:
@@ -64,7 +64,7 @@ func (s *summary) rate() float64 {
 	return float64(s.sent()) / s.elapsed.Seconds()
 }
 
-// quantiles are those of the summary, with their names.
+// quantiles are the quantiles in the summary, with their names.
 var quantiles = []struct {
 	name string
 	q    float64
@@ -98,7 +98,7 @@ func (s *summary) text(p printer, alone bool) string {
 	return "\n" + f.String()
 }
 
-// document is the last line of --json.
+// document returns the last line of --json.
 func (s *summary) document() any {
 	statuses := make(map[string]int64, len(s.statuses))
 	for status, n := range s.statuses {
@@ -120,15 +120,15 @@ func (s *summary) document() any {
 	}}
 }
 
-// histogram counts durations in steps of less than 1 %, so that any number of
-// them takes the same memory.
+// histogram counts durations in buckets whose width is less than 1 % of their value, so
+// that any number of them takes the same memory.
 type histogram struct {
 	buckets  [(64 - stepBits) << stepBits]uint64
 	count    uint64
 	min, max time.Duration
 }
 
-// stepBits says how fine the steps are: each power of two has 2^stepBits.
+// stepBits sets the width of the buckets: each power of two has 2^stepBits of them.
 const stepBits = 7
 
 func (h *histogram) add(d time.Duration) {
@@ -146,7 +146,7 @@ func bucketOf(n uint64) int {
 	return shift<<stepBits + int(n>>shift)
 }
 
-// quantile returns the duration that a part of all do not exceed.
+// quantile returns the duration that the fraction q of all durations does not exceed.
 func (h *histogram) quantile(q float64) time.Duration {
 	if q == 0 {
 		return h.min
@@ -161,7 +161,7 @@ func (h *histogram) quantile(q float64) time.Duration {
 	return h.max
 }
 
-// highest is the longest duration of a bucket.
+// highest returns the longest duration of a bucket.
 func highest(bucket int) time.Duration {
 	shift := max(bucket>>stepBits-1, 0)
 	base := uint64(bucket - shift<<stepBits)

@@ -9,19 +9,18 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
-// column is one of a table. Columns of a table that is printed page by page
-// have a width, so that the pages look like one.
+// column is a column of a table. If the table is printed page by page, its columns have
+// widths, so that the pages line up.
 type column struct {
 	title string
 	width int
 	right bool // numbers
 }
 
-// printer turns values into what people read, with or without colours.
+// printer formats values for people, with or without colours.
 type printer struct{ color bool }
 
-// table lays out rows. Their cells must be safe for a terminal. No titles: no
-// header.
+// table formats rows. Their cells must be safe for a terminal.
 func (p printer) table(columns []column, rows [][]string, header bool) string {
 	t := table.NewWriter()
 	t.SetStyle(plainStyle)
@@ -49,15 +48,15 @@ func (p printer) table(columns []column, rows [][]string, header bool) string {
 	return t.Render() + "\n"
 }
 
-// plainStyle is columns with two spaces between them, and no lines. It has no
-// text direction, for which go-pretty would print bidi marks.
+// plainStyle has two spaces between columns, and no lines. It does not set a text
+// direction, for which go-pretty would print bidi marks.
 var plainStyle = table.Style{
 	Name:    "plain",
 	Box:     table.BoxStyle{PaddingRight: "  ", UnfinishedRow: "…"},
 	Options: table.OptionsNoBordersAndSeparators,
 }
 
-// fields is a list of names with their values. Empty values are left out.
+// fields is a list of names with values. Empty values are left out.
 type fields struct {
 	printer
 	rows [][]string
@@ -73,8 +72,8 @@ func (f *fields) String() string {
 	return f.table(make([]column, 2), f.rows, false)
 }
 
-// paint colours a text. Not go-pretty's own switch decides, which is one for
-// the process and looks at the environment, but the command's flag.
+// paint colours a text, if the command's flag asks for it. go-pretty's own switch is not
+// used: it is global and depends on the environment.
 func (p printer) paint(s string, colors ...text.Color) string {
 	if !p.color || s == "" {
 		return s
@@ -82,7 +81,7 @@ func (p printer) paint(s string, colors ...text.Color) string {
 	return text.Colors(colors).EscapeSeq() + s + text.Reset.EscapeSeq()
 }
 
-// state is an event's state, coloured.
+// state returns an event's state, coloured.
 func (p printer) state(state string) string {
 	shown := quoted(state)
 	switch state {
@@ -98,7 +97,7 @@ func (p printer) state(state string) string {
 	return shown
 }
 
-// bad is a number that should be zero.
+// bad returns a number that should be zero, coloured if it is not.
 func (p printer) bad(n int64) string {
 	if n == 0 {
 		return "0"
@@ -106,7 +105,7 @@ func (p printer) bad(n int64) string {
 	return p.paint(count(n), text.FgRed)
 }
 
-// kind is the kind of a notice, padded and coloured.
+// kind returns the kind of a notice, padded and coloured.
 func (p printer) kind(kind string) string {
 	shown := quoted(kind)
 	if pad := len(control.InQuarantine) - len(shown); pad > 0 {

@@ -20,12 +20,12 @@ const (
 	firstPause = time.Second
 	maxPause   = 30 * time.Second
 
-	// silence is how long a stream may say nothing, not even the comment that comes every
-	// 15 s, before it is taken for dead.
+	// silence is how long nothing may arrive on a stream before it is taken for dead. A
+	// comment should arrive every 15 s.
 	silence = 45 * time.Second
 
-	// maxNotFound is how many times in a row a handler may be missing: for a moment during a
-	// restart it is, but it may also have been removed.
+	// maxNotFound is how many times in a row a handler may be missing. During a restart it
+	// is for a moment; after more than that it has been removed.
 	maxNotFound = 5
 )
 
@@ -77,15 +77,15 @@ func tailQuery(cmd *cobra.Command) (url.Values, error) {
 	return query, textFilters(cmd, query)
 }
 
-// follower is a tail under way.
+// follower is a running tail.
 type follower struct {
 	*session
 	path   []string
 	query  url.Values
 	lastID string
-	left   int // lines; negative: no end
+	left   int // lines left to print; negative: no end
 	pause  time.Duration
-	misses int // answers 404 in a row
+	misses int // number of answers 404 in a row
 	begun  bool
 }
 
@@ -107,7 +107,7 @@ func (s *session) tail(ctx context.Context, query url.Values, lines int) error {
 				return err
 			}
 			s.note("%s; trying again in %s", sentence(err), span(t.pause))
-			// a pause that is cut short has ended the context, and so the loop
+			// if the context ends the pause, it ends the loop too
 			_ = s.environment.pause(ctx, t.pause)
 			t.pause = min(2*t.pause, maxPause)
 		}
@@ -115,7 +115,7 @@ func (s *session) tail(ctx context.Context, query url.Values, lines int) error {
 	return nil
 }
 
-// sentence says why a stream ended.
+// sentence describes why a stream ended.
 func sentence(err error) string {
 	if errors.Is(err, io.EOF) {
 		return "The stream ended"
@@ -123,7 +123,7 @@ func sentence(err error) string {
 	return "The stream ended: " + err.Error()
 }
 
-// final reports whether it makes no sense to try again.
+// final reports whether trying again makes no sense.
 func (t *follower) final(err error) bool {
 	if !t.begun {
 		return true
@@ -142,8 +142,8 @@ func (t *follower) final(err error) bool {
 	return true
 }
 
-// follow reads one stream until all lines that were asked for are printed. Its
-// end before that is an error.
+// follow reads one stream until all lines that were asked for are printed. If the stream
+// ends before that, it returns an error.
 func (t *follower) follow(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -168,7 +168,7 @@ func (t *follower) follow(ctx context.Context) error {
 		event, err := reader.next()
 		if err != nil {
 			if t.now().Sub(begun) >= silence {
-				t.pause = firstPause // it had been well, only quiet
+				t.pause = firstPause // the stream worked, although nothing happened
 			}
 			return causeOf(ctx, err)
 		}
@@ -180,7 +180,7 @@ func (t *follower) follow(ctx context.Context) error {
 	return nil
 }
 
-// causeOf returns why the context ended, if it did, or the error.
+// causeOf returns why the context ended, if it did, or else the error.
 func causeOf(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
@@ -209,8 +209,8 @@ func (t *follower) notice(event sseEvent) error {
 	return nil
 }
 
-// noticeLine is a notice for people. What it is about stands last, so that the
-// columns before stay aligned.
+// noticeLine formats a notice for people. The details stand last, so that the columns
+// before them stay aligned.
 func (s *session) noticeLine(n *control.Notice) string {
 	parts := []string{n.At.In(s.zone).Format("15:04:05.000"), s.kind(n.Kind)}
 	if n.ID != "" {

@@ -33,7 +33,7 @@ func writeNotices(w io.Writer, first int, notices ...control.Notice) {
 	}
 }
 
-// oneNotice is a stream that has a notice and then none any more.
+// oneNotice is a stream that has one notice and stays open.
 func oneNotice(t *testing.T) []func(http.ResponseWriter, *http.Request) {
 	return []func(http.ResponseWriter, *http.Request){func(w http.ResponseWriter, r *http.Request) {
 		writeNotices(w, 1, control.Notice{Kind: control.Resumed, At: testNow})
@@ -42,8 +42,8 @@ func oneNotice(t *testing.T) []func(http.ResponseWriter, *http.Request) {
 	}}
 }
 
-// TestTailReconnects lets a stream end, break off in the middle of a notice,
-// and be refused, and looks at what is asked for again and after which pauses.
+// TestTailReconnects has streams that end, break off in the middle of a notice, or are
+// refused, and checks what is asked for again and after which pauses.
 func TestTailReconnects(t *testing.T) {
 	f, env := startFake(t, sampleHandler("default")), testEnvironment()
 	var pauses []time.Duration
@@ -82,8 +82,8 @@ func inSeconds(pauses []time.Duration) []time.Duration {
 	return pauses
 }
 
-// TestTailPauses lets Caddy be gone for good after the first stream, until the
-// user gives up.
+// TestTailPauses has a Caddy that is gone after the first stream, and a user who waits for
+// some time.
 func TestTailPauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		env := testEnvironment()
@@ -121,9 +121,8 @@ func tailSession(t *testing.T, env *environment) *session {
 	return &session{environment: env, client: c, handler: "default"}
 }
 
-// TestTailSilence has a stream that ends at once, and one that pings for ten minutes
-// and then says nothing any more though its connection lives. The pause after
-// that is short again.
+// TestTailSilence has a stream that ends at once, and one that pings for ten minutes and
+// is silent then, although its connection stays open. The pause after that is short again.
 func TestTailSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		env := testEnvironment()
@@ -161,7 +160,7 @@ func TestTailSilence(t *testing.T) {
 	})
 }
 
-// TestTailHandlerRemoved ends when a handler that was there stays away.
+// TestTailHandlerRemoved checks that tail ends if the handler disappears for good.
 func TestTailHandlerRemoved(t *testing.T) {
 	f, env := startFake(t, sampleHandler("default")), testEnvironment()
 	env.pause = noPause
@@ -174,8 +173,8 @@ func TestTailHandlerRemoved(t *testing.T) {
 	require.Contains(t, r.stderr, `no running fotor_webhook handler has the name "default"`)
 }
 
-// TestTailHandlerComesBack has reloads that each take the handler away for almost
-// too long.
+// TestTailHandlerComesBack has reloads during each of which the handler is missing for
+// almost too long.
 func TestTailHandlerComesBack(t *testing.T) {
 	f, env := startFake(t, sampleHandler("default")), testEnvironment()
 	env.pause = noPause
@@ -214,7 +213,7 @@ func TestServerSentEvents(t *testing.T) {
 		"id with zero byte": {"data: 1\nid: a\x00b\n\n", []string{"message 1"}, "before"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			// a byte at a time, as a slow connection brings them
+			// byte by byte, as on a slow connection
 			alive := 0
 			r := newSSEReader(iotest.OneByteReader(strings.NewReader(c.stream)), "before", func() { alive++ })
 			var got []string
@@ -246,8 +245,7 @@ func TestServerSentEventTooLong(t *testing.T) {
 	}
 }
 
-// TestLineEndsAtOnce wants a line that ends in CR without waiting for what
-// follows.
+// TestLineEndsAtOnce checks that a line ends at a CR, without waiting for what follows.
 func TestLineEndsAtOnce(t *testing.T) {
 	in, out := io.Pipe()
 	defer out.Close()

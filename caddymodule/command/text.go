@@ -13,9 +13,9 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// quoted returns a text from outside as a terminal may get it: unchanged, or in
-// quotes with escapes if it holds anything that is not printable, such as
-// control characters, bidi overrides and bytes that are not UTF-8.
+// quoted makes a text from outside safe for a terminal: it is unchanged, or in quotes
+// with escapes if it has anything that is not printable, such as control characters, bidi
+// overrides and bytes that are not UTF-8.
 func quoted(s string) string {
 	if printable(s) {
 		return s
@@ -23,7 +23,7 @@ func quoted(s string) string {
 	return strconv.Quote(s)
 }
 
-// cut is quoted, at most so many characters of the text long.
+// cut is quoted, shortened to at most that many characters.
 func cut(s string, most int) string {
 	s = quoted(s)
 	if utf8.RuneCountInString(s) <= most {
@@ -44,7 +44,7 @@ func printable(s string) bool {
 	return true
 }
 
-// escapeText escapes what is not printable in a text of several lines.
+// escapeText escapes what is not printable, except for line feeds.
 func escapeText(s string) string {
 	if printable(s) {
 		return s
@@ -66,8 +66,8 @@ func escapeText(s string) string {
 	return b.String()
 }
 
-// escapeJSON writes what is not printable in JSON as \u escapes, which mean the
-// same: JSON allows bidi overrides and C1 control characters as they are.
+// escapeJSON replaces what is not printable in JSON by \u escapes, which mean the same.
+// JSON may have bidi overrides and C1 control characters as they are.
 func escapeJSON(document []byte) []byte {
 	if printable(string(document)) {
 		return document
@@ -89,7 +89,7 @@ func escapeJSON(document []byte) []byte {
 	return out
 }
 
-// indent lays JSON out for reading. What is no JSON is returned as text.
+// indent formats JSON for reading. What is not JSON is returned as text.
 func indent(document []byte) string {
 	var b bytes.Buffer
 	if json.Indent(&b, document, "", "  ") != nil {
@@ -98,12 +98,12 @@ func indent(document []byte) string {
 	return string(escapeJSON(b.Bytes()))
 }
 
-// localTime is a time for people.
+// localTime formats a time for people.
 func (env *environment) localTime(t time.Time) string {
 	return t.In(env.zone).Format(time.DateTime)
 }
 
-// localTimeWithAge is a time with how long ago that was, or how far ahead it is.
+// localTimeWithAge formats a time with how long ago that was, or how far ahead it is.
 func (env *environment) localTimeWithAge(t time.Time) string {
 	shown := env.localTime(t)
 	switch ahead := t.Sub(env.now()); {
@@ -116,7 +116,7 @@ func (env *environment) localTimeWithAge(t time.Time) string {
 	}
 }
 
-// span is a duration for people, with its two largest units.
+// span formats a duration for people, with its two largest units.
 func span(d time.Duration) string {
 	const day = 24 * time.Hour
 	switch {
@@ -143,7 +143,7 @@ func units(d, large time.Duration, largeName string, small time.Duration, smallN
 	return s
 }
 
-// latency is a short duration with three digits.
+// latency formats a short duration with about three digits.
 func latency(d time.Duration) string {
 	switch {
 	case d == 0:
@@ -161,7 +161,7 @@ func milliseconds(ms float64) time.Duration {
 	return time.Duration(ms * float64(time.Millisecond))
 }
 
-// configDuration is a duration of the config, such as "168h0m0s", for people.
+// configDuration formats a duration of the config, such as "168h0m0s", for people.
 func configDuration(s string) string {
 	d, err := caddy.ParseDuration(s)
 	if err != nil {
@@ -174,7 +174,7 @@ func size(bytes int64) string { return humanize.IBytes(uint64(max(bytes, 0))) }
 
 func count(n int64) string { return humanize.Comma(n) }
 
-// plural is a count with its noun.
+// plural formats a count with its noun.
 func plural(n int64, noun string) string {
 	if n == 1 {
 		return "1 " + noun
@@ -182,7 +182,7 @@ func plural(n int64, noun string) string {
 	return count(n) + " " + noun + "s"
 }
 
-// parseDuration reads a positive duration such as 30m or 3d.
+// parseDuration parses a positive duration such as 30m or 3d.
 func parseDuration(flag, s string) (time.Duration, error) {
 	d, err := caddy.ParseDuration(s)
 	if err != nil || d <= 0 {
@@ -191,7 +191,7 @@ func parseDuration(flag, s string) (time.Duration, error) {
 	return d, nil
 }
 
-// parseTime reads a time: RFC 3339, or local with or without seconds.
+// parseTime parses a time: RFC 3339, or local with or without seconds.
 func (env *environment) parseTime(s string) (time.Time, bool) {
 	if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
 		return t, true

@@ -8,7 +8,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
-// printUnattended prints the inboxes that have no handler, if there are any.
+// printUnattended prints the inboxes without a handler, if there are any.
 func (s *session) printUnattended(all *control.Handlers) {
 	if len(all.Unattended) > 0 {
 		columns := []column{
@@ -32,8 +32,8 @@ func (s *session) printUnattended(all *control.Handlers) {
 	}
 }
 
-// unattendedAttention prints where events wait that nobody delivers, and reports
-// whether there are any.
+// unattendedAttention prints the inboxes in which events wait although no handler delivers
+// them, and reports whether there are any.
 func (s *session) unattendedAttention(unattended []control.Unattended) bool {
 	found := false
 	for _, u := range unattended {

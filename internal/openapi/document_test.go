@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestExamples holds every example against the schema beside it.
+// TestExamples validates every example with the schema beside it.
 func TestExamples(t *testing.T) {
 	doc := Load(t)
 	checked, shared := 0, 0
@@ -20,7 +20,7 @@ func TestExamples(t *testing.T) {
 	walk = func(place []string) {
 		here := doc.object(place...)
 		examples := doc.object(append(place, "examples")...)
-		if len(place) == 1 { // those of the components are checked where they are referred to
+		if len(place) == 1 { // those of the components are checked where they are referenced
 			shared += len(examples)
 			examples = nil
 		}
@@ -62,7 +62,7 @@ func TestExamples(t *testing.T) {
 	assert.Len(t, referred, shared)
 }
 
-// assertParameterExamples checks the examples of a parameter that is in a list.
+// assertParameterExamples checks the examples of an item of a list, if it is a parameter.
 func assertParameterExamples(t *testing.T, doc *Doc, item any, checked *int) {
 	t.Helper()
 	parameter, _ := item.(map[string]any)
@@ -77,8 +77,8 @@ func assertParameterExamples(t *testing.T, doc *Doc, item any, checked *int) {
 
 var inPath = regexp.MustCompile(`\{([^}]+)\}`)
 
-// TestDocumentIsSound checks what the schemas of the answers do not: operation
-// ids, parameters, references, and the answers that every route may give.
+// TestDocumentIsSound checks what is not in the schemas of the answers: operation ids,
+// parameters, references, and the statuses that every route may answer.
 func TestDocumentIsSound(t *testing.T) {
 	doc := Load(t)
 	assert.Regexp(t, `^3\.1\.`, doc.root["openapi"])
@@ -141,7 +141,7 @@ func TestDocumentIsSound(t *testing.T) {
 	assertReferences(t, doc, doc.root)
 }
 
-// assertReferences looks for what every reference means.
+// assertReferences checks that every reference can be resolved.
 func assertReferences(t *testing.T, doc *Doc, node any) {
 	t.Helper()
 	switch node := node.(type) {

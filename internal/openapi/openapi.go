@@ -1,5 +1,6 @@
-// Package openapi holds answers of the admin API against docs/openapi.yaml. It
-// is for tests.
+// Package openapi checks answers of the admin API against docs/openapi.yaml. It is for
+// tests. Its own tests check the description itself: document_test.go that it is sound,
+// types_test.go that it agrees with the types of package control.
 package openapi
 
 import (
@@ -22,7 +23,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// file is where the description is, as seen from the root of the repository.
+// file is the path of the description in the repository.
 const file = "docs/openapi.yaml"
 
 // The media types of the admin API's answers.
@@ -32,20 +33,19 @@ const (
 	mediaSSE    = "text/event-stream"
 )
 
-// methods are the fields of a path item that are operations.
+// methods are the methods whose fields in a path item are operations.
 var methods = []string{
 	http.MethodGet, http.MethodPut, http.MethodPost, http.MethodDelete,
 	http.MethodOptions, http.MethodHead, http.MethodPatch, http.MethodTrace,
 }
 
-// Doc is an OpenAPI description whose schemas can be asked.
+// Doc is a parsed OpenAPI description.
 type Doc struct {
 	root     map[string]any
 	compiler *jsonschema.Compiler
 }
 
-// Load reads docs/openapi.yaml, from whatever package of the repository the
-// test is in.
+// Load reads docs/openapi.yaml, whichever package of the repository the test is in.
 func Load(t testing.TB) *Doc {
 	t.Helper()
 	dir, err := os.Getwd()
@@ -68,7 +68,7 @@ func parse(content []byte) (*Doc, error) {
 	if err := yaml.Unmarshal(content, &tree); err != nil {
 		return nil, err
 	}
-	asJSON, err := json.Marshal(tree) // schemas want JSON's types
+	asJSON, err := json.Marshal(tree) // the schema library takes JSON's types
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +89,7 @@ func parse(content []byte) (*Doc, error) {
 	return &Doc{root: root, compiler: compiler}, nil
 }
 
-// Route is a method and the template of a path.
+// Route is a method and a path template.
 type Route struct{ Method, Path string }
 
 // Routes lists what the document describes, sorted by path and method.
@@ -106,9 +106,8 @@ func (d *Doc) Routes() []Route {
 	return routes
 }
 
-// Parameters returns the names of the query parameters that a request to that
-// path may have, and false if the document does not describe the request. The
-// path may have a query.
+// Parameters returns the names of the query parameters that a request may have, and false
+// if the document does not describe the request. The path may have a query.
 func (d *Doc) Parameters(method, path string) (names []string, found bool) {
 	path, _, _ = strings.Cut(path, "?")
 	template, found := d.match(path)
@@ -129,9 +128,9 @@ func (d *Doc) Parameters(method, path string) (names []string, found bool) {
 	return names, true
 }
 
-// Check holds an answer against the document. The path may have a query. An
-// answer 405 to a method that the path does not list, and an answer 404 at a
-// path that is not described, are held against the responses of the components.
+// Check fails the test if the document does not describe the answer. The path may have a
+// query. An answer 405 to a method that the path does not list, and an answer 404 at a
+// path that is not described, are checked against the responses of the components.
 func (d *Doc) Check(t testing.TB, method, path string, status int, contentType string, body []byte) {
 	t.Helper()
 	if err := d.check(method, path, status, contentType, body); err != nil {
@@ -171,7 +170,7 @@ func (d *Doc) check(method, path string, status int, contentType string, body []
 	}
 }
 
-// response returns where the document describes an answer.
+// response returns the place where the document describes an answer.
 func (d *Doc) response(method, path string, status int) ([]string, error) {
 	path, _, _ = strings.Cut(path, "?")
 	template, found := d.match(path)
@@ -196,8 +195,8 @@ func (d *Doc) response(method, path string, status int) ([]string, error) {
 	return response, nil
 }
 
-// match returns the template that fits a path best: where several do, the one
-// whose first difference is a literal.
+// match returns the path template that matches a path. If several do, it is the one that
+// has a literal where they first differ.
 func (d *Doc) match(path string) (template string, found bool) {
 	segments := strings.Split(path, "/")
 	var best []string
@@ -238,15 +237,14 @@ func isParameter(part string) bool {
 	return strings.HasPrefix(part, "{") && strings.HasSuffix(part, "}")
 }
 
-// object returns the object at a place, behind its references; nil if there is
-// none.
+// object returns the object at a place, with references resolved; nil if there is none.
 func (d *Doc) object(place ...string) map[string]any {
 	object, _ := d.follow(place)
 	return object
 }
 
-// follow returns the object at a place and the JSON pointer to it, both behind
-// the references on the way.
+// follow returns the object at a place and the JSON pointer to it, with the references on
+// the way resolved.
 func (d *Doc) follow(place []string) (map[string]any, string) {
 	here, pointer := d.root, ""
 	for _, name := range place {
@@ -265,7 +263,7 @@ func (d *Doc) follow(place []string) (map[string]any, string) {
 	return here, pointer
 }
 
-// escape writes a name as part of a JSON pointer in a URL's fragment.
+// escape escapes a name for a JSON pointer in a URL's fragment.
 func escape(name string) string {
 	return strings.NewReplacer("~", "~0", "/", "~1", "{", "%7B", "}", "%7D").Replace(name)
 }
@@ -305,8 +303,8 @@ func (d *Doc) lines(place []string, body []byte) error {
 	return nil
 }
 
-// events checks a body of server-sent events. What comes after the last empty
-// line is an event that is not complete, which clients drop.
+// events checks a body of server-sent events. After the last empty line there may be an
+// incomplete event, which clients drop.
 func (d *Doc) events(place []string, body []byte) error {
 	end := bytes.LastIndex(body, []byte("\n\n"))
 	if end < 0 {
@@ -320,7 +318,7 @@ func (d *Doc) events(place []string, body []byte) error {
 	return nil
 }
 
-// event checks one block of server-sent events: an event, or comments only.
+// event checks one block of server-sent events: an event, or only comments.
 func (d *Doc) event(place []string, block string) error {
 	fields := make(map[string]string)
 	for line := range strings.SplitSeq(strings.Trim(block, "\n"), "\n") {

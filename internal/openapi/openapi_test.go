@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// small is a document with one of everything that Check must tell apart.
+// small is a document with an example of everything that Check distinguishes.
 const small = `
 openapi: 3.1.1
 paths:
@@ -54,7 +54,7 @@ func TestCheck(t *testing.T) {
 		method, path string
 		status       int
 		media, body  string
-		wrong        string // part of the error; "" if all is well
+		wrong        string // part of the error; "" for none
 	}{
 		"right":                  {get, "/a/", 200, "application/json", `{"n":1}`, ""},
 		"with a query":           {get, "/a/?x=/y", 200, "application/json", `{"n":1}`, ""},
@@ -119,7 +119,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// recorder is a test that may fail.
+// recorder records the failures of a test.
 type recorder struct {
 	testing.TB
 	failures []string
@@ -189,7 +189,7 @@ func TestParameters(t *testing.T) {
 	}
 }
 
-// The literal segment wins: a stream is no event whose id is "stream".
+// The literal segment wins: the stream is not the event with the id "stream".
 func TestStreamIsNoEvent(t *testing.T) {
 	template, found := Load(t).match("/fotor_webhook/default/events/stream")
 	require.True(t, found)

@@ -27,8 +27,8 @@ var (
 	sampleID   = strings.Repeat("0a", 24)
 )
 
-// answers has, for every type of package control that is JSON of the admin API,
-// a value with all there can be, and one with no more than there must be.
+// answers has, for every type of package control that is JSON of the admin API, a value
+// with all members, and one with only the required ones.
 var answers = map[string]struct{ full, least any }{
 	"Handlers": {
 		control.Handlers{Handlers: []control.Handler{handler}, Unattended: []control.Unattended{unattended}, MoreUnattended: true},
@@ -50,7 +50,7 @@ var answers = map[string]struct{ full, least any }{
 	"Events":      {control.Events{Events: []control.Event{event}, Next: "n"}, control.Events{Events: []control.Event{}}},
 	"Done":        {control.Done{ID: sampleID, State: "pending"}, control.Done{ID: sampleID, State: "superseded"}},
 	"Bulk":        {control.Bulk{Matched: 1, Changed: 2, Skipped: 3, DryRun: true, Done: true, Error: "x"}, control.Bulk{}},
-	"HoldRequest": {nil, control.HoldRequest{}}, // its full value has what excludes itself, see below
+	"HoldRequest": {nil, control.HoldRequest{}}, // no value has all members, see TestHoldRequest
 	"Holds":       {control.Holds{Holds: []control.Hold{hold}, UnderWay: 1}, control.Holds{Holds: []control.Hold{}}},
 	"Quarantined": {quarantined, leastQuarantined},
 	"Problem":     {problem, control.Problem{}},
@@ -114,7 +114,7 @@ var (
 	rule             = control.Rule{Option: "allow", Value: "fotor", Range: "::/0"}
 )
 
-// declared returns the syntax tree of a file that declares answers.
+// declared returns the syntax tree of a file of package control.
 func declared(t *testing.T, name string) *ast.File {
 	t.Helper()
 	tree, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", "..", "control", name), nil, 0)
@@ -161,8 +161,8 @@ func TestTypesAgreeWithSchemas(t *testing.T) {
 	}
 }
 
-// properties returns the names of a struct's JSON members, and of those that
-// are there in any case.
+// properties returns the names of all JSON members of a struct, and of those that are
+// always present.
 func properties(typ reflect.Type) (all, required []string) {
 	for field := range typ.Fields() {
 		if field.Anonymous {
@@ -211,7 +211,7 @@ func TestHoldRequest(t *testing.T) {
 	assert.Error(t, doc.validate(place, marshal(t, control.HoldRequest{Until: &sampleTime, For: "30m"})))
 }
 
-// TestSchemasRefuse shows that the schemas are not so wide that anything fits.
+// TestSchemasRefuse shows that the schemas do not accept just anything.
 func TestSchemasRefuse(t *testing.T) {
 	doc := Load(t)
 	for name, change := range map[string]struct{ schema, old, new string }{
@@ -240,7 +240,7 @@ func TestSchemasRefuse(t *testing.T) {
 	}
 }
 
-// TestConstantsAreEnums compares the words that the types may hold with those
+// TestConstantsAreEnums compares the constants for the values of members with the values
 // that the schemas allow.
 func TestConstantsAreEnums(t *testing.T) {
 	words := make(map[string][]string) // by the first constant of the block

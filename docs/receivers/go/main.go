@@ -24,7 +24,7 @@ import (
 // its callback, for which the gateway's max_body is 1 MiB by default.
 const maxBody = 4 << 20
 
-// event is what of the gateway's event this service needs.
+// event is the part of the gateway's event that this service needs.
 type event struct {
 	ID     string `json:"id"`
 	TaskID string `json:"taskId"`
@@ -36,13 +36,13 @@ type event struct {
 type receiver struct {
 	webhook *standardwebhooks.Webhook
 
-	// work does what the service has to do about an event. If it fails, the
-	// gateway sends the event again.
+	// work does the service's work for an event. If it fails, the gateway sends the
+	// event again.
 	work func(event) error
 
-	// done holds the ids of events that were worked on. A real service keeps
-	// them in its database, in a table whose primary key is the id, and adds
-	// one in the same transaction as the work.
+	// done has the ids of events whose work is done. A real service keeps them in its
+	// database, in a table whose primary key is the id, and adds one in the same
+	// transaction as the work.
 	mu   sync.Mutex
 	done map[string]bool
 }

@@ -25,8 +25,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// event is what of the gateway's event this service needs. The headers of the
-// message have the task, type and status too, for those who filter.
+// event is the part of the gateway's event that this service needs. The headers of the
+// message have the task, type and status too, which helps to filter.
 type event struct {
 	ID     string `json:"id"`
 	TaskID string `json:"taskId"`
@@ -34,15 +34,15 @@ type event struct {
 	Status string `json:"status"` // "in_progress", "completed" or "failed"
 }
 
-// consumer takes the messages of one durable consumer, one after the other.
+// consumer handles the messages of one durable consumer, one after the other.
 type consumer struct {
-	// work does what the service has to do about an event. If it fails, the
-	// message comes again.
+	// work does the service's work for an event. If it fails, the message is delivered
+	// again.
 	work func(event) error
 
-	// done holds the ids of events that were worked on. A real service keeps
-	// them in its database, in a table whose primary key is the id, and adds
-	// one in the same transaction as the work.
+	// done has the ids of events whose work is done. A real service keeps them in its
+	// database, in a table whose primary key is the id, and adds one in the same
+	// transaction as the work.
 	mu   sync.Mutex
 	done map[string]bool
 }
@@ -51,11 +51,11 @@ func newConsumer(work func(event) error) *consumer {
 	return &consumer{work: work, done: make(map[string]bool)}
 }
 
-// retryAfter is how long a message waits whose work failed.
+// retryAfter is how long a message waits after its work has failed.
 const retryAfter = 5 * time.Second
 
-// take handles one message. The subject ends in the event's id, so a repeat is
-// known before its body is read.
+// take handles one message. The subject ends in the event's id, so a repeat is recognized
+// before its body is read.
 func (c *consumer) take(m jetstream.Msg) error {
 	id := m.Subject()[strings.LastIndexByte(m.Subject(), '.')+1:]
 	c.mu.Lock()
@@ -66,7 +66,7 @@ func (c *consumer) take(m jetstream.Msg) error {
 	var e event
 	if err := json.Unmarshal(m.Data(), &e); err != nil {
 		log.Printf("event %s: %v", id, err)
-		return m.Term() // it would not be an event the next time either
+		return m.Term() // another delivery would not make it an event
 	}
 	if err := c.work(e); err != nil {
 		log.Printf("event %s: %v", id, err)
@@ -108,7 +108,7 @@ func run(ctx context.Context) error {
 	})
 	running, err := durable.Consume(func(m jetstream.Msg) {
 		if err := c.take(m); err != nil {
-			log.Printf("acknowledging %s: %v", m.Subject(), err) // it comes again
+			log.Printf("acknowledging %s: %v", m.Subject(), err) // it is delivered again
 		}
 	})
 	if err != nil {

@@ -9,9 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// message is one of the stream of events, and what was answered to it.
+// message is a message of the stream of events, with the answers to it.
 type message struct {
-	jetstream.Msg // the rest is never called
+	jetstream.Msg // other methods are never called
 
 	id, data string
 	answers  []string

@@ -29,7 +29,7 @@ var testNow = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
 func ago(d time.Duration) time.Time { return testNow.Add(-d) }
 
-// id makes an id of an event.
+// id makes the id of an event.
 func id(n int) string { return fmt.Sprintf("%048x", n) }
 
 // counting is a source of random bytes that counts.
@@ -41,7 +41,7 @@ func (c *counting) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// testEnvironment is a world with a fixed clock, and without terminals.
+// testEnvironment is an environment with a fixed clock, and without terminals.
 func testEnvironment() *environment {
 	return &environment{
 		stdin:  strings.NewReader(""),
@@ -53,7 +53,7 @@ func testEnvironment() *environment {
 	}
 }
 
-// ran is what a command did.
+// ran is the result of a command.
 type ran struct {
 	stdout, stderr string
 	code           int
@@ -68,7 +68,7 @@ func run(t *testing.T, env *environment, args ...string) ran {
 	return ran{stdout.String(), stderr.String(), code}
 }
 
-// runTo runs with the outputs that the environment has.
+// runTo is run with the environment's outputs. It returns the exit code.
 func runTo(t *testing.T, env *environment, args ...string) int {
 	t.Helper()
 	root := &cobra.Command{Use: "caddy", SilenceUsage: true}
@@ -82,7 +82,7 @@ func runTo(t *testing.T, env *environment, args ...string) int {
 	if err == nil {
 		return exitDone
 	}
-	// Caddy's error with a code is not exported; TestBinary sees the real exit
+	// Caddy's error with a code is not exported; TestBinary checks the real exit
 	code := exitFailed
 	if _, scanErr := fmt.Sscanf(err.Error(), "exiting with status %d", &code); scanErr != nil {
 		return exitFailed
@@ -90,8 +90,7 @@ func runTo(t *testing.T, env *environment, args ...string) int {
 	return code
 }
 
-// serve starts a server that the test's end stops, and returns its URL and its
-// address.
+// serve starts a server that stops when the test ends, and returns its URL and address.
 func serve(t *testing.T, handler http.Handler) (url, address string) {
 	t.Helper()
 	server := httptest.NewServer(handler)
@@ -99,22 +98,22 @@ func serve(t *testing.T, handler http.Handler) (url, address string) {
 	return server.URL, server.Listener.Addr().String()
 }
 
-// writeBody writes an answer. If that fails, so does the test, which looks at
-// what came of it.
+// writeBody writes an answer. Errors are ignored: the test fails anyway if the client does
+// not get it.
 func writeBody(w io.Writer, text string) { _, _ = io.WriteString(w, text) }
 
-// roundTrip is a server without a network, so that time can be synthetic.
+// roundTrip is a server without a network, so that tests can use synthetic time.
 type roundTrip func(*http.Request) (*http.Response, error)
 
 // RoundTrip implements http.RoundTripper.
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// answering is an answer 200 with that body.
+// answering returns an answer 200 with that body.
 func answering(body string) *http.Response {
 	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(body))}
 }
 
-// golden compares what a command did with a file.
+// golden compares the result of a command with a file.
 func golden(t *testing.T, name string, args []string, r ran, replace ...string) {
 	t.Helper()
 	shown := make([]string, len(args))
@@ -138,7 +137,7 @@ func golden(t *testing.T, name string, args []string, r ran, replace ...string) 
 	require.Equal(t, string(want), got)
 }
 
-// sampleHandler is a handler with something of everything.
+// sampleHandler is a handler with an example of everything.
 func sampleHandler(name string) *fakeHandler {
 	h := &fakeHandler{
 		Handler: control.Handler{
@@ -223,14 +222,14 @@ func (h *fakeHandler) addQuarantine() {
 	h.quarantine[2].Count, h.quarantine[2].LastAt = 12_345, ago(time.Minute)
 }
 
-// safe fails if anything may reach a terminal that should not.
+// safe checks that a text is safe for a terminal.
 func safe(t *testing.T, text string) {
 	t.Helper()
 	require.NotRegexp(t, `[^\P{C}\n]`, text, "control or format characters")
 	require.True(t, printable(strings.ReplaceAll(text, "\n", "")), "not printable: %q", text)
 }
 
-// failingWriter fails once it has taken so many bytes.
+// failingWriter fails after that many bytes.
 type failingWriter struct {
 	left int
 	err  error
