@@ -61,18 +61,22 @@ func Run(t *testing.T, factory Factory) {
 		{"Clock", clockTests},
 		{"Lifetime", lifetimeTests},
 	} {
-		t.Run(group.name, func(t *testing.T) {
-			for _, test := range group.tests {
-				t.Run(test.name, func(t *testing.T) {
-					t.Parallel()
-					s := &suite{TB: t, storage: factory(t)}
-					s.open(inbox.Policy{Keep: 24 * time.Hour, Quarantine: 10})
-					t.Cleanup(func() { require.NoError(t, s.in.Close()) })
-					test.run(s)
-				})
-			}
-		})
+		run(t, group.name, group.tests, factory)
 	}
+}
+
+func run(t *testing.T, group string, tests []test, factory Factory) {
+	t.Run(group, func(t *testing.T) {
+		for _, test := range tests {
+			t.Run(test.name, func(t *testing.T) {
+				t.Parallel()
+				s := &suite{TB: t, storage: factory(t)}
+				s.open(inbox.Policy{Keep: 24 * time.Hour, Quarantine: 10})
+				t.Cleanup(func() { require.NoError(t, s.in.Close()) })
+				test.run(s)
+			})
+		}
+	})
 }
 
 type test struct {
