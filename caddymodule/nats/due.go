@@ -71,21 +71,16 @@ func (s *store) bringForward(ctx context.Context) error {
 		s.boundedTo = p.MaxWait
 		return nil
 	}
-	for from := uint64(1); ; {
-		records, more, err := s.directGet(ctx, s.subjects.states(),
-			query{Seq: from, NextFor: s.subjects.ofKind(pending), Batch: retireBatch, MaxBytes: maxAnswer})
+	for records, err := range s.batches(ctx, s.subjects.states(), s.subjects.ofKind(pending), 1, maxBatch) {
 		if err == nil {
 			err = s.bringSomeForward(ctx, p, records)
 		}
 		if err != nil {
 			return err
 		}
-		if more == 0 || len(records) == 0 {
-			s.boundedTo = p.MaxWait
-			return nil
-		}
-		from = records[len(records)-1].seq + 1
 	}
+	s.boundedTo = p.MaxWait
+	return nil
 }
 
 func (s *store) bringSomeForward(ctx context.Context, p *inbox.Policy, records []message) error {

@@ -97,15 +97,8 @@ const fullPause = time.Second
 
 // applySettings brings settings to the streams and consumers.
 func (s *store) applySettings(ctx context.Context, now settings) error {
-	for _, config := range s.streamConfigs() {
-		if err := s.ensureStream(ctx, config); err != nil {
-			return err
-		}
-	}
-	for _, c := range s.consumedStreams() {
-		if err := s.ensureConsumer(ctx, c.stream, c.filter); err != nil {
-			return err
-		}
+	if err := s.ensureAll(ctx); err != nil {
+		return err
 	}
 	s.log.Info("settings changed", zap.Duration("lease", now.lease), zap.Int("replicas", now.replicas), zap.Int64("max_size", now.maxSize))
 	return nil

@@ -16,24 +16,16 @@ import (
 // looks at the records from a number on.
 func (s *store) dropOrphans(ctx context.Context, mine *claim, first uint64) error {
 	for _, k := range []kind{delivered, superseded, dead} {
-		for from := first; ; {
-			if ok, err := s.claim(ctx, mine); err != nil || !ok {
-				return err
-			}
-			records, more, err := s.directGet(ctx, s.subjects.states(), query{Seq: from, NextFor: s.subjects.ofKind(k), Batch: s.options.limits.window, MaxBytes: maxAnswer})
+		for records, err := range s.batches(ctx, s.subjects.states(), s.subjects.ofKind(k), first, s.options.limits.window) {
 			if err != nil {
 				return err
 			}
-			if len(records) == 0 {
-				break
+			if ok, err := s.claim(ctx, mine); err != nil || !ok {
+				return err
 			}
 			if err := s.dropOrphansAmong(ctx, k, records); err != nil {
 				return err
 			}
-			if more == 0 {
-				break
-			}
-			from = records[len(records)-1].seq + 1
 		}
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 
 	"github.com/nats-io/nats.go"
@@ -86,16 +87,34 @@ func (s *store) latestInParts(ctx context.Context, stream string, subjects []str
 
 // all returns the messages on a subject with wildcards, however many.
 func (s *store) all(ctx context.Context, stream, subject string) (all []message, err error) {
-	for from := uint64(1); ; {
-		messages, more, err := s.directGet(ctx, stream, query{Seq: from, NextFor: subject, Batch: 1000, MaxBytes: maxAnswer})
+	for messages, err := range s.batches(ctx, stream, subject, 1, maxBatch) {
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, messages...)
-		if more == 0 || len(messages) == 0 {
-			return all, nil
+	}
+	return all, nil
+}
+
+// maxBatch is the number of messages that are read at a time where nothing asks
+// for fewer.
+const maxBatch = 1000
+
+// batches goes through the messages on a subject with wildcards from a number
+// on, up to size of them at a time.
+func (s *store) batches(ctx context.Context, stream, subject string, from uint64, size int) iter.Seq2[[]message, error] {
+	return func(yield func([]message, error) bool) {
+		for {
+			messages, more, err := s.directGet(ctx, stream, query{Seq: from, NextFor: subject, Batch: size, MaxBytes: maxAnswer})
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if len(messages) == 0 || !yield(messages, nil) || more == 0 {
+				return
+			}
+			from = messages[len(messages)-1].seq + 1
 		}
-		from = messages[len(messages)-1].seq + 1
 	}
 }
 
@@ -106,16 +125,8 @@ func (s *store) last(ctx context.Context, stream, subject string) (*message, err
 
 // leaderGet returns one message as the stream's leader has it.
 func (s *store) leaderGet(ctx context.Context, stream string, request map[string]any) (*message, error) {
-	body, err := json.Marshal(request)
-	if err != nil {
-		return nil, err
-	}
-	m, err := s.conn.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, body)
-	if err != nil {
-		return nil, err
-	}
 	var answer struct {
-		Error   *jetstream.APIError `json:"error"`
+		apiAnswer
 		Message *struct {
 			Subject string `json:"subject"`
 			Seq     uint64 `json:"seq"`
@@ -123,16 +134,13 @@ func (s *store) leaderGet(ctx context.Context, stream string, request map[string
 			Data    []byte `json:"data"`
 		} `json:"message"`
 	}
-	if err := json.Unmarshal(m.Data, &answer); err != nil {
+	err := s.apiRequest(ctx, "STREAM.MSG.GET."+stream, request, &answer)
+	switch {
+	case answer.Error != nil && answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
+		return nil, nil //nolint:nilnil // there is none
+	case err != nil:
 		return nil, err
-	}
-	if answer.Error != nil {
-		if answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound {
-			return nil, nil //nolint:nilnil // there is none
-		}
-		return nil, answer.Error
-	}
-	if answer.Message == nil {
+	case answer.Message == nil:
 		return nil, fmt.Errorf("reading stream %s: an answer without a message", stream)
 	}
 	got := &message{subject: answer.Message.Subject, seq: answer.Message.Seq, data: answer.Message.Data}
@@ -144,8 +152,26 @@ func (s *store) leaderGet(ctx context.Context, stream string, request map[string
 	return got, nil
 }
 
-// api asks the server to change a stream.
+// apiAnswer is a part of every answer of the JetStream API.
+type apiAnswer struct {
+	Error *jetstream.APIError `json:"error"`
+}
+
+func (a *apiAnswer) err() error {
+	if a.Error == nil {
+		return nil
+	}
+	return a.Error
+}
+
+// api makes a request to the JetStream API whose answer is no more than whether
+// it failed.
 func (s *store) api(ctx context.Context, subject string, request any) error {
+	return s.apiRequest(ctx, subject, request, new(apiAnswer))
+}
+
+// apiRequest makes a request to the JetStream API and decodes the answer.
+func (s *store) apiRequest(ctx context.Context, subject string, request any, answer interface{ err() error }) error {
 	body, err := json.Marshal(request)
 	if err != nil {
 		return err
@@ -154,14 +180,8 @@ func (s *store) api(ctx context.Context, subject string, request any) error {
 	if err != nil {
 		return err
 	}
-	var answer struct {
-		Error *jetstream.APIError `json:"error"`
-	}
-	if err := json.Unmarshal(m.Data, &answer); err != nil {
+	if err := json.Unmarshal(m.Data, answer); err != nil {
 		return err
 	}
-	if answer.Error != nil {
-		return answer.Error
-	}
-	return nil
+	return answer.err()
 }

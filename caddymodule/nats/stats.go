@@ -90,25 +90,15 @@ func (s *store) stats(ctx context.Context) (stats inbox.Stats, err error) {
 
 // info returns how a stream is, and which of the subjects it has.
 func (s *store) info(ctx context.Context, stream, subjects string) (*jetstream.StreamInfo, error) {
-	body, err := json.Marshal(map[string]string{"subjects_filter": subjects})
-	if err != nil {
-		return nil, err
-	}
-	m, err := s.conn.RequestWithContext(ctx, "$JS.API.STREAM.INFO."+stream, body)
-	if err != nil {
-		return nil, err
-	}
 	var answer struct {
-		Error *jetstream.APIError `json:"error"`
+		apiAnswer
 		jetstream.StreamInfo
 	}
-	if err := json.Unmarshal(m.Data, &answer); err != nil {
-		return nil, err
-	}
+	err := s.apiRequest(ctx, "STREAM.INFO."+stream, map[string]string{"subjects_filter": subjects}, &answer)
 	if answer.Error != nil {
-		return nil, fmt.Errorf("looking at stream %s: %w", stream, answer.Error)
+		err = fmt.Errorf("looking at stream %s: %w", stream, err)
 	}
-	return &answer.StreamInfo, nil
+	return &answer.StreamInfo, err
 }
 
 // saturatingSub subtracts what was counted at different times.

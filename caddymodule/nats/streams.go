@@ -39,15 +39,10 @@ func (s *store) setUp(ctx context.Context) error {
 	if err := s.checkPayload(); err != nil {
 		return err
 	}
-	for _, config := range s.streamConfigs() {
-		if err := s.ensureStream(ctx, config); err != nil {
-			return err
-		}
+	if err := s.ensureAll(ctx); err != nil {
+		return err
 	}
 	for _, c := range s.consumedStreams() {
-		if err := s.ensureConsumer(ctx, c.stream, c.filter); err != nil {
-			return err
-		}
 		if err := s.listen(c.src, c.stream); err != nil {
 			return err
 		}
@@ -59,6 +54,22 @@ func (s *store) setUp(ctx context.Context) error {
 		s.log.Warn("the stream has one replica: unless the NATS server has sync_interval: always, a power failure can lose events of the last two minutes that were answered 200")
 	}
 	close(s.ready)
+	return nil
+}
+
+// ensureAll makes the streams and consumers that are missing, and gives the
+// settings to those that are there.
+func (s *store) ensureAll(ctx context.Context) error {
+	for _, config := range s.streamConfigs() {
+		if err := s.ensureStream(ctx, config); err != nil {
+			return err
+		}
+	}
+	for _, c := range s.consumedStreams() {
+		if err := s.ensureConsumer(ctx, c.stream, c.filter); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

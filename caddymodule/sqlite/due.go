@@ -29,12 +29,7 @@ func (l *leaser) findTooLate() (bool, error) {
 // bringForward asks the writer to make such retries due sooner: some of them, so
 // that callbacks that come meanwhile need not wait for all.
 func (l *leaser) bringForward(ctx context.Context) error {
-	r := &bringForward{request: newRequest()}
-	r.ctx = ctx
-	if err := l.do(ctx, r); err != nil {
-		return err
-	}
-	return r.err
+	return l.submit(&bringForward{request: newRequest(ctx)})
 }
 
 // bringForward is the request to make retries due sooner.

@@ -30,12 +30,7 @@ func (s *store) edit(ctx context.Context, id string, change func(*tx, taskEvent,
 	if err != nil {
 		return err
 	}
-	r := &edit{request: newRequest(), id: raw, name: id, change: change}
-	r.ctx = ctx
-	if err := s.do(ctx, r); err != nil {
-		return err
-	}
-	return r.err
+	return s.submit(&edit{request: newRequest(ctx), id: raw, name: id, change: change})
 }
 
 func (r *edit) apply(t *tx) (err error) {

@@ -105,12 +105,7 @@ func (h *hook) grows() bool { return h.grow }
 
 // inWriter runs f in a transaction.
 func inWriter(s *store, f func(t *tx) error) error {
-	h := &hook{request: newRequest(), f: f}
-	h.ctx = context.Background()
-	if err := s.do(h.ctx, h); err != nil {
-		return err
-	}
-	return h.err
+	return s.submit(&hook{request: newRequest(context.Background()), f: f})
 }
 
 // holdWriter keeps the writer busy until n ops have queued, which then come in one

@@ -15,12 +15,7 @@ type setHold struct {
 
 // SetHold remembers a hold by hand.
 func (s *store) SetHold(ctx context.Context, h inbox.Hold) error {
-	r := &setHold{request: newRequest(), hold: h}
-	r.ctx = ctx
-	if err := s.do(ctx, r); err != nil {
-		return err
-	}
-	return r.err
+	return s.submit(&setHold{request: newRequest(ctx), hold: h})
 }
 
 const writeHold = `INSERT OR REPLACE INTO hold (id, since, until, ended, reason) VALUES (1, ?, ?, ?, ?)`

@@ -165,12 +165,7 @@ func (l *leaser) mustYield(h *heldLease) (bool, error) {
 
 // reorder asks the writer to put the tasks of outdated events in order.
 func (l *leaser) reorder(ctx context.Context, outdated []*heldLease) error {
-	r := &reorder{request: newRequest(), leases: outdated}
-	r.ctx = ctx
-	if err := l.do(ctx, r); err != nil {
-		return err
-	}
-	return r.err
+	return l.submit(&reorder{request: newRequest(ctx), leases: outdated})
 }
 
 // reorder is the request to put tasks in order.

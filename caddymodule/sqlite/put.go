@@ -22,7 +22,7 @@ type put struct {
 	duplicateOf inbox.RawID // zero if it is none
 }
 
-var puts = sync.Pool{New: func() any { return &put{request: newRequest()} }}
+var puts = sync.Pool{New: func() any { return &put{request: request{done: make(chan struct{}, 1)}} }}
 
 // Put stores the event.
 func (s *store) Put(ctx context.Context, e *inbox.Event) (duplicateOf string, err error) {

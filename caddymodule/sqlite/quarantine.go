@@ -25,15 +25,12 @@ type quarantine struct {
 func (s *store) Quarantine(ctx context.Context, suspect *inbox.Suspect) error {
 	complete := *suspect // who asks may not wait for the writer
 	complete.Complete()
-	r := &quarantine{request: newRequest(), suspect: &complete}
-	r.ctx = ctx
-	if err := s.do(ctx, r); err != nil {
-		return err
-	}
-	if r.err == nil && r.kept.ID != 0 {
+	r := &quarantine{request: newRequest(ctx), suspect: &complete}
+	err := s.submit(r)
+	if err == nil && r.kept.ID != 0 {
 		suspect.ID, suspect.Count, suspect.ReceivedAt, suspect.Last = r.kept.ID, r.kept.Count, r.kept.ReceivedAt, r.kept.Last
 	}
-	return r.err
+	return err
 }
 
 const (
@@ -134,12 +131,7 @@ type unquarantine struct {
 
 // Unquarantine removes a suspect.
 func (s *store) Unquarantine(ctx context.Context, id int64) error {
-	r := &unquarantine{request: newRequest(), id: id}
-	r.ctx = ctx
-	if err := s.do(ctx, r); err != nil {
-		return err
-	}
-	return r.err
+	return s.submit(&unquarantine{request: newRequest(ctx), id: id})
 }
 
 func (r *unquarantine) apply(t *tx) error {

@@ -24,7 +24,9 @@ type request struct {
 	done chan struct{}
 }
 
-func newRequest() request { return request{done: make(chan struct{}, 1)} }
+func newRequest(ctx context.Context) request {
+	return request{ctx: ctx, done: make(chan struct{}, 1)}
+}
 
 func (r *request) base() *request { return r }
 

@@ -26,12 +26,7 @@ func (s *store) Settle(ctx context.Context, outcomes ...inbox.Outcome) error {
 	if len(outcomes) == 0 {
 		return nil
 	}
-	r := &settle{request: newRequest(), outcomes: outcomes}
-	r.ctx = ctx
-	err := s.do(ctx, r)
-	if err == nil {
-		err = r.err
-	}
+	err := s.submit(&settle{request: newRequest(ctx), outcomes: outcomes})
 	if errors.Is(err, inbox.ErrBroken) {
 		return s.errClosed() // trying again is of no use
 	}

@@ -34,6 +34,15 @@ type writer struct {
 // failureLogPause is the least time between log lines about failures.
 const failureLogPause = 10 * time.Second
 
+// submit has the writer carry the op out, and returns why it did not.
+func (s *store) submit(o op) error {
+	r := o.base()
+	if err := s.do(r.ctx, o); err != nil {
+		return err
+	}
+	return r.err
+}
+
 // do hands the op to the writer and waits for its answer. With an error the op
 // may still be in the writer's hands, and belongs to it.
 func (s *store) do(ctx context.Context, o op) error {
