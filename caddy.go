@@ -289,37 +289,6 @@ func (h *Handler) setDefaults() {
 	}
 }
 
-func (h *Handler) provisionInbox(ctx caddy.Context) error {
-	// the name becomes part of the inbox's key and file name, so it must be
-	// known to be harmless before that
-	if err := checkName(h.Name); err != nil {
-		return fmt.Errorf("name %q: %w", h.Name, err)
-	}
-	var choice struct {
-		Module string `json:"module"`
-	}
-	if err := json.Unmarshal(h.InboxRaw, &choice); err != nil {
-		return fmt.Errorf("inbox: %w", err)
-	}
-	if err := checkInbox(choice.Module); err != nil {
-		return fmt.Errorf("inbox: %w", err)
-	}
-	mod, err := ctx.LoadModule(h, "InboxRaw")
-	if err != nil {
-		return fmt.Errorf("inbox: %w", err)
-	}
-	module, ok := mod.(caddymodule.Inbox)
-	if !ok {
-		return fmt.Errorf("inbox: module %T is not an inbox", mod)
-	}
-	h.module = module
-	if m, ok := mod.(caddy.Module); ok {
-		h.inboxName = m.CaddyModule().ID.Name()
-	}
-	h.key = module.Key(h.Name)
-	return nil
-}
-
 func checkName(name string) error {
 	if !nameRegexp.MatchString(name) {
 		return errors.New("expected 1 to 64 letters, digits, '_' or '-'")
