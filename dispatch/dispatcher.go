@@ -29,6 +29,7 @@ type Dispatcher struct {
 	queue    waiting         // leased, not yet attempted
 	tempo    tempo           // of attempts
 	lately   lately          // attempts
+	classes  classes         // of events
 	damper   damper          // of notices of trouble
 	outcomes []inbox.Outcome // waiting for the settler
 	settling int             // outcomes that the settler is working on

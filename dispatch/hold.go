@@ -84,7 +84,7 @@ func (h *hold) enter(untried bool, now time.Time) (ticket, bool) {
 	if !h.held {
 		return ticket{era: h.era, began: now}, true
 	}
-	if !h.probeFree() || now.Before(h.until) && !(untried && h.newMayProbe(now)) {
+	if over := !now.Before(h.until) || untried && h.newMayProbe(now); !over || !h.probeFree() {
 		return ticket{}, false
 	}
 	h.probing = true
