@@ -99,7 +99,7 @@ func (a *App) Start() error {
 // are delivered as it says.
 func (h *Handler) attach() (*gateway.Attachment, error) {
 	h.findTracers()
-	refs := []*gateway.Ref{h.gateway}
+	refs := append(make([]*gateway.Ref, 0, 1+len(h.copies)), h.gateway)
 	for _, c := range h.copies {
 		refs = append(refs, c.gateway)
 	}

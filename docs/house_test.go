@@ -48,7 +48,7 @@ func TestHouse(t *testing.T) {
 			place := named(row[0])[0]
 			shown = append(shown, place)
 			_, err := os.Stat(filepath.Join(root, filepath.FromSlash(place)))
-			assert.NoError(t, err, page)
+			require.NoError(t, err, page)
 		}
 		assert.Subset(t, shown, rooms, "%s: every file of the root and every package has a line", page)
 	}

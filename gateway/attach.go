@@ -51,12 +51,12 @@ func (g *Gateway) join(ctx context.Context, att *Attachment) error {
 	if err != nil {
 		return err
 	}
-	att.journal.begin(att.config)
+	att.journal.begin(att.config) //nolint:contextcheck // it lasts until Detach
 
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if len(g.attachments) == 0 { // it is new, or only requests have kept it open
-		g.begin(att, held, unknown)
+		g.begin(att, held, unknown) //nolint:contextcheck // deliveries last until Detach
 	}
 	g.attachments = append(g.attachments, att)
 	g.use(att)

@@ -50,6 +50,7 @@ func (o Outcome) count(r *control.Recent) *int64 {
 		return &r.NotKept
 	case Unavailable:
 		return &r.Unavailable
+	case EarlyData, Method, Broken, Timeout:
 	}
 	return nil
 }

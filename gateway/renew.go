@@ -28,7 +28,7 @@ func (p *pool) renew(ctx context.Context, c *Config) error {
 	}
 	defer old.dropAfter(c)
 	cause := breakable.Broken()
-	old.stop(c)
+	old.stop(c) //nolint:contextcheck // it has a time of its own
 	if err := old.inbox.Close(); err != nil {
 		c.Logger.Error("closing the broken inbox", zap.String("inbox", c.Key), zap.Error(err))
 	}
@@ -96,7 +96,7 @@ func (g *Gateway) takeOver(ctx context.Context, c *Config, broken *Gateway) erro
 	g.attachments = broken.attachments
 	broken.attachments = nil
 	newest := g.attachments[len(g.attachments)-1]
-	g.begin(newest, held, unknown)
+	g.begin(newest, held, unknown) //nolint:contextcheck // deliveries last until Detach
 	g.use(newest)
 	g.holders.Add(int64(len(g.attachments)))
 	broken.holders.Add(-int64(len(g.attachments))) // one is renew's
