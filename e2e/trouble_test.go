@@ -41,7 +41,7 @@ func TestRefusedEventIsTriedAgain(t *testing.T) {
 	}
 }
 
-// cutShort passes a status and a length on, then closes before the body ends.
+// cutShort sends a status and a length, then closes before the end of the body.
 func cutShort(w http.ResponseWriter, _ delivery) {
 	w.Header().Set("Content-Length", "100")
 	w.WriteHeader(http.StatusOK)
@@ -57,7 +57,7 @@ func switchProtocols(w http.ResponseWriter, _ delivery) {
 	raw(w, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
 }
 
-// raw writes bytes to the connection in place of an answer and closes it.
+// raw writes bytes to the connection instead of an answer, and closes it.
 func raw(w http.ResponseWriter, bytes string) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -172,8 +172,8 @@ func TestPoisonedEventHoldsNobodyBack(t *testing.T) {
 	assert.InDelta(t, 0, g.Metric(heldMetric), 0)
 }
 
-// A task's events go out in the order in which they came, though the first one
-// is refused for a while, and an in-progress notice is dropped once it is stale.
+// A task's events are delivered in the order of their arrival, even if the first one is
+// refused for a while. An in-progress event is dropped if a final one has been delivered.
 func TestOrderOfOneTask(t *testing.T) {
 	up := newUpstream(t, status(http.StatusNotFound))
 	g := newGateway(t)
