@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
@@ -23,8 +24,8 @@ type leaser struct {
 	*store
 	mu      sync.Mutex // one call at a time
 	conn    *conn
-	retries int   // quarters of an event, of the share of retries
-	newest  int64 // none of the events before it is one of the newest
+	retries int          // quarters of an event, of the share of retries
+	newest  atomic.Int64 // before it there is none of the newest that was not leased
 }
 
 // Lease waits until at least one event is due.

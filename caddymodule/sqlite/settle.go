@@ -87,6 +87,7 @@ func (t *tx) settle(h *heldLease, o *inbox.Outcome) error {
 	case inbox.Release:
 		if o.Lease.Untried && o.Due.IsZero() {
 			to = ready // it was not even tried, and keeps its place
+			t.becomesReady(h.seq())
 		}
 	default: // Retry
 	}
