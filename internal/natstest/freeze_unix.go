@@ -7,12 +7,12 @@ import (
 	"syscall"
 )
 
-// Freeze makes a server of its own process stand still, as a machine does that
-// is out of memory or whose disk hangs: its connections stay, and whatever is sent
-// to it is taken by the system and never answered. Thaw lets it go on.
+// Freeze stops the process of a separate server, like a machine that is out of
+// memory or whose disk hangs: its connections stay open, and what is sent to it
+// is never answered. Thaw continues it.
 func (c *Cluster) Freeze(i int) error { return c.signal(i, syscall.SIGSTOP, true) }
 
-// Thaw lets a frozen server go on.
+// Thaw continues a frozen server.
 func (c *Cluster) Thaw(i int) error { return c.signal(i, syscall.SIGCONT, false) }
 
 func (c *Cluster) signal(i int, sig syscall.Signal, frozen bool) error {
