@@ -10,8 +10,7 @@ import (
 )
 
 func (h *Handler) provisionInbox(ctx caddy.Context) error {
-	// the name becomes part of the inbox's key and file name, so it must be
-	// known to be harmless before that
+	// checked here, before the name becomes part of the inbox's key and file name
 	if err := checkName(h.Name); err != nil {
 		return fmt.Errorf("name %q: %w", h.Name, err)
 	}
@@ -40,7 +39,7 @@ func (h *Handler) provisionInbox(ctx caddy.Context) error {
 	return nil
 }
 
-// inboxPackages are the packages of inboxes that are not built in by themselves.
+// inboxPackages are the packages of inbox modules that are not always built in.
 var inboxPackages = map[string]string{
 	"nats": "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/nats",
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// metrics lives as long as the process. Caddy makes a new registry on every
-// reload: the collectors are registered again there, and their values go on.
+// metrics outlives configs. Caddy makes a new registry on every reload: the same
+// collectors are registered there, so that their values go on.
 var metrics = newGatewayMetrics()
 
 // gatewayMetrics are the collectors of all handlers. Their labels are bounded:
@@ -167,7 +167,7 @@ func (c inboxCollector) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// scrapeTimeout bounds how long one inbox may keep a scrape waiting.
+// scrapeTimeout bounds how long one inbox may delay a scrape.
 const scrapeTimeout = 2 * time.Second
 
 // Collect implements prometheus.Collector.

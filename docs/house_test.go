@@ -5,6 +5,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -51,5 +52,19 @@ func TestHouse(t *testing.T) {
 			require.NoError(t, err, page)
 		}
 		assert.Subset(t, shown, rooms, "%s: every file of the root and every package has a line", page)
+	}
+}
+
+// TestNamedFiles checks that the source files that the design names are there.
+func TestNamedFiles(t *testing.T) {
+	known := make(map[string]bool)
+	require.NoError(t, fs.WalkDir(os.DirFS(root), ".", func(file string, _ fs.DirEntry, err error) error {
+		known[path.Base(file)] = true
+		return err
+	}))
+	named := regexp.MustCompile("`([a-z_]+[.]go)`").FindAllStringSubmatch(read(t, "docs/design.md"), -1)
+	require.NotEmpty(t, named)
+	for _, match := range named {
+		assert.True(t, known[match[1]], match[1])
 	}
 }

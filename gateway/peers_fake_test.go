@@ -18,22 +18,22 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// cluster is an inbox that several gateways use at once, in memory. Of events it
-// knows no more than that each is leased once, in any order.
+// cluster is an inbox in memory that several gateways share. It leases each event once,
+// in any order.
 type cluster struct {
 	mu       sync.Mutex
 	changed  chan struct{} // closed with each change
 	events   []*inbox.Event
 	held     inbox.Hold
-	troubles []inbox.Trouble // all that was told
+	troubles []inbox.Trouble // all that were reported
 	last     *inbox.Trouble
 	teller   string
 	watchers map[*seat]bool
-	mute     bool // holds are not told
+	mute     bool // peers do not hear of holds
 	away     bool // holds cannot be read
 
 	watchErr, tellErr error
-	tellGate          chan struct{} // if not nil, tells wait for it
+	tellGate          chan struct{} // if not nil, TellTrouble waits for it
 	watches           int
 }
 
@@ -318,7 +318,7 @@ func (e *edge) visited() int {
 // lines counts the log lines with that text.
 func (e *edge) lines(text string) int { return e.logs.FilterMessage(text).Len() }
 
-// pass lets time go by, and everything happen that then can.
+// pass lets time go by, and waits until nothing more happens.
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()

@@ -121,7 +121,7 @@ func TestCluster(t *testing.T) {
 	}
 }
 
-func TestAClusterOfTwoIsRefused(t *testing.T) {
+func TestAClusterOfTwoIsAnError(t *testing.T) {
 	_, err := Start(t.Context(), Config{Nodes: 2, Dir: t.TempDir()})
 	require.ErrorContains(t, err, "expected 1, or 3 or more")
 }
