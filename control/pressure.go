@@ -11,7 +11,7 @@ type Pressure struct {
 	Concurrency int `json:"concurrency"`
 
 	// Attempts counts the attempts that ended in the last minute, and Failed those of
-	// them that met trouble: no complete answer in time, 429, or 5xx.
+	// them that brought neither 2xx nor 410.
 	Attempts int `json:"attempts"`
 	Failed   int `json:"failed"`
 }
