@@ -25,6 +25,8 @@ type source struct {
 	asked    int       // events asked for that have not come
 	until    time.Time // when the server forgets the request
 	newest   uint64    // number of the last event that was handed to this inbox
+	pending  uint64    // events that the server had to hand out beside it
+	at       time.Time // when it came
 	queue    []*candidate
 }
 
@@ -32,6 +34,7 @@ type source struct {
 type candidate struct {
 	msg    *nats.Msg
 	again  bool
+	early  bool // it was not handed to this inbox, but is leased out of turn
 	id     string
 	seq    uint64 // of the message
 	times  uint64 // that it was handed out
@@ -111,7 +114,7 @@ func (s *store) arrived(src *source, m *nats.Msg) {
 		// New ones come in order: the consumer is not the one that it was.
 		l.recheckNew.Store(true)
 	}
-	src.newest = max(src.newest, c.seq)
+	src.newest, src.pending, src.at = max(src.newest, c.seq), meta.NumPending, time.Now()
 	same := func(o *candidate) bool { return o.seq == c.seq && o.again == c.again }
 	for _, list := range [][]*candidate{src.queue, l.parked} {
 		if i := slices.IndexFunc(list, same); i >= 0 {

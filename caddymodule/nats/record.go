@@ -16,10 +16,11 @@ import (
 // record is what the stream of states says of an event. Times are in µs since
 // 1970.
 type record struct {
-	Event    uint64    `json:"event"`          // number of the event's message; one of another number says nothing of it
-	Received int64     `json:"received"`       // of the event
-	By       string    `json:"by,omitempty"`   // the lease that wrote it
-	Base     uint64    `json:"base,omitempty"` // of a lease: the pending record that it is of, 0 if it is of the event itself
+	Event    uint64    `json:"event"`           // number of the event's message; one of another number says nothing of it
+	Received int64     `json:"received"`        // of the event
+	By       string    `json:"by,omitempty"`    // the lease that wrote it
+	Base     uint64    `json:"base,omitempty"`  // of a lease: the pending record that it is of, 0 if it is of the event itself
+	Early    bool      `json:"early,omitempty"` // of a lease: out of turn
 	Attempts int       `json:"attempts,omitempty"`
 	Due      int64     `json:"due,omitempty"`
 	Settled  int64     `json:"settled,omitempty"`

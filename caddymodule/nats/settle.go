@@ -87,12 +87,14 @@ func notHeld(l *inbox.Lease) error {
 // need not come again. A crash between the two makes it come again, and who
 // gets it sees how it stands.
 func (s *store) settle(ctx context.Context, h *heldLease, o inbox.Outcome) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	k, rec, err := s.outcome(ctx, h, o)
 	if err != nil {
 		return err
 	}
 	if k == none {
-		return s.leaser.messageOf(h).Nak()
+		return s.handBack(h)
 	}
 	seq, others, err := s.writeOutcome(ctx, h, o.Verdict, k, rec)
 	if err != nil {
@@ -130,6 +132,8 @@ func (s *store) writeOutcome(ctx context.Context, h *heldLease, v inbox.Verdict,
 			return 0, nil, notHeld(h.lease)
 		case err != nil:
 			return 0, nil, err
+		case m.kind == leased && m.history.lease.By == h.token && m.last > after:
+			// The lease was renewed, but the answer was lost.
 		case m.kind != leased && m.rec.By == h.token:
 			return m.last, m.others[:len(m.others)-1], nil // it is stored: only the answer was lost
 		case m.last <= after:
@@ -142,6 +146,8 @@ func (s *store) writeOutcome(ctx context.Context, h *heldLease, v inbox.Verdict,
 			}
 		case m.seq != h.event.seq, m.kind == delivered, m.kind == dead:
 			return 0, nil, notHeld(h.lease)
+		case !h.marked && m.kind == leased && m.history.lease.Early:
+			// It was handed to this inbox before, so the other one withdraws.
 		case v != inbox.Deliver && (h.marked || m.kind != none):
 			return 0, nil, notHeld(h.lease)
 		}
@@ -194,7 +200,7 @@ func (s *store) outcome(ctx context.Context, h *heldLease, o inbox.Outcome) (kin
 	}
 	if o.Due.After(time.Now()) {
 		rec.Due = inbox.Micros(o.Due)
-	} else if o.Verdict == inbox.Release && !h.marked {
+	} else if o.Verdict == inbox.Release && (!h.marked || h.lease.Untried) {
 		return none, rec, nil
 	}
 	return pending, rec, nil

@@ -28,6 +28,10 @@ type Storage struct {
 	// Remote says that each call goes to a server and back. Where the suite puts
 	// as many events as fit into the time, it puts fewer then.
 	Remote bool
+
+	// AllowNewest returns once the inbox leases the newest out of turn. Nil if it
+	// always does.
+	AllowNewest func(t testing.TB, in inbox.Inbox)
 }
 
 // many is the number of times that events come and go beside a list.
