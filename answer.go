@@ -23,12 +23,12 @@ const (
 	// problemTypes is where the "type" of every error answer is explained.
 	problemTypes = "https://github.com/fotor-webhook/caddy-fotor-webhook/blob/main/docs/answers.md#"
 
-	// retryAfter is what a caller is asked to wait when a callback could not be
-	// stored, in seconds. Fotor documents no retries, so it is short.
+	// retryAfter is the Retry-After of a callback that could not be stored, in
+	// seconds. It is short, because Fotor documents no retries.
 	retryAfter = "5"
 )
 
-// answer is what the caller gets. Errors are problem details by RFC 9457.
+// answer is the response to a callback. Errors are problem details (RFC 9457).
 type answer struct {
 	outcome  gateway.Outcome
 	status   int
@@ -40,7 +40,7 @@ type answer struct {
 	// header is one more header, such as Retry-After.
 	header, value string
 
-	// body is the answer of an accepted callback.
+	// body is the response body if the callback was accepted.
 	body []byte
 
 	// early says that the caller may still be sending its body.
@@ -85,7 +85,7 @@ func answerTimeout(err error) answer {
 	}
 }
 
-// sentence is the text of an error of ours, which begins a sentence.
+// sentence returns an error's text with a capital at its start.
 func sentence(err error) string {
 	text := err.Error()
 	return strings.ToUpper(text[:1]) + text[1:]
@@ -125,13 +125,13 @@ func answerAccepted(id string, duplicate bool) answer {
 	return answer{outcome: outcome, status: http.StatusOK, body: body}
 }
 
-// whileSending marks an answer that is given before the body has come whole.
+// whileSending returns the answer marked as early.
 func (a answer) whileSending() answer {
 	a.early = true
 	return a
 }
 
-// write sends the answer. An error says that the caller has gone.
+// write sends the answer. It fails if the caller has gone.
 func (a *answer) write(w http.ResponseWriter) error {
 	header := w.Header()
 	media, body := mediaJSON, a.body
@@ -151,26 +151,25 @@ func (a *answer) write(w http.ResponseWriter) error {
 }
 
 const (
-	// lingerTime and lingerBytes bound how long a caller who was answered before
-	// its body had come whole is listened to. A connection that is closed with
-	// bytes unread is reset, and with it the answer may be lost.
+	// lingerTime and lingerBytes bound what is still read after an early answer.
+	// Closing a connection with unread bytes resets it, and the answer may be lost.
 	lingerTime  = 2 * time.Second
 	lingerBytes = 64 << 20
 
-	// resetDelay is how long the connection of a body that cannot be read any
-	// more is left open after the answer, for the same reason; net/http has as much.
+	// resetDelay is how long the connection stays open, for the same reason, if
+	// the body cannot be read on. net/http waits as long.
 	resetDelay = 500 * time.Millisecond
 
-	// smallRest is a declared body that is rather read than a connection closed
-	// for it: proxies use theirs for many callers.
+	// smallRest is the largest declared body that is read to keep the connection:
+	// proxies use one for many callers.
 	smallRest = 64 << 10
 )
 
 // writeEarly sends an answer to a caller who may still be sending its body.
 //
-// net/http would read on before it sends the answer, up to 256 KiB and for as
-// long as the server's timeouts let it. With HTTP/1 the answer goes out first,
-// and the connection is closed; HTTP/2 and HTTP/3 end the stream after it.
+// With HTTP/1, net/http would first read on, up to 256 KiB and for as long as the
+// server's timeouts allow. Here the answer goes out first, and then the connection
+// is closed. HTTP/2 and HTTP/3 end the stream after the answer by themselves.
 func (a *answer) writeEarly(w http.ResponseWriter, r *http.Request, since time.Time) error {
 	if r.ProtoMajor != 1 || r.ContentLength == 0 {
 		return a.write(w)
@@ -193,11 +192,11 @@ func (a *answer) writeEarly(w http.ResponseWriter, r *http.Request, since time.T
 		return err
 	}
 	if flushed := control.Flush() == nil; !flushed || !bounded {
-		return nil // the caller has gone, or cannot be listened to for a bounded time
+		return nil // the caller has gone, or reading on would not be bounded
 	}
 	began := time.Now()
 	if _, err := io.CopyN(io.Discard, r.Body, lingerBytes); !errors.Is(err, io.EOF) {
-		// the deadline had passed before, or a limit ends the body
+		// the deadline had passed already, or a limit ended the body
 		select {
 		case <-time.After(resetDelay - time.Since(began)):
 		case <-r.Context().Done():
@@ -237,8 +236,8 @@ func appendProblems(dst []byte, problems []callback.Problem) []byte {
 	return append(dst, ']')
 }
 
-// appendString appends a JSON string. AppendQuote replaces invalid UTF-8 and
-// says so with an error, which is all right for a text that people read.
+// appendString appends a JSON string. The error of AppendQuote only reports that
+// it replaced invalid UTF-8, which does no harm in a text for people.
 func appendString(dst []byte, s string) []byte {
 	dst, _ = jsontext.AppendQuote(dst, s)
 	return dst

@@ -19,12 +19,11 @@ func init() {
 
 const appID = "fotor_webhook"
 
-// App gives the handlers a life cycle that a Caddy HTTP handler does not have
-// by itself: it opens their inboxes and starts their deliveries in Start, when
-// the whole config is known to be sound, and stops them in Stop. The handlers
-// bring it up; it has no configuration of its own.
+// App opens the inboxes of the handlers and starts their deliveries once the whole
+// config has been provisioned, and stops them: a Caddy HTTP handler has no such life
+// cycle by itself. The handlers load it; it has no configuration of its own.
 type App struct {
-	handlers []*Handler // one of each name; those that it has joined are its copies
+	handlers []*Handler // the first of each name; the others are its copies
 	attached []*gateway.Attachment
 
 	logger     *zap.Logger
@@ -61,10 +60,10 @@ func (a *App) register(h *Handler) error {
 	return nil
 }
 
-// join makes the handler one gateway with another of its name, if their configs
-// are equal: a site on two ports is two handlers, and so is a snippet that two
-// sites import, or a named route that two servers invoke. The first of them
-// delivers; each answers the requests of its own server.
+// join makes the handler a copy of the first one of its name. Their configs must be
+// equal. A site on two ports has two handlers, and so has a snippet that two sites
+// import, or a named route that two servers invoke. The first one delivers; each
+// answers the requests of its own server.
 func (h *Handler) join(first *Handler) error {
 	if differ := configdiff.Differences(first.config, h.config); len(differ) > 0 {
 		return fmt.Errorf("name %q is used by two fotor_webhook handlers that differ in %s: expected the same options in both,"+
@@ -75,9 +74,9 @@ func (h *Handler) join(first *Handler) error {
 	return nil
 }
 
-// Start opens every handler's inbox, or joins the running one on a reload, and
-// lets its deliveries go through the handler's forward from now on. If one
-// cannot store, none is left open and the config is refused.
+// Start opens every handler's inbox, or on a reload joins the gateway that has it
+// open, and delivers as the new config says. If an inbox cannot store, all are
+// released and the config is refused.
 func (a *App) Start() error {
 	for _, h := range a.handlers {
 		att, err := h.attach()
@@ -95,11 +94,10 @@ func (a *App) Start() error {
 	return nil
 }
 
-// attach has the handler's config run: its inbox is opened or joined, and events
-// are delivered as it says.
+// attach opens or joins the handler's inbox, and starts its deliveries.
 func (h *Handler) attach() (*gateway.Attachment, error) {
 	h.findTracers()
-	refs := []*gateway.Ref{h.gateway}
+	refs := append(make([]*gateway.Ref, 0, 1+len(h.copies)), h.gateway)
 	for _, c := range h.copies {
 		refs = append(refs, c.gateway)
 	}
@@ -115,15 +113,14 @@ func (a *App) Stop() error {
 		<-a.surveyed
 	}
 	for _, att := range a.attached {
-		if att.Detach() && !caddy.Exiting() { // else it comes again with the process
+		if att.Detach() && !caddy.Exiting() { // the next process may have the handler again
 			att.Leave()
 		}
 	}
 	return nil
 }
 
-// Cleanup ends the use of the inboxes. An inbox is closed when nothing uses it any
-// more.
+// Cleanup releases the inboxes. Each is closed after its last use.
 func (a *App) Cleanup() error {
 	return a.release()
 }

@@ -8,19 +8,19 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/body"
 )
 
-// allBodies has the bodies of every handler name in use. It lives as long as the
-// process, as a reload does not end the requests that hold memory.
+// allBodies has the bodies of every handler name. It outlives configs, because a
+// reload does not end the requests that hold memory.
 var allBodies = caddy.NewUsagePool()
 
-// bodies are the callbacks of a handler name that are in memory.
+// bodies are the callbacks in memory of the handlers of one name.
 type bodies struct {
 	name   string
 	room   body.Room
-	hidden sync.Once // the warning that connections are
+	hidden sync.Once // for the warning that another handler hides connections
 }
 
-// bodiesOf returns the bodies of a handler name. They must be released.
-func bodiesOf(name string) (*bodies, error) {
+// acquireBodies returns the bodies of a handler name. They must be released.
+func acquireBodies(name string) (*bodies, error) {
 	value, _, err := allBodies.LoadOrNew(name, func() (caddy.Destructor, error) {
 		return &bodies{name: name}, nil
 	})

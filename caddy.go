@@ -3,12 +3,13 @@
 // validates the callback, stores it durably, answers 200 at once, and forwards
 // a normalized event to the user's own service until that has taken it.
 //
-// What happens to a callback, in the order of the files: receive.go (request to
-// answer), whitelist.go, validate.go, and the packages callback, inbox, dispatch
-// (leases and retries) and forward (one delivery attempt).
+// To follow a callback, read receive.go (request to answer), whitelist.go and
+// validate.go, then the packages callback, inbox, dispatch (leases and retries)
+// and forward (one delivery attempt).
 package fotorwebhook
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -62,9 +63,9 @@ const (
 
 var nameRegexp = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
-// Handler takes the callbacks that Fotor POSTs when a task moves. It answers 200
-// only once the callback is on stable storage, and forwards it as an event to an
-// upstream, again and again until the upstream has taken it with a 2xx answer.
+// Handler takes the callbacks that Fotor POSTs when a task changes its state. It
+// answers 200 only once the callback is on stable storage, and forwards it as an
+// event to an upstream until the upstream has taken it with a 2xx answer.
 //
 // It is a terminal handler: it answers every request that reaches it.
 type Handler struct {
@@ -91,33 +92,34 @@ type Handler struct {
 	InboxRaw json.RawMessage `json:"inbox,omitempty" caddy:"namespace=http.fotor_webhook.inbox inline_key=module"`
 
 	// How long delivered and superseded events stay, for dedupe and inspection,
-	// counted from their end; at least 1 minute. The oldest go before their time
-	// if the inbox is nearly full. Default: 7 days
+	// counted from their end; at least 1 minute. The oldest are removed earlier if
+	// the inbox is nearly full. Default: 7 days
 	Keep caddy.Duration `json:"keep,omitempty"`
 
-	// How many callbacks that failed validation are kept, at most 1,000,000, those
-	// with the same body as one; what has not arrived for longest goes out first.
-	// 0 keeps none. Default: 1000
+	// How many callbacks that failed validation are kept, at most 1,000,000. Those
+	// with the same body count as one. If there are too many, the one that has not
+	// arrived for the longest time is removed. 0 keeps none. Default: 1000
 	Quarantine *int `json:"quarantine,omitempty"`
 
-	// What the URLs of results and images may begin with, and what the event has
-	// in place of it: both absolute http, https or s3 URLs with a path, such as
-	// `s3://bucket/`. Prefixes are compared byte for byte, and the longest that
-	// fits counts. One that is its own replacement leaves URLs as they are. At
-	// most 100. Default: `{"s3://img-pub-fotor/": "https://pub-static.fotor.com/"}`,
-	// which stays beside others, unless its prefix is given
+	// Prefixes of the URLs of results and images, each with its replacement in the
+	// event: both absolute http, https or s3 URLs with a path, such as `s3://bucket/`.
+	// They are compared byte for byte, and the longest that matches is replaced. A
+	// prefix that is its own replacement leaves URLs as they are. At most 100.
+	// Default: `{"s3://img-pub-fotor/": "https://pub-static.fotor.com/"}`, which
+	// stays beside others, unless its prefix is given
 	ResultURL map[string]string `json:"result_url,omitempty"`
 
-	// Status numbers that are taken beside 0, 1 and 2, from 3 to 999, and what
-	// each means: `in_progress`, `completed` or `failed`. Default: none
+	// Status numbers that are valid beside 0, 1 and 2, from 3 to 999, and what each
+	// means: `in_progress`, `completed` or `failed`. Default: none
 	MapStatus map[int]string `json:"map_status,omitempty"`
 
 	// Where events go. Required.
 	Forward *Forward `json:"forward,omitempty"`
 
 	// Secrets that sign each attempt by the Standard Webhooks specification:
-	// base64 of 24 to 64 bytes, with or without the prefix `whsec_`. More than
-	// one signs with each, for rotation. Placeholders are replaced once, at load.
+	// base64 of 24 to 64 bytes, with or without the prefix `whsec_`. If there are
+	// several, for rotation, an attempt has a signature of each. Placeholders are
+	// replaced once, at load.
 	Sign []string `json:"sign,omitempty"`
 
 	// How long one delivery attempt may take, up to 1 hour. Default: 30s
@@ -126,7 +128,7 @@ type Handler struct {
 	// How many delivery attempts may run at once, 1 to 4096. Default: 32
 	Concurrency int `json:"concurrency,omitempty"`
 
-	// When an event that was not taken is tried again.
+	// When an event is tried again after a failed attempt.
 	Retry *Retry `json:"retry,omitempty"`
 
 	// forwardBlock is a Caddyfile's forward block until it is parsed.
@@ -166,9 +168,9 @@ type Retry struct {
 	Max caddy.Duration `json:"max,omitempty"`
 
 	// The age at which an event that the upstream does not take is given up: it
-	// becomes dead and stays, to be replayed or purged. It has five attempts in
-	// any case. Time in which the whole upstream was in trouble does not count. At
-	// least `first`. Default: 72h
+	// becomes dead and stays, to be replayed or purged. Every event has at least
+	// five attempts. Time in which the whole upstream was in trouble does not
+	// count. At least `first`. Default: 72h
 	GiveUp caddy.Duration `json:"give_up,omitempty"`
 }
 
@@ -225,7 +227,6 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	if err := h.provisionForward(ctx); err != nil {
 		return err
 	}
-
 	if err := h.guardRequestBodies(ctx); err != nil {
 		return err
 	}
@@ -238,26 +239,20 @@ func (h *Handler) provision(ctx caddy.Context) error {
 		return err
 	}
 	h.gateway = gateway.NewRef(h.Name)
-	h.bodies, err = bodiesOf(h.Name)
+	h.bodies, err = acquireBodies(h.Name)
 	return err
 }
 
 func (h *Handler) setDefaults() {
-	if h.Name == "" {
-		h.Name = inbox.DefaultName
-	}
+	h.Name = cmp.Or(h.Name, inbox.DefaultName)
 	if len(h.Allow) == 0 && len(h.AllowFromRaw) == 0 {
 		h.Allow = []string{allowFotor}
 	}
-	if h.MaxBody == 0 {
-		h.MaxBody = defaultMaxBody
-	}
+	h.MaxBody = cmp.Or(h.MaxBody, defaultMaxBody)
 	if len(h.InboxRaw) == 0 {
 		h.InboxRaw = json.RawMessage(`{"module":"sqlite"}`)
 	}
-	if h.Keep == 0 {
-		h.Keep = caddy.Duration(inbox.DefaultKeep)
-	}
+	h.Keep = cmp.Or(h.Keep, caddy.Duration(inbox.DefaultKeep))
 	if h.Quarantine == nil {
 		h.Quarantine = new(int)
 		*h.Quarantine = inbox.DefaultQuarantine
@@ -269,55 +264,15 @@ func (h *Handler) setDefaults() {
 		}
 		h.ResultURL[callback.BucketPrefix] = callback.BucketURL
 	}
-	if h.Timeout == 0 {
-		h.Timeout = caddy.Duration(defaultTimeout)
-	}
-	if h.Concurrency == 0 {
-		h.Concurrency = defaultConcurrency
-	}
+	h.Timeout = cmp.Or(h.Timeout, caddy.Duration(defaultTimeout))
+	h.Concurrency = cmp.Or(h.Concurrency, defaultConcurrency)
 	if h.Retry == nil {
 		h.Retry = new(Retry)
 	}
-	if h.Retry.First == 0 {
-		h.Retry.First = caddy.Duration(defaultRetryFirst)
-	}
-	if h.Retry.Max == 0 {
-		h.Retry.Max = max(caddy.Duration(defaultRetryMax), h.Retry.First)
-	}
-	if h.Retry.GiveUp == 0 {
-		h.Retry.GiveUp = max(caddy.Duration(defaultGiveUp), h.Retry.First)
-	}
-}
-
-func (h *Handler) provisionInbox(ctx caddy.Context) error {
-	// the name becomes part of the inbox's key and file name, so it must be
-	// known to be harmless before that
-	if err := checkName(h.Name); err != nil {
-		return fmt.Errorf("name %q: %w", h.Name, err)
-	}
-	var choice struct {
-		Module string `json:"module"`
-	}
-	if err := json.Unmarshal(h.InboxRaw, &choice); err != nil {
-		return fmt.Errorf("inbox: %w", err)
-	}
-	if err := checkInbox(choice.Module); err != nil {
-		return fmt.Errorf("inbox: %w", err)
-	}
-	mod, err := ctx.LoadModule(h, "InboxRaw")
-	if err != nil {
-		return fmt.Errorf("inbox: %w", err)
-	}
-	module, ok := mod.(caddymodule.Inbox)
-	if !ok {
-		return fmt.Errorf("inbox: module %T is not an inbox", mod)
-	}
-	h.module = module
-	if m, ok := mod.(caddy.Module); ok {
-		h.inboxName = m.CaddyModule().ID.Name()
-	}
-	h.key = module.Key(h.Name)
-	return nil
+	first := cmp.Or(h.Retry.First, caddy.Duration(defaultRetryFirst))
+	h.Retry.First = first
+	h.Retry.Max = cmp.Or(h.Retry.Max, max(caddy.Duration(defaultRetryMax), first))
+	h.Retry.GiveUp = cmp.Or(h.Retry.GiveUp, max(caddy.Duration(defaultGiveUp), first))
 }
 
 func checkName(name string) error {
@@ -362,8 +317,8 @@ func withinDuration(option string, value caddy.Duration, least, most time.Durati
 	return nil
 }
 
-// Cleanup releases what the handler still holds. Requests that it is serving
-// hold their inbox themselves, because they go on after it.
+// Cleanup releases what the handler holds. Requests that are being served hold
+// their inbox themselves, because they go on after it.
 func (h *Handler) Cleanup() error {
 	if h.forwarder != nil {
 		h.forwarder.Close()

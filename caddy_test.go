@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// validated loads a handler's JSON config as `caddy validate` does.
+// validated validates a handler's JSON config as `caddy validate` does.
 func validated(t *testing.T, config string) error {
 	t.Helper()
 	require.True(t, json.Valid([]byte(config)), config)
@@ -53,7 +53,7 @@ func TestAllowFromReplacesTheDefault(t *testing.T) {
 	assert.Empty(t, h.Allow)
 }
 
-// The rules hold for the JSON config, whatever the Caddyfile checks before.
+// The rules hold for a JSON config too, which no Caddyfile has checked.
 func TestRules(t *testing.T) {
 	for config, want := range map[string]string{
 		`{}`:             "forward is missing",
@@ -85,7 +85,7 @@ func TestRules(t *testing.T) {
 	}
 }
 
-func TestAnInboxThatIsNotBuiltInSaysHowToGetIt(t *testing.T) {
+func TestAnErrorSaysHowToBuildAnInboxIn(t *testing.T) {
 	require.NoError(t, checkInbox("sqlite"))
 	require.EqualError(t, checkInbox("redis"), `this Caddy has no inbox module "redis": expected sqlite or nats`)
 	if _, err := caddy.GetModule("http.fotor_webhook.inbox.nats"); err == nil {

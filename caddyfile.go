@@ -128,8 +128,8 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser, option string) error {
 	}
 }
 
-// unmarshalResultURL takes a prefix and its replacement; off says that the
-// prefix that has one by default is to stay as it is.
+// unmarshalResultURL parses a prefix and its replacement, or off, which turns off
+// the default.
 func (h *Handler) unmarshalResultURL(d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
 	if len(args) == 1 && args[0] == "off" {
@@ -200,8 +200,8 @@ func (h *Handler) unmarshalInbox(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// unmarshalForward takes a URL at once, and keeps a block for
-// FinalizeUnmarshalCaddyfile, which has what parsing directives takes.
+// unmarshalForward parses a URL, or keeps a block for FinalizeUnmarshalCaddyfile:
+// to parse directives, an httpcaddyfile.Helper is needed.
 func (h *Handler) unmarshalForward(d *caddyfile.Dispenser) error {
 	segment := d.NewFromNextSegment()
 	h.Forward = new(Forward)
@@ -276,8 +276,8 @@ func (h *Handler) unmarshalRetry(d *caddyfile.Dispenser) error {
 // seenOptions are the options that a block has had so far.
 type seenOptions map[string]bool
 
-// once notes an option, and returns an error if it was there before and is not
-// one of the repeatable ones.
+// once records an option. A second time is an error, unless the option is one of
+// the repeatable ones.
 func (s seenOptions) once(d *caddyfile.Dispenser, option string, repeatable ...string) error {
 	if s[option] {
 		if slices.Contains(repeatable, option) {

@@ -15,12 +15,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var update = goflag.Bool("update", false, "write what the tests get into their golden files")
+var update = goflag.Bool("update", false, "write the results into the golden files")
 
 const separator = "----------\n"
 
-// TestCaddyfile adapts every file below testdata/caddyfile: what stands above
-// the line of dashes becomes exactly the JSON, or exactly the error, below it.
+// TestCaddyfile adapts every file in testdata/caddyfile: the Caddyfile above the line of
+// dashes must give exactly the JSON, or exactly the error, below it.
 func TestCaddyfile(t *testing.T) {
 	files, err := filepath.Glob("testdata/caddyfile/*.caddyfiletest")
 	require.NoError(t, err)
@@ -46,8 +46,8 @@ func TestCaddyfile(t *testing.T) {
 	}
 }
 
-// adaptSite returns the JSON of the first handler of a Caddyfile's site, or the
-// error that adapting it gave, with a line break at its end.
+// adaptSite returns the JSON of the first handler of a Caddyfile's site, or the error of
+// the adapter, with a line break at the end.
 func adaptSite(t *testing.T, input string) string {
 	t.Helper()
 	adapter := caddyconfig.GetAdapter("caddyfile")
@@ -74,15 +74,14 @@ func adaptSite(t *testing.T, input string) string {
 	return indented.String() + "\n"
 }
 
-// TestDirectiveOrder: the directive needs no order option, and comes before
-// what would answer in its place.
+// TestDirectiveOrder: the directive needs no order option, and comes before directives
+// that would answer instead.
 func TestDirectiveOrder(t *testing.T) {
 	got := adaptSite(t, ":80 {\n\trespond 404\n\tfotor_webhook /callback {\n\t\tforward http://app/\n\t}\n}\n")
 	assert.Contains(t, got, `"handler": "fotor_webhook"`)
 }
 
-// FuzzCaddyfile: whatever the tokens, the parser returns, and what it takes is
-// JSON that the handler can be made from again.
+// FuzzCaddyfile: whatever the tokens, the parser returns an error or valid JSON.
 func FuzzCaddyfile(f *testing.F) {
 	files, err := filepath.Glob("testdata/caddyfile/*.caddyfiletest")
 	require.NoError(f, err)
@@ -95,7 +94,7 @@ func FuzzCaddyfile(f *testing.F) {
 	adapter := caddyconfig.GetAdapter("caddyfile")
 	f.Fuzz(func(t *testing.T, input string) {
 		if strings.Contains(input, "import") {
-			t.Log("an import reads files, which is not ours to test")
+			t.Log("an import reads files, which is not under test here")
 			return
 		}
 		adapted, _, err := adapter.Adapt([]byte(input), map[string]any{"filename": "Caddyfile"})

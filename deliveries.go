@@ -17,8 +17,9 @@ type Forward struct {
 	// `https` or `h2c`. Placeholders are replaced once, at load.
 	URL string `json:"url,omitempty"`
 
-	// The routes that events are sent through. The status that they answer
-	// with decides: 2xx is taken, 410 is dead at once, all else is tried again.
+	// The routes that events are sent through. The status of their answer decides:
+	// with 2xx the event is delivered, with 410 it is dead at once, and with any
+	// other it is tried again.
 	Routes caddyhttp.RouteList `json:"routes,omitempty"`
 }
 
@@ -35,15 +36,13 @@ func (h *Handler) provisionForward(ctx caddy.Context) error {
 	if h.Forward != nil {
 		options.URL, options.Routes = h.Forward.URL, h.Forward.Routes
 	}
-	if h.forwarder, err = forward.New(ctx, options); err != nil {
-		return err
-	}
-	return nil
+	h.forwarder, err = forward.New(ctx, options)
+	return err
 }
 
-// defaultDrain is how long attempts may go on after a stop when the HTTP app
-// has no grace period: an endless one would keep a process from ending for as
-// long as an upstream keeps silent.
+// defaultDrain is how long attempts may go on after a stop if the HTTP app has no
+// grace period. Without a bound, a silent upstream would keep the process from
+// ending.
 const defaultDrain = 10 * time.Second
 
 func drainTime(app *caddyhttp.App) time.Duration {
@@ -53,8 +52,8 @@ func drainTime(app *caddyhttp.App) time.Duration {
 	return defaultDrain
 }
 
-// httpApp returns the HTTP app that the handler is being provisioned for, nil
-// if there is none. It cannot be asked for by name: it is not loaded yet.
+// httpApp returns the HTTP app of the handler, nil if there is none. ctx.App cannot
+// find it, because it is still being provisioned.
 func httpApp(ctx caddy.Context) *caddyhttp.App {
 	modules := ctx.Modules()
 	i := slices.IndexFunc(modules, func(m caddy.Module) bool {

@@ -19,11 +19,11 @@ import (
 // maxHops bounds how many addresses of a header are explained one by one.
 const maxHops = 32
 
-// explain says whether a caller would be let in. Caddy itself finds the client's address,
-// from a request made for the question; what is said about the way there is
-// found by asking it about each address alone.
+// explain reports whether a caller would be let in, and why. Caddy's own code finds the
+// client's address, from a request that is made up for it. For the steps, it is run
+// again on each address of the header alone.
 func (h *Handler) explain(peer netip.Addr, forwardedFor string) control.Explanation {
-	q := &question{Handler: h, peer: peer, forwardedFor: forwardedFor}
+	q := &query{Handler: h, peer: peer, forwardedFor: forwardedFor}
 	r := q.request(peer, forwardedFor)
 	e := control.Explanation{
 		IP:           peer.String(),
@@ -32,14 +32,14 @@ func (h *Handler) explain(peer netip.Addr, forwardedFor string) control.Explanat
 		ClientIP:     clientAddress(r),
 		Warnings:     []string{},
 	}
-	if _, found := h.proxies.doubt(r); found {
+	if _, found := h.proxies.invalidEntry(r); found {
 		e.ClientIP = ""
 	}
 	q.step("the connection comes from %s", peer)
 	if e.TrustedProxy {
 		q.explainProxy(e.ClientIP)
 		if h.proxies.lenient {
-			e.Warnings = append(e.Warnings, lenientProxies)
+			e.Warnings = append(e.Warnings, lenientWarning)
 		}
 	} else {
 		q.explainDirect()
@@ -49,38 +49,36 @@ func (h *Handler) explain(peer netip.Addr, forwardedFor string) control.Explanat
 	return e
 }
 
-// question is an explanation in the making.
-type question struct {
+// query is the caller to explain, and the steps of the explanation so far.
+type query struct {
 	*Handler
 	peer         netip.Addr
 	forwardedFor string
 	steps        []string
 }
 
-func (q *question) step(format string, args ...any) {
+func (q *query) step(format string, args ...any) {
 	q.steps = append(q.steps, fmt.Sprintf(format, args...))
 }
 
-// httpServer is the server whose settings count. One that the handler does not
-// know of trusts no proxy.
-func (q *question) httpServer() *caddyhttp.Server {
+// httpServer returns the handler's server. If there is none, no proxy is trusted.
+func (q *query) httpServer() *caddyhttp.Server {
 	if q.server != nil {
 		return q.server
 	}
 	return new(caddyhttp.Server)
 }
 
-// header is the name of the header in which proxies note whom they forward for.
-func (q *question) header() string {
+// header returns the name of the header with the addresses that proxies forward for.
+func (q *query) header() string {
 	if headers := q.httpServer().ClientIPHeaders; len(headers) > 0 {
 		return headers[0]
 	}
 	return "X-Forwarded-For"
 }
 
-// request makes the request that a caller would send, as Caddy's server
-// prepares it.
-func (q *question) request(peer netip.Addr, forwardedFor string) *http.Request {
+// request returns the request of a caller, as Caddy's server prepares it.
+func (q *query) request(peer netip.Addr, forwardedFor string) *http.Request {
 	r := &http.Request{
 		Method:     http.MethodPost,
 		URL:        &url.URL{Path: "/"},
@@ -94,18 +92,18 @@ func (q *question) request(peer netip.Addr, forwardedFor string) *http.Request {
 		r.Header.Set(q.header(), forwardedFor)
 	}
 	ctx := context.WithValue(context.Background(), http.LocalAddrContextKey, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	return caddyhttp.PrepareRequest(r.WithContext(ctx), caddy.NewReplacer(), make(unheard), q.httpServer())
+	return caddyhttp.PrepareRequest(r.WithContext(ctx), caddy.NewReplacer(), make(discardWriter), q.httpServer())
 }
 
-func (q *question) explainDirect() {
+func (q *query) explainDirect() {
 	q.step("%s is none of the server's trusted_proxies, so the client is %s itself", q.peer, q.peer)
 	if q.forwardedFor != "" {
 		q.step("what it says in %s is not believed", q.header())
 	}
 }
 
-// explainProxy tells how the client was found behind a trusted proxy.
-func (q *question) explainProxy(clientIP string) {
+// explainProxy adds the steps that find the client behind a trusted proxy.
+func (q *query) explainProxy(clientIP string) {
 	q.step("%s is one of the server's trusted_proxies, so its %s is believed", q.peer, q.header())
 	if q.forwardedFor == "" {
 		q.step("there is no such header, so the client is %s itself", q.peer)
@@ -126,8 +124,9 @@ func (q *question) explainProxy(clientIP string) {
 	}
 }
 
-// explainHop tells of one entry of the header, and reports whether it is the client.
-func (q *question) explainHop(hop string) bool {
+// explainHop adds the step of one entry of the header, and reports whether the search
+// ends there.
+func (q *query) explainHop(hop string) bool {
 	addr, ok := entryAddr(hop)
 	switch {
 	case !ok:
@@ -142,15 +141,15 @@ func (q *question) explainHop(hop string) bool {
 	}
 }
 
-// explainVerdict judges the caller as a callback would be.
-func (q *question) explainVerdict(r *http.Request) (allowed bool, rule *control.Rule) {
-	addr, err := q.judge(r)
+// explainVerdict checks the caller as admit does.
+func (q *query) explainVerdict(r *http.Request) (allowed bool, rule *control.Rule) {
+	addr, err := q.checkCaller(r)
 	if err != nil {
 		q.step("refused: the %v", err)
 		return false, nil
 	}
 	found, prefix, ok := q.whitelist.find(r, addr)
-	if !ok { // an IP source has changed in between
+	if !ok { // an IP source has changed meanwhile
 		q.step("refused: the %v", errNotWhitelisted)
 		return false, nil
 	}

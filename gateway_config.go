@@ -28,7 +28,7 @@ func surveyors() (all []inbox.Surveyor) {
 	return all
 }
 
-// gatewayConfig is what the handler's config means to its gateway.
+// gatewayConfig returns the part of the handler's config that its gateway needs.
 func (h *Handler) gatewayConfig() *gateway.Config {
 	return &gateway.Config{
 		Name:     h.Name,
@@ -44,7 +44,7 @@ func (h *Handler) gatewayConfig() *gateway.Config {
 	}
 }
 
-// policy is what the handler's settings mean to its inbox.
+// policy returns the part of the handler's config that its inbox needs.
 func (h *Handler) policy() inbox.Policy {
 	return inbox.Policy{
 		Keep:       time.Duration(h.Keep),
@@ -65,7 +65,7 @@ func (h *Handler) dispatchSettings() dispatch.Settings {
 	}
 }
 
-// emitter makes Caddy events of a config.
+// emitter emits Caddy events in the context of one config.
 type emitter struct {
 	ctx caddy.Context
 	app *caddyevents.App
@@ -77,11 +77,11 @@ func (e emitter) ShouldEmit(name string) bool { return e.app.ShouldEmit(name) }
 // Emit implements gateway.Emitter.
 func (e emitter) Emit(name string, data map[string]any) { e.app.Emit(e.ctx, name, data) }
 
-// facts is what operators may find out about a handler.
+// facts is what operators may learn about a handler.
 type facts struct{ *Handler }
 
-// Config implements gateway.Handler. Of the forward's URL it has only scheme and
-// host, since a path or a query may be a secret.
+// Config implements gateway.Handler. It has only the scheme and host of the forward's
+// URL, because a path or a query may be a secret.
 func (f facts) Config() control.Config {
 	h := f.Handler
 	return control.Config{
@@ -116,12 +116,12 @@ func (f facts) Explain(peer netip.Addr, forwardedFor string) control.Explanation
 
 // Reconsider implements gateway.Handler.
 func (f facts) Reconsider(raw []byte, receivedAt time.Time, source netip.Addr) (*inbox.Event, error) {
-	parsed, refused := judgeBody(raw, f.rules)
+	parsed, refused := validateBody(raw, f.rules)
 	if refused == nil {
 		return parsed.Event(receivedAt, source), nil
 	}
-	problems := make([]control.Problem, 0, len(refused.grounds()))
-	for _, p := range refused.grounds() {
+	problems := make([]control.Problem, 0, len(refused.reasons()))
+	for _, p := range refused.reasons() {
 		problems = append(problems, control.Problem{Pointer: p.Pointer, Detail: p.Detail})
 	}
 	return nil, &control.InvalidError{Status: refused.status, Problems: problems}

@@ -10,8 +10,8 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/internal/logfield"
 )
 
-// Refusals are what strangers can cause, so their lines are sampled: this many
-// a second, then one in so many.
+// Strangers can cause refusals, so their log lines are sampled: so many of each kind
+// a second, and then one in so many.
 const (
 	refusalsLogged  = 10
 	refusalsSkipped = 1000

@@ -12,22 +12,23 @@ import (
 	"go.uber.org/zap"
 )
 
-// lenientProxies is the warning of a proxyCheck.
-const lenientProxies = "a trusted proxy's header is believed from its left end, where a caller can write any address;" +
+// lenientWarning is the warning of a proxyCheck.
+const lenientWarning = "a trusted proxy's header is believed from its left end, where a caller can write any address;" +
 	" set trusted_proxies_strict unless the proxy replaces the header"
 
-// proxyCheck notices a setting with which a whitelist protects nothing: unless
-// trusted_proxies_strict is on, Caddy believes the leftmost address of a
-// header that a proxy may only have appended to.
+// proxyCheck checks what trusted proxies say about the client. Unless
+// trusted_proxies_strict is on, Caddy believes the leftmost address of a header, which
+// the caller itself may have written: then the whitelist protects nothing.
 type proxyCheck struct {
 	lenient bool
 	once    sync.Once
 }
 
-func (c *proxyCheck) check(r *http.Request, logger *zap.Logger) {
+// warn logs, once, that a trusted proxy's header is believed from its left end.
+func (c *proxyCheck) warn(r *http.Request, logger *zap.Logger) {
 	if c.lenient && isTrustedProxy(r) {
 		c.once.Do(func() {
-			logger.Warn(lenientProxies, zap.String("peer", r.RemoteAddr))
+			logger.Warn(lenientWarning, zap.String("peer", r.RemoteAddr))
 		})
 	}
 }
@@ -37,11 +38,10 @@ func isTrustedProxy(r *http.Request) bool {
 	return trusted
 }
 
-// doubt returns an entry of the proxies' headers that stands where the client's
-// address is expected and is none, such as "unknown" or nothing at all. Caddy
-// passes it over and takes another entry for the client, which anybody may have
-// written, or the proxy itself.
-func (c *proxyCheck) doubt(r *http.Request) (entry string, found bool) {
+// invalidEntry returns the entry of the proxies' headers where the client's address
+// should be, if it is no address, such as "unknown" or "". Caddy skips it and takes for
+// the client another entry, which anybody may have written, or the proxy.
+func (c *proxyCheck) invalidEntry(r *http.Request) (entry string, found bool) {
 	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if !ok || server == nil || !isTrustedProxy(r) {
 		return "", false
@@ -65,14 +65,14 @@ func (c *proxyCheck) doubt(r *http.Request) (entry string, found bool) {
 			if text := addr.String(); text == client && text != peer {
 				return "", false
 			}
-			// it is a trusted proxy's: the one before it is nearer to the client
+			// a trusted proxy's address: the client's is further left
 		}
 	}
 	return "", false
 }
 
-// entryAddr reads an entry of a header as Caddy's server does: with or without a
-// port and a zone.
+// entryAddr parses an entry of a header as Caddy's server does: it ignores a port and
+// a zone.
 func entryAddr(entry string) (netip.Addr, bool) {
 	host, _, err := net.SplitHostPort(entry)
 	if err != nil {
@@ -83,8 +83,8 @@ func entryAddr(entry string) (netip.Addr, bool) {
 	return addr, err == nil
 }
 
-// peerAddress is the other end of the connection, as Caddy writes addresses; ""
-// if it is none.
+// peerAddress returns the address of the connection's other end, as Caddy writes
+// addresses; "" if there is none.
 func peerAddress(r *http.Request) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {

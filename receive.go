@@ -16,30 +16,29 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/internal/logfield"
 )
 
-// ServeHTTP takes one callback from request to answer.
+// ServeHTTP takes one callback from request to answer. The steps are below, in the order
+// in which they happen.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
 	start := time.Now()
 	return h.reply(w, r, h.receive(w, r, start), start)
 }
 
-// reply counts the answer to a request that came at the given time, and sends it.
-func (h *Handler) reply(w http.ResponseWriter, r *http.Request, a answer, since time.Time) error {
-	h.metrics.answered(a.outcome, time.Since(since))
-	h.gateway.Journal().Count(a.outcome)
-	if a.early {
-		return a.writeEarly(w, r, since)
-	}
-	return a.write(w)
+// received is what arrived from a whitelisted address.
+type received struct {
+	body       []byte
+	source     netip.Addr
+	receivedAt time.Time
 }
 
-// receive judges and stores the callback and says what to answer.
+// receive stores the callback of a request that came at the given time, and returns the
+// answer to give.
 func (h *Handler) receive(w http.ResponseWriter, r *http.Request, now time.Time) answer {
 	source, refusal, ok := h.admit(r, now)
 	if !ok {
 		return refusal.whileSending()
 	}
 
-	// from here on the request keeps its inbox open: it may outlive the handler
+	// the request holds its inbox open, because it may outlive the handler
 	gw, err := h.gateway.Hold(r.Context())
 	if err != nil {
 		h.logger.Error("callback not read", zap.Stringer("source_ip", source), zap.Error(err))
@@ -50,20 +49,64 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, now time.Time)
 	b, err := h.readBody(w, r, now)
 	defer b.Free()
 	if err != nil {
-		return h.unread(source, now, b, err)
+		return h.bodyFailed(source, now, b, err)
 	}
-	// what has arrived is stored, also for a caller who does not wait for it
+
+	// from here on the callback is stored even if the caller hangs up
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), gateway.StoreTimeout)
 	defer cancel()
 	if successor := h.gateway.Successor(gw); successor != nil {
 		defer h.drop(successor)
 		gw = successor
 	}
-	return h.take(ctx, gw, r, received{body: b.Data(), source: source, receivedAt: now})
+
+	c := received{body: b.Data(), source: source, receivedAt: now}
+	parsed, refused := validate(r.Header, c.body, h.rules)
+	if refused != nil {
+		return h.quarantine(ctx, gw, c, refused)
+	}
+	event := parsed.Event(c.receivedAt, c.source)
+	h.addTrace(r, event)
+	return h.store(ctx, gw, event, c)
 }
 
-// readBody reads the body of a callback that came at the given time. What it
-// returns must be freed.
+// admit checks all that can be checked without the body. If the callback is refused, it
+// returns the answer to give.
+func (h *Handler) admit(r *http.Request, now time.Time) (source netip.Addr, refusal answer, ok bool) {
+	// Early data may be a replay, and its address is not proven before the handshake
+	// (RFC 8470).
+	if r.TLS != nil && !r.TLS.HandshakeComplete {
+		return source, answerTooEarly, false
+	}
+	h.proxies.warn(r, h.logger)
+	source, err := h.checkCaller(r)
+	if err != nil {
+		client, fields := clientAddress(r), []zap.Field{zap.String("peer", r.RemoteAddr), zap.Error(err)}
+		if entry, found := h.proxies.invalidEntry(r); found {
+			client, fields = "", append(fields, zap.String("entry", logfield.Cut(entry))) // what Caddy took instead may be made up
+		}
+		h.refusals.Warn("caller refused", append(fields, zap.String("client_ip", client))...)
+		h.gateway.Journal().Refused(client, r.RemoteAddr, err.Error(), now.UTC())
+		return source, answerForbidden, false
+	}
+	if r.Method != http.MethodPost {
+		return source, answerMethod, false
+	}
+	if r.ContentLength > h.MaxBody {
+		return source, h.declaredTooLarge(r, source, h.MaxBody), false
+	}
+	return source, answer{}, true
+}
+
+// declaredTooLarge is the answer to a callback whose Content-Length is over the limit.
+func (h *Handler) declaredTooLarge(r *http.Request, source netip.Addr, limit int64) answer {
+	h.refusals.Warn("callback too large", zap.Stringer("source_ip", source),
+		zap.Int64("size", r.ContentLength), zap.Int64("limit", limit))
+	return answerTooLarge(limit)
+}
+
+// readBody reads the body of a request that came at the given time. What it returns must
+// be freed, also if there is an error.
 func (h *Handler) readBody(w http.ResponseWriter, r *http.Request, since time.Time) (*body.Body, error) {
 	b, err := body.Read(w, r, body.Options{
 		Room: &h.bodies.room, Wait: gateway.StoreTimeout, Max: h.MaxBody, Times: h.times, Since: since,
@@ -77,64 +120,33 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request, since time.Ti
 	return b, err
 }
 
-// admit judges what can be judged without the body. If the callback is refused,
-// it returns the answer to give.
-func (h *Handler) admit(r *http.Request, now time.Time) (source netip.Addr, refusal answer, ok bool) {
-	// A replayed 0-RTT request would be a forged one (RFC 8470): its address is
-	// not proven before the handshake is.
-	if r.TLS != nil && !r.TLS.HandshakeComplete {
-		return source, answerTooEarly, false
+// bodyFailed is the answer to a callback whose body could not be read. Its log lines are
+// sampled: a proxy that stalls breaks off many bodies at once.
+func (h *Handler) bodyFailed(source netip.Addr, since time.Time, b *body.Body, err error) answer {
+	tooLarge, limited := errors.AsType[*http.MaxBytesError](err)
+	fields := []zap.Field{
+		zap.Stringer("source_ip", source),
+		zap.Int("received", len(b.Data())),
+		zap.Duration("took", time.Since(since)),
 	}
-	h.proxies.check(r, h.logger)
-	source, err := h.judge(r)
-	if err != nil {
-		client, fields := clientAddress(r), []zap.Field{zap.String("peer", r.RemoteAddr), zap.Error(err)}
-		if entry, found := h.proxies.doubt(r); found {
-			client, fields = "", append(fields, zap.String("entry", logfield.Cut(entry))) // Caddy's choice may be anybody's
-		}
-		h.refusals.Warn("caller refused", append(fields, zap.String("client_ip", client))...)
-		h.gateway.Journal().Refused(client, r.RemoteAddr, err.Error(), now.UTC())
-		return source, answerForbidden, false
-	}
-	if r.Method != http.MethodPost {
-		return source, answerMethod, false
-	}
-	if r.ContentLength > h.MaxBody {
-		h.refusals.Warn("callback too large", zap.Stringer("source_ip", source),
-			zap.Int64("size", r.ContentLength), zap.Int64("limit", h.MaxBody))
-		return source, answerTooLarge(h.MaxBody), false
-	}
-	return source, answer{}, true
-}
-
-// unavailable is the answer to a callback that cannot be stored, and remembers
-// why, for the operator only.
-func (h *Handler) unavailable(err error) answer {
-	h.gateway.Journal().Failed(err)
-	return answerUnavailable
-}
-
-func (h *Handler) drop(gw *gateway.Gateway) {
-	if err := gw.Drop(); err != nil {
-		h.logger.Error("after the last request", zap.Error(err))
+	switch {
+	case limited: // by max_body, or by a request_body directive before the handler
+		h.refusals.Warn("callback too large", append(fields, zap.Int64("limit", tooLarge.Limit))...)
+		return answerTooLarge(tooLarge.Limit).whileSending()
+	case errors.Is(err, body.ErrSlow), errors.Is(err, body.ErrCrowded):
+		h.refusals.Warn("callback too slow", append(fields, zap.Error(err))...)
+		return answerTimeout(err).whileSending()
+	case errors.Is(err, body.ErrNoRoom):
+		h.refusals.Error("callback not read", append(fields, zap.Error(err))...)
+		return h.unavailable(err).whileSending()
+	default:
+		h.refusals.Warn("callback broke off", append(fields, zap.Error(err))...)
+		return answerBroken.whileSending()
 	}
 }
 
-// received is what arrived from a whitelisted address.
-type received struct {
-	body       []byte
-	source     netip.Addr
-	receivedAt time.Time
-}
-
-// take judges the callback and stores it, as an event or in quarantine.
-func (h *Handler) take(ctx context.Context, gw *gateway.Gateway, r *http.Request, c received) answer {
-	parsed, refused := judge(r.Header, c.body, h.rules)
-	if refused != nil {
-		return h.quarantine(ctx, gw, c, refused)
-	}
-	event := parsed.Event(c.receivedAt, c.source)
-	h.noteTrace(r, event)
+// store stores the event of a valid callback.
+func (h *Handler) store(ctx context.Context, gw *gateway.Gateway, event *inbox.Event, c received) answer {
 	duplicate, err := h.gateway.Put(ctx, gw, event, c.source)
 	if err != nil {
 		h.logger.Error("callback not stored", logfield.Event(event, zap.Error(err))...)
@@ -149,10 +161,10 @@ func (h *Handler) take(ctx context.Context, gw *gateway.Gateway, r *http.Request
 	return answerAccepted(event.ID, duplicate)
 }
 
-// quarantine keeps what cannot be taken as a callback, so that a change on
-// Fotor's side loses nothing, and gives the refusal back.
+// quarantine keeps a callback that is not valid, so that a change of Fotor's format loses
+// nothing, and returns the refusal.
 func (h *Handler) quarantine(ctx context.Context, gw *gateway.Gateway, c received, refused *answer) answer {
-	problems := refused.grounds()
+	problems := refused.reasons()
 	fields := []zap.Field{
 		zap.Int("status", refused.status),
 		zap.Stringer("source_ip", c.source),
@@ -177,32 +189,29 @@ func (h *Handler) quarantine(ctx context.Context, gw *gateway.Gateway, c receive
 	return *refused
 }
 
-// unread tells the operator why a body could not be read, and says what to
-// answer. The lines are sampled: a proxy that stalls breaks off many at once.
-func (h *Handler) unread(source netip.Addr, since time.Time, b *body.Body, err error) answer {
-	tooLarge, limited := errors.AsType[*http.MaxBytesError](err)
-	fields := []zap.Field{
-		zap.Stringer("source_ip", source),
-		zap.Int("received", len(b.Data())),
-		zap.Duration("took", time.Since(since)),
+// reply counts the answer to a request that came at the given time, and sends it.
+func (h *Handler) reply(w http.ResponseWriter, r *http.Request, a answer, since time.Time) error {
+	h.metrics.answered(a.outcome, time.Since(since))
+	h.gateway.Journal().Count(a.outcome)
+	if a.early {
+		return a.writeEarly(w, r, since)
 	}
-	switch {
-	case limited: // also by a request_body directive before us
-		h.refusals.Warn("callback too large", append(fields, zap.Int64("limit", tooLarge.Limit))...)
-		return answerTooLarge(tooLarge.Limit).whileSending()
-	case errors.Is(err, body.ErrSlow), errors.Is(err, body.ErrCrowded):
-		h.refusals.Warn("callback too slow", append(fields, zap.Error(err))...)
-		return answerTimeout(err).whileSending()
-	case errors.Is(err, body.ErrNoRoom):
-		h.refusals.Error("callback not read", append(fields, zap.Error(err))...)
-		return h.unavailable(err).whileSending()
-	default:
-		h.refusals.Warn("callback broke off", append(fields, zap.Error(err))...)
-		return answerBroken.whileSending()
+	return a.write(w)
+}
+
+// unavailable is the answer to a callback that cannot be stored. Only operators see why.
+func (h *Handler) unavailable(err error) answer {
+	h.gateway.Journal().Failed(err)
+	return answerUnavailable
+}
+
+func (h *Handler) drop(gw *gateway.Gateway) {
+	if err := gw.Drop(); err != nil {
+		h.logger.Error("after the last request", zap.Error(err))
 	}
 }
 
-// clientAddress is the caller's address as Caddy determined it, for the log.
+// clientAddress returns the caller's address as Caddy determined it.
 func clientAddress(r *http.Request) string {
 	clientIP, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
 	return clientIP

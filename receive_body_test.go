@@ -22,12 +22,12 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/body"
 )
 
-// quickly is long enough for a body that is sent at once, also on a machine
-// that is busy, and short enough to wait for.
+// quickly is long enough for a body that is sent at once, even on a busy machine,
+// and short enough for a test to wait.
 const quickly = 300 * time.Millisecond
 
-// reading serves a handler that only reads bodies, as ServeHTTP does, and
-// answers 200 with their length.
+// reading serves a handler that reads bodies as ServeHTTP does, and only answers
+// 200 with their length.
 func reading(t *testing.T, h *Handler, server *caddyhttp.Server, prepare func(*httptest.Server)) *httptest.Server {
 	t.Helper()
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -38,7 +38,7 @@ func reading(t *testing.T, h *Handler, server *caddyhttp.Server, prepare func(*h
 		b, err := h.readBody(w, r, since)
 		defer b.Free()
 		if err != nil {
-			a := h.unread(netip.Addr{}, since, b, err)
+			a := h.bodyFailed(netip.Addr{}, since, b, err)
 			_ = a.writeEarly(w, r, since)
 			return
 		}
@@ -49,7 +49,7 @@ func reading(t *testing.T, h *Handler, server *caddyhttp.Server, prepare func(*h
 	return s
 }
 
-// fill takes so much of the room for a handler's bodies, until the test's end.
+// fill occupies room for a handler's bodies until the test's end.
 func fill(t *testing.T, h *Handler, size int64) {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(strings.Repeat("x", int(size))))
@@ -67,18 +67,18 @@ func http2(s *httptest.Server) {
 	s.StartTLS()
 }
 
-// stall is a body of which nothing comes after its beginning.
+// stall returns a body that stalls after its beginning.
 func stall(t *testing.T, beginning string) io.Reader {
 	t.Helper()
 	stalled, end := io.Pipe()
 	t.Cleanup(func() { _ = end.Close() })
-	return struct { // a client closes it once it is answered
+	return struct { // the client closes it after the answer
 		io.Reader
 		io.Closer
 	}{io.MultiReader(strings.NewReader(beginning), stalled), stalled}
 }
 
-// trickle is a body that never stops coming.
+// trickle is an endless body that comes byte by byte.
 type trickle struct{}
 
 func (trickle) Read(p []byte) (int, error) {
@@ -87,7 +87,7 @@ func (trickle) Read(p []byte) (int, error) {
 	return 1, nil
 }
 
-func TestBodiesThatDoNotComeAreAnswered(t *testing.T) {
+func TestSlowBodiesAreAnswered(t *testing.T) {
 	t.Parallel()
 	long := body.Times{Whole: time.Hour, Idle: time.Hour}
 	tests := map[string]struct {
@@ -148,8 +148,8 @@ func TestBodiesThatDoNotComeAreAnswered(t *testing.T) {
 	}
 }
 
-// A body that has to make room is answered at once, whatever it waits for.
-func TestBodyThatMakesRoomIsAnswered(t *testing.T) {
+// A slow body that is evicted is answered at once, although its next byte never comes.
+func TestEvictedBodyIsAnswered(t *testing.T) {
 	for protocol, start := range map[string]func(*httptest.Server){"HTTP/1.1": http1, "HTTP/2.0": http2} {
 		t.Run(protocol, func(t *testing.T) {
 			h, _ := receiver(t)
@@ -185,7 +185,7 @@ func TestBodyThatMakesRoomIsAnswered(t *testing.T) {
 	}
 }
 
-// A connection that another handler hides is still bounded where it can be.
+// Behind a handler that hides the connection, a body is bounded between two reads.
 func TestBodyBehindAHiddenConnection(t *testing.T) {
 	h, logs := receiver(t)
 	h.times = body.Times{Whole: quickly, Idle: time.Hour}
@@ -198,7 +198,7 @@ func TestBodyBehindAHiddenConnection(t *testing.T) {
 	assert.Equal(t, 1, logs.FilterMessageSnippet("hides the connection").Len())
 }
 
-// refusing serves what a handler refuses before it reads a body.
+// refusing serves a handler that only refuses what it can without a body.
 func refusing(t *testing.T, h *Handler) *httptest.Server {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -213,7 +213,7 @@ func refusing(t *testing.T, h *Handler) *httptest.Server {
 	return s
 }
 
-// A caller who sends all before it reads gets the answer too.
+// A caller who sends everything before reading gets the answer too.
 func TestAnswerReachesCallerWhoIsSending(t *testing.T) {
 	h, _ := receiver(t)
 	s := refusing(t, h)

@@ -22,8 +22,8 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
 )
 
-// receiver is a handler whose inbox has not been opened: what it refuses, it
-// refuses before that.
+// receiver returns a handler whose inbox is not open: tests see what it refuses
+// before it needs one.
 func receiver(t *testing.T) (*Handler, *zaplog.ObservedLogs) {
 	t.Helper()
 	core, logs := zaplog.New(zap.DebugLevel)
@@ -81,7 +81,7 @@ func TestStrangersBodyIsNotRead(t *testing.T) {
 	assert.Equal(t, errNotWhitelisted.Error(), line["error"])
 }
 
-func TestHandlerThatIsGoneAnswersUnavailable(t *testing.T) {
+func TestClosedHandlerAnswersUnavailable(t *testing.T) {
 	h, _ := receiver(t)
 	h.gateway.Close()
 	r := fromAddress(httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader("{}")), "192.0.2.1")
@@ -94,16 +94,16 @@ func TestBodiesInMemoryAreBounded(t *testing.T) {
 	h, _ := receiver(t)
 	fill(t, h, body.RoomLimit(h.MaxBody))
 	ctx, cancel := context.WithCancel(t.Context())
-	cancel() // a caller who does not wait
+	cancel() // the caller hangs up
 	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/", unreadable{t})
 	b, err := h.readBody(httptest.NewRecorder(), r, time.Now())
 	defer b.Free()
 	require.ErrorIs(t, err, body.ErrNoRoom)
-	got := h.unread(netip.Addr{}, time.Now(), b, err)
+	got := h.bodyFailed(netip.Addr{}, time.Now(), b, err)
 	assert.Equal(t, gateway.Unavailable, got.outcome)
 }
 
-func TestLenientTrustedProxyIsWarnedAboutOnce(t *testing.T) {
+func TestWarnsOnceOfLenientTrustedProxies(t *testing.T) {
 	for _, lenient := range []bool{true, false} {
 		h, logs := receiver(t)
 		h.proxies.lenient = lenient

@@ -11,21 +11,19 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/requestbody"
-	"go.uber.org/zap"
 )
 
 func init() {
 	caddy.RegisterModule(limitGuard{})
 }
 
-// guardRequestBodies makes the answer to a callback that a request_body
-// directive refuses the handler's own. Such a handler runs before this one and
-// ends the request with an error, so that the caller would get an empty 413, and
-// nobody would count or log it.
+// guardRequestBodies lets the handler answer the callbacks that a request_body before
+// it refuses. Such a handler ends the request with an error: the caller would get an
+// empty 413, and nothing would be counted or logged.
 //
-// It looks at what stands before the handler in the lists of routes that lead to
-// it: routes that are provisioned already, and the raw config of the one that is
-// being provisioned.
+// The guards go into each list of routes that leads to the handler, around the routes
+// before it, which are provisioned already. Of the route that is being provisioned only
+// the raw config can be read.
 func (h *Handler) guardRequestBodies(ctx caddy.Context) error {
 	var lists []caddyhttp.RouteList
 	if h.server != nil {
@@ -36,22 +34,21 @@ func (h *Handler) guardRequestBodies(ctx caddy.Context) error {
 			lists = append(lists, subroute.Routes)
 		}
 	}
-	var way []leading // from the innermost list outwards
+	var path []position // the innermost list first
 	for _, list := range slices.Backward(lists) {
-		current := 0
-		for current < len(list) && len(list[current].HandlersRaw) == 0 { // which is let go of once it is read
-			current++
+		current := slices.IndexFunc(list, func(route caddyhttp.Route) bool {
+			return len(route.HandlersRaw) > 0 // Caddy clears it once the handlers are provisioned
+		})
+		if current < 0 {
+			return nil // an error route or a named route: what comes before it is not known
 		}
-		if current == len(list) {
-			return nil // it is an error route or a named one: nobody knows what comes before
-		}
-		way = append(way, leading{list, current})
-		if limits(list[current].HandlersRaw) {
-			// what is there already stays before those that are being provisioned
-			list[current].Handlers = append(list[current].Handlers, &limitGuard{handler: h, way: slices.Clone(way)})
+		path = append(path, position{list, current})
+		if limitsBody(list[current].HandlersRaw) {
+			// Caddy appends the handlers that it is provisioning, so the guard runs before them
+			list[current].Handlers = append(list[current].Handlers, &limitGuard{handler: h, path: slices.Clone(path)})
 		}
 		for j := range list[:current] {
-			if err := h.guard(ctx, &list[j], way); err != nil {
+			if err := h.guard(ctx, &list[j], path); err != nil {
 				return fmt.Errorf("request_body before fotor_webhook: %w", err)
 			}
 		}
@@ -59,8 +56,8 @@ func (h *Handler) guardRequestBodies(ctx caddy.Context) error {
 	return nil
 }
 
-// limits says whether one of the handlers is a request_body with a limit.
-func limits(raw []json.RawMessage) bool {
+// limitsBody reports whether one of the handlers is a request_body with a limit.
+func limitsBody(raw []json.RawMessage) bool {
 	return slices.ContainsFunc(raw, func(config json.RawMessage) bool {
 		var handler struct {
 			Name    string `json:"handler"`
@@ -71,45 +68,45 @@ func limits(raw []json.RawMessage) bool {
 }
 
 // guard puts a guard around a route that limits the body.
-func (h *Handler) guard(ctx caddy.Context, route *caddyhttp.Route, way []leading) error {
+func (h *Handler) guard(ctx caddy.Context, route *caddyhttp.Route, path []position) error {
 	limiting := func(handler caddyhttp.MiddlewareHandler) bool {
 		rb, ok := handler.(*requestbody.RequestBody)
 		return ok && rb.MaxSize > 0
 	}
 	others := slices.ContainsFunc(route.Handlers, func(handler caddyhttp.MiddlewareHandler) bool { return !limiting(handler) })
 	if !slices.ContainsFunc(route.Handlers, limiting) || others && len(route.MatcherSets) > 0 {
-		return nil // with a matcher and others, it may be the route of other requests
+		return nil // with a matcher and other handlers, it may be for other requests
 	}
 	outer := caddyhttp.Route{HandlersRaw: []json.RawMessage{json.RawMessage(`{"handler":"fotor_webhook_limit_guard"}`)}}
 	if err := outer.ProvisionHandlers(ctx, nil); err != nil {
 		return err
 	}
-	*outer.Handlers[0].(*limitGuard) = limitGuard{inner: new(*route), handler: h, way: slices.Clone(way)}
+	*outer.Handlers[0].(*limitGuard) = limitGuard{inner: new(*route), handler: h, path: slices.Clone(path)}
 	*route = outer
 	return nil
 }
 
-// leading is a list of routes of which one leads to a handler.
-type leading struct {
+// position is a list of routes, and the index of the one that leads to a handler.
+type position struct {
 	list    caddyhttp.RouteList
 	current int
 }
 
-// leads says whether the request goes that way.
-func (l leading) leads(r *http.Request) bool {
-	route := &l.list[l.current]
-	for i := range l.list[:l.current] {
-		if other := &l.list[i]; takes(other, route.Group) && matches(other, r) {
+// reached reports whether a request would come to the route at the position.
+func (p position) reached(r *http.Request) bool {
+	route := &p.list[p.current]
+	for i := range p.list[:p.current] {
+		if other := &p.list[i]; preempts(other, route.Group) && matches(other, r) {
 			return false
 		}
 	}
 	return matches(route, r)
 }
 
-// takes says whether what matches a route before the handler's is probably kept
-// from that: it is in the same group, terminal, or a block with a matcher, such
-// as handle.
-func takes(other *caddyhttp.Route, group string) bool {
+// preempts reports whether a request that matches a route probably does not come to a
+// later one of the group: the route is in the group too, is terminal, or is a block with
+// a matcher, such as handle.
+func preempts(other *caddyhttp.Route, group string) bool {
 	return other.Terminal || group != "" && other.Group == group ||
 		len(other.MatcherSets) > 0 && slices.ContainsFunc(other.Handlers, func(handler caddyhttp.MiddlewareHandler) bool {
 			_, ok := handler.(*caddyhttp.Subroute)
@@ -122,13 +119,13 @@ func matches(route *caddyhttp.Route, r *http.Request) bool {
 	return match && err == nil
 }
 
-// limitGuard runs a route with a request_body handler. Where that refuses a
-// request that would have come to a fotor_webhook, the latter answers it. It is
-// put there by Provision, and is nothing for a config.
+// limitGuard runs a route with a request_body handler. If that refuses a request that
+// would have come to a fotor_webhook handler, the latter answers it. Provision adds the
+// guard; it is not for use in a config.
 type limitGuard struct {
-	inner   *caddyhttp.Route // nil if what follows in its own route is guarded
+	inner   *caddyhttp.Route // nil if it guards what follows in its own route
 	handler *Handler
-	way     []leading
+	path    []position
 }
 
 // CaddyModule returns the Caddy module information.
@@ -153,8 +150,8 @@ func (g *limitGuard) ServeHTTP(w http.ResponseWriter, r *http.Request, next cadd
 	if !ok {
 		return err
 	}
-	for _, l := range g.way {
-		if !l.leads(r) {
+	for _, p := range g.path {
+		if !p.reached(r) {
 			return err
 		}
 	}
@@ -162,14 +159,12 @@ func (g *limitGuard) ServeHTTP(w http.ResponseWriter, r *http.Request, next cadd
 	return g.handler.refuseLarge(w, r, tooLarge.Limit)
 }
 
-// refuseLarge answers a callback that somebody else has found to be too large.
+// refuseLarge answers a callback that a request_body refused as too large.
 func (h *Handler) refuseLarge(w http.ResponseWriter, r *http.Request, limit int64) error {
 	start := time.Now()
 	source, refusal, ok := h.admit(r, start)
 	if ok {
-		h.refusals.Warn("callback too large", zap.Stringer("source_ip", source),
-			zap.Int64("size", r.ContentLength), zap.Int64("limit", limit))
-		refusal = answerTooLarge(limit)
+		refusal = h.declaredTooLarge(r, source, limit)
 	}
 	return h.reply(w, r, refusal.whileSending(), start)
 }

@@ -17,10 +17,9 @@ import (
 // maxTraceState is the length that W3C Trace Context (3.3.1.5) asks to pass on.
 const maxTraceState = 512
 
-// noteTrace stores the trace with the event if Caddy's tracing handler is on
-// the way of the request. A traceparent that only the caller sent is not his to
-// give: without the handler it is ignored.
-func (h *Handler) noteTrace(r *http.Request, e *inbox.Event) {
+// addTrace adds the trace of a request to its event, if Caddy's tracing handler has
+// made one. The caller's own traceparent does not count without that handler.
+func (h *Handler) addTrace(r *http.Request, e *inbox.Event) {
 	span := trace.SpanFromContext(r.Context())
 	if !span.SpanContext().IsValid() {
 		return
@@ -34,11 +33,11 @@ func (h *Handler) noteTrace(r *http.Request, e *inbox.Event) {
 	}
 }
 
-// tracerSource is where the tracing handler's tracers come from.
+// tracerSource has the tracer provider of Caddy's tracing handler.
 type tracerSource struct{ trace.TracerProvider }
 
-// tracerProvider returns where the spans of attempts come from, nil as long as
-// that is not known.
+// tracerProvider returns the provider for the spans of attempts, nil until it has been
+// found.
 func (h *Handler) tracerProvider() trace.TracerProvider {
 	if source := h.tracers.Load(); source != nil {
 		return source.TracerProvider
@@ -46,8 +45,9 @@ func (h *Handler) tracerProvider() trace.TracerProvider {
 	return nil
 }
 
-// findTracers looks for a tracing handler on the routes of the handler's server,
-// so that events of before a restart are traced before a callback has come.
+// findTracers takes the tracer provider of a tracing handler in the routes of the
+// handler's server. Without it, a backlog would not be traced after a restart until the
+// first callback.
 func (h *Handler) findTracers() {
 	if h.server == nil {
 		return
@@ -56,12 +56,12 @@ func (h *Handler) findTracers() {
 	if tracer == nil {
 		return
 	}
-	// It gives its tracers only to those whom it serves. The parent of the
-	// request made for that is not sampled, so that it is not traced itself.
+	// The provider is only found in the context of a request that the tracing handler
+	// serves. The parent of this one is not sampled, so it makes no trace.
 	r := &http.Request{Method: http.MethodGet, URL: &url.URL{Path: "/"}, Header: http.Header{
 		"Traceparent": {"00-" + unsampledTrace + "-00"},
 	}}
-	w := make(unheard)
+	w := make(discardWriter)
 	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, h.server)
 	err := tracer.ServeHTTP(w, r, caddyhttp.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) error {
 		if span := trace.SpanFromContext(r.Context()); span.SpanContext().IsValid() {
@@ -93,18 +93,17 @@ func tracingIn(routes caddyhttp.RouteList) *tracing.Tracing {
 	return nil
 }
 
-// unheard is the http.ResponseWriter of a request that nobody sent: all that
-// counts is what handlers make of it.
-type unheard http.Header
+// discardWriter is the http.ResponseWriter of a made-up request. It keeps no answer.
+type discardWriter http.Header
 
 // Header implements http.ResponseWriter.
-func (w unheard) Header() http.Header { return http.Header(w) }
+func (w discardWriter) Header() http.Header { return http.Header(w) }
 
 // Write implements http.ResponseWriter.
-func (unheard) Write(p []byte) (int, error) { return len(p), nil }
+func (discardWriter) Write(p []byte) (int, error) { return len(p), nil }
 
 // WriteHeader implements http.ResponseWriter.
-func (unheard) WriteHeader(int) {}
+func (discardWriter) WriteHeader(int) {}
 
 // Interface guard
-var _ http.ResponseWriter = unheard(nil)
+var _ http.ResponseWriter = discardWriter(nil)

@@ -11,66 +11,65 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// judge reads the callback that a request brought. If there is none it returns
-// what the caller is to be answered.
-func judge(header http.Header, body []byte, rules *callback.Rules) (c *callback.Callback, refused *answer) {
-	if trouble := mediaTrouble(header); trouble != "" {
-		a := answerMedia(trouble)
+// validate returns the callback of a request, or the answer that refuses it.
+func validate(header http.Header, body []byte, rules *callback.Rules) (c *callback.Callback, refused *answer) {
+	if detail := unsupportedMedia(header); detail != "" {
+		a := answerMedia(detail)
 		return nil, &a
 	}
-	return judgeBody(body, rules)
+	return validateBody(body, rules)
 }
 
-// judgeBody is judge for a body whose headers do not matter any more.
-func judgeBody(body []byte, rules *callback.Rules) (c *callback.Callback, refused *answer) {
+// validateBody is validate for a body from the quarantine, which has no headers.
+func validateBody(body []byte, rules *callback.Rules) (c *callback.Callback, refused *answer) {
 	c, err := callback.Parse(body, rules)
 	if err == nil {
 		return c, nil
 	}
 	invalid, ok := errors.AsType[*callback.InvalidError](err)
-	if !ok { // which Parse does not return
+	if !ok { // Parse returns no other error
 		invalid = &callback.InvalidError{NotJSON: true, Problems: []callback.Problem{{Detail: err.Error()}}}
 	}
 	a := answerInvalid(invalid)
 	return nil, &a
 }
 
-// grounds returns the problems for which a callback is refused, at least one. If
-// its body was not looked into, what is wrong is about the whole.
-func (a *answer) grounds() []callback.Problem {
+// reasons returns the problems for which a callback is refused, at least one: of a
+// callback whose body was not parsed, the answer's detail.
+func (a *answer) reasons() []callback.Problem {
 	if len(a.problems) == 0 {
 		return []callback.Problem{{Detail: a.detail}}
 	}
 	return a.problems
 }
 
-// suspectOf is what the quarantine keeps of a refused callback.
+// suspectOf returns what the quarantine keeps of a refused callback.
 func suspectOf(c received, refused *answer) *inbox.Suspect {
 	return &inbox.Suspect{
 		ReceivedAt: c.receivedAt,
 		SourceIP:   c.source.String(),
 		Status:     refused.status,
-		Problems:   appendProblems(nil, refused.grounds()),
+		Problems:   appendProblems(nil, refused.reasons()),
 		Body:       bytes.Clone(c.body),
 	}
 }
 
-// mediaTrouble says what is wrong with the body's declared form, if anything.
-// Fotor may not send a callback again, so it is refused for what is known to be
-// something else, and not for how it is said: parameters do not matter, be they
-// broken, and a header that is there twice says the same twice.
-func mediaTrouble(header http.Header) string {
+// unsupportedMedia returns what is wrong with the body's media type or encoding, "" if
+// nothing is. Fotor may not send a callback again, so only what is clearly something
+// else is refused: parameters do not matter, even broken ones, and a header may be
+// repeated.
+func unsupportedMedia(header http.Header) string {
 	types := header.Values("Content-Type")
 	if len(types) == 1 && types[0] == mediaJSON && header["Content-Encoding"] == nil {
 		return ""
 	}
 	encodings := header.Values("Content-Encoding")
-	for _, encoding := range listed(encodings) {
+	for _, encoding := range listElements(encodings) {
 		if !strings.EqualFold(encoding, "identity") {
-			return "The body has the Content-Encoding " + quoteCut(encodings) + "; expected none"
+			return "The body has the Content-Encoding " + quoteHeader(encodings) + "; expected none"
 		}
 	}
-	media := listed(types)
+	media := listElements(types)
 	if len(media) == 0 {
 		return "There is no Content-Type; expected application/json"
 	}
@@ -80,16 +79,16 @@ func mediaTrouble(header http.Header) string {
 			end = len(m)
 		}
 		if !strings.EqualFold(m[:end], mediaJSON) {
-			return "The Content-Type is " + quoteCut(types) + "; expected application/json"
+			return "The Content-Type is " + quoteHeader(types) + "; expected application/json"
 		}
 	}
 	return ""
 }
 
-// listed returns the elements of a header that may be a list: separated by
-// commas outside of quotation marks, or in lines of their own. Empty ones do not
-// count (RFC 9110, section 5.6.1.2).
-func listed(values []string) (elements []string) {
+// listElements returns the elements of a header that may be a list: separated by commas
+// outside quotation marks, or in header lines of their own. Empty ones do not count
+// (RFC 9110, section 5.6.1.2).
+func listElements(values []string) (elements []string) {
 	for _, value := range values {
 		for rest := value; rest != ""; {
 			end := endOfElement(rest)
@@ -111,7 +110,7 @@ func endOfElement(list string) int {
 		case c == '"':
 			quoted = !quoted
 		case c == '\\' && quoted:
-			i++ // what it escapes
+			i++ // skips the escaped byte
 		case c == ',' && !quoted:
 			return i
 		}
@@ -119,11 +118,11 @@ func endOfElement(list string) int {
 	return len(list)
 }
 
-// maxQuoted is how much of a header is repeated to its sender, in bytes.
+// maxQuoted is how many bytes of a header an answer quotes.
 const maxQuoted = 64
 
-// quoteCut quotes the values of a header in printable ASCII.
-func quoteCut(values []string) string {
+// quoteHeader quotes the values of a header in printable ASCII, cut to maxQuoted.
+func quoteHeader(values []string) string {
 	text := strings.Join(values, ", ")
 	if len(text) <= maxQuoted {
 		return strconv.QuoteToASCII(text)

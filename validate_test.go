@@ -23,7 +23,7 @@ func TestMediaTypeAndEncoding(t *testing.T) {
 	list := func(values ...string) []string { return values }
 	for _, test := range []struct {
 		types, encodings []string
-		trouble          string
+		want             string
 	}{
 		{types: list("application/json")},
 		{types: list(`application/json; charset="utf-8"; x=y`)},
@@ -40,35 +40,35 @@ func TestMediaTypeAndEncoding(t *testing.T) {
 		{types: list("application/json"), encodings: list("identity")},
 		{types: list("application/json"), encodings: list("Identity, IDENTITY", "", " identity ,")},
 
-		{trouble: "There is no Content-Type; expected application/json"},
-		{types: list(""), trouble: "There is no Content-Type; expected application/json"},
-		{types: list("text/plain; charset=utf-8"), trouble: `The Content-Type is "text/plain; charset=utf-8"; expected application/json`},
-		{types: list("application/json", "text/plain"), trouble: `The Content-Type is "application/json, text/plain"; expected application/json`},
-		{types: list("application/json, text/plain"), trouble: `The Content-Type is "application/json, text/plain"; expected application/json`},
-		{types: list(`application/json; x="a\""`, `text/plain"`), trouble: `The Content-Type is "application/json; x=\"a\\\"\", text/plain\""; expected application/json`},
-		{types: list("application/problem+json"), trouble: `The Content-Type is "application/problem+json"; expected application/json`},
-		{types: list("application/jsonp"), trouble: `The Content-Type is "application/jsonp"; expected application/json`},
-		{types: list(";application/json"), trouble: `The Content-Type is ";application/json"; expected application/json`},
-		{types: list("json;;"), trouble: `The Content-Type is "json;;"; expected application/json`},
-		{types: list("<b>\x00\xff\u00e9"), trouble: `The Content-Type is "<b>\x00\xff\u00e9"; expected application/json`},
-		{types: list("application/json"), encodings: list("gzip"), trouble: `The body has the Content-Encoding "gzip"; expected none`},
-		{types: list("application/json"), encodings: list("", "gzip"), trouble: `The body has the Content-Encoding ", gzip"; expected none`},
-		{types: list("application/json"), encodings: list("identity, br"), trouble: `The body has the Content-Encoding "identity, br"; expected none`},
-		{types: list("text/plain"), encodings: list("br"), trouble: `The body has the Content-Encoding "br"; expected none`},
+		{want: "There is no Content-Type; expected application/json"},
+		{types: list(""), want: "There is no Content-Type; expected application/json"},
+		{types: list("text/plain; charset=utf-8"), want: `The Content-Type is "text/plain; charset=utf-8"; expected application/json`},
+		{types: list("application/json", "text/plain"), want: `The Content-Type is "application/json, text/plain"; expected application/json`},
+		{types: list("application/json, text/plain"), want: `The Content-Type is "application/json, text/plain"; expected application/json`},
+		{types: list(`application/json; x="a\""`, `text/plain"`), want: `The Content-Type is "application/json; x=\"a\\\"\", text/plain\""; expected application/json`},
+		{types: list("application/problem+json"), want: `The Content-Type is "application/problem+json"; expected application/json`},
+		{types: list("application/jsonp"), want: `The Content-Type is "application/jsonp"; expected application/json`},
+		{types: list(";application/json"), want: `The Content-Type is ";application/json"; expected application/json`},
+		{types: list("json;;"), want: `The Content-Type is "json;;"; expected application/json`},
+		{types: list("<b>\x00\xff\u00e9"), want: `The Content-Type is "<b>\x00\xff\u00e9"; expected application/json`},
+		{types: list("application/json"), encodings: list("gzip"), want: `The body has the Content-Encoding "gzip"; expected none`},
+		{types: list("application/json"), encodings: list("", "gzip"), want: `The body has the Content-Encoding ", gzip"; expected none`},
+		{types: list("application/json"), encodings: list("identity, br"), want: `The body has the Content-Encoding "identity, br"; expected none`},
+		{types: list("text/plain"), encodings: list("br"), want: `The body has the Content-Encoding "br"; expected none`},
 	} {
-		assert.Equal(t, test.trouble, mediaTrouble(mediaHeader(test.types, test.encodings)), "%q %q", test.types, test.encodings)
+		assert.Equal(t, test.want, unsupportedMedia(mediaHeader(test.types, test.encodings)), "%q %q", test.types, test.encodings)
 	}
 }
 
-// What a caller sent comes back to him, into the log and into the quarantine.
+// The text is in the answer, in the log and in the quarantine.
 func TestQuotedHeadersAreBounded(t *testing.T) {
 	for _, hostile := range []string{"x", "\x00", "\xff", "\U0001f600", `"`, ",", ";"} {
 		types := []string{strings.Repeat(hostile, 100_000), strings.Repeat(hostile, 100_000)}
-		trouble := mediaTrouble(mediaHeader(types, nil))
-		assert.NotEmpty(t, trouble)
-		assert.Less(t, len(trouble), 512, "%q", hostile)
-		for _, c := range []byte(strings.ReplaceAll(trouble, "…", "")) {
-			assert.True(t, ' ' <= c && c <= '~', "%q", trouble)
+		detail := unsupportedMedia(mediaHeader(types, nil))
+		assert.NotEmpty(t, detail)
+		assert.Less(t, len(detail), 512, "%q", hostile)
+		for _, c := range []byte(strings.ReplaceAll(detail, "…", "")) {
+			assert.True(t, ' ' <= c && c <= '~', "%q", detail)
 		}
 	}
 }

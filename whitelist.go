@@ -17,22 +17,22 @@ const (
 	allowPrivate = "private_ranges"
 )
 
-// Why a caller is refused. They are bounded, because they label a metric.
+// Why a caller is refused.
 var (
 	errNotWhitelisted = errors.New("address is not whitelisted")
 	errNoAddress      = errors.New("address cannot be determined")
-	errDoubt          = errors.New("address cannot be determined: where a proxy's header should have it is something else")
+	errInvalidEntry   = errors.New("address cannot be determined: where a proxy's header should have it is something else")
 )
 
-// whitelist decides who may call: whom one of its rules has. Without a rule it
-// lets nobody in.
+// whitelist decides who may call: the addresses that one of its rules contains. Without
+// rules that is nobody.
 type whitelist []rule
 
 // rule is one entry of `allow` or `allow_from`.
 type rule struct {
 	option, value string
 	ranges        []netip.Prefix
-	source        caddyhttp.IPRangeSource // gives the ranges if it is there
+	source        caddyhttp.IPRangeSource // of the ranges, if not nil
 }
 
 func (h *Handler) provisionWhitelist(ctx caddy.Context) error {
@@ -86,20 +86,18 @@ func allowRule(ctx caddy.Context, entry string) (rule, error) {
 	return allow, nil
 }
 
-// judge returns the caller's address, and an error if it may not call. The
-// address is invalid if it cannot be determined.
-func (h *Handler) judge(r *http.Request) (netip.Addr, error) {
-	if _, found := h.proxies.doubt(r); found {
-		return netip.Addr{}, errDoubt
+// checkCaller returns the caller's address, and an error if it may not call. The
+// address is the zero value if it cannot be determined.
+func (h *Handler) checkCaller(r *http.Request) (netip.Addr, error) {
+	if _, found := h.proxies.invalidEntry(r); found {
+		return netip.Addr{}, errInvalidEntry
 	}
-	return h.whitelist.judge(r)
+	return h.whitelist.check(r)
 }
 
-// judge returns the caller's address, and an error if it may not call. The
-// address is invalid if it cannot be determined.
-func (wl whitelist) judge(r *http.Request) (netip.Addr, error) {
-	clientIP, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
-	addr, err := netip.ParseAddr(clientIP)
+// check is checkCaller for the client that Caddy has found.
+func (wl whitelist) check(r *http.Request) (netip.Addr, error) {
+	addr, err := netip.ParseAddr(clientAddress(r))
 	if err != nil {
 		return netip.Addr{}, errNoAddress
 	}
@@ -110,7 +108,7 @@ func (wl whitelist) judge(r *http.Request) (netip.Addr, error) {
 	return addr, nil
 }
 
-// find returns the first rule that has a plain address, and its range that does.
+// find returns the first rule that contains a plain address, and the range of the rule.
 func (wl whitelist) find(r *http.Request, addr netip.Addr) (*rule, netip.Prefix, bool) {
 	for i := range wl {
 		ranges := wl[i].ranges
@@ -135,14 +133,14 @@ func (wl whitelist) moduleNames() []string {
 	return names
 }
 
-// plainAddr removes what keeps one address from being compared with another:
-// the zone of an IPv6 address and the IPv6 form of an IPv4 one.
+// plainAddr makes addresses comparable: without the zone of an IPv6 address, and not in
+// the IPv6 form of an IPv4 address.
 func plainAddr(addr netip.Addr) netip.Addr {
 	return addr.Unmap().WithZone("")
 }
 
-// rangeOf returns the range that has a plain address. Ranges may be written in
-// the IPv6 form of IPv4 (::ffff:192.0.2.0/120).
+// rangeOf returns the range that contains a plain address. Ranges may be written in the
+// IPv6 form of IPv4 (::ffff:192.0.2.0/120).
 func rangeOf(ranges []netip.Prefix, addr netip.Addr) (netip.Prefix, bool) {
 	for _, prefix := range ranges {
 		if plain := plainPrefix(prefix); plain.Contains(addr) {
@@ -166,7 +164,7 @@ func parseRanges(expressions []string) ([]netip.Prefix, error) {
 	ranges := make([]netip.Prefix, 0, len(expressions))
 	for _, expression := range expressions {
 		if strings.Contains(expression, "%") {
-			// it would be dropped silently, and let in more than it says
+			// Caddy drops a zone silently, and so would let in more than is written
 			return nil, fmt.Errorf("'%s' has a zone", expression)
 		}
 		prefix, err := caddyhttp.CIDRExpressionToPrefix(expression)

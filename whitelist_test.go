@@ -13,9 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// judged provisions a whitelist from an allow list and asks it about a client
-// IP as Caddy's server would have set it.
-func judged(t *testing.T, allow []string, clientIP string) (netip.Addr, error) {
+// check provisions a whitelist from an allow list and checks a client IP, as Caddy's
+// server sets it.
+func check(t *testing.T, allow []string, clientIP string) (netip.Addr, error) {
 	t.Helper()
 	ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
 	defer cancel()
@@ -24,10 +24,10 @@ func judged(t *testing.T, allow []string, clientIP string) (netip.Addr, error) {
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil)
 	vars := map[string]any{caddyhttp.ClientIPVarKey: clientIP}
 	r = r.WithContext(context.WithValue(r.Context(), caddyhttp.VarsCtxKey, vars))
-	return h.whitelist.judge(r)
+	return h.whitelist.check(r)
 }
 
-func TestWhitelistJudgesAddresses(t *testing.T) {
+func TestWhitelistChecksAddresses(t *testing.T) {
 	tests := map[string]struct {
 		allow    []string
 		clientIP string
@@ -63,7 +63,7 @@ func TestWhitelistJudgesAddresses(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			addr, err := judged(t, test.allow, test.clientIP)
+			addr, err := check(t, test.allow, test.clientIP)
 			require.ErrorIs(t, err, test.want)
 			if test.want == nil {
 				assert.False(t, addr.Is4In6(), "the address is plain")
@@ -73,7 +73,7 @@ func TestWhitelistJudgesAddresses(t *testing.T) {
 	}
 }
 
-func TestWhitelistRefusesWhatIsNoRange(t *testing.T) {
+func TestInvalidAllowEntriesAreErrors(t *testing.T) {
 	for _, entry := range []string{"", "Fotor", "192.0.2.256", "192.0.2.0/33", "example.com", "fe80::1%eth0", "{env.NOT_REPLACED}"} {
 		ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
 		h := &Handler{Allow: []string{"192.0.2.1", entry}}
@@ -83,10 +83,10 @@ func TestWhitelistRefusesWhatIsNoRange(t *testing.T) {
 	}
 }
 
-func TestZeroWhitelistLetsNobodyIn(t *testing.T) {
+func TestEmptyWhitelistLetsNobodyIn(t *testing.T) {
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil)
-	_, err := new(whitelist).judge(r)
+	_, err := new(whitelist).check(r)
 	require.ErrorIs(t, err, errNoAddress, "a request that Caddy has not prepared")
-	_, err = judged(t, nil, "127.0.0.1")
+	_, err = check(t, nil, "127.0.0.1")
 	require.ErrorIs(t, err, errNotWhitelisted)
 }

@@ -25,17 +25,17 @@ type Times struct {
 // DefaultTimes are meant for callbacks: small, and sent in one go.
 var DefaultTimes = Times{Whole: 30 * time.Second, Idle: 10 * time.Second}
 
-// firstRoom is the buffer that a body begins with, in bytes: most callbacks fit
-// in, and a body that stalls at its beginning holds no more.
+// firstRoom is the size of the first buffer of a body, in bytes: most callbacks fit in,
+// and a body that stalls at its beginning holds no more.
 const firstRoom = 4 << 10
 
-// buffers reuses the buffers that bodies begin with.
+// buffers reuses first buffers.
 var buffers = sync.Pool{New: func() any { return new([firstRoom]byte) }}
 
 // ErrSlow says that a body did not arrive in time.
 var ErrSlow = errors.New("the body did not arrive in time")
 
-// Options say how a body is to be read. All are required.
+// Options say how to read a body. All are required.
 type Options struct {
 	Room  *Room
 	Wait  time.Duration // longest wait for room
@@ -49,14 +49,13 @@ type Body struct {
 	room  incoming
 	read  deadlineReader
 	limit int64 // Options.Max
-	most  int64 // bytes that it can have: as many as declared, or the limit
+	most  int64 // the declared size, or the limit if that is less
 	first *[firstRoom]byte
 	data  []byte
 }
 
-// Read reads the body of a request. What it returns must be freed, also if there
-// is an error: ErrSlow, ErrCrowded, ErrNoRoom, *http.MaxBytesError, or what broke
-// the body off.
+// Read reads the body of a request. What it returns must be freed, also if there is an
+// error: ErrSlow, ErrCrowded, ErrNoRoom, *http.MaxBytesError, or that of the connection.
 func Read(w http.ResponseWriter, r *http.Request, o Options) (*Body, error) {
 	b := &Body{limit: o.Max, most: o.Max}
 	if r.ContentLength >= 0 {
@@ -89,17 +88,17 @@ func Read(w http.ResponseWriter, r *http.Request, o Options) (*Body, error) {
 // Data returns what has arrived. It may be used until Free.
 func (b *Body) Data() []byte { return b.data }
 
-// Hidden says whether another handler hides the connection. A body that stalls
-// is not cut off then, except by the server's own timeouts.
+// Hidden reports whether another handler hides the connection. Then only the server's
+// own timeouts cut off a body that stalls.
 func (b *Body) Hidden() bool { return b.read.unsupported }
 
-// fill reads until the end of the body, or one byte beyond what it may have.
+// fill reads to the end of the body, or to one byte beyond what it may have.
 func (b *Body) fill() error {
 	for {
 		if int64(len(b.data)) == b.most {
 			var beyond [1]byte
 			if n, err := b.read.Read(beyond[:]); n == 0 && err != nil {
-				return ending(err)
+				return ignoreEOF(err)
 			} else if n > 0 {
 				return &http.MaxBytesError{Limit: b.limit}
 			}
@@ -113,19 +112,19 @@ func (b *Body) fill() error {
 		n, err := b.read.Read(b.data[len(b.data):cap(b.data)])
 		b.data = b.data[:len(b.data)+n]
 		if err != nil {
-			return ending(err)
+			return ignoreEOF(err)
 		}
 	}
 }
 
-func ending(err error) error {
+func ignoreEOF(err error) error {
 	if errors.Is(err, io.EOF) {
 		return nil
 	}
 	return err
 }
 
-// widen doubles the buffer, as far as the body can need it.
+// widen doubles the buffer, but not beyond what the body may have.
 func (b *Body) widen() error {
 	size := min(2*int64(cap(b.data)), b.most)
 	if err := b.room.grow(size - int64(cap(b.data))); err != nil {
@@ -137,7 +136,7 @@ func (b *Body) widen() error {
 	return nil
 }
 
-// Free gives the memory back.
+// Free releases the memory.
 func (b *Body) Free() {
 	if b.first != nil {
 		buffers.Put(b.first)
@@ -146,8 +145,8 @@ func (b *Body) Free() {
 	b.room.leave()
 }
 
-// ServerDeadline is when the server's own timeout for the whole request ends;
-// zero if it has none. A deadline for a read would replace it.
+// ServerDeadline returns the end of the server's own timeout for the whole request, zero
+// if it has none. Another read deadline replaces it, so it must not be later.
 func ServerDeadline(r *http.Request, since time.Time) time.Time {
 	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if !ok || server == nil || server.ReadTimeout <= 0 {
@@ -156,9 +155,8 @@ func ServerDeadline(r *http.Request, since time.Time) time.Time {
 	return since.Add(time.Duration(server.ReadTimeout))
 }
 
-// deadlineReader reads a body with a deadline for each read. A connection that
-// lets none be set, because another handler hides it, is only looked at between
-// two reads.
+// deadlineReader reads a body with a deadline for each read. If none can be set, because
+// another handler hides the connection, the time is only checked between two reads.
 type deadlineReader struct {
 	body    io.Reader
 	control *http.ResponseController
@@ -166,7 +164,7 @@ type deadlineReader struct {
 	since   time.Time // Options.Since
 	server  time.Time // the server's deadline; zero if it has none
 	next    time.Time // the deadline of the read that is under way
-	why     string    // what has passed then
+	why     string    // the error's text once it has passed
 
 	mu          sync.Mutex
 	cut, ended  bool
@@ -185,6 +183,7 @@ func (d *deadlineReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// arm sets the deadline of the next read. It fails if there may be none.
 func (d *deadlineReader) arm() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -200,14 +199,14 @@ func (d *deadlineReader) arm() error {
 		return d.reason()
 	}
 	if !d.unsupported {
-		// another error is that of a connection which is gone: the read has it too
+		// with any other error the connection is gone, and the read fails too
 		d.unsupported = errors.Is(d.control.SetReadDeadline(d.next), http.ErrNotSupported)
 	}
 	return nil
 }
 
-// reason says which deadline has passed: the one of the last read, or one of the
-// server's that was earlier. Timers may be early by a little.
+// reason returns the error of the deadline that has passed: that of the last read, or
+// an earlier one of the server. Timers may be a little early.
 func (d *deadlineReader) reason() error {
 	const early = 100 * time.Millisecond
 	if time.Until(d.next) > early {
@@ -216,7 +215,7 @@ func (d *deadlineReader) reason() error {
 	return fmt.Errorf("%w: %s", ErrSlow, d.why)
 }
 
-// cutOff ends the read that is under way, and those that would follow.
+// cutOff ends the read that is under way, and lets no other follow.
 func (d *deadlineReader) cutOff() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -229,8 +228,8 @@ func (d *deadlineReader) cutOff() {
 	}
 }
 
-// end says that there will be no more reads. With clear, the connection is left
-// without a deadline, so that the next request on it has all of its time.
+// end must be called after the last read. With clear, it removes the deadline, which
+// would also hold for the next request on the connection.
 func (d *deadlineReader) end(clear bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

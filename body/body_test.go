@@ -15,7 +15,7 @@ import (
 
 const largest = 1 << 20
 
-// reading serves requests whose bodies it reads, and answers with their length.
+// reading serves requests: it reads their bodies, and answers with the length.
 func reading(t *testing.T, times Times, start func(*httptest.Server)) *httptest.Server {
 	t.Helper()
 	room := new(Room)

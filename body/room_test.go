@@ -39,7 +39,7 @@ func TestBodiesThatNeedMoreRoomAreNotDeadlocked(t *testing.T) {
 	})
 }
 
-// Bodies that trickle cannot keep others out, however many they are.
+// Bodies that trickle cannot keep others out, however many there are.
 func TestSlowBodiesMakeRoomForOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const limit = 1000
@@ -71,7 +71,7 @@ func TestSlowBodiesMakeRoomForOthers(t *testing.T) {
 	})
 }
 
-// What has arrived whole is waiting for the disk: it is not thrown away.
+// A body that has arrived whole waits for the disk: it is not evicted.
 func TestWholeBodiesKeepTheirRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		room := new(Room)
@@ -96,7 +96,7 @@ func TestWholeBodiesKeepTheirRoom(t *testing.T) {
 	})
 }
 
-// Who waits need not wait for more than that those before it become slow.
+// A body waits no longer than it takes until those before it are slow.
 func TestWaitingEndsWhenOthersAreSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		room := new(Room)

@@ -7,8 +7,9 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// Arguments returns the arguments of the Caddyfile option that d is at: n of
-// them, and no block. Errors begin with the module, such as "inbox sqlite".
+// Arguments returns the n arguments of the option at which d stands, which must
+// have no block. Errors begin with the name of the module, such as "inbox
+// sqlite".
 func Arguments(d *caddyfile.Dispenser, module string, n int, expected string) ([]string, error) {
 	option := d.Val()
 	args := d.RemainingArgs()
@@ -21,8 +22,8 @@ func Arguments(d *caddyfile.Dispenser, module string, n int, expected string) ([
 	return args, nil
 }
 
-// Argument reads the one argument of the option that d is at with parse, which
-// reports whether it is as expected.
+// Argument passes the one argument of the option at which d stands to parse,
+// which reports whether the value is valid.
 func Argument(d *caddyfile.Dispenser, module, expected string, parse func(value string) bool) error {
 	option := d.Val()
 	args, err := Arguments(d, module, 1, expected)
@@ -35,8 +36,8 @@ func Argument(d *caddyfile.Dispenser, module, expected string, parse func(value 
 	return nil
 }
 
-// Size reads the size in bytes, above zero, that the option d is at has as its
-// one argument.
+// Size sets size to the one argument of the option at which d stands, a size in
+// bytes above zero.
 func Size(d *caddyfile.Dispenser, module string, size *int64) error {
 	return Argument(d, module, "one size, such as 500MB or 10GiB", func(value string) bool {
 		n, err := humanize.ParseBytes(value)

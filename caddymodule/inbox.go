@@ -1,5 +1,9 @@
-// Package caddymodule says what a Caddy module must be that plugs into the
-// gateway. The modules live in folders of their own beside it.
+// Package caddymodule defines the interfaces of the Caddy modules that plug
+// into the gateway, and what those modules share. Each module has a folder of
+// its own here.
+//
+// Read inbox.go, then the package doc of sqlite or nats. caddyfile.go helps
+// modules to parse their options; moduletest helps to test them.
 package caddymodule
 
 import (
@@ -10,30 +14,31 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// Inbox is what a Caddy module in the namespace http.fotor_webhook.inbox
-// implements: it knows where an inbox is stored and how to open it. Its
-// Provision only reads config; it touches no file, lock or network.
+// Inbox is implemented by the Caddy modules in the namespace
+// http.fotor_webhook.inbox: the config of an inbox and the way to open it.
+// Provision only reads the config; it touches no file, lock or network.
 type Inbox interface {
-	// Key names the storage that Open would open for the handler of this
-	// name, such as "sqlite:/var/lib/caddy/fotor_webhook/default.db". Two
-	// modules with the same key share one open inbox, so it must not depend on
+	// Key identifies the storage that Open would open for the handler of this
+	// name, such as "sqlite:/var/lib/caddy/fotor_webhook/default.db". Modules
+	// with the same key share one open inbox, so the key must not depend on
 	// settings that a reload may change while the storage stays the same.
 	Key(name string) string
 
-	// Open opens the storage, creates or migrates it as needed, and proves by a
-	// durable write that it can store. ctx bounds the opening only. A storage
-	// that only one process can use at a time, and another does, is inbox.ErrInUse.
+	// Open opens the storage, creating or migrating it as needed, and proves
+	// with a durable write that it can store. ctx bounds the opening only. If
+	// only one process can use the storage and another does, the error is
+	// inbox.ErrInUse.
 	Open(ctx context.Context, name string, p inbox.Policy, log *zap.Logger) (inbox.Inbox, error)
 
-	// Apply brings this module's settings and the policy to an inbox that a
-	// module with the same key has opened.
+	// Apply applies this module's settings and the policy to an open inbox that
+	// has the same key.
 	Apply(in inbox.Inbox, p inbox.Policy)
 }
 
-// LenientInbox is what an Inbox can be besides if its Open may return an inbox
-// whose storage was not reached yet.
+// LenientInbox is implemented by an Inbox whose Open may succeed although the
+// storage was not reached yet.
 type LenientInbox interface {
-	// StartsWithoutStorage reports whether a config is to be loaded although the
-	// storage is out of reach.
+	// StartsWithoutStorage reports whether a config is to be loaded although
+	// the storage cannot be reached.
 	StartsWithoutStorage() bool
 }

@@ -17,7 +17,7 @@ const (
 	maxAside      = time.Second     // how long a failed probe's event lets others go first
 	maxReason     = 256             // bytes of a hold's reason
 	maxProbes     = 2               // one, and one from before a change of settings
-	longestNew    = 5 * time.Second // the longest pause of events that were never tried; usually half of it
+	longestNew    = 3 * time.Second // the longest pause of events that were never tried; else a quarter of it
 )
 
 // hold decides which attempts may be made: it tracks the state of the destination,
@@ -84,7 +84,7 @@ func (h *hold) enter(untried bool, now time.Time) (ticket, bool) {
 	if !h.held {
 		return ticket{era: h.era, began: now}, true
 	}
-	if !h.probeFree() || now.Before(h.until) && !(untried && h.newMayProbe(now)) {
+	if over := !now.Before(h.until) || untried && h.newMayProbe(now); !over || !h.probeFree() {
 		return ticket{}, false
 	}
 	h.probing = true
@@ -280,7 +280,7 @@ func (h *hold) renew(longest time.Duration, now time.Time) {
 func (h *hold) rest(now time.Time) {
 	pause := h.pause()
 	h.until = now.Add(pause)
-	h.untried = now.Add(min(pause/2, longestNew))
+	h.untried = now.Add(min(pause/4, longestNew))
 }
 
 // pause returns how long to wait for the next probe: doubling, with equal jitter.

@@ -9,7 +9,7 @@ type Load struct {
 	Limit, Concurrency int
 
 	// Attempts counts the attempts that ended in the last minute, and Failed those
-	// of them that met trouble.
+	// of them whose event is to be tried again.
 	Attempts, Failed int
 }
 

@@ -103,8 +103,9 @@ func (p *pressure) condemns(now time.Time) bool {
 // event's behalf.
 func (p *pressure) asked() bool { return len(p.askers) > 1 }
 
-// recover begins anew after a hold, with one attempt at a time.
+// recover begins anew after a hold, with an eighth of the attempts: enough for the
+// newest to have one of their own.
 func (p *pressure) recover() {
 	p.forgive()
-	p.limit = 1
+	p.limit = max(p.most/8, 1)
 }

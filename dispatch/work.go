@@ -57,8 +57,12 @@ func (d *Dispatcher) begin(l *inbox.Lease) (job, bool) {
 	now := time.Now()
 	d.refill(now)
 	t, ok := d.hold.enter(l.Untried, now)
+	var due time.Time
+	if ok && !t.probe {
+		due, ok = d.classes.begin(classOf(l.Event), d.hold.load.limit, now)
+	}
 	if !ok {
-		d.settle(inbox.Outcome{Lease: l, Verdict: inbox.Release})
+		d.settle(inbox.Outcome{Lease: l, Verdict: inbox.Release, Due: due})
 		if l.Newest {
 			d.queue.running--
 		}
@@ -146,7 +150,10 @@ func (d *Dispatcher) judge(j *job, r *Result, now time.Time) (inbox.Verdict, tim
 	d.mu.Lock()
 	d.underWay--
 	if k := r.kind(); k != cancelled {
-		d.lately.add(k == trouble, now)
+		d.lately.add(k != taken && k != gone, now)
+	}
+	if !j.ticket.probe {
+		d.classes.end(classOf(j.lease.Event), r, now)
 	}
 	e := d.hold.leave(j.ticket, j.lease.Event.TaskID, r, now)
 	d.react(e)

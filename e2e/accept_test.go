@@ -35,7 +35,7 @@ func TestCallbackGoesAllTheWay(t *testing.T) {
 			assert.Equal(t, http.StatusOK, repeat.Status)
 			assert.Equal(t, id, repeat.ID)
 			assert.True(t, repeat.Duplicate)
-			// the next task's event would come after the repeat's
+			// if the repeat were delivered, it would be before this event
 			g.Accept(avatar("task-2"))
 			assert.Equal(t, "task-2", up.Await(t, 2)[1].Event.TaskID)
 		})
@@ -97,7 +97,7 @@ func TestAnswers(t *testing.T) {
 	}
 	await(t, func() bool { return g.Events("delivered") == 3 }, "the accepted events")
 	assert.Len(t, up.Deliveries(), 3)
-	// what a whitelisted address sent and could not be read is kept; four have the same body
+	// what a whitelisted address sent is kept if it cannot be read; four have the same body
 	assert.InDelta(t, 9, g.Metric(`caddy_fotor_webhook_quarantined{handler="default"}`), 0)
 }
 
@@ -136,8 +136,8 @@ func TestOnlyWhitelistedMayCall(t *testing.T) {
 	assert.Equal(t, "proxied", up.Await(t, 1)[0].Event.TaskID)
 }
 
-// A load balancer that appends to X-Forwarded-For passes on whatever the caller
-// wrote before; reading it strictly, from its right end, is safe.
+// A load balancer that appends to X-Forwarded-For passes on what the caller has written
+// there. Reading it strictly, from the right, is safe.
 func TestForgedAddressThroughAppendingProxy(t *testing.T) {
 	up := newUpstream(t, nil)
 	g := newGateway(t)

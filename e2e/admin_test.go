@@ -76,8 +76,8 @@ func TestOperatorSeesWhoWasRefused(t *testing.T) {
 	assert.Equal(t, refusals, ask[control.Handler](g, http.MethodGet, "default", "").Refusals, "a reload forgets none")
 }
 
-// Every event that is there from the beginning to the end of the paging is
-// seen once, whatever arrives and is settled meanwhile.
+// Paging returns every event once that is there from beginning to end, whatever arrives
+// and is settled meanwhile.
 func TestPagingIsStable(t *testing.T) {
 	up := newUpstream(t, nil)
 	g := newGateway(t)
@@ -93,7 +93,7 @@ func TestPagingIsStable(t *testing.T) {
 			seen := make(map[string]int)
 			query := url.Values{"limit": {limit}, "order": {order}}
 			until := time.Now()
-			if order == "asc" { // otherwise it goes on for as long as events arrive
+			if order == "asc" { // or it would go on for as long as events arrive
 				query.Set("until", until.Format(time.RFC3339Nano))
 			}
 			for _, e := range g.list(query) {
@@ -195,7 +195,7 @@ func TestEventIsShownWhole(t *testing.T) {
 	assert.Equal(t, http.StatusNotFound, g.API(http.MethodDelete, "default/events/"+id, "").Status)
 }
 
-// Bad input is told by name, and harms nothing.
+// Bad input is an error that names it, and changes nothing.
 func TestAdminAPIRefusesBadInput(t *testing.T) {
 	up := refusing(t)
 	g := newGateway(t)
@@ -287,7 +287,7 @@ func TestAdminAPIRefusesBadInput(t *testing.T) {
 	assert.Empty(t, ask[control.Handler](g, http.MethodGet, "default", "").Holds)
 }
 
-// Caddy's own protections of its admin endpoint hold for the gateway's part.
+// Caddy's own protections of its admin endpoint apply to the gateway's part.
 func TestAdminEndpointIsProtected(t *testing.T) {
 	up := refusing(t)
 	g := newGateway(t)
@@ -308,7 +308,7 @@ func TestAdminEndpointIsProtected(t *testing.T) {
 	assert.Empty(t, g.API(http.MethodGet, "", "").Header.Get("Access-Control-Allow-Origin"))
 }
 
-// Handlers come and go with the config; what was asked before is answered.
+// The API shows the handlers of the current config.
 func TestAdminAPIFollowsReloads(t *testing.T) {
 	up := newUpstream(t, nil)
 	g := newGateway(t)

@@ -22,8 +22,8 @@ type apiReply struct {
 	Body   []byte
 }
 
-// API asks the admin API; the path goes on after /fotor_webhook/. Headers are
-// pairs of name and value.
+// API makes a request to the admin API, and checks the answer against the description. The
+// path is relative to /fotor_webhook/. Headers are pairs of name and value.
 func (g *gateway) API(method, path, body string, headers ...string) apiReply {
 	g.t.Helper()
 	r, err := http.NewRequestWithContext(g.t.Context(), method, g.apiURL(path), strings.NewReader(body))
@@ -40,7 +40,7 @@ func (g *gateway) API(method, path, body string, headers ...string) apiReply {
 	answer := apiReply{Status: response.StatusCode, Header: response.Header}
 	answer.Body, err = io.ReadAll(response.Body)
 	require.NoError(g.t, err)
-	if method != http.MethodHead && answer.Header.Get("Location") == "" { // Caddy cleans paths by itself
+	if method != http.MethodHead && answer.Header.Get("Location") == "" { // not a redirect, by which Caddy cleans paths
 		described(g.t).Check(g.t, method, "/fotor_webhook/"+path, answer.Status, answer.Header.Get("Content-Type"), answer.Body)
 	}
 	return answer
@@ -48,7 +48,7 @@ func (g *gateway) API(method, path, body string, headers ...string) apiReply {
 
 var document *openapi.Doc
 
-// described is the description that every answer is held against.
+// described returns the description that every answer is checked against.
 func described(t *testing.T) *openapi.Doc {
 	t.Helper()
 	if document == nil {
@@ -61,7 +61,7 @@ func (g *gateway) apiURL(path string) string {
 	return fmt.Sprintf("http://127.0.0.1:%d/fotor_webhook/%s", g.Admin, path)
 }
 
-// ask asks for what must be there, and decodes it.
+// ask makes a request that must be answered 200, and decodes the answer.
 func ask[T any](g *gateway, method, path, body string) (answer T) {
 	g.t.Helper()
 	reply := g.API(method, path, body)
@@ -70,7 +70,7 @@ func ask[T any](g *gateway, method, path, body string) (answer T) {
 	return answer
 }
 
-// list returns the events that fit the query, page by page.
+// list returns the events that match the query, from all pages.
 func (g *gateway) list(query url.Values) (events []control.Event) {
 	g.t.Helper()
 	for {

@@ -20,13 +20,13 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
-// outcomes returns how often callbacks ended so, of this process.
+// outcomes returns how many callbacks had that outcome since this process began.
 func (g *gateway) outcomes(outcome string) int {
 	g.t.Helper()
 	return int(g.Metric(fmt.Sprintf("caddy_fotor_webhook_callbacks_total{handler=%q,outcome=%q}", "default", outcome)))
 }
 
-// A thousand callers that stall, with any kind of body, keep nobody out.
+// A thousand callers that stall in the middle of a body do not keep others out.
 func TestStalledBodiesKeepNobodyOut(t *testing.T) {
 	const stalled, ordinary = 1000, 200
 	up := newUpstream(t, nil)
@@ -63,7 +63,7 @@ func TestStalledBodiesKeepNobodyOut(t *testing.T) {
 	assert.GreaterOrEqual(t, g.outcomes("timeout"), stalled)
 }
 
-// postAll sends callbacks that all must be accepted.
+// postAll sends callbacks all of which must be accepted.
 func (g *gateway) postAll(n int) {
 	g.t.Helper()
 	var wg sync.WaitGroup
@@ -85,8 +85,8 @@ func (g *gateway) postAll(n int) {
 	}
 }
 
-// The limit of a request_body directive is answered and counted like max_body,
-// wherever the two stand.
+// Exceeding the limit of a request_body directive is answered and counted like exceeding
+// max_body, wherever the directive stands.
 func TestRequestBodyLimitIsTheHandlersAnswer(t *testing.T) {
 	up := newUpstream(t, nil)
 	const limit = "request_body {\nmax_size 1KB\n}\n"
@@ -101,7 +101,7 @@ func TestRequestBodyLimitIsTheHandlersAnswer(t *testing.T) {
 		"in a handle": func(g *gateway) string {
 			config := strings.Replace(g.Caddyfile("forward "+up.URL, "handle {\nrespond 204\n}", quiet),
 				"fotor_webhook /callback {", "handle /callback {\n"+limit+"fotor_webhook {", 1)
-			return config + "}\n" // one block more
+			return config + "}\n" // there is one more block
 		},
 		"behind a block that takes others": func(g *gateway) string {
 			return strings.Replace(g.Caddyfile("forward "+up.URL, limit+"handle /other {\nrespond 204\n}", quiet), "fotor_webhook /callback", "fotor_webhook", 1)
@@ -125,7 +125,7 @@ func TestRequestBodyLimitIsTheHandlersAnswer(t *testing.T) {
 			}
 			assert.Contains(t, g.CLI("status").Out, " 2 too large,", "status counts what the metric counts")
 			g.Accept(notice("small", 1))
-			// what is not for the handler is none of its business
+			// requests for another path are not counted
 			before := g.outcomes("too_large")
 			r := newRequest(t, strings.Replace(g.URL(), "/callback", "/other", 1), strings.NewReader(large))
 			answer := do(t, r)
@@ -135,7 +135,7 @@ func TestRequestBodyLimitIsTheHandlersAnswer(t *testing.T) {
 	}
 }
 
-// With HTTP/2 and HTTP/3 it is the stream that ends.
+// With HTTP/2 and HTTP/3 only the stream ends.
 func TestStalledBodyOverHTTP2(t *testing.T) {
 	up := newUpstream(t, nil)
 	g := newGateway(t)
@@ -146,7 +146,7 @@ func TestStalledBodyOverHTTP2(t *testing.T) {
 	transport := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // of the test
 	defer transport.CloseIdleConnections()
 	secure := strings.Replace(g.URL(), "http:", "https:", 1)
-	await(t, func() bool { // its certificate is made in the background
+	await(t, func() bool { // the certificate is made in the background
 		response, err := transport.RoundTrip(newRequest(t, secure, strings.NewReader(notice("task", 1))))
 		return err == nil && assert.NoError(t, response.Body.Close())
 	}, "a certificate")

@@ -17,7 +17,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
-// requireBroken looks at what callers and operators see.
+// requireBroken checks what callers and operators see of a broken inbox.
 func (g *gateway) requireBroken(why string) {
 	g.t.Helper()
 	await(g.t, func() bool { return g.Metric(`caddy_fotor_webhook_inbox_up{handler="default"}`) == 0 }, "the loss to be noticed")
@@ -28,9 +28,8 @@ func (g *gateway) requireBroken(why string) {
 	assert.Contains(g.t, h.Error, "then reload or restart Caddy")
 }
 
-// A file of the inbox that was removed while it is in use: no callback is
-// answered 200 that nobody would find again, and a reload is enough to go on,
-// with the same config too.
+// If a file of the inbox is removed while it is in use, no callback is answered 200 that
+// would be lost, and a reload, even of the same config, is enough to go on.
 func TestRemovedInboxFile(t *testing.T) {
 	for _, suffix := range []string{"", "-wal", "-shm", ".lock"} {
 		t.Run("inbox.db"+suffix, func(t *testing.T) {
@@ -50,7 +49,7 @@ func TestRemovedInboxFile(t *testing.T) {
 			up.requireDelivered(t, ids)
 			g.Stop()
 			want := 2
-			if suffix == "" { // it began anew, empty
+			if suffix == "" { // the new file was empty
 				want = 1
 			}
 			assert.Equal(t, want, storedEvents(t, g.DB))
@@ -59,7 +58,7 @@ func TestRemovedInboxFile(t *testing.T) {
 	}
 }
 
-// storedEvents counts what a file holds that nobody has open.
+// storedEvents counts the events in a closed inbox file.
 func storedEvents(t *testing.T, path string) (n int) {
 	t.Helper()
 	inFile(t, path, func(db *sql.DB) {
@@ -68,8 +67,7 @@ func storedEvents(t *testing.T, path string) (n int) {
 	return n
 }
 
-// What the inbox holds can be saved although its file was removed, and be put
-// back.
+// The content of an inbox whose file was removed can be saved and restored.
 func TestRemovedInboxIsSavedAndRestored(t *testing.T) {
 	up := newUpstream(t, status(http.StatusServiceUnavailable))
 	g := newGateway(t)
@@ -92,8 +90,8 @@ func TestRemovedInboxIsSavedAndRestored(t *testing.T) {
 	g.delivered(51)
 }
 
-// A config that fails after the inbox was opened anew leaves the running one
-// with an inbox that works; one that cannot open it leaves it as it was.
+// A config that fails to load after it has reopened the broken inbox leaves the running
+// config with an inbox that works. One that cannot open the inbox changes nothing.
 func TestBrokenInboxAndConfigsThatFail(t *testing.T) {
 	up := newUpstream(t, nil)
 	g := newGateway(t)
@@ -115,7 +113,7 @@ func TestBrokenInboxAndConfigsThatFail(t *testing.T) {
 	require.NoError(t, os.Rename(away, g.DB))
 	taken := listen(t, "127.0.0.1:0")
 	defer taken.Close()
-	await(t, func() bool { // Caddy starts the gateway before or after it meets the port, by chance
+	await(t, func() bool { // Caddy opens the port before or after it starts the gateway, by chance
 		require.Error(t, g.Load(config+fmt.Sprintf("http://%s {\nrespond 200\n}\n", taken.Addr())), "the port is in use")
 		return g.Metric(`caddy_fotor_webhook_inbox_up{handler="default"}`) == 1
 	}, "the inbox to be opened anew by a config that fails")
@@ -127,7 +125,7 @@ func TestBrokenInboxAndConfigsThatFail(t *testing.T) {
 	g.delivered(3)
 }
 
-// Two handlers with two names of one file are refused, and so are two Caddys.
+// A file with two names cannot be used by two handlers, nor by two Caddys.
 func TestTwoNamesOfOneFile(t *testing.T) {
 	g := newGateway(t)
 	config := g.Caddyfile("forward http://127.0.0.1:9", "", silent)
@@ -146,7 +144,7 @@ func TestTwoNamesOfOneFile(t *testing.T) {
 	assert.True(t, p.Output.Contains("only one can use it at a time"), "%s", p.Output)
 }
 
-// A backup is whole and for its owner only; a file that is there stays.
+// A backup is complete, and readable only by its owner. An existing file is not replaced.
 func TestBackupCommand(t *testing.T) {
 	up := newUpstream(t, nil)
 	g := newGateway(t)

@@ -12,8 +12,8 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
-// A hold by hand stops deliveries and nothing else, over a reload, a restart
-// and a kill -9, until it is ended.
+// A hold by hand stops deliveries and nothing else until it is ended, despite a reload, a
+// restart and a kill -9.
 func TestHoldByHand(t *testing.T) {
 	forwards(t, func(t *testing.T, forward func(string) string) {
 		up := newUpstream(t, nil)
@@ -74,7 +74,7 @@ func reload(t *testing.T, g *gateway, caddyfile string) {
 	require.NoError(t, err, "%s", out)
 }
 
-// A hold may end by itself, and be given another end.
+// A hold may end by itself, and its end may be changed.
 func TestHoldByHandEndsByItself(t *testing.T) {
 	up := newUpstream(t, nil)
 	g := newGateway(t)
@@ -89,7 +89,7 @@ func TestHoldByHandEndsByItself(t *testing.T) {
 	assert.Empty(t, ask[control.Handler](g, http.MethodGet, "default", "").Holds)
 }
 
-// A hold that began and ended in vain changes nothing.
+// A resume without a hold changes nothing.
 func TestResumeWithoutHold(t *testing.T) {
 	up := newUpstream(t, nil)
 	g := newGateway(t)
@@ -101,7 +101,7 @@ func TestResumeWithoutHold(t *testing.T) {
 	g.delivered(1)
 }
 
-// An upstream in trouble whose repair the operator knows of is tried at once.
+// After a resume an upstream in trouble is tried at once.
 func TestResumeTriesAnUpstreamInTroubleAtOnce(t *testing.T) {
 	up := newUpstream(t, askToWait("3600"))
 	g := newGateway(t)

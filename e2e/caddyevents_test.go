@@ -21,14 +21,14 @@ func init() {
 	caddy.RegisterModule(new(eventRecorder))
 }
 
-// eventRecorder is a handler of Caddy events that remembers them.
+// eventRecorder is a handler of Caddy events that records them.
 type eventRecorder struct{}
 
 var recorded struct {
 	mu     sync.Mutex
 	events []caddyEvent
-	block  chan struct{} // holds handlers up while it is open
-	panics int           // how often the handler is still to panic
+	block  chan struct{} // unless nil, handlers wait until it is closed
+	panics int           // how many times the handler has yet to panic
 }
 
 type caddyEvent struct {
@@ -74,7 +74,7 @@ func (*eventRecorder) Handle(ctx context.Context, e caddy.Event) error {
 	return nil
 }
 
-// record begins to record anew.
+// record discards what was recorded.
 func record(t *testing.T) {
 	t.Helper()
 	recorded.mu.Lock()
@@ -82,8 +82,8 @@ func record(t *testing.T) {
 	recorded.events, recorded.block, recorded.panics = nil, nil, 0
 }
 
-// recordBlocked begins to record anew, and holds the handlers up until the
-// channel is closed.
+// recordBlocked discards what was recorded, and makes handlers wait until the channel is
+// closed.
 func recordBlocked(t *testing.T) chan struct{} {
 	t.Helper()
 	record(t)
@@ -100,7 +100,7 @@ func recordedEvents() []caddyEvent {
 	return append([]caddyEvent(nil), recorded.events...)
 }
 
-// named waits for the next Caddy event of that name.
+// named waits for n Caddy events of that name and returns them.
 func named(t *testing.T, name string, n int) []caddyEvent {
 	t.Helper()
 	var found []caddyEvent
@@ -162,7 +162,7 @@ func TestCaddyEvents(t *testing.T) {
 	}, counts, "each once, over the reload too")
 }
 
-// What happened before a stop is told before its end.
+// Caddy events of what happened before a stop are sent before it ends.
 func TestCaddyEventsOfTheEndAreTold(t *testing.T) {
 	block := recordBlocked(t)
 	up := newUpstream(t, nil)
@@ -179,8 +179,8 @@ func TestCaddyEventsOfTheEndAreTold(t *testing.T) {
 	assert.Equal(t, map[string]int{"fotor_webhook.accepted": 200, "fotor_webhook.delivered": 200}, counts)
 }
 
-// A config that fails to load after its apps have started takes no events away
-// from the one that goes on.
+// A config that fails to load after its apps have started does not take Caddy events away
+// from the one that stays.
 func TestCaddyEventsGoOnAfterAFailedLoad(t *testing.T) {
 	record(t)
 	up := newUpstream(t, nil)
@@ -197,7 +197,7 @@ func TestCaddyEventsGoOnAfterAFailedLoad(t *testing.T) {
 	named(t, "delivered", 1)
 }
 
-// A handler that panics loses its event, and nothing else.
+// If an event handler panics, only that event is lost.
 func TestPanicInEventHandlerIsContained(t *testing.T) {
 	record(t)
 	up := newUpstream(t, nil)
@@ -214,7 +214,7 @@ func TestPanicInEventHandlerIsContained(t *testing.T) {
 	await(t, func() bool { return len(having(logged(t, path), "msg", "panic in a handler of Caddy events")) == 1 }, "the fault to be logged")
 }
 
-// A handler that hangs holds up no callback and no delivery.
+// An event handler that hangs delays neither callbacks nor deliveries.
 func TestSlowEventHandlerHoldsNothingUp(t *testing.T) {
 	block := recordBlocked(t)
 	up := newUpstream(t, nil)

@@ -17,82 +17,81 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// callers stand for Fotor: some clients, each with a connection that it keeps,
-// post the notices of one task after another until they are stopped, and
-// remember what they were answered.
+// callers play Fotor: several clients, each with a kept connection, post the callbacks of
+// one task after another until they are stopped, and remember the answers.
 type callers struct {
-	urls []string // the next one is tried when one fails
-	name string   // begins the ids of their tasks, unlike those of other callers
+	urls []string // when one fails, the next one is tried
+	name string   // unique; the ids of their tasks begin with it
 	stop chan struct{}
 	wg   sync.WaitGroup
 
 	mu       sync.Mutex
-	told     map[string]told // what was answered 200, by event id
-	finals   map[string]bool // tasks whose final notice was answered 200
+	accepted map[string]accepted // callbacks that were answered 200, by event id
+	finals   map[string]bool     // tasks of which a final callback was answered 200
 	answers  int
 	other    map[string]int // answers that were not 200, by status and body
-	broken   map[string]int // requests that got no answer, by error
-	repeated int            // notices that were sent again though they had been answered 200
+	broken   map[string]int // requests without an answer, by error
+	repeated int            // callbacks that were sent again after they had been answered 200
 	faults   []string       // answers that contradict earlier ones
 
-	// disorder excuses events that come out of their task's order: what a
-	// Caddy that stood still sends when it goes on nobody can call back.
+	// disorder allows events to arrive out of their task's order: a Caddy that stood
+	// still may send one when it goes on.
 	disorder bool
-	lost     []string // ids that Check missed
+	lost     []string // ids of events that Check has found to be lost
 }
 
-// told is a notice that was answered 200.
-type told struct {
+// accepted is a callback that was answered 200.
+type accepted struct {
 	task  string
 	final bool
 }
 
-// chapter is one notice of a task.
-type chapter struct {
+// step is one callback of a task.
+type step struct {
 	body   string
 	final  bool
-	repeat bool // the one before, sent again
+	repeat bool // an earlier one, sent again
 }
 
-// story returns what the callers tell of a task: one of five kinds.
-func story(task string, kind int) []chapter {
-	tell := func(step, status int) chapter {
+// script returns the callbacks of a task. There are five kinds of tasks.
+func script(task string, kind int) []step {
+	tell := func(number, status int) step {
 		body := fmt.Sprintf(`{"taskId":%q,"status":%d,"type":"text2img","businessId":"%d","resultUrl":"https://static.fotor.com.cn/%s/%s"}`,
-			task, status, step, task, strings.Repeat("x", 200))
-		return chapter{body: body, final: status != 0}
+			task, status, number, task, strings.Repeat("x", 200))
+		return step{body: body, final: status != 0}
 	}
-	again := func(c chapter) chapter {
+	again := func(c step) step {
 		c.repeat = true
 		return c
 	}
 	switch kind % 5 {
 	case 0:
-		return []chapter{tell(0, 1)}
+		return []step{tell(0, 1)}
 	case 1:
-		return []chapter{tell(0, 0), tell(1, 1)}
+		return []step{tell(0, 0), tell(1, 1)}
 	case 2:
-		return []chapter{tell(0, 2), tell(1, 1)}
+		return []step{tell(0, 2), tell(1, 1)}
 	case 3:
-		return []chapter{tell(0, 1), again(tell(0, 1))}
+		return []step{tell(0, 1), again(tell(0, 1))}
 	default:
-		return []chapter{tell(0, 0), again(tell(0, 0)), tell(1, 1), tell(2, 2), again(tell(1, 1))}
+		return []step{tell(0, 0), again(tell(0, 0)), tell(1, 1), tell(2, 2), again(tell(1, 1))}
 	}
 }
 
 var callersMade atomic.Int64
 
-// call starts callers of a URL, who turn to the others when it fails. They are
-// stopped when the test ends.
+// call starts n callers of a URL, which use the others when it fails. They are stopped
+// when the test ends.
 func call(t *testing.T, url string, n int, others ...string) *callers {
 	t.Helper()
 	c := &callers{
-		urls:   append([]string{url}, others...),
-		name:   fmt.Sprint("callers-", callersMade.Add(1)),
-		stop:   make(chan struct{}),
-		told:   make(map[string]told),
-		finals: make(map[string]bool),
-		other:  make(map[string]int),
-		broken: make(map[string]int),
+		urls:     append([]string{url}, others...),
+		name:     fmt.Sprint("callers-", callersMade.Add(1)),
+		stop:     make(chan struct{}),
+		accepted: make(map[string]accepted),
+		finals:   make(map[string]bool),
+		other:    make(map[string]int),
+		broken:   make(map[string]int),
 	}
 	for i := range n {
 		c.wg.Go(func() { c.run(t, i) })
@@ -123,36 +122,35 @@ func (c *callers) run(t *testing.T, caller int) {
 		default:
 		}
 		task := fmt.Sprintf("%s-%d-%d", c.name, caller, n)
-		for _, ch := range story(task, n) {
-			c.tell(t, client, task, ch)
+		for _, st := range script(task, n) {
+			c.send(t, client, task, st)
 		}
 	}
 }
 
-// tell sends a notice: a final one until it is answered 200, as a caller does
-// that wants to be heard, another one once. What was seen to be answered 200
-// must be a duplicate from then on.
-func (c *callers) tell(t *testing.T, client *http.Client, task string, ch chapter) {
+// send sends a callback. A final one is sent until it is answered 200, another one once.
+// After an answer 200 every further one must say that it is a duplicate.
+func (c *callers) send(t *testing.T, client *http.Client, task string, st step) {
 	known := false
 	deadline := time.Now().Add(patience)
 	for try := 0; time.Now().Before(deadline); try++ {
-		answer, err := c.post(t, client, c.urls[try%len(c.urls)], ch.body)
+		answer, err := c.post(t, client, c.urls[try%len(c.urls)], st.body)
 		if err == nil && answer.Status == http.StatusOK {
-			c.note(task, ch, answer, known)
+			c.note(task, st, answer, known)
 			return
 		}
 		c.noteFailure(answer, err)
-		// the status line came, the rest broke off
+		// the status arrived, but the rest broke off
 		known = known || answer.Status == http.StatusOK
-		if !ch.final && !known {
+		if !st.final && !known {
 			return
 		}
-		time.Sleep(5 * time.Millisecond) // while nobody listens, the machine has better things to do
+		time.Sleep(5 * time.Millisecond) // no busy loop while nothing listens
 	}
 	c.fault("task %s: no 200 within %s", task, patience)
 }
 
-// post sends a body. The answer's status is set, also if the rest broke off.
+// post sends a body. The answer's status is set even if the rest broke off.
 func (c *callers) post(t *testing.T, client *http.Client, url, body string) (answer reply, err error) {
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
 	if err != nil {
@@ -173,19 +171,19 @@ func (c *callers) post(t *testing.T, client *http.Client, url, body string) (ans
 	return answer, json.Unmarshal(text, &answer)
 }
 
-func (c *callers) note(task string, ch chapter, answer reply, known bool) {
+func (c *callers) note(task string, st step, answer reply, known bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.answers++
-	_, before := c.told[answer.ID]
+	_, before := c.accepted[answer.ID]
 	if (known || before) && !answer.Duplicate {
 		c.faults = append(c.faults, fmt.Sprintf("task %s: event %s was accepted twice", task, answer.ID))
 	}
-	if ch.repeat && before {
+	if st.repeat && before {
 		c.repeated++
 	}
-	c.told[answer.ID] = told{task, ch.final}
-	if ch.final {
+	c.accepted[answer.ID] = accepted{task, st.final}
+	if st.final {
 		c.finals[task] = true
 	}
 }
@@ -216,7 +214,7 @@ func (c *callers) Answers() int {
 	return c.answers
 }
 
-// Broken returns how many requests got no answer.
+// Broken returns how many requests had no answer.
 func (c *callers) Broken() (n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -226,7 +224,7 @@ func (c *callers) Broken() (n int) {
 	return n
 }
 
-// Unavailable returns how many requests were answered 503, and excuses them.
+// Unavailable returns how many requests were answered 503, and makes Check allow them.
 func (c *callers) Unavailable() (n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -246,9 +244,9 @@ func (c *callers) AwaitAnswers(t *testing.T, n int) {
 	await(t, func() bool { return c.Answers() >= n }, "answers to callers")
 }
 
-// Check holds what the callers were answered against what the upstream got, of
-// which it took what takes says. It returns how many deliveries were repeats of
-// an event that the upstream had taken.
+// Check compares the answers to the callers with all deliveries to the upstream, which took
+// those for which takes is true. It returns how many were repeats of an event that the
+// upstream had taken.
 func (c *callers) Check(t *testing.T, all []delivery, takes func(delivery) bool) (repeats int) {
 	t.Helper()
 	var deliveries []delivery
@@ -259,7 +257,7 @@ func (c *callers) Check(t *testing.T, all []delivery, takes func(delivery) bool)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	require.NotEmpty(t, c.told)
+	require.NotEmpty(t, c.accepted)
 	assert.Empty(t, c.other, "answers other than 200")
 	assert.Empty(t, c.faults)
 
@@ -269,13 +267,13 @@ func (c *callers) Check(t *testing.T, all []delivery, takes func(delivery) bool)
 			taken[d.Event.ID]++
 		}
 	}
-	for id, what := range c.told {
+	for id, what := range c.accepted {
 		superseded := !what.final && c.finals[what.task]
 		if taken[id] == 0 && !superseded {
 			c.lost = append(c.lost, id)
 		}
 	}
-	assert.Empty(t, c.lost, "events that were answered 200 and did not reach the upstream, of %d", len(c.told))
+	assert.Empty(t, c.lost, "events that were answered 200 and did not reach the upstream, of %d", len(c.accepted))
 	misplaced := disorder(t, deliveries, takes)
 	if c.disorder {
 		t.Logf("%d events that came out of their task's order", misplaced)
@@ -288,12 +286,12 @@ func (c *callers) Check(t *testing.T, all []delivery, takes func(delivery) bool)
 	return repeats
 }
 
-// disorder counts the notices that arrived before one of their task that was
-// sent before them, or before the upstream had taken the final one before them.
+// disorder counts the events that arrived before an earlier one of their task, or before
+// the upstream had taken an earlier final one.
 func disorder(t *testing.T, deliveries []delivery, takes func(delivery) bool) (misplaced int) {
 	t.Helper()
 	type progress struct {
-		arrived map[int]string // the status, by the number of the notice
+		arrived map[int]string // statuses, by the number of the callback within its task
 		taken   map[int]bool
 	}
 	tasks := make(map[string]*progress)

@@ -11,13 +11,13 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
-// check runs status --check with a short look back.
-func (g *gateway) check(args ...string) said {
+// check runs "status --check" over the last ten seconds.
+func (g *gateway) check(args ...string) cliResult {
 	return g.CLI(append([]string{"status", "--check", "--recent", "10s"}, args...)...)
 }
 
-// The check says that the inbox is full and that callbacks are lost, still does
-// after a reload, and is well again by itself once that is over.
+// The check reports that the inbox is full and callbacks were refused, also after a reload,
+// and succeeds again by itself once that is over.
 func TestCheckOfAFullInbox(t *testing.T) {
 	up := newUpstream(t, status(http.StatusServiceUnavailable))
 	g := newGateway(t)
@@ -32,7 +32,7 @@ func TestCheckOfAFullInbox(t *testing.T) {
 	full := g.check("--max-hold", "1h")
 	assert.Equal(t, 5, full.Code)
 	assert.Regexp(t, `needs attention: default: 1 callback could not be stored and got 503 since .*: inbox is full: \S+ has reached its limit of 1048576 bytes`, full.Out)
-	// the log may be a little beyond the limit
+	// the inbox's log may exceed the limit a little
 	assert.Regexp(t, `needs attention: default: the inbox is (9\d|10\d)\.\d% full: \S+ \S+ of 1.0 MiB`, full.Out)
 
 	load("8MiB")
@@ -66,7 +66,7 @@ func TestCheckOfInvalidCallbacks(t *testing.T) {
 	await(t, func() bool { return g.check().Code == 0 }, "the check to be well again, though the callback is kept")
 }
 
-// What is in an inbox that does not answer is not known, and nowhere said to be 0.
+// The numbers of an inbox that does not answer are unknown, and shown as 0 nowhere.
 func TestCountsThatAreNotKnown(t *testing.T) {
 	nats := newCluster(t, 1)
 	up := newUpstream(t, nil)
@@ -75,7 +75,7 @@ func TestCountsThatAreNotKnown(t *testing.T) {
 	e.emptied()
 	require.NoError(t, nats.Kill(0))
 	e.refusesQuickly("away")
-	var s said
+	var s cliResult
 	await(t, func() bool { s = e.check("--json"); return s.Code == 5 && s.ErrOut != "" }, "the check to see it")
 	assert.Contains(t, s.ErrOut, "default: the inbox is down: ")
 	assert.Contains(t, s.ErrOut, "default: 1 callback could not be stored and got 503")

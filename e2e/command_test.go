@@ -17,14 +17,14 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
-// said is what a command wrote and how it ended.
-type said struct {
+// cliResult is the exit code and the output of a command.
+type cliResult struct {
 	Code        int
 	Out, ErrOut string
 }
 
-// CLI runs `caddy fotor-webhook` against the gateway.
-func (g *gateway) CLI(args ...string) said {
+// CLI runs `caddy fotor-webhook` with the gateway's address.
+func (g *gateway) CLI(args ...string) cliResult {
 	g.t.Helper()
 	args = append([]string{"fotor-webhook"}, args...)
 	if args[1] != "send" {
@@ -37,10 +37,10 @@ func (g *gateway) CLI(args ...string) said {
 	if cmd.ProcessState == nil {
 		require.NoError(g.t, err)
 	}
-	return said{cmd.ProcessState.ExitCode(), out.String(), errOut.String()}
+	return cliResult{cmd.ProcessState.ExitCode(), out.String(), errOut.String()}
 }
 
-// requireCLI runs a command that must end well, and returns what it wrote.
+// requireCLI runs a command that must succeed, and returns its output.
 func (g *gateway) requireCLI(args ...string) string {
 	g.t.Helper()
 	s := g.CLI(args...)
@@ -48,7 +48,7 @@ func (g *gateway) requireCLI(args ...string) string {
 	return s.Out
 }
 
-// Every command does what it says to a real gateway.
+// Every command works with a real gateway.
 func TestCommandsAgainstTheGateway(t *testing.T) {
 	up := newUpstream(t, func(w http.ResponseWriter, d delivery) {
 		if d.Event.Type == "avatar" {
@@ -59,7 +59,7 @@ func TestCommandsAgainstTheGateway(t *testing.T) {
 	g := newGateway(t)
 	g.Start("forward "+up.URL, "", silent)
 
-	// send stands in for Fotor
+	// send posts as Fotor does
 	out := g.requireCLI("send", g.URL(), "--type", "text2img", "--status", "in_progress,completed", "--count", "5")
 	assert.Contains(t, out, "HTTP 200  10")
 	out = g.requireCLI("send", g.URL(), "--type", "avatar", "--sensitive", "--task", "portrait", "--json")
@@ -81,7 +81,7 @@ func TestCommandsAgainstTheGateway(t *testing.T) {
 	assert.Equal(t, 5, s.Code)
 	assert.Contains(t, s.Out, "/status: is required")
 
-	// what came in, what went out, what did not and why
+	// what arrived, what was delivered, and what was not and why
 	assert.Regexp(t, `Dead +1\n`, g.requireCLI("status"))
 	s = g.CLI("status", "--check")
 	assert.Equal(t, 5, s.Code)
@@ -96,7 +96,7 @@ func TestCommandsAgainstTheGateway(t *testing.T) {
 	assert.NotContains(t, out, "\x1b", "what the upstream says does not reach the terminal as it is")
 	assert.Equal(t, 4, g.CLI("show", strings.Repeat("0", 48)).Code)
 
-	// and how to send it again
+	// delivering it again
 	assert.Equal(t, 1, g.CLI("replay", "--state", "dead").Code, "there is no terminal to ask")
 	assert.Contains(t, g.requireCLI("replay", "--state", "dead", "--dry-run"), "1 event would be replayed")
 	up.Answer(nil)
@@ -129,7 +129,7 @@ func TestCommandsAgainstTheGateway(t *testing.T) {
 	assert.Empty(t, strings.TrimSpace(g.requireCLI("list", "--json")))
 }
 
-// tail goes on over a reload, and misses nothing.
+// tail goes on after a reload, and misses nothing.
 func TestTailCommand(t *testing.T) {
 	up := newUpstream(t, nil)
 	g := newGateway(t)
@@ -140,7 +140,7 @@ func TestTailCommand(t *testing.T) {
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Process.Kill() }) // if the test fails before its end
 	lines := bufio.NewScanner(out)
-	// it has begun once it tells of one; those before may be missed
+	// it has begun once it prints an event; it may have missed earlier ones
 	var first control.Notice
 	told := make(chan struct{})
 	go func() {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	_ "modernc.org/sqlite" // the driver to look at the file with
+	_ "modernc.org/sqlite" // the driver for looking at the file
 )
 
 var (
@@ -19,8 +19,8 @@ var (
 	crashSeed   = flag.Uint64("crash.seed", 0, "where the moments of TestCrash come from; 0 draws it")
 )
 
-// Whenever Caddy is killed, and however often, each callback that was answered
-// 200 reaches the upstream, in the order of its task.
+// Whenever and however often Caddy is killed, each callback that was answered 200 reaches
+// the upstream, in the order of its task.
 func TestCrash(t *testing.T) {
 	seed := *crashSeed
 	if seed == 0 {
@@ -35,10 +35,10 @@ func TestCrash(t *testing.T) {
 	c := call(t, g.URL(), 8)
 	for round := range *crashRounds {
 		p := g.Launch(config)
-		if round%4 != 0 { // most rounds end at work, the others anywhere in the start
+		if round%4 != 0 { // most rounds end under load, the others anywhere during the start
 			c.AwaitAnswers(t, 1)
 		}
-		time.Sleep(time.Duration(random.Int64N(int64(600 * time.Millisecond)))) // the moment
+		time.Sleep(time.Duration(random.Int64N(int64(600 * time.Millisecond)))) // until some random moment
 		require.True(t, p.Running(), "Caddy ended by itself: %s", p.Output)
 		p.Kill()
 	}
@@ -53,19 +53,19 @@ func TestCrash(t *testing.T) {
 	deliveries := up.Deliveries()
 	repeats := c.Check(t, deliveries, takes)
 	t.Logf("%d crashes: %d events answered 200, %d requests without an answer, %d attempts at the upstream, %d repeats of events that it had taken",
-		*crashRounds, len(c.told), c.Broken(), len(deliveries), repeats)
+		*crashRounds, len(c.accepted), c.Broken(), len(deliveries), repeats)
 	checkFile(t, g.DB)
 }
 
-// takes says what an upstream with a fault in every tenth event takes: not the
-// first attempt of those.
+// takes reports whether picky takes a delivery: it refuses the first attempt at every tenth
+// event.
 func takes(d delivery) bool {
 	sum := fnv.New32a()
 	_, _ = sum.Write([]byte(d.Event.ID))
 	return sum.Sum32()%10 != 0 || d.Header.Get("Fotor-Webhook-Attempt") != "1"
 }
 
-// picky takes what takes says.
+// picky answers for an upstream that fails at times, see takes.
 func picky(w http.ResponseWriter, d delivery) {
 	if takes(d) {
 		w.WriteHeader(http.StatusNoContent)
@@ -74,7 +74,7 @@ func picky(w http.ResponseWriter, d delivery) {
 	w.WriteHeader(http.StatusInternalServerError)
 }
 
-// inFile opens an inbox file that no Caddy has open, and closes it again.
+// inFile opens a closed inbox file, and closes it again.
 func inFile(t *testing.T, path string, do func(db *sql.DB)) {
 	t.Helper()
 	db, err := sql.Open("sqlite", path)
@@ -83,7 +83,7 @@ func inFile(t *testing.T, path string, do func(db *sql.DB)) {
 	do(db)
 }
 
-// age makes a closed inbox file believe that its events ended two hours ago.
+// age makes the events in a closed inbox file look as if they had ended two hours earlier.
 func age(t *testing.T, path string) {
 	t.Helper()
 	inFile(t, path, func(db *sql.DB) {

@@ -48,7 +48,7 @@ func TestExplainDirectCallers(t *testing.T) {
 	}
 }
 
-// What is explained is what happens: the same caller is let in or refused.
+// The explanation agrees with what happens to the same caller.
 func TestExplainProxiedCallers(t *testing.T) {
 	up := newUpstream(t, nil)
 	for name, strict := range map[string]bool{"strict": true, "lenient": false} {
@@ -69,7 +69,7 @@ func TestExplainProxiedCallers(t *testing.T) {
 				"10.0.0.1, 10.0.0.2":                   {"127.0.0.1", "10.0.0.1"},
 				"unknown, " + fotor + ":443":           {fotor, ""},
 				"nonsense":                             {"", ""},
-				fotor + ", unknown":                    {"", fotor}, // whoever sent it wrote the first
+				fotor + ", unknown":                    {"", fotor}, // the caller may have written the first
 				fotor + ", unknown, 10.0.0.1":          {"", fotor},
 				fotor + ", ":                           {"", fotor},
 				fotor + ", [2001:db8::1]":              {"", fotor},
@@ -120,9 +120,9 @@ func TestProxiedCallersThatCannotBeToldAreRefused(t *testing.T) {
 	type lines = map[string][]string
 	for name, test := range map[string]struct {
 		header lines
-		strict bool // is let in, as what follows
+		strict bool // let in with trusted_proxies_strict
 		left   bool
-		proxy  bool // with left, the client is a proxy that is not whitelisted
+		proxy  bool // without it, the client is a proxy that is not whitelisted
 	}{
 		"one address":                {lines{"X-Forwarded-For": {fotor}}, true, true, false},
 		"the last line is none":      {lines{"X-Forwarded-For": {fotor, "unknown"}}, false, true, false},

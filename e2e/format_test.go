@@ -19,7 +19,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// images is what a test reads of an event that has images.
+// images is the part of an event with images that tests look at.
 type images struct {
 	StatusCode int
 	Status     string
@@ -37,8 +37,8 @@ func withImage(task, url string) string {
 	return fmt.Sprintf(`{"taskId":%q,"status":1,"type":"avatar","resultUrl":"","avatarResult":[{"templateId":"t","images":[{"id":"i","url":%q,"hasHsfw":false}]}]}`, task, url)
 }
 
-// Images that Fotor names by their bucket arrive with a URL that can be fetched,
-// unless the user wants it otherwise.
+// Images with URLs of Fotor's bucket are delivered with public URLs, unless the config says
+// otherwise.
 func TestImagesOfTheBucketGetAPublicURL(t *testing.T) {
 	const image = "s3://img-pub-fotor/aigc/a%20b.jpg"
 	for options, want := range map[string]string{
@@ -60,7 +60,7 @@ func TestImagesOfTheBucketGetAPublicURL(t *testing.T) {
 			assert.Equal(t, "s3://another-bucket/a.jpg", imagesOf(t, up.Await(t, 2)[1]).Avatars[0].Images[0].URL)
 			assert.Equal(t, http.StatusUnprocessableEntity, g.Post(withImage("third", "gs://img-pub-fotor/a.jpg")).Status)
 
-			// another replacement makes no other event of it
+			// with another replacement it is still the same event
 			require.NoError(t, g.Load(g.Caddyfile("forward "+up.URL+"\nresult_url s3://img-pub-fotor/ https://else.example.com/", "", "")))
 			again := g.Post(withImage("task", image))
 			assert.True(t, again.Duplicate)
@@ -69,8 +69,8 @@ func TestImagesOfTheBucketGetAPublicURL(t *testing.T) {
 	}
 }
 
-// What a config did not take is in quarantine, and goes out once another one
-// takes it: it is judged anew, in whatever form it came.
+// A callback that a config did not accept is in quarantine, and can be released once
+// another config accepts it, in whatever form it arrived.
 func TestReleaseJudgesByTheRulesOfNow(t *testing.T) {
 	up := newUpstream(t, nil)
 	g := newGateway(t)
@@ -98,7 +98,7 @@ func TestReleaseJudgesByTheRulesOfNow(t *testing.T) {
 	assert.Equal(t, "failed", imagesOf(t, d).Status)
 	assert.Equal(t, 3, imagesOf(t, d).StatusCode)
 
-	// the one that came as text is the same
+	// the one that arrived as text has the same content
 	assert.Equal(t, control.Released{ID: released.ID, Duplicate: true}, ask[control.Released](g, http.MethodPost, release(2), ""))
 	again := g.Post(notice("late", 3))
 	assert.True(t, again.Duplicate)
@@ -134,7 +134,7 @@ func TestCallbackIsTakenHoweverItIsDeclared(t *testing.T) {
 	assert.Equal(t, http.StatusBadRequest, g.Post("\ufeff").Status)
 }
 
-// One outcome is one event, however Fotor tells it and when.
+// The same outcome is one event, however and whenever Fotor reports it.
 func TestOneOutcomeIsForwardedOnce(t *testing.T) {
 	up := newUpstream(t, nil)
 	g := newGateway(t)
@@ -155,8 +155,7 @@ func TestOneOutcomeIsForwardedOnce(t *testing.T) {
 	assert.Equal(t, other, deliveries[1].Event.ID)
 }
 
-// An event that an older version stored has the id of then, and is answered
-// with it.
+// An event that an older version stored keeps its id, and repeats are answered with it.
 func TestEventOfAnOlderVersionIsFound(t *testing.T) {
 	const body = `{"updateTime":1730000000000,"taskId":"a","status":1,"type":"b"}`
 	former := inbox.NewID("a", []byte(`{"status":1,"taskId":"a","type":"b","updateTime":1730000000000}`))
@@ -180,7 +179,7 @@ func TestEventOfAnOlderVersionIsFound(t *testing.T) {
 	assert.Equal(t, "next", up.Await(t, 2)[1].Event.TaskID)
 }
 
-// Whoever opens the address in a browser is told what it is for.
+// A browser that opens the address gets an explanation.
 func TestBrowserIsToldWhatTheAddressIsFor(t *testing.T) {
 	up := newUpstream(t, nil)
 	g := newGateway(t)

@@ -14,7 +14,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
-// Every use that the routes make of an event has all of its body.
+// However often the routes read the body of an event, they get all of it.
 func TestForwardBlockUsesTheBodyAgain(t *testing.T) {
 	for name, forward := range map[string]string{
 		"lb_retry_match": "reverse_proxy %s %s {\nlb_policy first\nlb_retries 3\nlb_retry_match expression `{rp.status_code} == 503`\n" +
@@ -40,8 +40,8 @@ func TestForwardBlockUsesTheBodyAgain(t *testing.T) {
 	}
 }
 
-// A handler of the routes may ask to wait, as rate_limit does: it sets the
-// header and ends with an error.
+// A handler in the routes may ask for a pause, as rate_limit does: it sets the header and
+// returns an error.
 func TestForwardBlockRetryAfterOfAnError(t *testing.T) {
 	for _, code := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable} {
 		g := newGateway(t)
@@ -59,7 +59,7 @@ func TestForwardBlockRetryAfterOfAnError(t *testing.T) {
 	}
 }
 
-// A 2xx counts, though its body has no end.
+// A 2xx counts even if its body never ends.
 func TestEndlessAnswerIsADelivery(t *testing.T) {
 	for name, piece := range map[string]struct {
 		bytes int

@@ -119,7 +119,7 @@ func TestForwardBlockReachesEveryKindOfUpstream(t *testing.T) {
 
 func startUnix(t *testing.T, u *upstream) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "fotor") // a socket's path is short
+	dir, err := os.MkdirTemp("", "fotor") // the path of a socket must be short
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	path := filepath.Join(dir, "app.sock")
@@ -182,7 +182,7 @@ func TestH2CURL(t *testing.T) {
 	assert.Equal(t, "/events", up.Deliveries()[0].Path)
 }
 
-// A panic in a handler of the forward is an attempt that failed, not a crash.
+// A panic in a handler of the routes is a failed attempt, not a crash.
 func TestPanicInForwardIsRetried(t *testing.T) {
 	up := newUpstream(t, nil)
 	g := newGateway(t)
@@ -203,7 +203,7 @@ func TestForwardThatAnswersNothingIsNoDelivery(t *testing.T) {
 	assert.Equal(t, 0, g.Events("delivered"))
 }
 
-// The backlog of a file goes out at the start, before any request has come in.
+// The backlog is delivered after a start, before any request has arrived.
 func TestBacklogGoesOutAfterRestart(t *testing.T) {
 	forwards(t, func(t *testing.T, forward func(string) string) {
 		up := newUpstream(t, status(http.StatusServiceUnavailable))
@@ -246,11 +246,11 @@ func TestWorkStartsAtOnce(t *testing.T) {
 	g := newGateway(t)
 	g.Start("forward "+up.URL, "", "")
 	const ages = `caddy_fotor_webhook_delivery_age_seconds_sum{handler="default"}`
-	before := g.Metric(ages) // of earlier tests: the process counts on
+	before := g.Metric(ages) // earlier tests in this process count too
 	for i := range 20 {
 		g.Accept(notice(fmt.Sprint("task-", i), 1))
 		up.Await(t, i+1)
 	}
-	// a poll, however short, would show in twenty in a row
+	// polling, however often, would show with twenty in a row
 	assert.Less(t, g.Metric(ages)-before, (20 * time.Second).Seconds())
 }

@@ -1,5 +1,10 @@
-// Package e2e tries the gateway as its users do: the real Caddy, real sockets,
-// a real upstream, the real SQLite file.
+// Package e2e tests the gateway as users run it: a real Caddy, real sockets, a real
+// upstream, a real SQLite file or NATS servers.
+//
+// Read harness_test.go first: Caddy in this process, and requests to it; upstream_test.go
+// is where it delivers to. process_test.go runs the built binary, nats_test.go several of
+// them on NATS, callers_test.go the load, api_test.go and command_test.go the admin API
+// and the command line. The other files are tests by subject.
 package e2e
 
 import (
@@ -24,25 +29,23 @@ import (
 	_ "github.com/fotor-webhook/caddy-fotor-webhook"
 )
 
-// patience is how long a test waits for what must happen. It only bounds a
-// failure: no test is faster or slower for it.
+// patience is how long a test waits for what must happen before it fails.
 const patience = 30 * time.Second
 
-// quick is a retry schedule for tests: it changes how long they take, not what
-// they see.
+// quick is a retry schedule with which tests take less time.
 const quick = "\nretry {\nfirst 20ms\nmax 200ms\n}"
 
-// quiet keeps a flood of ordinary lines out of the tests' output.
+// quiet keeps ordinary log lines out of the tests' output.
 const quiet = "log {\nlevel ERROR\n}"
 
-// silent keeps thousands of dead events out of the log.
+// silent also keeps errors out, for tests with thousands of them.
 const silent = "log {\nlevel FATAL\n}"
 
 // gateway is Caddy in this process with one gateway in it.
 type gateway struct {
 	t *testing.T
 
-	// Port is where callbacks are taken, Admin where Caddy is administered.
+	// Port is the port for callbacks, Admin that of Caddy's admin endpoint.
 	Port, Admin int
 
 	// DB is the path of the inbox file.
@@ -55,9 +58,9 @@ func newGateway(t *testing.T) *gateway {
 	return &gateway{t: t, Port: ports[0], Admin: ports[1], DB: filepath.Join(t.TempDir(), "inbox.db")}
 }
 
-// Caddyfile returns a config with the gateway at /callback. The options stand
-// in its block; the inbox is the gateway's DB unless they name one. Site stands
-// beside it in the site block, global in the global options.
+// Caddyfile returns a config with the gateway at /callback. options are those of its block,
+// to which the inbox DB and the caller's address are added if they are missing. site is
+// added to the site block, global to the global options.
 func (g *gateway) Caddyfile(options, site, global string) string {
 	if !strings.Contains(options, "inbox ") {
 		options += "\ninbox sqlite " + g.DB
@@ -106,7 +109,7 @@ func (g *gateway) Stop() {
 
 func (g *gateway) URL() string { return fmt.Sprintf("http://127.0.0.1:%d/callback", g.Port) }
 
-// reply is what a caller was answered.
+// reply is an answer to a caller.
 type reply struct {
 	Status int
 	Header http.Header
@@ -147,8 +150,8 @@ func newRequest(t *testing.T, url string, body io.Reader, headers ...string) *ht
 	return r
 }
 
-// client makes a connection for each request: one that it kept might be closed
-// by a reload at that moment, which is not what most tests are about.
+// client makes a connection for each request: a reload might close a kept connection just
+// then, which is not what most tests are about.
 var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
 func do(t *testing.T, r *http.Request) reply {
@@ -158,10 +161,10 @@ func do(t *testing.T, r *http.Request) reply {
 	return answer
 }
 
-// try sends a request, also from another goroutine than the test's.
+// try sends a request. It may be called from any goroutine.
 func try(r *http.Request) (answer reply, err error) {
 	response, err := client.Do(r)
-	// For a moment after a reload stock Caddy closes new connections too.
+	// For a moment after a reload, Caddy itself closes new connections too.
 	for tries := 0; tries < 10 && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) && r.GetBody != nil; tries++ {
 		if r.Body, err = r.GetBody(); err != nil {
 			return answer, err
@@ -185,9 +188,8 @@ func try(r *http.Request) (answer reply, err error) {
 	return answer, nil
 }
 
-// Metric returns the value of one metric of Caddy's, as its admin endpoint
-// shows it, such as `caddy_fotor_webhook_events{handler="default",state="dead"}`;
-// -1 if it is not there.
+// Metric returns the value of a metric with its labels, such as
+// `caddy_fotor_webhook_events{handler="default",state="dead"}`; -1 if there is none.
 func (g *gateway) Metric(name string) float64 {
 	g.t.Helper()
 	for line := range strings.Lines(g.get("/metrics")) {
@@ -213,7 +215,7 @@ func (g *gateway) get(path string) string {
 	return string(body)
 }
 
-// Events returns how many events are in a state, by the metrics.
+// Events returns how many events are in a state, from the metrics.
 func (g *gateway) Events(state string) int {
 	g.t.Helper()
 	return int(g.Metric(fmt.Sprintf("caddy_fotor_webhook_events{handler=%q,state=%q}", "default", state)))
@@ -244,7 +246,7 @@ func await(t *testing.T, condition func() bool, format string, args ...any) {
 	require.Eventually(t, condition, patience, 5*time.Millisecond, append([]any{"waiting for " + format}, args...)...)
 }
 
-// forwards runs a test against both ways of forwarding.
+// forwards runs a test for both ways of forwarding.
 func forwards(t *testing.T, test func(t *testing.T, forward func(url string) string)) {
 	t.Helper()
 	t.Run("url", func(t *testing.T) {

@@ -13,10 +13,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// usage is what a process has had of the machine.
+// usage is what a process has used.
 type usage struct {
 	cpu   time.Duration
-	wakes int // how often its threads had waited for something
+	wakes int // how often its threads waited for something
 }
 
 func (p *process) usage() (u usage) {
@@ -41,7 +41,7 @@ func (p *process) usage() (u usage) {
 	return u
 }
 
-// With nothing to do the gateway does nothing: no poll, however cheap.
+// An idle gateway does nothing: it does not poll.
 func TestIdleCostsNothing(t *testing.T) {
 	up := newUpstream(t, nil)
 	stock := newGateway(t)
@@ -56,8 +56,8 @@ func TestIdleCostsNothing(t *testing.T) {
 	g.Post("not JSON")
 	g.delivered(20)
 
-	// Go itself wakes up now and then to collect garbage, so the best of some
-	// windows counts: a poll would show in each of them.
+	// Go itself wakes up now and then to collect garbage, so the best of several windows
+	// counts: polling would show in each of them.
 	const window = time.Second
 	best := map[string]usage{}
 	for range 4 {

@@ -13,7 +13,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// A config that is loaded and unloaded leaves nothing behind.
+// After a config is unloaded, none of its goroutines are left.
 func TestUnloadLeavesNoGoroutines(t *testing.T) {
 	forwards(t, func(t *testing.T, forward func(string) string) {
 		up := newUpstream(t, nil)
@@ -28,7 +28,7 @@ func TestUnloadLeavesNoGoroutines(t *testing.T) {
 			g.Stop()
 			up.CloseClientConnections()
 		}
-		// Caddy itself keeps some for as long as the process lives
+		// some of Caddy's own stay until the process ends
 		cycle("warm-up-")
 		known := goleak.IgnoreCurrent()
 		for i := range 3 {
@@ -48,11 +48,11 @@ func TestUnloadLeavesNoGoroutines(t *testing.T) {
 
 const grace = "grace_period 2s\n" + quiet
 
-// On SIGTERM an attempt under way may end within the grace period, and counts.
+// On SIGTERM an attempt under way may finish within the grace period, and counts.
 func TestStopWaitsForAttempts(t *testing.T) {
 	release := make(chan struct{})
 	up := newUpstream(t, func(http.ResponseWriter, delivery) { <-release })
-	defer func() { // also if the test fails before
+	defer func() { // in case the test fails before
 		select {
 		case <-release:
 		default:
@@ -81,8 +81,8 @@ func TestStopWaitsForAttempts(t *testing.T) {
 	assert.Zero(t, p.ExitCode(), "%s", p.Output)
 }
 
-// An attempt that the grace period is too short for is broken off; the event
-// comes back after the restart, and the attempt does not count.
+// An attempt that takes longer than the grace period is broken off. It does not count, and
+// the event is attempted again after the restart.
 func TestStopBreaksSilentAttemptsOff(t *testing.T) {
 	forwards(t, func(t *testing.T, forward func(string) string) {
 		release := make(chan struct{})
@@ -94,7 +94,7 @@ func TestStopBreaksSilentAttemptsOff(t *testing.T) {
 		ids := map[string]int{g.Accept(notice("a", 1)): 1, g.Accept(notice("b", 1)): 1}
 		up.Await(t, 2)
 		p.Terminate()
-		assert.Zero(t, p.ExitCode(), "%s", p.Output) // in much less than ten minutes
+		assert.Zero(t, p.ExitCode(), "%s", p.Output) // before the ten minutes are over
 
 		up.Answer(nil)
 		p = g.Run(config)
@@ -109,7 +109,7 @@ func TestStopBreaksSilentAttemptsOff(t *testing.T) {
 	})
 }
 
-// A callback that is under way when Caddy is told to end is still taken.
+// A callback that is being received on SIGTERM is still accepted.
 func TestStopFinishesCallbacksUnderWay(t *testing.T) {
 	up := newUpstream(t, nil)
 	g := newGateway(t)
@@ -129,8 +129,8 @@ func TestStopFinishesCallbacksUnderWay(t *testing.T) {
 	checkFile(t, g.DB)
 }
 
-// The same when a reload takes the handler away, and when another brings it
-// back before the callback is through.
+// So is one that is being received when a reload removes the handler, also if another one
+// brings it back before the callback is complete.
 func TestRemovalFinishesCallbacksUnderWay(t *testing.T) {
 	up := newUpstream(t, nil)
 	g := newGateway(t)

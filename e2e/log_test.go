@@ -16,15 +16,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// logger makes the global options that write everything that is logged to a
-// file, and returns its path.
+// logger returns global options that log everything to a file, and the file's path.
 func logger(t *testing.T, format string) (options, path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "caddy.log")
 	return fmt.Sprintf("log {\noutput file %s\nformat %s\nlevel DEBUG\n}", path, format), path
 }
 
-// logged returns the lines of a log in JSON that the gateway wrote.
+// logged returns the gateway's lines of a log in JSON.
 func logged(t *testing.T, path string) (lines []map[string]any) {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -39,7 +38,7 @@ func logged(t *testing.T, path string) (lines []map[string]any) {
 	return lines
 }
 
-// having returns the lines with that value of a field.
+// having returns the lines that have that value of a field.
 func having(lines []map[string]any, field string, value any) (found []map[string]any) {
 	for _, line := range lines {
 		if line[field] == value {
@@ -98,7 +97,7 @@ func TestOneLineForEachCallbackAndAttempt(t *testing.T) {
 	})
 }
 
-// Strangers cannot fill the disk with log lines.
+// Refused callers cannot fill the disk with log lines.
 func TestFloodOfRefusalsIsSampled(t *testing.T) {
 	const flood, clients = 5000, 10
 	g := newGateway(t)
@@ -120,7 +119,7 @@ func TestFloodOfRefusalsIsSampled(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	seconds := int(time.Since(began)/time.Second) + 2 // begun ones count
+	seconds := int(time.Since(began)/time.Second) + 2 // the first and the last are not whole
 	g.Stop()
 	lines := logged(t, path)
 	assert.NotEmpty(t, having(lines, "msg", "caller refused"))
@@ -131,8 +130,8 @@ func TestFloodOfRefusalsIsSampled(t *testing.T) {
 	assert.NotEmpty(t, first["error"])
 }
 
-// What is secret in the config shows up nowhere: not in the log at its most
-// talkative, nor in metrics, answers and the errors of a load.
+// Secrets of the config appear nowhere: not in the log, even at level DEBUG, nor in
+// metrics, answers and the errors of a load.
 func TestSecretsStaySecret(t *testing.T) {
 	const signing, password, token = "c2VjcmV0LXNpZ25pbmcta2V5LWZvci10ZXN0cw==", "pass-w0rd-of-the-url", "t0ken-of-the-url"
 	forward := func(url string) string {
@@ -153,7 +152,7 @@ func TestSecretsStaySecret(t *testing.T) {
 	}
 	shown.WriteString(g.Post("x", "Content-Type", "text/plain").Body)
 
-	// an upstream that cannot be reached, whose errors tell of the address
+	// an unreachable upstream, for which errors have the address
 	load := func(options, global string) error { return g.Load(g.Caddyfile(options, "", global)) }
 	nobody := fmt.Sprintf("http://127.0.0.1:%d", freePorts(t, 1)[0])
 	require.NoError(t, load(forward(nobody)+"\nsign "+signing+quick, options))
@@ -188,7 +187,7 @@ func TestSecretsStaySecret(t *testing.T) {
 	}
 }
 
-// A text from outside stays inside its field, whatever it looks like.
+// A text from outside stays within its field of a log line, whatever it contains.
 func TestLogInjection(t *testing.T) {
 	for _, format := range []string{"json", "console"} {
 		t.Run(format, func(t *testing.T) {

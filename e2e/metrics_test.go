@@ -18,6 +18,9 @@ const metricPrefix = "caddy_fotor_webhook_"
 // heldMetric is 1 while deliveries are held, else 0.
 const heldMetric = metricPrefix + `held{handler="default"}`
 
+// attemptLimit is how many attempts are made at once, at most.
+const attemptLimit = metricPrefix + `attempt_limit{handler="default"}`
+
 // Series returns the gateway's metrics, by name and labels.
 func (g *gateway) Series() map[string]float64 {
 	g.t.Helper()
@@ -54,13 +57,16 @@ func TestMetricsGoOnAfterReload(t *testing.T) {
 
 	require.NoError(t, g.Load(g.Caddyfile("forward "+up.URL+"\nconcurrency 3", "", quiet)))
 	after := g.Series()
-	// no traffic has come since: everything is there, and nothing began anew
+	// without further callbacks all counters must be there, with the same values
 	delete(before, `caddy_fotor_webhook_inbox_bytes{handler="default"}`)
 	delete(after, `caddy_fotor_webhook_inbox_bytes{handler="default"}`)
+	assert.InDelta(t, 3, after[attemptLimit], 0)
+	delete(before, attemptLimit)
+	delete(after, attemptLimit)
 	assert.Equal(t, before, after)
 }
 
-// The backlog shows before anything has happened to it.
+// After a restart the metrics show the backlog at once.
 func TestMetricsAfterRestart(t *testing.T) {
 	up := newUpstream(t, status(http.StatusServiceUnavailable))
 	g := newGateway(t)
@@ -75,7 +81,7 @@ func TestMetricsAfterRestart(t *testing.T) {
 	assert.Positive(t, g.Metric(`caddy_fotor_webhook_oldest_pending_age_seconds{handler="default"}`))
 }
 
-// What callers send never becomes a label.
+// What callers send does not become a label.
 func TestMetricsHaveBoundedLabels(t *testing.T) {
 	up := newUpstream(t, nil)
 	g := newGateway(t)
@@ -101,7 +107,7 @@ func TestMetricsOfTwoHandlers(t *testing.T) {
 	second := "fotor_webhook /second {\nname second\nallow 127.0.0.1\ninbox sqlite " + g.DB + "-second\nforward " + up.URL + "\n}"
 	g.Start("forward "+up.URL+"\ninbox sqlite "+g.DB, second, quiet)
 	accepted := `caddy_fotor_webhook_callbacks_total{handler="second",outcome="accepted"}`
-	before := g.Metric(accepted) // of earlier tests: the process counts on
+	before := g.Metric(accepted) // earlier tests in this process count too
 	g.Accept(notice("a", 1))
 	for _, task := range []string{"b", "c"} {
 		answer := do(t, newRequest(t, strings.Replace(g.URL(), "/callback", "/second", 1), strings.NewReader(notice(task, 1))))

@@ -14,12 +14,11 @@ import (
 
 var natsKills = flag.Int("nats.kills", 10, "how often TestNATSLeaderIsKilled kills a server")
 
-// patient is how long a callback waits by default, which is long enough for
-// another server to take over.
+// patient sets the default publish_timeout, in which another server can take over.
 const patient = "publish_timeout 10s"
 
-// Whenever the server that leads the stream is killed, and however often, each
-// callback that was answered 200 reaches the upstream.
+// Whenever and however often the server that leads the stream is killed, each callback that
+// was answered 200 reaches the upstream.
 func TestNATSLeaderIsKilled(t *testing.T) {
 	nats := newCluster(t, 3)
 	up := newUpstream(t, picky)
@@ -33,7 +32,7 @@ func TestNATSLeaderIsKilled(t *testing.T) {
 		killed := time.Now()
 		require.NoError(t, nats.Kill(leader))
 		for _, c := range all {
-			c.AwaitAnswers(t, 20) // by the others alone
+			c.AwaitAnswers(t, 20) // by the other servers alone
 		}
 		longest = max(longest, time.Since(killed))
 		nats.Heal(leader)
@@ -50,7 +49,7 @@ func TestNATSLeaderIsKilled(t *testing.T) {
 	t.Logf("%d leaders killed, %d repeats; callbacks were taken again within %s", *natsKills, repeats, longest)
 }
 
-// What a Caddy had leased when it was killed is delivered by another.
+// Events that a Caddy had leased when it was killed are delivered by another one.
 func TestNATSCaddyIsKilled(t *testing.T) {
 	const events = 10
 	nats := newCluster(t, 3)
@@ -80,7 +79,7 @@ func TestNATSCaddyIsKilled(t *testing.T) {
 	}
 }
 
-// Caddys are killed under load, one after the other, and come back.
+// Nothing is lost when Caddys are killed under load, one after the other, and restarted.
 func TestNATSCaddysAreKilledUnderLoad(t *testing.T) {
 	const kills = 4
 	nats := newCluster(t, 3)
@@ -105,8 +104,8 @@ func TestNATSCaddysAreKilledUnderLoad(t *testing.T) {
 	}
 }
 
-// A Caddy that stands still for longer than its leases last is taken for dead.
-// When it goes on it finds out, and harms nothing.
+// Leases of a Caddy that stands still expire. It notices that when it goes on, and nothing
+// is lost.
 func TestNATSCaddyStandsStill(t *testing.T) {
 	nats := newCluster(t, 3)
 	up := newUpstream(t, picky)
@@ -131,8 +130,8 @@ func TestNATSCaddyStandsStill(t *testing.T) {
 	b.Leave()
 }
 
-// When the server that leads the stream is cut off, the others go on, and so do
-// those Caddys that were connected to it. When it is back it takes part again.
+// When the server that leads the stream is cut off, the others go on, and so do the Caddys
+// that were connected to it. When it is reachable again, it takes part again.
 func TestNATSServerIsCutOff(t *testing.T) {
 	nats := newCluster(t, 3)
 	up := newUpstream(t, picky)
@@ -146,7 +145,7 @@ func TestNATSServerIsCutOff(t *testing.T) {
 		cut := time.Now()
 		nats.Cut(node)
 		for _, c := range all {
-			c.AwaitAnswers(t, 20) // more than may be under way
+			c.AwaitAnswers(t, 20) // more than can be under way
 		}
 		longest = max(longest, time.Since(cut))
 		mended := time.Now()

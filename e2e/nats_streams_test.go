@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -13,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// operator is somebody with a client of the servers.
+// operator returns a client of the servers, as an operator may have one.
 func (c *cluster) operator() jetstream.JetStream {
 	c.t.Helper()
 	conn, err := nats.Connect(strings.Join(c.URLs(), ","))
@@ -24,8 +23,8 @@ func (c *cluster) operator() jetstream.JetStream {
 	return js
 }
 
-// A stream that somebody removes is 503 at once, with the reason, until a reload
-// makes it anew, also one of the same config. What was pending is told of.
+// If the stream is removed, callbacks are answered 503 at once until a reload, even of the
+// same config, creates it again. The reason is shown, and how many events were lost.
 func TestNATSStreamIsRemoved(t *testing.T) {
 	nats := newCluster(t, 3)
 	up := newUpstream(t, status(http.StatusServiceUnavailable))
@@ -43,9 +42,7 @@ func TestNATSStreamIsRemoved(t *testing.T) {
 		assert.Contains(t, string(e.API(http.MethodGet, "default", "").Body), "stream E2E is gone")
 		assert.Zero(t, e.Metric(`caddy_fotor_webhook_inbox_up{handler="default"}`))
 	}
-	reload := command(t, "reload", "--force", "--adapter", "caddyfile", "--config", configFile(t, a.config), "--address", fmt.Sprint("127.0.0.1:", a.Admin))
-	said, err := reload.CombinedOutput()
-	require.NoError(t, err, "%s", said)
+	reload(t, a.gateway, a.config)
 	up.Answer(nil)
 	ids := []string{a.resume("after"), b.resume("after at the other")}
 	up.requireDelivered(t, ids)
@@ -56,8 +53,8 @@ func TestNATSStreamIsRemoved(t *testing.T) {
 	b.Leave()
 }
 
-// A stream that somebody changes so that it throws events away takes none until
-// it is changed back, without a reload.
+// If the stream is changed such that it discards events, no callback is accepted until it
+// is changed back. That needs no reload.
 func TestNATSStreamIsChanged(t *testing.T) {
 	nats := newCluster(t, 1)
 	up := newUpstream(t, nil)
@@ -73,7 +70,7 @@ func TestNATSStreamIsChanged(t *testing.T) {
 	}
 	edit(func(c *jetstream.StreamConfig) { c.Discard, c.MaxMsgs = jetstream.DiscardOld, 10 })
 	require.NoError(t, nats.Kill(0))
-	nats.Heal(0) // the streams are looked at when the connection is there again
+	nats.Heal(0) // the streams are checked after a reconnect
 	await(t, func() bool { return e.Metric(`caddy_fotor_webhook_inbox_up{handler="default"}`) == 0 }, "the change to be seen")
 	e.isRefusal(e.Post(avatar("meanwhile")))
 	assert.True(t, e.Output.Contains("nats stream edit E2E --discard=new --max-msgs=-1 --force"), "%s", e.Output)

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -18,7 +17,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/internal/natstest"
 )
 
-// cluster is real NATS servers, and what Caddys have to be told of them.
+// cluster is real NATS servers, and a stream on them.
 type cluster struct {
 	*natstest.Cluster
 	t        *testing.T
@@ -26,16 +25,15 @@ type cluster struct {
 	replicas int
 }
 
-// newCluster starts servers in processes of their own, so that they can be
-// killed like Caddy.
+// newCluster starts servers in processes of their own, so that they can be killed.
 func newCluster(t *testing.T, nodes int) *cluster {
 	t.Helper()
 	servers := natstest.New(t, natstest.Config{Nodes: nodes, Separate: true, Cuttable: true, MaxPayload: 4 << 20})
 	return &cluster{Cluster: servers, t: t, stream: "E2E", replicas: nodes}
 }
 
-// Inbox returns the options of a gateway whose inbox is on the cluster. Later
-// options of the inbox outdo these.
+// Inbox returns the option for an inbox on the cluster, with those options instead of the
+// tests' defaults.
 func (c *cluster) Inbox(options string) string {
 	settings := []string{"stream " + c.stream, fmt.Sprint("replicas ", c.replicas)}
 	for name, value := range map[string]string{"lease": "5s", "max_size": "64MiB", "publish_timeout": "2s"} {
@@ -53,13 +51,13 @@ type edge struct {
 	config string
 }
 
-// For returns the cluster with a stream of its own for another test.
+// For returns the cluster with another stream, for another test.
 func (c *cluster) For(t *testing.T, stream string) *cluster {
 	t.Helper()
 	return &cluster{Cluster: c.Cluster, t: t, stream: stream, replicas: c.replicas}
 }
 
-// Edge starts a Caddy with the cluster for an inbox. All have the same name.
+// Edge starts a Caddy whose inbox is on the cluster. All handlers have the same name.
 func (c *cluster) Edge(options, inbox string) *edge {
 	c.t.Helper()
 	g := newGateway(c.t)
@@ -68,8 +66,8 @@ func (c *cluster) Edge(options, inbox string) *edge {
 	return e
 }
 
-// Again starts the Caddy, also after it has ended, and waits until it works:
-// it takes connections while it still opens the inbox.
+// Again starts the Caddy, also after it has ended, and waits until the gateway works, which
+// may be after the Caddy listens.
 func (e *edge) Again() {
 	e.gateway.t.Helper()
 	e.process = e.Run(e.config)
@@ -79,7 +77,7 @@ func (e *edge) Again() {
 	require.True(e.gateway.t, e.Running(), "Caddy ended: %s", e.Output)
 }
 
-// Leave ends the Caddy in good order.
+// Leave ends the Caddy with SIGTERM.
 func (e *edge) Leave() {
 	e.gateway.t.Helper()
 	e.Terminate()
@@ -97,12 +95,7 @@ func (c *cluster) Leader() int {
 // StoredOnce checks that no id is in the stream twice.
 func (c *cluster) StoredOnce() {
 	c.t.Helper()
-	conn, err := nats.Connect(strings.Join(c.URLs(), ","))
-	require.NoError(c.t, err)
-	defer conn.Close()
-	js, err := jetstream.New(conn)
-	require.NoError(c.t, err)
-	stream, err := js.Stream(c.t.Context(), c.stream)
+	stream, err := c.operator().Stream(c.t.Context(), c.stream)
 	require.NoError(c.t, err)
 	info, err := stream.Info(c.t.Context(), jetstream.WithSubjectFilter(">"))
 	require.NoError(c.t, err)
@@ -112,15 +105,15 @@ func (c *cluster) StoredOnce() {
 	}
 }
 
-// Heal starts a killed server and waits until it can stand in for another.
+// Heal restarts a killed server and waits until another one may be killed.
 func (c *cluster) Heal(node int) {
 	c.t.Helper()
 	require.NoError(c.t, c.Restart(c.t.Context(), node))
 	require.NoError(c.t, c.AwaitHealthy(c.t.Context()))
 }
 
-// emptied waits until nothing is pending any more. What still is after all is
-// told with what became of it.
+// emptied waits until no event is pending. If some stay pending, it logs what is known
+// about them, and fails.
 func (e *edge) emptied() {
 	t := e.gateway.t
 	t.Helper()
@@ -135,9 +128,9 @@ func (e *edge) emptied() {
 	require.Zero(t, e.Events("pending"), "the backlog does not go out: %s", e.API(http.MethodGet, "default", "").Body)
 }
 
-// tally holds what callers were answered against what the upstream got, and
-// returns how often it got again what it had taken. The edge is asked what
-// became of events that are missing.
+// tally compares the answers to callers with the deliveries to the upstream, and returns how
+// many were repeats of events that it had taken. It logs what the edge knows about events
+// that are missing.
 func (e *edge) tally(up *upstream, all ...*callers) (repeats int) {
 	t := e.gateway.t
 	t.Helper()
@@ -149,7 +142,7 @@ func (e *edge) tally(up *upstream, all ...*callers) (repeats int) {
 			t.Logf("lost: %s", e.API(http.MethodGet, "default/events/"+id, "").Body)
 		}
 		t.Logf("%d events answered 200, %d requests answered 503, %d without an answer; %d attempts of all at the upstream, %d repeats of events that it had taken",
-			len(c.told), unavailable, c.Broken(), len(deliveries), again)
+			len(c.accepted), unavailable, c.Broken(), len(deliveries), again)
 		repeats += again
 	}
 	return repeats
@@ -168,8 +161,8 @@ func TestNATSIsShared(t *testing.T) {
 	}
 }
 
-// Several Caddys deliver from one inbox: each event goes out once, in the order
-// of its task, whichever of them its task's notices came to.
+// Several Caddys deliver from one inbox: each event once, in the order of its task,
+// whichever of them received the task's callbacks.
 func testDeliveriesAreShared(t *testing.T, nats *cluster) {
 	t.Helper()
 	up := newUpstream(t, picky)
@@ -187,7 +180,7 @@ func testDeliveriesAreShared(t *testing.T, nats *cluster) {
 	b.Leave()
 }
 
-// Two Caddys that are given the same callback at the same moment store it once.
+// Two Caddys that receive the same callback at the same moment store it once.
 func testSameCallbackAtOnce(t *testing.T, nats *cluster) {
 	t.Helper()
 	up := newUpstream(t, nil)
@@ -225,7 +218,7 @@ func testSameCallbackAtOnce(t *testing.T, nats *cluster) {
 	nats.StoredOnce()
 }
 
-// A hold by hand holds for all, whoever of them is asked.
+// A hold by hand applies to all Caddys, whichever of them it is set at.
 func testHoldIsShared(t *testing.T, nats *cluster) {
 	t.Helper()
 	up := newUpstream(t, nil)
@@ -246,7 +239,7 @@ func testHoldIsShared(t *testing.T, nats *cluster) {
 	assert.Zero(t, a.Metric(heldMetric))
 }
 
-// A destination that one Caddy finds in trouble is left alone by the others.
+// If one Caddy finds the destination in trouble, the others make no attempts either.
 func testTroubleIsShared(t *testing.T, nats *cluster) {
 	t.Helper()
 	up := newUpstream(t, askToWait("3600"))
@@ -263,8 +256,8 @@ func testTroubleIsShared(t *testing.T, nats *cluster) {
 	assert.Len(t, up.Deliveries(), attempts, "attempts at a destination that is known to be in trouble")
 }
 
-// An answer may take longer than a lease: it is extended, and nobody else
-// makes the same attempt.
+// If an attempt takes longer than a lease, the lease is extended, and no other Caddy makes
+// the same attempt.
 func testSlowUpstream(t *testing.T, nats *cluster) {
 	t.Helper()
 	const events = 48

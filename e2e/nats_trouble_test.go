@@ -10,11 +10,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// quickly is in what time a caller is answered while the servers are away: the
-// publish_timeout of these tests, and what a busy machine adds to it.
+// quickly is within what time a caller is answered while the servers are away: the
+// publish_timeout of these tests, and something for a busy machine.
 const quickly = 2*time.Second + 3*time.Second
 
-// refusesQuickly checks that a callback is refused, and the caller not kept.
+// refusesQuickly checks that a callback is refused, and quickly.
 func (e *edge) refusesQuickly(task string) {
 	e.gateway.t.Helper()
 	began := time.Now()
@@ -22,8 +22,8 @@ func (e *edge) refusesQuickly(task string) {
 	assert.Less(e.gateway.t, time.Since(began), quickly)
 }
 
-// While the servers are away callers are told to come again. When they are
-// back, all goes on by itself, with what was accepted before.
+// While the servers are away, callers are asked to try again. When they are back, everything
+// goes on by itself, including events that were accepted before.
 func TestNATSIsAway(t *testing.T) {
 	nats := newCluster(t, 1)
 	up := newUpstream(t, status(http.StatusServiceUnavailable))
@@ -44,7 +44,7 @@ func TestNATSIsAway(t *testing.T) {
 	e.Leave()
 }
 
-// A line that brings nothing is no better than servers that are away.
+// A connection on which nothing arrives is like servers that are away.
 func TestNATSIsSilent(t *testing.T) {
 	nats := newCluster(t, 1)
 	up := newUpstream(t, nil)
@@ -60,8 +60,8 @@ func TestNATSIsSilent(t *testing.T) {
 	e.Leave()
 }
 
-// A config is only loaded while the servers are away if the user says so. Then
-// the rest comes by itself.
+// While the servers are away, a config is only loaded if it allows that. Then the gateway
+// works once they are back.
 func TestNATSIsAwayAtStart(t *testing.T) {
 	nats := newCluster(t, 1)
 	up := newUpstream(t, nil)
@@ -79,8 +79,8 @@ func TestNATSIsAwayAtStart(t *testing.T) {
 	e.Leave()
 }
 
-// A stream that is full refuses callbacks. It takes them again by itself once
-// what is in it was delivered.
+// When the stream is full, callbacks are refused. They are accepted again once events have
+// been delivered.
 func TestNATSStreamIsFull(t *testing.T) {
 	nats := newCluster(t, 3)
 	up := newUpstream(t, status(http.StatusServiceUnavailable))

@@ -12,7 +12,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
-// sites are ways to have one fotor_webhook on two ports.
+// sites returns configs with one fotor_webhook on two ports.
 func sites(g *gateway, other int, options string) map[string]string {
 	handler := "fotor_webhook {\nallow 127.0.0.1\ninbox sqlite " + g.DB + "\n" + options + "\n}\n"
 	first, second := fmt.Sprintf("http://127.0.0.1:%d", g.Port), fmt.Sprintf("http://127.0.0.1:%d", other)
@@ -42,7 +42,7 @@ func TestEqualHandlersOfOneNameAreOneGateway(t *testing.T) {
 		delivered := 0
 		for name, config := range configs {
 			config = g.Globals("metrics\n"+quiet) + config
-			for range 2 { // also as a reload of itself
+			for range 2 { // the second time as a reload of the same config
 				require.NoError(t, g.Load(config), name)
 				before := g.Metric(accepted)
 				for i := range 4 {

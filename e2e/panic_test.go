@@ -23,10 +23,10 @@ func init() {
 	httpcaddyfile.RegisterDirectiveOrder("fotor_e2e_count", httpcaddyfile.Before, "header")
 }
 
-// panics is how often the handler is still to panic.
+// panics is how many times the handler has yet to panic.
 var panics atomic.Int64
 
-// panicHandler is a faulty handler module of somebody else's.
+// panicHandler is a faulty handler of another module.
 type panicHandler struct{}
 
 // CaddyModule implements caddy.Module.
@@ -46,10 +46,10 @@ func (panicHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddy
 	return next.ServeHTTP(w, r)
 }
 
-// entered counts the requests that came to a countHandler.
+// entered counts the requests to countHandler.
 var entered atomic.Int64
 
-// countHandler counts the requests that the server hands to its handlers.
+// countHandler counts the requests that the server passes to its handlers.
 type countHandler struct{}
 
 // CaddyModule implements caddy.Module.

@@ -29,10 +29,10 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// binaryDir holds the built binary; "" as long as no test needed it.
+// binaryDir has the built binary; "" until a test needs it.
 var binaryDir string
 
-// binary builds cmd/caddy, once in a run of the tests, and returns its path.
+// binary builds cmd/caddy, once for all tests, and returns its path.
 var binary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "fotor-caddy")
 	if err != nil {
@@ -50,9 +50,9 @@ type process struct {
 	t      *testing.T
 	cmd    *exec.Cmd
 	exited chan struct{}
-	err    error // of the exit; to be read after exited
+	err    error // of the exit; valid once exited is closed
 
-	// Output is what it wrote to its standard output and error.
+	// Output is its standard output and error.
 	Output *output
 }
 
@@ -124,7 +124,7 @@ func (p *process) AwaitPort(port int) {
 	require.True(p.t, p.Running(), "Caddy ended: %s", p.Output)
 }
 
-// listens reports whether somebody listens on a port of this machine.
+// listens reports whether something listens on a local port.
 func listens(t *testing.T, port int) bool {
 	t.Helper()
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
@@ -145,7 +145,7 @@ func (p *process) Running() bool {
 	}
 }
 
-// Kill ends the process like a power cut: it can do nothing about it.
+// Kill kills the process, which cannot react to that.
 func (p *process) Kill() {
 	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		p.t.Errorf("killing Caddy: %v", err)
@@ -153,13 +153,13 @@ func (p *process) Kill() {
 	<-p.exited
 }
 
-// Terminate asks the process to end.
+// Terminate sends the process SIGTERM.
 func (p *process) Terminate() {
 	p.t.Helper()
 	require.NoError(p.t, p.cmd.Process.Signal(syscall.SIGTERM))
 }
 
-// ExitCode waits until the process has ended by itself.
+// ExitCode waits until the process has ended, and returns its exit code.
 func (p *process) ExitCode() int {
 	p.t.Helper()
 	select {
@@ -170,7 +170,7 @@ func (p *process) ExitCode() int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// output gathers what a process writes.
+// output collects what a process writes.
 type output struct {
 	mu  sync.Mutex
 	buf bytes.Buffer

@@ -13,7 +13,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
-// A probe that sends the same body again and again fills neither the quarantine
+// A monitoring probe that sends the same body again and again fills neither the quarantine
 // nor the log.
 func TestTheSameInvalidBodyAgainAndAgain(t *testing.T) {
 	const n = 300

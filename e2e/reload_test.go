@@ -18,8 +18,7 @@ import (
 
 const reloads = 30
 
-// reloadUnderLoad reloads Caddy again and again, with one config after another,
-// each time under load.
+// reloadUnderLoad reloads Caddy many times under load, each time with another config.
 func reloadUnderLoad(t *testing.T, g *gateway, config func(i int) string) *callers {
 	t.Helper()
 	require.NoError(t, g.Load(config(0)))
@@ -56,16 +55,15 @@ func TestReloadUnderLoad(t *testing.T) {
 	dropped := int(entered.Load()) - before - c.Answers()
 	await(t, func() bool { return g.Events("pending") == 0 }, "the backlog to go out")
 
-	// A reload closes connections on which a caller may just be sending; how
-	// many is chance. As a count of rare events its variance is its mean, so
-	// the difference of two such counts is within five deviations but once in
-	// a million.
+	// A reload closes connections on which a caller may be sending just then; how many is
+	// chance. It is a count of rare events, so its variance is its mean, and the
+	// difference of two such counts is beyond five deviations only once in a million.
 	margin := 5 * math.Sqrt(float64(bare.Broken()+c.Broken()+1))
 	t.Logf("%d reloads: stock Caddy broke %d of %d requests, %d of them in its handlers' hands; the gateway %d of %d and %d (by chance up to %.0f more)",
 		reloads, bare.Broken(), bare.Answers(), bareDropped, c.Broken(), c.Answers(), dropped, margin)
 	assert.LessOrEqual(t, float64(c.Broken()), float64(bare.Broken())+margin, "%v", c.broken)
-	// What a handler has in hands is answered. The few are net/http's: it may
-	// close a connection as idle that has just read a request.
+	// A request that has reached a handler is answered. The few exceptions are due to
+	// net/http, which may close a connection as idle that has just read a request.
 	assert.LessOrEqual(t, dropped, bareDropped+reloads/3)
 
 	deliveries := up.Deliveries()
@@ -91,7 +89,7 @@ func (g *gateway) begin(body string) *slowCallback {
 	g.t.Helper()
 	reader, writer := io.Pipe()
 	s := &slowCallback{answer: make(chan error, 1), body: writer, rest: body[len(body)/2:]}
-	// the server says "continue" when the handler begins to read
+	// the server sends "100 Continue" when the handler begins to read
 	reading := make(chan struct{})
 	r := newRequest(g.t, g.URL(), reader, "Expect", "100-continue")
 	r.ContentLength = int64(len(body))
@@ -116,7 +114,7 @@ func (g *gateway) begin(body string) *slowCallback {
 	return s
 }
 
-// finish sends the rest and returns the answer's status.
+// finish sends the rest of the body and returns the answer's status.
 func (s *slowCallback) finish(t *testing.T) int {
 	t.Helper()
 	_, err := io.WriteString(s.body, s.rest)
@@ -126,8 +124,8 @@ func (s *slowCallback) finish(t *testing.T) int {
 	return s.status
 }
 
-// Callbacks that are under way when a reload changes the inbox's path are
-// answered 200, and are in one of the two files.
+// Callbacks that are being received when a reload changes the inbox's path are answered
+// 200, and stored in one of the two files.
 func TestReloadThatChangesThePath(t *testing.T) {
 	up := newUpstream(t, nil)
 	g := newGateway(t)
@@ -150,7 +148,7 @@ func TestReloadThatChangesThePath(t *testing.T) {
 	await(t, func() bool { return g.Events("pending") == 0 }, "the second file's events to go out")
 	require.FileExists(t, second)
 
-	// what the first file still holds goes out when it is used again
+	// what is pending in the first file is delivered when it is used again
 	require.NoError(t, g.Load(g.Caddyfile(forward, "", quiet)))
 	await(t, func() bool { return g.Events("pending") == 0 }, "the first file's events to go out")
 	told := 0
@@ -162,7 +160,7 @@ func TestReloadThatChangesThePath(t *testing.T) {
 	assert.Equal(t, len(slow), told)
 	assert.Empty(t, c.other)
 	counts := up.Counts()
-	for id, what := range c.told {
+	for id, what := range c.accepted {
 		if what.final {
 			// a repeat after the change is new to the second file
 			assert.Positive(t, counts[id], what.task)
@@ -170,7 +168,7 @@ func TestReloadThatChangesThePath(t *testing.T) {
 	}
 }
 
-// A config that cannot be loaded says why and changes nothing.
+// If a config cannot be loaded, the error says why, and nothing changes.
 func TestFailedReload(t *testing.T) {
 	up := newUpstream(t, nil)
 	g := newGateway(t)
@@ -234,7 +232,7 @@ func TestFailedReload(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			before := g.Metric(`caddy_fotor_webhook_callbacks_total{handler="default",outcome="accepted"}`)
 			c := call(t, g.URL(), 2)
-			// apps start in no fixed order: several times, so that ours is once the first
+			// apps start in random order: several tries, so that ours is the first once
 			for range 6 {
 				c.AwaitAnswers(t, 5)
 				err := g.Load(g.Caddyfile(test.options, test.site, quiet) + test.more)
@@ -268,8 +266,7 @@ func foreignFile(t *testing.T, dir string) string {
 	return path
 }
 
-// The events of a handler that a reload removes wait in its file until it is
-// there again.
+// When a reload removes a handler, its events wait in the file until it is added again.
 func TestHandlerRemovedAndAddedAgain(t *testing.T) {
 	up := newUpstream(t, status(http.StatusServiceUnavailable))
 	g := newGateway(t)
@@ -294,7 +291,7 @@ func TestHandlerRemovedAndAddedAgain(t *testing.T) {
 	assert.True(t, g.Post(notice("task-0", 1)).Duplicate, "it still knows what it had")
 }
 
-// A handler by another name with the same file goes on with its events.
+// A handler with another name but the same file goes on with its events.
 func TestHandlerRenamed(t *testing.T) {
 	up := newUpstream(t, status(http.StatusServiceUnavailable))
 	g := newGateway(t)
@@ -319,7 +316,7 @@ func TestHandlerRenamed(t *testing.T) {
 	assert.Contains(t, sources, "/fotor_webhook/other")
 }
 
-// What a reload changes of how much is kept holds at once, for what is there too.
+// New limits apply at once after a reload, also to what is stored already.
 func TestReloadChangesLimits(t *testing.T) {
 	up := newUpstream(t, nil)
 	g := newGateway(t)

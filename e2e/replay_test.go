@@ -74,7 +74,7 @@ func TestReplayOfTenThousandDeadEvents(t *testing.T) {
 	assert.Zero(t, g.Events("dead"))
 }
 
-// The events of a task that are replayed together go out in their order.
+// Events of a task that are replayed together are delivered in order.
 func TestReplayKeepsTheOrderOfATask(t *testing.T) {
 	const tasks, each = 20, 10
 	up := refusing(t)
@@ -114,7 +114,7 @@ func TestReplayAndPurgeByHand(t *testing.T) {
 	done = ask[control.Done](g, http.MethodPost, "default/events/"+first+"/replay", "")
 	assert.Equal(t, control.Done{ID: first, State: "pending"}, done, "though it is pending already")
 
-	// pending ones are left alone unless they are named
+	// pending events are not changed unless the filter names them
 	purge := ask[control.Bulk](g, http.MethodPost, "default/purge?all=true", "")
 	assert.Equal(t, control.Bulk{Matched: 1, Changed: 1, Done: true}, purge)
 	assert.Equal(t, []string{first}, eventIDs(g.list(url.Values{})))

@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// documented returns the Caddyfile of a page that has a site of that name.
+// documented returns the Caddyfile on a page that has the site of that name.
 func documented(t *testing.T, page, site string) string {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join("..", filepath.FromSlash(page)))
@@ -29,8 +29,8 @@ func documented(t *testing.T, page, site string) string {
 	return ""
 }
 
-// Each example of a site that has more to do takes callbacks, and still does the
-// rest.
+// Each example of a site with further handlers accepts callbacks, and the other handlers
+// still work.
 func TestDocumentedSites(t *testing.T) {
 	t.Setenv("FOTOR_WEBHOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
 	www := t.TempDir()
@@ -43,9 +43,9 @@ func TestDocumentedSites(t *testing.T) {
 	}))
 	for _, c := range []struct {
 		page, site    string
-		path, content string // of another handler of the site
+		path, content string // for another handler of the site
 		status        int
-		elsewhere     int // what a callback to another path is answered
+		elsewhere     int // status for a callback to another path
 	}{
 		{"README.md", "callbacks.example.com", "/", "", 404, 404},
 		{"docs/production.md", "handle.example.com", "/page", "the service", 200, 200},
@@ -86,7 +86,7 @@ func TestDocumentedSites(t *testing.T) {
 	}
 }
 
-// Where no route matches, Caddy answers an empty 200. It is not for a callback.
+// If no route matches, Caddy answers an empty 200, which does not mean accepted.
 func TestSendWhereNoRouteMatches(t *testing.T) {
 	up := newUpstream(t, nil)
 	g := newGateway(t)
@@ -109,7 +109,7 @@ func fetch(t *testing.T, url string) (status int, content string) {
 	return response.StatusCode, string(body)
 }
 
-// service is the address of a site's other service.
+// service starts another service of a site and returns its address.
 func service(t *testing.T) string {
 	t.Helper()
 	l := listen(t, "127.0.0.1:0")

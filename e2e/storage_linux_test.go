@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A disk that is full refuses callbacks; deliveries go on and are recorded. When
-// there is room again, callbacks are taken again, without a restart.
+// When the disk is full, callbacks are refused, but deliveries go on and are recorded. Once
+// there is room, callbacks are accepted again, without a restart.
 func TestFullDisk(t *testing.T) {
 	dir := openDir(t)
 	if out, err := withSmallDisk(command(t, "version"), dir).CombinedOutput(); err != nil {
@@ -29,7 +29,7 @@ func TestFullDisk(t *testing.T) {
 	config := configFile(t, g.Caddyfile("forward "+up.URL+quick, "", quiet))
 	p := launch(t, withSmallDisk(command(t, "run", "--adapter", "caddyfile", "--config", config), dir))
 	p.AwaitPort(g.Port)
-	// the disk is there for the process only
+	// only the process sees the disk
 	ballast := filepath.Join(fmt.Sprintf("/proc/%d/root", p.cmd.Process.Pid), dir, "ballast")
 	require.FileExists(t, ballast)
 
@@ -52,8 +52,8 @@ func TestFullDisk(t *testing.T) {
 	assert.Zero(t, p.ExitCode())
 }
 
-// withSmallDisk runs a command where a disk of 20 MiB, with 10 MiB of ballast on
-// it, is mounted at dir, for that command alone.
+// withSmallDisk changes a command such that it sees a disk of 20 MiB, with 10 MiB of ballast
+// on it, mounted at dir.
 func withSmallDisk(cmd *exec.Cmd, dir string) *exec.Cmd {
 	const script = `mount -t tmpfs -o size=20m,mode=0777 tmpfs "$0" && head -c 10485760 /dev/zero >"$0/ballast" && exec "$@"`
 	cmd.Args = append([]string{"sh", "-c", script, dir, cmd.Path}, cmd.Args[1:]...)
@@ -67,8 +67,7 @@ func withSmallDisk(cmd *exec.Cmd, dir string) *exec.Cmd {
 	return cmd
 }
 
-// What the system refuses to write for another reason than a full disk is no
-// different for the callers.
+// A write that fails for another reason than a full disk is no different for callers.
 func TestFileSizeLimit(t *testing.T) { testFileSizeLimit(t) }
 
 func testFileSizeLimit(t *testing.T) {

@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// fill posts callbacks until one is refused, which must say how to go on, and
-// returns the ids of those that were accepted.
+// fill posts callbacks until one is refused with a proper answer, and returns the ids of
+// those that were accepted.
 func (g *gateway) fill(prefix string) (ids []string) {
 	g.t.Helper()
 	for i := range 50_000 {
@@ -60,9 +60,8 @@ func (u *upstream) requireDelivered(t *testing.T, ids []string) {
 	}, "the delivery of all of %d accepted events", len(ids))
 }
 
-// An inbox full of what waits for the upstream refuses callbacks. It takes them
-// again by itself once that is delivered, or when it may be larger: a reload is
-// enough.
+// When the inbox is full of pending events, callbacks are refused. They are accepted again
+// once events have been delivered, or after a reload with a higher limit.
 func TestFullInbox(t *testing.T) {
 	up := newUpstream(t, status(http.StatusServiceUnavailable))
 	g := newGateway(t)
@@ -87,7 +86,7 @@ func TestFullInbox(t *testing.T) {
 	up.Answer(nil)
 	up.requireDelivered(t, ids)
 
-	// what was delivered makes room, though it is not old
+	// delivered events make room, although they are not old
 	for i := range 2 * len(ids) {
 		ids = append(ids, g.resume(fmt.Sprint("after-", i)))
 	}

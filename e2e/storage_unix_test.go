@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// An inbox that cannot be written refuses the config and says which file.
+// If the inbox cannot be written, the config is refused, with the name of the file.
 func TestDirectoryThatIsReadOnly(t *testing.T) {
 	up := newUpstream(t, nil)
 	g := newGateway(t)
@@ -32,7 +32,7 @@ func TestDirectoryThatIsReadOnly(t *testing.T) {
 	assert.True(t, p.Output.Contains(path), "%s", p.Output)
 	assert.True(t, p.Output.Contains("permission denied"), "%s", p.Output)
 
-	// a running one goes on with what it has
+	// a running Caddy keeps its config
 	fine := filepath.Join(openDir(t), "inbox.db")
 	cmd = command(t, "run", "--adapter", "caddyfile", "--config", configFile(t, g.Caddyfile("forward "+up.URL+"\ninbox sqlite "+fine, "", "")))
 	asNobody(cmd)
@@ -49,8 +49,8 @@ func TestDirectoryThatIsReadOnly(t *testing.T) {
 	assert.Zero(t, p.ExitCode())
 }
 
-// asNobody has a command run by a user to whom file permissions apply, which
-// they do not for root.
+// asNobody lets a command run as a user to whom file permissions apply, which they do not
+// to root.
 func asNobody(cmd *exec.Cmd) {
 	if os.Getuid() == 0 {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}

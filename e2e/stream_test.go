@@ -28,10 +28,10 @@ type tail struct {
 	events chan sse
 	cancel context.CancelFunc
 	status int
-	last   string // id
+	last   string // the last id
 }
 
-// Tail opens a stream; the query goes on after the question mark.
+// Tail opens a stream, with the query without its question mark.
 func (g *gateway) Tail(query, lastEventID string) *tail {
 	g.t.Helper()
 	ctx, cancel := context.WithCancel(g.t.Context())
@@ -140,7 +140,7 @@ func TestStreamTellsWhatHappens(t *testing.T) {
 	up.Answer(askToWait("1"))
 	g.Accept(notice("held", 1))
 	kinds := make(map[string]sse)
-	for range 3 { // a hold is told by another goroutine than its attempt, before or after
+	for range 3 { // another goroutine reports the hold, before or after the attempt
 		e, _ := tl.Next()
 		kinds[e.Kind] = e
 		if e.Kind == control.GivenBack {
@@ -160,8 +160,8 @@ func TestStreamTellsWhatHappens(t *testing.T) {
 	assert.Contains(t, kinds, control.Delivered)
 }
 
-// A stream ends with its config; whoever comes again with the last id misses
-// nothing of what was told meanwhile.
+// A stream ends with its config. A client that connects again with the last id misses
+// nothing.
 func TestStreamGoesOnAfterReload(t *testing.T) {
 	up := newUpstream(t, nil)
 	g := newGateway(t)
@@ -201,7 +201,7 @@ func TestStreamIsFiltered(t *testing.T) {
 	}
 }
 
-// After a restart there is no telling what was missed, and that is said.
+// After a restart it is unknown what was missed, and the stream says so.
 func TestStreamAfterRestartTellsOfTheGap(t *testing.T) {
 	up := newUpstream(t, nil)
 	g := newGateway(t)
@@ -210,8 +210,8 @@ func TestStreamAfterRestartTellsOfTheGap(t *testing.T) {
 	g.Accept(notice("before", 1))
 	tl.Expect(control.Accepted, control.Delivered)
 	g.Stop()
-	// At another port: Caddy ends the admin endpoint that was before beside the new
-	// one, and at the same port a connection may come to either.
+	// At another port: Caddy closes the old admin endpoint while the new one is open, and
+	// at the same port a connection could reach either.
 	g.Admin = newGateway(t).Admin
 	require.NoError(t, g.Load(g.Caddyfile("forward "+up.URL, "", quiet)))
 	tl = g.Tail("", tl.last)
@@ -225,7 +225,7 @@ func TestStreamsAreBounded(t *testing.T) {
 	g := newGateway(t)
 	g.Start("forward "+up.URL, "", quiet)
 	tails := make([]*tail, 0, control.MaxFollowers)
-	for len(tails) < control.MaxFollowers-1 { // Caddy's events are one
+	for len(tails) < control.MaxFollowers-1 { // the handler of Caddy events is a follower too
 		tails = append(tails, g.Tail("", ""))
 		require.Equal(t, http.StatusOK, tails[len(tails)-1].status)
 	}
@@ -234,13 +234,13 @@ func TestStreamsAreBounded(t *testing.T) {
 	await(t, func() bool { return g.Tail("", "").status == http.StatusOK }, "a place for another stream")
 }
 
-// Caddy's admin endpoint gives a request ten seconds to be read; a stream goes
-// on beyond that, also when it is silent.
+// Caddy's admin endpoint gives a request ten seconds to be read. A stream goes on beyond
+// that, even if it is silent.
 func TestStreamOutlivesTheReadTimeout(t *testing.T) {
 	up := newUpstream(t, nil)
 	g := newGateway(t)
 	p := g.Run(g.Caddyfile("forward "+up.URL, "", ""))
-	g.Accept(notice("first", 1)) // then it runs
+	g.Accept(notice("first", 1)) // when it arrives, the stream runs
 	g.delivered(1)
 	tl := g.Tail("", "")
 	began := time.Now()
@@ -248,7 +248,7 @@ func TestStreamOutlivesTheReadTimeout(t *testing.T) {
 	g.Accept(notice("task", 1))
 	tl.Expect(control.Accepted, control.Delivered)
 
-	// and an open stream does not keep Caddy from ending
+	// an open stream does not keep Caddy from ending
 	began = time.Now()
 	p.Terminate()
 	assert.Zero(t, p.ExitCode(), "%s", p.Output)

@@ -17,7 +17,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
-// span is what tests look at of a span.
+// span is the part of a span that tests look at.
 type span struct {
 	Name, Trace, ID, Parent string
 	Kind                    tracepb.Span_SpanKind
@@ -30,7 +30,7 @@ type spans struct {
 	all []span
 }
 
-// collectSpans lets Caddy export its spans to a collector.
+// collectSpans makes Caddy export its spans to a collector.
 func collectSpans(t *testing.T) *spans {
 	t.Helper()
 	s := new(spans)
@@ -98,7 +98,7 @@ const (
 	traceparent  = "00-" + callersTrace + "-00f067aa0ba902b7-01"
 )
 
-// The trace of the callback goes on in its attempts, each a span of its own.
+// Each attempt is a span in the trace of its callback.
 func TestTraceGoesOnInAttempts(t *testing.T) {
 	forwards(t, func(t *testing.T, forward func(string) string) {
 		collected := collectSpans(t)
@@ -126,8 +126,8 @@ func TestTraceGoesOnInAttempts(t *testing.T) {
 	})
 }
 
-// The trace is stored with the event: it goes on after a restart, before
-// another callback has come.
+// The trace is stored with the event, so that it goes on after a restart, even before
+// another callback has arrived.
 func TestTraceGoesOnAfterRestart(t *testing.T) {
 	collected := collectSpans(t)
 	up := newUpstream(t, nil)

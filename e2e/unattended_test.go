@@ -18,7 +18,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
-// waiting returns how many pending events the log says wait in each inbox.
+// waiting returns the numbers of pending events that the log reports, by inbox.
 func waiting(t *testing.T, path string) map[string]int {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -55,7 +55,7 @@ func TestInboxesWithoutAHandlerAreNotLostSightOf(t *testing.T) {
 	unattended := func() []control.Unattended { return ask[control.Handlers](g, http.MethodGet, "", "").Unattended }
 	assert.Empty(t, unattended())
 
-	// what else may lie there
+	// other files that may be there
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "broken.db"), []byte(strings.Repeat("no database ", 1000)), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "empty.db"), nil, 0o600))
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "folder.db"), 0o700))
@@ -78,19 +78,19 @@ func TestInboxesWithoutAHandlerAreNotLostSightOf(t *testing.T) {
 	both := []control.Unattended{{Storage: shopKey, Pending: 3}, {Storage: outsideKey, Pending: 3}}
 	for range 2 {
 		assert.ElementsMatch(t, both, listed())
-		require.NoError(t, g.Load(g.Caddyfile(shop("store"), "", options))) // has it looked at anew
+		require.NoError(t, g.Load(g.Caddyfile(shop("store"), "", options))) // after which it is looked at again
 	}
 	assert.Equal(t, before, sum(t, dir+"/shop.db"), "looking changes nothing")
 	assert.NoFileExists(t, dir+"/shop.db-wal")
 
-	// taken up again, under another name
+	// used again, by a handler of another name
 	up.Answer(nil)
 	took := "name elsewhere\ninbox sqlite " + dir + "/shop.db\nforward " + up.URL + quick
 	require.NoError(t, g.Load(g.Caddyfile(took, "", options)))
 	await(t, func() bool { return g.Metric(`caddy_fotor_webhook_events{handler="elsewhere",state="delivered"}`) == 3 }, "what waited")
 	assert.ElementsMatch(t, both[1:], listed())
 
-	// no handler at all, so no app either
+	// without any handler there is no app either
 	without := g.Globals(options) + g.Site("respond 404")
 	up.Answer(status(http.StatusServiceUnavailable))
 	g.Accept(notice("late", 1))
@@ -106,7 +106,7 @@ func sum(t *testing.T, path string) [32]byte {
 	return sha256.Sum256(b)
 }
 
-// A process that has never had the handler finds its inbox too.
+// A process that has never had a handler for the inbox finds it too.
 func TestInboxWithoutAHandlerIsToldOfAtStart(t *testing.T) {
 	home := openDir(t)
 	up := newUpstream(t, status(http.StatusServiceUnavailable))
@@ -121,7 +121,7 @@ func TestInboxWithoutAHandlerIsToldOfAtStart(t *testing.T) {
 	}
 	first := run("shop")
 	g.Accept(notice("task", 1))
-	first.Kill() // its log is not written into the file then
+	first.Kill() // the SQLite log is not merged into the file then
 	second := run("store")
 	await(t, func() bool {
 		return strings.Contains(second.Output.String(), "events wait in an inbox that no handler")

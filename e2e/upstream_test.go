@@ -28,13 +28,12 @@ type event struct {
 	Type   string `json:"type"`
 	Status string `json:"status"`
 
-	// BusinessID is the number of a notice among those of its task, where a
-	// test wrote it there.
+	// BusinessID is the number of the callback within its task, if the test put it there.
 	BusinessID string `json:"businessId"`
 }
 
-// upstream is the user's service: a real server that records what it gets and
-// answers as the test says.
+// upstream is the user's service: a real server that records what it gets, and whose
+// answers the test decides.
 type upstream struct {
 	*httptest.Server
 	mu         sync.Mutex
@@ -60,7 +59,7 @@ func newStoppedUpstream(answer func(w http.ResponseWriter, d delivery)) *upstrea
 func (u *upstream) serve(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		return // the gateway broke off; what did not arrive is no delivery
+		return // the gateway broke off, so this is not a delivery
 	}
 	d := delivery{At: time.Now(), Path: r.URL.RequestURI(), Host: r.Host, Header: maps.Clone(r.Header), Body: body}
 	if err := json.Unmarshal(body, &d.Event); err != nil {
@@ -95,7 +94,7 @@ func (u *upstream) Deliveries() []delivery {
 // Counts returns how often each event id arrived.
 func (u *upstream) Counts() map[string]int { return countByID(u.Deliveries()) }
 
-// countByID returns how often each event id is among deliveries.
+// countByID returns how often each event was delivered, by id.
 func countByID(deliveries []delivery) map[string]int {
 	counts := make(map[string]int)
 	for _, d := range deliveries {
@@ -104,7 +103,7 @@ func countByID(deliveries []delivery) map[string]int {
 	return counts
 }
 
-// repeated returns how many deliveries were one too many.
+// repeated returns how many deliveries were repeats.
 func repeated(counts map[string]int) (n int) {
 	for _, times := range counts {
 		n += times - 1
@@ -119,12 +118,12 @@ func (u *upstream) Await(t *testing.T, n int) []delivery {
 	return u.Deliveries()
 }
 
-// status answers with a status and no more.
+// status answers with a status and nothing else.
 func status(code int) func(http.ResponseWriter, delivery) {
 	return func(w http.ResponseWriter, _ delivery) { w.WriteHeader(code) }
 }
 
-// askToWait answers that the service is unavailable for so many seconds.
+// askToWait answers 503 and asks to wait for that many seconds.
 func askToWait(seconds string) func(http.ResponseWriter, delivery) {
 	return func(w http.ResponseWriter, _ delivery) {
 		w.Header().Set("Retry-After", seconds)
@@ -132,7 +131,7 @@ func askToWait(seconds string) func(http.ResponseWriter, delivery) {
 	}
 }
 
-// refusing is an upstream that refuses every event for good.
+// refusing starts an upstream that refuses every event for good.
 func refusing(t *testing.T) *upstream {
 	t.Helper()
 	return newUpstream(t, status(http.StatusGone))
@@ -149,7 +148,7 @@ func failTimes(n int, fail func(w http.ResponseWriter, d delivery)) func(http.Re
 	}
 }
 
-// restart brings the upstream up at an address that it had before.
+// restart starts the upstream at an address that it had before.
 func (u *upstream) restart(t *testing.T, address string) {
 	t.Helper()
 	u.Listener = listen(t, address)

@@ -1,6 +1,6 @@
-// Package forward makes delivery attempts at a destination: from an event to a
-// request, through Caddy's HTTP transport or through HTTP routes, to what the
-// upstream's answer says about the delivery.
+// Package forward makes delivery attempts at a destination. request.go makes the request
+// of an event, url.go sends it through Caddy's HTTP transport and routes.go through HTTP
+// routes, and result.go turns the answer into the result of the attempt.
 package forward
 
 import (
@@ -25,7 +25,7 @@ type Options struct {
 	// Routes are what events are sent through. New provisions them.
 	Routes caddyhttp.RouteList
 
-	// Handler is the name of the handler, which requests and spans carry.
+	// Handler is the name of the handler, for requests and spans.
 	Handler string
 
 	// Secrets sign the requests, see ParseSecrets. Default: requests are not signed.
@@ -38,19 +38,19 @@ type Options struct {
 	// is none.
 	App *caddyhttp.App
 
-	// Tracers returns where the spans of attempts come from, nil as long as that
-	// is not known. Default: attempts have no spans.
+	// Tracers returns the provider of the attempts' spans, nil until it is known.
+	// Default: attempts have no spans.
 	Tracers func() trace.TracerProvider
 }
 
 // Forwarder makes the attempts at one destination.
 type Forwarder struct {
 	options Options
-	way     way
+	sender  sender
 }
 
-// way is how requests get to the destination.
-type way interface {
+// sender sends requests to the destination.
+type sender interface {
 	attempt(ctx context.Context, lease *inbox.Lease) dispatch.Result
 	target() string
 	close()
@@ -70,41 +70,41 @@ func New(ctx caddy.Context, options Options) (*Forwarder, error) {
 		if err != nil {
 			return nil, fmt.Errorf("forward: %w", err)
 		}
-		f.way = direct
+		f.sender = direct
 	default:
 		routes, err := newRouteForward(ctx, o)
 		if err != nil {
 			return nil, fmt.Errorf("forward: %w", err)
 		}
-		f.way = routes
+		f.sender = routes
 	}
 	return f, nil
 }
 
-// Attempt makes one delivery attempt, as a span of its own if the event's
-// callback was traced.
+// Attempt makes one delivery attempt, with a span of its own if the event's callback was
+// traced.
 func (f *Forwarder) Attempt(ctx context.Context, lease *inbox.Lease) dispatch.Result {
 	if lease.Event.TraceParent == "" || f.options.Tracers == nil {
-		return f.way.attempt(ctx, lease)
+		return f.sender.attempt(ctx, lease)
 	}
 	tracers := f.options.Tracers()
 	if tracers == nil {
-		return f.way.attempt(ctx, lease)
+		return f.sender.attempt(ctx, lease)
 	}
 	return f.traced(ctx, lease, tracers)
 }
 
-// Target says where events go without what may be a secret: the scheme and the
-// host of the URL, or "routes".
-func (f *Forwarder) Target() string { return f.way.target() }
+// Target returns where events go, without anything that may be secret: the scheme and
+// the host of the URL, or "routes".
+func (f *Forwarder) Target() string { return f.sender.target() }
 
-// Close closes the connections that are idle.
-func (f *Forwarder) Close() { f.way.close() }
+// Close closes idle connections.
+func (f *Forwarder) Close() { f.sender.close() }
 
 // Interface guards
 var (
-	_ way = (*urlForward)(nil)
-	_ way = (*routeForward)(nil)
+	_ sender = (*urlForward)(nil)
+	_ sender = (*routeForward)(nil)
 
 	_ dispatch.Attempt = (*Forwarder)(nil).Attempt
 )

@@ -15,7 +15,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/dispatch"
 )
 
-// A handler may have several destinations: each has a way and secrets of its own.
+// Each forwarder has a target and secrets of its own.
 func TestForwardersDoNotMix(t *testing.T) {
 	lease := testLease()
 	got := make(chan http.Header, 1)

@@ -9,8 +9,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// namedPlaceholder finds a placeholder in Caddy's error that is no secret by
-// mistake, such as {env.FOTOR_WEBHOOK_SECRET}.
+// namedPlaceholder finds a placeholder such as {env.FOTOR_WEBHOOK_SECRET} in Caddy's
+// error. Anything else between braces may be part of a secret.
 var namedPlaceholder = regexp.MustCompile(`placeholder (\{(?:env|file|http|system|time|vars)\.[A-Za-z0-9_./-]{1,256}\})`)
 
 // resolve replaces the placeholders of an option's value. Its errors name the

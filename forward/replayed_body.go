@@ -8,12 +8,11 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
-// replayedBody is an event's body for all the uses that the routes of a forward
-// make of it: a retry at another upstream, the second proxy of a
-// handle_response. Who has read it to its end or closed it leaves it at its
-// beginning.
+// replayedBody is an event's body that routes can read several times: for a retry at
+// another upstream, or for a second proxy in handle_response. After its end, and after
+// Close, it begins again.
 type replayedBody struct {
-	mu   sync.Mutex // a transport may still read what another one is given already
+	mu   sync.Mutex // a transport may still read when the next one begins
 	data []byte
 	at   int
 }
@@ -39,10 +38,9 @@ func (b *replayedBody) Close() error {
 	return nil
 }
 
-// bufferRequests lets every reverse_proxy of the routes take the whole body
-// before it sends it. Then each of its tries reads a copy from the start, also
-// while the transport of the one before is still sending. The memory is bounded
-// by max_body.
+// bufferRequests makes every reverse_proxy of the routes buffer the whole body before it
+// sends it. Then each of its tries reads a copy from the start, even while the transport
+// of the previous one is still sending. The memory is bounded by max_body.
 func bufferRequests(routes caddyhttp.RouteList) {
 	for i := range routes {
 		for _, handler := range routes[i].Handlers {

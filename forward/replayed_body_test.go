@@ -22,7 +22,7 @@ func TestBodyIsReplayed(t *testing.T) {
 	whole, err := io.ReadAll(b)
 	require.NoError(t, err)
 	require.Equal(t, text, string(whole))
-	// as net/http does when it knows the length: so much, and then once more
+	// as net/http does with a known length: it reads that much, and then once more
 	_, err = io.CopyN(io.Discard, b, int64(len(text)))
 	require.NoError(t, err)
 	n, err := io.Copy(io.Discard, b)

@@ -67,8 +67,8 @@ const maxHeaderValue = 1024
 
 // headerValue encodes a text for a header as the CloudEvents HTTP protocol
 // binding says in 3.1.3.2: what is not printable ASCII, and space, double
-// quote and percent, become percent-encoded UTF-8. A longer text than any id
-// or type of Fotor's is cut; the body has all of it.
+// quote and percent, become percent-encoded UTF-8. A text that is too long is
+// cut; the body has all of it.
 func headerValue(s string) string {
 	plain := func(c byte) bool { return c > ' ' && c < 0x7f && c != '"' && c != '%' }
 	clean := len(s) <= maxHeaderValue

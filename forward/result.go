@@ -15,9 +15,9 @@ import (
 
 const (
 	// maxAnswer is how much of an upstream's answer is read, so that the
-	// connection can be used again. The connection of a longer one is closed.
-	// What is not read by then, or when the attempt's timeout has passed, does not
-	// change what its status says.
+	// connection can be used again; after a longer one it is closed. The status
+	// counts without the rest, as a 2xx status does if the attempt's timeout
+	// passes before the end of the answer.
 	maxAnswer = 64 << 10
 
 	// keptAnswer is how much of it can become the reason of a failure.
@@ -33,7 +33,7 @@ func result(status int, header http.Header, body []byte) dispatch.Result {
 	r.RetryAfter = retryAfterOf(header, time.Now())
 	r.Reason = "HTTP " + strconv.Itoa(status)
 	if location := location(header); location != "" && status >= 300 && status <= 399 {
-		// not the body, which repeats it with its query
+		// without the body, which repeats the target with its query
 		r.Reason += ": a redirect to " + location + ", which is not followed"
 		return r
 	}
@@ -49,8 +49,8 @@ func result(status int, header http.Header, body []byte) dispatch.Result {
 // maxLocation is the length in bytes to which a redirect's target is cut.
 const maxLocation = 256
 
-// location is where an answer redirects to, "" if nowhere. It is without what
-// may be a secret: user, query and fragment.
+// location returns where an answer redirects to, "" if nowhere, without what may be
+// secret: user, query and fragment.
 func location(header http.Header) string {
 	value := header.Get("Location")
 	if value == "" {
@@ -75,7 +75,7 @@ func location(header http.Header) string {
 	return readable([]byte(text))
 }
 
-// noAnswer is the result of an attempt that brought no usable answer.
+// noAnswer is the result of an attempt without a usable answer.
 func noAnswer(ctx context.Context, err error) dispatch.Result {
 	r := dispatch.Result{Unreachable: true, Reason: readable([]byte(err.Error()))}
 	switch ctx.Err() {

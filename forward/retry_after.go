@@ -10,14 +10,13 @@ import (
 // maxWait is far beyond every `retry max` and far below an overflow.
 const maxWait = 10 * 365 * 24 * time.Hour
 
-// retryAfterOf reads how long an answer asks to wait (RFC 9110, 10.2.3): seconds
-// or a date. Too much is maxWait, which the schedule bounds by `retry max`.
-// What is neither counts as none, and so does 0 or a date that has passed: then
-// the schedule alone decides.
+// retryAfterOf returns how long an answer asks to wait (RFC 9110, 10.2.3), in seconds or
+// until a date, but at most maxWait. It returns 0 for any other value, for 0 and for a
+// date that has passed: then the schedule alone decides.
 //
-// A date is taken against the answer's own Date, if it has one: the two were
-// written by one clock, which need not agree with ours. If a proxy has added a
-// header of its own, the longest wait is obeyed, which keeps to each of them.
+// A date is compared with the answer's own Date, if there is one, because the two come
+// from one clock, which may differ from ours. There are several headers if a proxy has
+// added one: then the longest wait respects them all.
 func retryAfterOf(header http.Header, now time.Time) time.Duration {
 	values := header.Values("Retry-After")
 	if len(values) == 0 {
@@ -36,11 +35,11 @@ func retryAfterOf(header http.Header, now time.Time) time.Duration {
 var (
 	secondsRegexp = regexp.MustCompile(`^[0-9]+$`)
 
-	// farYearRegexp finds a year that no time package can read.
+	// farYearRegexp finds a date whose year is too long for http.ParseTime.
 	farYearRegexp = regexp.MustCompile(`^([A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} )[0-9]{5,}( [0-9]{2}:[0-9]{2}:[0-9]{2} GMT)$`)
 )
 
-// waitOf reads one value of Retry-After.
+// waitOf parses one value of Retry-After.
 func waitOf(value string, now time.Time) time.Duration {
 	if secondsRegexp.MatchString(value) {
 		seconds := strings.TrimLeft(value, "0")

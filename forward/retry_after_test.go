@@ -49,7 +49,7 @@ func TestRetryAfterIsSecondsOrDate(t *testing.T) {
 	}
 }
 
-func TestOfSeveralRetryAfterTheLongestIsObeyed(t *testing.T) {
+func TestLongestRetryAfterIsObeyed(t *testing.T) {
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	for want, values := range map[time.Duration][]string{
 		2 * time.Minute:  {"5", "120", "60"},
@@ -60,7 +60,7 @@ func TestOfSeveralRetryAfterTheLongestIsObeyed(t *testing.T) {
 	}
 }
 
-func TestARetryAfterDateIsTakenAgainstTheAnswersOwnClock(t *testing.T) {
+func TestRetryAfterIsComparedWithTheAnswersDate(t *testing.T) {
 	ours := time.Date(1970, 1, 1, 0, 0, 9, 0, time.UTC)
 	header := http.Header{"Retry-After": {"Mon, 23 Nov 2026 12:00:30 GMT"}, "Date": {"Mon, 23 Nov 2026 12:00:00 GMT"}}
 	assert.Equal(t, 30*time.Second, retryAfterOf(header, ours))

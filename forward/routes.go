@@ -24,8 +24,8 @@ type routeForward struct {
 	chain   caddyhttp.Handler
 }
 
-// The internal request's own addresses. Handlers such as reverse_proxy read
-// them; no connection has them.
+// The addresses of the internal request, which has no connection. Handlers such as
+// reverse_proxy read them.
 const (
 	internalHost   = "localhost"
 	internalRemote = "127.0.0.1:0"
@@ -48,7 +48,7 @@ func newRouteForward(ctx caddy.Context, o *Options) (*routeForward, error) {
 	bufferRequests(routes)
 	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if !ok {
-		// handlers only ask the server for its settings
+		// handlers only read the server's settings
 		server = new(caddyhttp.Server)
 	}
 	return &routeForward{options: o, server: server, chain: routes.Compile(unhandled)}, nil
@@ -74,8 +74,8 @@ func (f *routeForward) attempt(ctx context.Context, lease *inbox.Lease) dispatch
 	r = caddyhttp.PrepareRequest(r, repl, w, f.server)
 	err := runRoutes(f.chain, w, r)
 	switch {
-	case w.cut, w.taken() && errors.Is(ctx.Err(), context.DeadlineExceeded) && (err == nil || errors.Is(err, errBrokenOff)):
-		// all that counts was there before the answer became too long, in bytes or time
+	case w.cut, w.successful() && errors.Is(ctx.Err(), context.DeadlineExceeded) && (err == nil || errors.Is(err, errBrokenOff)):
+		// the answer is too long, in bytes or time, but its status has come
 		return result(w.status, w.header, w.kept)
 	case err != nil:
 		return routesFailed(ctx, err, w.header)
@@ -95,8 +95,8 @@ func (*routeForward) target() string { return "routes" }
 // close does nothing: Caddy cleans up what the routes have loaded.
 func (*routeForward) close() {}
 
-// switchedProtocols says whether that was the answer to the last reverse_proxy,
-// which passes it on only to those who asked for it.
+// switchedProtocols reports whether the last reverse_proxy was answered 101, which it
+// passes on only if the request asked for that.
 func switchedProtocols(repl *caddy.Replacer) bool {
 	status, _ := repl.Get("http.reverse_proxy.status_code")
 	return status == http.StatusSwitchingProtocols
@@ -120,9 +120,9 @@ func runRoutes(chain caddyhttp.Handler, w http.ResponseWriter, r *http.Request) 
 	return chain.ServeHTTP(w, r)
 }
 
-// routesFailed is the result of an attempt that the routes ended with an error:
-// their own word for an upstream that gave no answer, an error directive, or a
-// handler such as rate_limit, which has set Retry-After before.
+// routesFailed is the result of an attempt that the routes ended with an error: because
+// no upstream answered, by an error directive, or by a handler such as rate_limit, which
+// has set Retry-After before.
 func routesFailed(ctx context.Context, err error, header http.Header) dispatch.Result {
 	var handlerError caddyhttp.HandlerError
 	if !errors.As(err, &handlerError) {
@@ -141,9 +141,8 @@ func routesFailed(ctx context.Context, err error, header http.Header) dispatch.R
 	return result(handlerError.StatusCode, header, []byte(cause.Error()))
 }
 
-// answerWriter takes the routes' answer: its status, its headers and the
-// beginning of its body. Writing fails when more than maxAnswer has come, so
-// that an endless answer ends.
+// answerWriter keeps the routes' answer: its status, its headers and the beginning of its
+// body. Writing more than maxAnswer fails, so that an endless answer ends.
 type answerWriter struct {
 	header http.Header
 	status int
@@ -154,13 +153,13 @@ type answerWriter struct {
 
 var errLongAnswer = fmt.Errorf("the answer has more than %d bytes: the rest is not read", maxAnswer)
 
-func (w *answerWriter) taken() bool { return w.status >= 200 && w.status <= 299 }
+func (w *answerWriter) successful() bool { return w.status >= 200 && w.status <= 299 }
 
 // Header implements http.ResponseWriter.
 func (w *answerWriter) Header() http.Header { return w.header }
 
-// WriteHeader implements http.ResponseWriter. Informational answers are not the
-// answer, but a switch of protocols ends the exchange.
+// WriteHeader implements http.ResponseWriter. It ignores informational statuses, except
+// a switch of protocols, which ends the exchange.
 func (w *answerWriter) WriteHeader(status int) {
 	if w.status != 0 || (status < 200 && status != http.StatusSwitchingProtocols) {
 		return

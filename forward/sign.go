@@ -30,8 +30,8 @@ const (
 	maxSecret = 64
 )
 
-// ParseSecrets reads the secrets that the option sign gives, after it has
-// replaced their placeholders. Its errors do not show them.
+// ParseSecrets replaces the placeholders in the secrets of the option sign, and decodes
+// them. Its errors do not show them.
 func ParseSecrets(sign []string) ([][]byte, error) {
 	var secrets [][]byte
 	for i, raw := range sign {

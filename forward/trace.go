@@ -18,7 +18,7 @@ const tracerName = "github.com/fotor-webhook/caddy-fotor-webhook"
 
 var traceContext propagation.TraceContext
 
-// traced makes an attempt as a span whose parent is that of the callback.
+// traced makes an attempt with a span, whose parent is the span of the callback.
 func (f *Forwarder) traced(ctx context.Context, lease *inbox.Lease, tracers trace.TracerProvider) dispatch.Result {
 	e := lease.Event
 	carrier := propagation.MapCarrier{"traceparent": e.TraceParent, "tracestate": e.TraceState}
@@ -32,7 +32,7 @@ func (f *Forwarder) traced(ctx context.Context, lease *inbox.Lease, tracers trac
 			attribute.String("fotor_webhook.task.status", e.Status.String()),
 			attribute.Int("fotor_webhook.attempt", lease.Attempt)))
 	defer span.End()
-	r := f.way.attempt(ctx, lease)
+	r := f.sender.attempt(ctx, lease)
 	if r.Status != 0 {
 		span.SetAttributes(attribute.Int("http.response.status_code", r.Status))
 	}
@@ -42,8 +42,8 @@ func (f *Forwarder) traced(ctx context.Context, lease *inbox.Lease, tracers trac
 	return r
 }
 
-// passTrace lets the trace of the event go on in the request of an attempt: from
-// the attempt's span, or from the callback's if the attempt has none.
+// passTrace adds the trace of an event to the request of an attempt. The parent is the
+// attempt's span, or the callback's if the attempt has none.
 func passTrace(ctx context.Context, e *inbox.Event, header http.Header) {
 	if e.TraceParent == "" {
 		return

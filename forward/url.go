@@ -117,11 +117,11 @@ func (f *urlForward) attempt(ctx context.Context, lease *inbox.Lease) dispatch.R
 	}
 	defer response.Body.Close()
 	if response.StatusCode == http.StatusSwitchingProtocols {
-		return result(response.StatusCode, response.Header, nil) // what follows is no answer
+		return result(response.StatusCode, response.Header, nil) // there is no answer after it
 	}
 	kept, err := readAnswer(response)
-	if taken := response.StatusCode <= 299; taken && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		// an answer without an end: all that counts was there before
+	if successful := response.StatusCode <= 299; successful && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		// the answer has no end, but its status has come
 		return result(response.StatusCode, response.Header, nil)
 	}
 	if err != nil {

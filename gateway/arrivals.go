@@ -8,9 +8,9 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// arrivals are the callbacks that are being stored. A delivery may be over before
-// the request that brought the callback goes on: the first of the two publishes
-// that it was accepted, so that this notice always comes before the others.
+// arrivals are the callbacks that are being stored. A delivery may end before the
+// request of its callback goes on: the first of the two publishes that the callback was
+// accepted, so that this notice always precedes the others.
 type arrivals struct {
 	mu          sync.Mutex
 	unpublished map[arrival]control.Notice
@@ -24,7 +24,7 @@ type arrival struct {
 
 func arrivalOf(e *inbox.Event) arrival { return arrival{e.ID, e.ReceivedAt.UnixMicro()} }
 
-// begin notes that the event of a request is about to be stored.
+// begin records that the event of a request is about to be stored.
 func (a *arrivals) begin(e *inbox.Event, source netip.Addr) {
 	n := noticeOf(control.Accepted, e)
 	n.SourceIP = source.String()
@@ -36,7 +36,7 @@ func (a *arrivals) begin(e *inbox.Event, source netip.Addr) {
 	a.unpublished[arrivalOf(e)] = n
 }
 
-// end takes an event out and returns its notice, if that was not published yet.
+// end removes an event, and returns its notice if that was not published yet.
 func (a *arrivals) end(e *inbox.Event) (n control.Notice, ok bool) {
 	key := arrivalOf(e)
 	a.mu.Lock()

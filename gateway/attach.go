@@ -18,9 +18,9 @@ type Attachment struct {
 	released bool // only the app's own goroutine
 }
 
-// Attach opens the inbox of a config, or joins the gateway that has it open, and
-// has events delivered as the config says from then on. The refs, at least one,
-// are those of the handlers that have this config. ctx bounds the opening only.
+// Attach opens the inbox of a config, or joins the gateway that has it open. From then
+// on events are delivered as the config says. The refs, at least one, are those of the
+// handlers that have this config. ctx bounds the opening only.
 func Attach(ctx context.Context, c *Config, refs ...*Ref) (*Attachment, error) {
 	if err := opened.renew(ctx, c); err != nil {
 		return nil, err
@@ -44,30 +44,30 @@ func Attach(ctx context.Context, c *Config, refs ...*Ref) (*Attachment, error) {
 // join puts an attachment's settings in force, and starts deliveries if the
 // attachment is the first.
 func (g *Gateway) join(ctx context.Context, att *Attachment) error {
-	// A hold that is being changed is either read here or finds the dispatcher.
+	// Locked until the dispatcher is there: else a hold that is set meanwhile would
+	// neither be read here nor reach the dispatcher.
 	g.byHand.Lock()
 	defer g.byHand.Unlock()
 	held, unknown, err := g.readHold(ctx, att.config)
 	if err != nil {
 		return err
 	}
-	att.journal.begin(att.config)
+	att.journal.begin(att.config) //nolint:contextcheck // it lasts until Detach
 
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if len(g.attachments) == 0 { // it is new, or only requests have kept it open
-		g.begin(att, held, unknown)
+		g.begin(att, held, unknown) //nolint:contextcheck // deliveries last until Detach
 	}
 	g.attachments = append(g.attachments, att)
 	g.use(att)
 	return nil
 }
 
-// Detach takes the attachment's settings out of force. Deliveries go on with the
-// newest attachment that is left. If there is none they stop: attempts that are
-// being made may end within the grace period, and events that are not finished by
-// then become due again without having spent an attempt. It reports whether
-// deliveries stopped.
+// Detach takes the attachment's settings out of force. Deliveries go on with the newest
+// attachment that is left. Without one they stop: attempts under way may end within the
+// grace period, and events that are not settled by then become due again without a
+// spent attempt. It reports whether deliveries stopped.
 func (att *Attachment) Detach() (stopped bool) {
 	g := att.gateway
 	g.mu.Lock()
@@ -94,7 +94,7 @@ func (att *Attachment) Detach() (stopped bool) {
 	defer cancel()
 	if err := dispatcher.Stop(ctx); err != nil {
 		g.logger.Error("stopping deliveries; what could not be settled will be delivered again", zap.Error(err))
-		opened.forget(g) // its leases last until it is closed: it cannot be used again
+		opened.forget(g) // it still has leases, so it cannot be used again
 	}
 	return true
 }

@@ -12,10 +12,10 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// Config is what a handler's config means to its gateway. Every field is
+// Config is the part of a handler's config that its gateway needs. Every field is
 // required. It must not be changed once it is attached.
 type Config struct {
-	// Name is the handler's name: of its journal, and for operators.
+	// Name is the handler's name. The journal has the same.
 	Name string
 
 	// Key names the storage of the inbox. Configs with the same key use the same
@@ -31,7 +31,7 @@ type Config struct {
 	// Dispatch says how events are delivered. Its Observer is the gateway's.
 	Dispatch dispatch.Settings
 
-	// Grace is how long attempts that are being made may take when deliveries stop.
+	// Grace is how long attempts under way may take when deliveries stop.
 	Grace time.Duration
 
 	Logger  *zap.Logger
@@ -46,8 +46,8 @@ type Storage interface {
 	Apply(in inbox.Inbox, p inbox.Policy)
 }
 
-// LenientStorage is a Storage whose Open may return an inbox that was not reached
-// yet. See caddymodule.LenientInbox.
+// LenientStorage is a Storage whose Open may return an inbox before its storage was
+// reached. See caddymodule.LenientInbox.
 type LenientStorage interface {
 	StartsWithoutStorage() bool
 }
@@ -61,7 +61,7 @@ type Metrics interface {
 	NoticesDropped(n int64)
 }
 
-// Emitter makes Caddy events.
+// Emitter emits Caddy events.
 type Emitter interface {
 	ShouldEmit(name string) bool
 
@@ -70,7 +70,7 @@ type Emitter interface {
 	Emit(name string, data map[string]any)
 }
 
-// Handler answers what an operator asks about the handler itself.
+// Handler is what operators may ask about the handler itself.
 type Handler interface {
 	// Config is the handler's config without anything secret.
 	Config() control.Config
@@ -81,7 +81,8 @@ type Handler interface {
 	// Explain says whether a caller would be let in. See control.Gateway.
 	Explain(peer netip.Addr, forwardedFor string) control.Explanation
 
-	// Reconsider judges a quarantined callback by today's rules and makes an
-	// event of it. A callback that is still not valid is a *control.InvalidError.
+	// Reconsider validates a quarantined callback by the rules of the config, and
+	// returns its event. If it is still not valid, the error is a
+	// *control.InvalidError.
 	Reconsider(body []byte, receivedAt time.Time, source netip.Addr) (*inbox.Event, error)
 }

@@ -10,16 +10,16 @@ import (
 )
 
 const (
-	// emitBatch is how many notices are turned into Caddy events at a time, and
-	// emitPause how long is waited for more: waking up for each would cost more
-	// than the events.
+	// emitBatch is how many notices are turned into Caddy events at a time.
+	// emitPause is the wait for more: waking up for each would cost more than the
+	// events.
 	emitBatch = 256
 	emitPause = 20 * time.Millisecond
 )
 
 // emitAll turns notices into Caddy events until ctx is done and none is left.
-// Handlers of Caddy events run one after the other, and not on the way of a
-// callback: one that is slow misses events, not callbacks.
+// Handlers of Caddy events run here, one after the other, and so delay no callback: one
+// that is too slow misses events.
 func (j *Journal) emitAll(ctx context.Context, follower *control.Follower, ended chan<- struct{}) {
 	defer close(ended)
 	defer follower.Close()
@@ -64,7 +64,7 @@ func (j *Journal) emit(n *control.Notice) {
 	if !ok || !c.Events.ShouldEmit(name) {
 		return
 	}
-	defer func() { // somebody else's fault must not end the process
+	defer func() { // a panic in another module must not end the process
 		if fault := recover(); fault != nil {
 			c.Logger.Error("panic in a handler of Caddy events", zap.String("event", name), zap.Any("panic", fault))
 		}

@@ -6,7 +6,7 @@
 // (attach.go) opens an inbox for it or joins the one that is open (pool.go), and
 // renew.go opens a broken one anew. A Ref (ref.go) is how a handler finds the
 // gateway for a callback. peers.go keeps gateways of one shared inbox in step.
-// A Journal (journal.go, observer.go, recent.go, refusals.go) says what happens,
+// A Journal (journal.go, observer.go, recent.go, refusals.go) and pressure.go say what happens,
 // and emit.go makes Caddy events of that. operator.go is what package control may ask.
 package gateway
 
@@ -36,18 +36,19 @@ type Gateway struct {
 	holders atomic.Int64
 	logger  *zap.Logger
 
-	// byHand is locked while an operator's hold is being changed, and known is
-	// the last such hold. It is locked before mu.
+	// byHand is locked while an operator's hold is being changed. It guards known,
+	// the last such hold, and is locked before mu.
 	byHand sync.Mutex
 	known  inbox.Hold
 
 	mu          sync.Mutex
 	attachments []*Attachment // oldest first; the last one's settings are in use
 	dispatcher  *dispatch.Dispatcher
+	watcher     *watcher
 	peers       *peers // nil if no other gateway can use the inbox
 }
 
-// errClosed is returned where a callback has no gateway.
+// errClosed is the error of a callback that has no gateway.
 var errClosed = errors.New("the gateway is not running")
 
 func open(ctx context.Context, c *Config) (*Gateway, error) {
@@ -62,13 +63,13 @@ func open(ctx context.Context, c *Config) (*Gateway, error) {
 	return g, nil
 }
 
-// Inbox is where the gateway's events are.
+// Inbox returns the gateway's inbox.
 func (g *Gateway) Inbox() inbox.Inbox { return g.inbox }
 
 // Held reports whether deliveries are held, for whatever reason.
 func (g *Gateway) Held() bool { return len(g.running().Holds()) > 0 }
 
-// hold keeps the inbox open until Drop. It fails once the inbox was closed.
+// hold keeps the inbox open until Drop. It reports false if the inbox was closed.
 func (g *Gateway) hold() bool {
 	for {
 		n := g.holders.Load()
@@ -81,7 +82,7 @@ func (g *Gateway) hold() bool {
 	}
 }
 
-// Drop ends the use that Ref.Hold or Each began. The last one closes the inbox.
+// Drop ends one use of the gateway. The last one closes the inbox.
 func (g *Gateway) Drop() error {
 	if g.holders.Add(-1) > 0 {
 		return nil
@@ -93,21 +94,22 @@ func (g *Gateway) Drop() error {
 	return nil
 }
 
-// running returns the dispatcher that delivers, or did last.
+// running returns the dispatcher that delivers, or delivered last.
 func (g *Gateway) running() *dispatch.Dispatcher {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.dispatcher
 }
 
-// begin makes and starts the dispatcher, and keeps in step with the gateways that
-// share the inbox. While it is unknown whether an operator holds deliveries, they
-// are held. The caller has locked g.byHand and g.mu.
+// begin starts a dispatcher, and the exchange with the gateways that share the inbox.
+// While it is unknown whether an operator holds deliveries, they are held. The caller
+// has locked g.byHand and g.mu.
 func (g *Gateway) begin(att *Attachment, held inbox.Hold, unknown bool) {
 	if unknown {
 		held = inbox.Hold{Since: time.Now(), Reason: "the inbox was not reached yet, so it is not known whether deliveries are held by hand"}
 	}
 	g.known = held
+	g.watcher = &watcher{gateway: g}
 	g.peers = nil
 	if shared, ok := g.inbox.(inbox.Shared); ok {
 		g.peers = newPeers(g, shared)
@@ -116,6 +118,7 @@ func (g *Gateway) begin(att *Attachment, held inbox.Hold, unknown bool) {
 		}
 	}
 	g.dispatcher = dispatch.New(g.inbox, g.settings(att))
+	g.watcher.dispatcher = g.dispatcher
 	g.dispatcher.Pause(held)
 	g.dispatcher.Start()
 	if g.peers != nil {
@@ -133,7 +136,7 @@ func (g *Gateway) use(att *Attachment) {
 // locked g.mu.
 func (g *Gateway) settings(att *Attachment) dispatch.Settings {
 	s := att.config.Dispatch
-	s.Observer = observer{att.config.Logger, att.config.Metrics, att.journal}
+	s.Observer = pressureWatch{observer{att.config.Logger, att.config.Metrics, att.journal}, g.watcher}
 	if g.peers != nil {
 		s.Observer = reporter{s.Observer, g.peers}
 	}
@@ -148,8 +151,8 @@ func (g *Gateway) mayBeAway(c *Config) bool {
 	return ok && shared && lenient.StartsWithoutStorage()
 }
 
-// readHold reads the hold by hand that the inbox remembers. It is unknown if the
-// config may be loaded though the inbox cannot be read yet.
+// readHold reads the hold by hand from the inbox. If the inbox cannot be read yet, and
+// the config may be loaded without that, the hold is unknown.
 func (g *Gateway) readHold(ctx context.Context, c *Config) (held inbox.Hold, unknown bool, err error) {
 	held, err = g.inbox.Hold(ctx)
 	if err == nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// journals has the journal of every handler name in use. It lives as long as the
-// process, so that a reload loses neither notices nor refusals nor counts.
+// journals has the journal of every handler name in use. It outlives configs, so that
+// a reload loses no notices, refusals or counts.
 var journals = journalPool{byName: make(map[string]*Journal)}
 
 // Journal is what operators see of a handler beside its inbox: what happens as it
@@ -31,7 +31,7 @@ type Journal struct {
 	// repeats bounds how often a callback in quarantine that arrives again is published.
 	repeats *rate.Limiter
 
-	// config is the newest that runs: Caddy events are made as it says.
+	// config is the newest one that runs. It emits the Caddy events.
 	config atomic.Pointer[Config]
 
 	mu      sync.Mutex
@@ -40,8 +40,8 @@ type Journal struct {
 	ended   chan struct{}
 }
 
-// Callbacks in quarantine that arrive again and again are logged and published, so
-// many at once and then at this pace: each has the count.
+// Callbacks in quarantine that arrive again are logged and published so many at once,
+// and then at this pace. Each line and notice has the count.
 const (
 	repeatsAtOnce = 10
 	repeatsEvery  = 10 * time.Second
@@ -78,7 +78,7 @@ func (p *journalPool) put(j *Journal) {
 	}
 }
 
-// begin has Caddy events made as a config says that has started.
+// begin must be called when a config has started. It emits the Caddy events from then on.
 func (j *Journal) begin(c *Config) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -97,13 +97,13 @@ func (j *Journal) begin(c *Config) {
 	go j.emitAll(ctx, follower, j.ended)
 }
 
-// emitGrace is how long the end of a handler waits for Caddy events that were
-// not handled yet.
+// emitGrace is how long the end of a handler waits until its last Caddy events have been
+// handled.
 const emitGrace = 2 * time.Second
 
-// end is called when a config has stopped; next is the newest that still runs,
-// nil if none does. After the last one, it waits for the Caddy events of what has
-// happened until then.
+// end must be called when a config has stopped; next is the newest that still runs, nil
+// if none does. After the last one, it waits until the Caddy events of all notices have
+// been handled.
 func (j *Journal) end(next *Attachment) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -123,7 +123,7 @@ func (j *Journal) end(next *Attachment) {
 }
 
 // put stores an event and publishes that it was accepted, see Ref.Put.
-func (j *Journal) put(ctx context.Context, in inbox.Inbox, e *inbox.Event, source netip.Addr) (duplicate bool, err error) {
+func (j *Journal) put(ctx context.Context, in inbox.Store, e *inbox.Event, source netip.Addr) (duplicate bool, err error) {
 	j.arrivals.begin(e, source)
 	duplicateOf, err := in.Put(ctx, e)
 	switch {
@@ -138,7 +138,7 @@ func (j *Journal) put(ctx context.Context, in inbox.Inbox, e *inbox.Event, sourc
 	return duplicateOf != "", err
 }
 
-// accepted publishes that an event was stored, unless that was published.
+// accepted publishes that an event was stored, unless that was published before.
 func (j *Journal) accepted(e *inbox.Event) {
 	if n, ok := j.arrivals.end(e); ok {
 		j.feed.Publish(n)
@@ -166,11 +166,11 @@ func (j *Journal) Quarantined(kept *inbox.Suspect, source netip.Addr, reason str
 // Count counts what became of a callback.
 func (j *Journal) Count(o Outcome) { j.recent.add(o) }
 
-// Failed remembers why something could not be stored, for operators only.
+// Failed records why something could not be stored, for operators only.
 func (j *Journal) Failed(err error) { j.recent.fails(err) }
 
-// Refused remembers a caller that was refused: the client's address, empty if it
-// is not known, and the peer of the connection.
+// Refused records a caller that was refused: the client's address, empty if it is not
+// known, and the peer of the connection.
 func (j *Journal) Refused(address, peer, reason string, at time.Time) {
 	j.refusals.add(address, peer, reason, at)
 }

@@ -92,7 +92,7 @@ func (o observer) Held(h dispatch.Holding) {
 	}
 }
 
-// Prolonged implements dispatch.Observer. There is a line for the attempt.
+// Prolonged implements dispatch.Observer. The attempt has a line already.
 func (o observer) Prolonged(dispatch.Holding) {}
 
 // Resumed implements dispatch.Observer.

@@ -16,7 +16,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// quickInbox has an event delivered before the one who put it goes on.
+// quickInbox can deliver an event before Put returns.
 type quickInbox struct {
 	inbox.Inbox
 	put func(e *inbox.Event) (duplicateOf string, err error)
@@ -24,7 +24,7 @@ type quickInbox struct {
 
 func (in quickInbox) Put(_ context.Context, e *inbox.Event) (string, error) { return in.put(e) }
 
-// told puts an event and returns the kinds of notices that this brought.
+// told puts an event and returns the kinds of the notices that were published.
 func told(t *testing.T, put func(o observer, e *inbox.Event) (string, error)) []string {
 	t.Helper()
 	ref := NewRef(t.Name())
@@ -52,7 +52,7 @@ func told(t *testing.T, put func(o observer, e *inbox.Event) (string, error)) []
 	}
 }
 
-// However quick a delivery is, that the callback was accepted is told before,
+// However quick a delivery is, the notice that the callback was accepted comes first,
 // and once.
 func TestAcceptedIsToldFirst(t *testing.T) {
 	attempt := func(o observer, e *inbox.Event, n int, verdict inbox.Verdict) {

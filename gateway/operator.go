@@ -31,7 +31,7 @@ func (p Provider) Unattended(ctx context.Context) ([]control.Unattended, bool) {
 	return found, more
 }
 
-// operated is a running handler, open for an operator.
+// operated is a running handler that an operator uses.
 type operated struct {
 	gateway *Gateway
 	config  *Config
@@ -52,7 +52,7 @@ func (o *operated) Explain(peer netip.Addr, forwardedFor string) control.Explana
 // Close implements control.Gateway.
 func (o *operated) Close() error { return o.gateway.Drop() }
 
-// summaryTimeout bounds how long an inbox may keep a summary waiting.
+// summaryTimeout bounds how long an inbox may delay a summary.
 const summaryTimeout = 2 * time.Second
 
 // Summary implements control.Gateway.
@@ -64,6 +64,7 @@ func (o *operated) Summary(ctx context.Context, recent time.Duration) control.Ha
 		Bodies:   o.config.Handler.Bodies(),
 		Holds:    holds.Holds,
 		UnderWay: holds.UnderWay,
+		Pressure: holds.Pressure,
 		Recent:   o.journal.recent.sum(recent),
 		Refusals: o.journal.refusals.list(),
 	}
@@ -92,8 +93,8 @@ func (o *operated) Summary(ctx context.Context, recent time.Duration) control.Ha
 	return s
 }
 
-// Hold implements control.Gateway. The inbox remembers the hold before
-// deliveries stop: one that would not survive a restart is not begun.
+// Hold implements control.Gateway. The hold is stored before deliveries stop: one that
+// cannot be stored would not survive a restart.
 func (o *operated) Hold(ctx context.Context, reason string, until time.Time) error {
 	o.gateway.byHand.Lock()
 	defer o.gateway.byHand.Unlock()
@@ -156,7 +157,7 @@ func (o *operated) Release(ctx context.Context, id int64) (control.Released, err
 	}
 	err = o.gateway.inbox.Unquarantine(ctx, id)
 	if errors.Is(err, inbox.ErrNotFound) {
-		err = nil // somebody else released it at the same time
+		err = nil // another request released it at the same time
 	}
 	return control.Released{ID: event.ID, Duplicate: duplicate}, err
 }
@@ -164,8 +165,8 @@ func (o *operated) Release(ctx context.Context, id int64) (control.Released, err
 // Holds implements control.Gateway.
 func (o *operated) Holds() control.Holds { return o.gateway.holds(time.Now()) }
 
-// holds returns why deliveries are held, and how many attempts are being made. The
-// end of a pause is told as long as it is to come.
+// holds returns why deliveries are held, how many attempts are being made, and how
+// much the destination gets. The end of a pause is told as long as it is to come.
 func (g *Gateway) holds(now time.Time) control.Holds {
 	dispatcher := g.running()
 	reasons := dispatcher.Holds()
@@ -178,7 +179,7 @@ func (g *Gateway) holds(now time.Time) control.Holds {
 		}
 		holds = append(holds, hold)
 	}
-	return control.Holds{Holds: holds, UnderWay: dispatcher.UnderWay()}
+	return control.Holds{Holds: holds, UnderWay: dispatcher.UnderWay(), Pressure: g.Pressure()}
 }
 
 // Interface guards

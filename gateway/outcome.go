@@ -32,8 +32,7 @@ var Outcomes = []Outcome{
 	TooLarge, NotJSON, Invalid, Broken, Timeout, Unavailable,
 }
 
-// count says which of the counts of what happened lately the outcome belongs to,
-// nil if it is not counted there.
+// count returns the count in r for the outcome, nil if it has none.
 func (o Outcome) count(r *control.Recent) *int64 {
 	switch o {
 	case Accepted:
@@ -50,6 +49,7 @@ func (o Outcome) count(r *control.Recent) *int64 {
 		return &r.NotKept
 	case Unavailable:
 		return &r.Unavailable
+	case EarlyData, Method, Broken, Timeout:
 	}
 	return nil
 }

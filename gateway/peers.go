@@ -13,25 +13,26 @@ import (
 )
 
 const (
-	// reportTimeout bounds how long it may take to report one thing to the peers.
+	// reportTimeout bounds one report to the peers.
 	reportTimeout = 5 * time.Second
 
-	// rewatchFirst doubles up to rewatchMost while watching fails.
+	// rewatchFirst is the first pause after watching has failed. It doubles up to
+	// rewatchMost.
 	rewatchFirst = time.Second
 	rewatchMost  = time.Minute
 
-	// recheckEvery is how often the hold by hand is read, in case a peer's change
-	// was not seen, or was overtaken by a change here.
+	// recheckEvery is how often the hold by hand is read, in case a peer's change was
+	// missed, or came in between a change here.
 	recheckEvery   = 30 * time.Second
 	recheckTimeout = 5 * time.Second
 
-	// learnEvery is how often it is tried to read a hold by hand that could not
+	// learnEvery is the pause between attempts to read a hold by hand that could not
 	// be read when the config was loaded.
 	learnEvery = time.Second
 )
 
-// peers are the other gateways that share an inbox, for as long as one dispatcher
-// runs: their holds are brought to the dispatcher, and its findings to them.
+// peers are the other gateways that share an inbox, for as long as one dispatcher runs.
+// The dispatcher gets the holds of the peers, and they get its findings.
 type peers struct {
 	gateway    *Gateway
 	inbox      inbox.Shared
@@ -43,8 +44,8 @@ type peers struct {
 	stop  context.CancelFunc
 	tasks sync.WaitGroup
 
-	differs *inbox.Hold // what recheck read last if it was not gateway.known; guarded by gateway.byHand
-	unknown *inbox.Hold // stands for the hold by hand until that can be read; nil if it was
+	differs *inbox.Hold // read by the last recheck, and different from gateway.known; guarded by gateway.byHand
+	unknown *inbox.Hold // in place of the hold by hand until that can be read; nil if it could
 }
 
 func newPeers(g *Gateway, in inbox.Shared) *peers {
@@ -63,8 +64,8 @@ func (p *peers) begin(d *dispatch.Dispatcher) {
 	}
 }
 
-// end returns when nothing here uses the inbox any more. The caller has locked
-// neither gateway.byHand nor gateway.mu.
+// end stops the exchange, and returns when it does not use the inbox any more. The
+// caller has locked neither gateway.byHand nor gateway.mu.
 func (p *peers) end() {
 	if p == nil {
 		return
@@ -115,8 +116,8 @@ func (p *peers) holdChanged(h inbox.Hold) {
 	p.adopt(h)
 }
 
-// adopt brings a hold by hand to the dispatcher, unless the dispatcher has it. The
-// caller has locked gateway.byHand.
+// adopt applies a hold by hand that is not known yet to the dispatcher. The caller has
+// locked gateway.byHand.
 func (p *peers) adopt(h inbox.Hold) {
 	before := p.gateway.known
 	if sameHold(h, before) {
@@ -131,7 +132,7 @@ func (p *peers) adopt(h inbox.Hold) {
 	p.dispatcher.Pause(h)
 }
 
-// learn reads the hold by hand as soon as that can be done.
+// learn reads the hold by hand as soon as the inbox can be read.
 func (p *peers) learn(ctx context.Context) {
 	for waited(ctx, learnEvery) {
 		if p.learned(ctx) {
@@ -162,8 +163,8 @@ func (p *peers) recheckAll(ctx context.Context) {
 	}
 }
 
-// recheck adopts a hold that was missed. It has to be read twice in a row: what is
-// read may be a moment old, and a change may be on its way.
+// recheck adopts a hold that was missed. It must be read twice in a row, because what is
+// read may be a moment old, and its change may still be on the way.
 func (p *peers) recheck(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, recheckTimeout)
 	defer cancel()
@@ -190,8 +191,8 @@ func sameHold(a, b inbox.Hold) bool {
 	return same(a.Since, b.Since) && same(a.Until, b.Until) && same(a.Ended, b.Ended) && a.Reason == b.Reason
 }
 
-// report has a finding reported to the peers, in place of one that was not
-// reported yet. It does not wait.
+// report queues a finding for the peers, in place of one that was not reported yet. It
+// does not wait.
 func (p *peers) report(t inbox.Trouble) {
 	p.reporting.Lock()
 	defer p.reporting.Unlock()
@@ -202,7 +203,7 @@ func (p *peers) report(t inbox.Trouble) {
 	p.news <- t
 }
 
-// reportAll reports what there is to report, until ctx ends.
+// reportAll reports what is queued, until ctx ends.
 func (p *peers) reportAll(ctx context.Context) {
 	for {
 		select {
@@ -222,8 +223,8 @@ func (p *peers) reportOne(ctx context.Context, t inbox.Trouble) error {
 	return p.inbox.TellTrouble(ctx, t)
 }
 
-// reporter is an Observer that reports to the peers what this gateway has found out
-// by itself. What peers have reported it does not report again.
+// reporter is an Observer that reports the findings of this gateway to the peers, but
+// not what peers have reported.
 type reporter struct {
 	dispatch.Observer
 	peers *peers

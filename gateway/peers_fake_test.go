@@ -18,22 +18,22 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// cluster is an inbox that several gateways use at once, in memory. Of events it
-// knows no more than that each is leased once, in any order.
+// cluster is an inbox in memory that several gateways share. It leases each event once,
+// in any order.
 type cluster struct {
 	mu       sync.Mutex
 	changed  chan struct{} // closed with each change
 	events   []*inbox.Event
 	held     inbox.Hold
-	troubles []inbox.Trouble // all that was told
+	troubles []inbox.Trouble // all that were reported
 	last     *inbox.Trouble
 	teller   string
 	watchers map[*seat]bool
-	mute     bool // holds are not told
+	mute     bool // peers do not hear of holds
 	away     bool // holds cannot be read
 
 	watchErr, tellErr error
-	tellGate          chan struct{} // if not nil, tells wait for it
+	tellGate          chan struct{} // if not nil, TellTrouble waits for it
 	watches           int
 }
 
@@ -217,7 +217,8 @@ type edge struct {
 	name    string
 	cluster *cluster
 	logs    *zaplog.ObservedLogs
-	down    bool // guarded by cluster.mu
+	down    bool                            // guarded by cluster.mu
+	answer  func(visit int) dispatch.Result // if it is not down; nil: 204
 	visits  int
 	newest  *Attachment
 	lenient bool // it starts without the storage
@@ -235,12 +236,17 @@ func (e *edge) Apply(inbox.Inbox, inbox.Policy) {}
 
 func (e *edge) attempt(context.Context, *inbox.Lease) dispatch.Result {
 	e.cluster.mu.Lock()
-	defer e.cluster.mu.Unlock()
 	e.visits++
-	if e.down {
+	visit, down, answer := e.visits, e.down, e.answer
+	e.cluster.mu.Unlock()
+	switch {
+	case down:
 		return dispatch.Result{Unreachable: true, Reason: "connection refused"}
+	case answer != nil:
+		return answer(visit)
+	default:
+		return dispatch.Result{Status: 204}
 	}
-	return dispatch.Result{Status: 204}
 }
 
 // fakeMetrics counts nothing but notices that were dropped.
@@ -312,7 +318,7 @@ func (e *edge) visited() int {
 // lines counts the log lines with that text.
 func (e *edge) lines(text string) int { return e.logs.FilterMessage(text).Len() }
 
-// pass lets time go by, and everything happen that then can.
+// pass lets time go by, and waits until nothing more happens.
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()

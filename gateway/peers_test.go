@@ -192,8 +192,8 @@ func TestAHoldThatWasNotToldIsFound(t *testing.T) {
 	})
 }
 
-// A gateway that starts while its inbox is out of reach delivers nothing before
-// it knows whether an operator holds deliveries.
+// A gateway that starts while its inbox is out of reach delivers nothing before it has
+// read whether an operator holds deliveries.
 func TestUntilAHoldCanBeReadDeliveriesAreHeld(t *testing.T) {
 	for name, held := range map[string]inbox.Hold{"none": {}, "one": {Since: time.UnixMicro(1e15), Reason: "maintenance"}} {
 		t.Run(name, func(t *testing.T) {

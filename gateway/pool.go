@@ -8,24 +8,23 @@ import (
 	"go.uber.org/zap"
 )
 
-// opened has every open gateway by its inbox's key. It lives as long as the
-// process, so that a reload goes on with the inbox, the deliveries and the leases
-// of the old config.
+// opened has every open gateway by its inbox's key. It outlives configs, so that a
+// reload goes on with the inbox, the deliveries and the leases of the old config.
 var opened = pool{byKey: make(map[string]*Gateway)}
 
 // attached has the attachments of each handler name.
 var attached = registry{byName: make(map[string][]*Attachment)}
 
-// pool keeps the open gateways by their keys. It is no caddy.UsagePool because
-// requests keep a gateway open too: the next config that wants its inbox has to
-// get the same one, as a file cannot be opened a second time.
+// pool keeps the open gateways by their keys. It is no caddy.UsagePool, because requests
+// keep a gateway open too: the next config with its inbox must get the same one, as a
+// file cannot be opened a second time.
 type pool struct {
 	mu    sync.Mutex
 	byKey map[string]*Gateway
 }
 
-// get returns the config's gateway, held for the caller. Caddy starts one config
-// at a time, so no two open the same.
+// get returns the config's gateway; the caller must drop it. Caddy starts one config at
+// a time, so no two open the same.
 func (p *pool) get(ctx context.Context, c *Config) (*Gateway, error) {
 	if g := p.of(c.Key); g != nil && g.hold() {
 		return g, nil
@@ -73,8 +72,8 @@ func (r *registry) add(att *Attachment) {
 	r.byName[name] = append(r.byName[name], att)
 }
 
-// remove takes an attachment out, and returns the newest that is left of its
-// name, nil if there is none.
+// remove removes an attachment, and returns the newest that is left of its name, nil if
+// there is none.
 func (r *registry) remove(att *Attachment) *Attachment {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -88,7 +87,7 @@ func (r *registry) remove(att *Attachment) *Attachment {
 	return left[len(left)-1]
 }
 
-// move brings attachments to another gateway.
+// move moves attachments to another gateway.
 func (r *registry) move(atts []*Attachment, to *Gateway) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -100,10 +99,9 @@ func (r *registry) move(atts []*Attachment, to *Gateway) {
 	}
 }
 
-// current returns the gateway in which callbacks for that name are stored, nil if
-// there is none. It is the oldest attachment's: until that is detached, the config
-// of a newer one may still fail to load, and then nobody would deliver from
-// another inbox what it has taken.
+// current returns the gateway in which callbacks for that name are stored, nil if there
+// is none. It is the oldest attachment's: until that is detached, a newer config may
+// still fail to load, and what was stored in its inbox would not be delivered.
 func (r *registry) current(name string) *Gateway {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -113,7 +111,7 @@ func (r *registry) current(name string) *Gateway {
 	return nil
 }
 
-// newest returns the newest config of that name and its gateway, nil if there is
+// newest returns the newest attachment of that name and its gateway, nil if there is
 // none.
 func (r *registry) newest(name string) (*Attachment, *Gateway) {
 	r.mu.RLock()
@@ -137,8 +135,8 @@ func (r *registry) all() map[*Attachment]*Gateway {
 	return all
 }
 
-// Each calls f with every config that runs, the newest of its name, and its
-// gateway, which stays open meanwhile.
+// Each calls f with the newest running config of every name, and its gateway, which
+// stays open meanwhile.
 func Each(f func(c *Config, g *Gateway)) {
 	for att, g := range attached.all() {
 		if !g.hold() {

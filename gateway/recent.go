@@ -10,20 +10,20 @@ import (
 )
 
 const (
-	// recentStep is how precisely it is known when something happened.
+	// recentStep is the time for which callbacks are counted together.
 	recentStep  = 10 * time.Second
-	recentSteps = int64(control.RecentMax/recentStep) + 1 // and the one that has begun
+	recentSteps = int64(control.RecentMax/recentStep) + 1 // with the one that has begun
 )
 
-// recent counts what became of callbacks, for each step of the last hour. What
-// it takes does not grow with their number.
+// recent counts what became of callbacks, in each step of the last hour. Its size does
+// not grow with their number.
 type recent struct {
 	now   func() time.Time
 	began time.Time
 
 	mu    sync.Mutex
 	steps [recentSteps]struct {
-		number int64 // steps since it began; those of another round are over
+		number int64 // counted from began; an old number means that the counts are out of date
 		counts control.Recent
 	}
 	last *control.Unavailable
@@ -31,8 +31,8 @@ type recent struct {
 
 func newRecent(now func() time.Time) *recent { return &recent{now: now, began: now()} }
 
-// step returns the number of the step that it is. The time is read from the
-// monotonic clock, so that setting the clock neither hides nor repeats anything.
+// step returns the number of the current step. The time is that of the monotonic clock,
+// so that setting the clock neither hides nor repeats anything.
 func (r *recent) step() int64 { return max(0, int64(r.now().Sub(r.began)/recentStep)) }
 
 // add counts what became of a callback.
@@ -49,7 +49,7 @@ func (r *recent) add(outcome Outcome) {
 	}
 }
 
-// fails notes why something could not be stored.
+// fails records why something could not be stored.
 func (r *recent) fails(err error) {
 	reason := err.Error()
 	if len(reason) > inbox.MaxReason {
@@ -60,7 +60,7 @@ func (r *recent) fails(err error) {
 	r.last = &control.Unavailable{At: r.now().UTC(), Reason: reason}
 }
 
-// sum returns the counts of so long ago until now.
+// sum returns the counts from that long ago until now.
 func (r *recent) sum(back time.Duration) control.Recent {
 	back = min(max(back, control.RecentMin), control.RecentMax)
 	number := r.step()

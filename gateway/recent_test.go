@@ -48,8 +48,8 @@ func TestTheReasonOfTheLastFailureIsBounded(t *testing.T) {
 	assert.Equal(t, strings.Repeat("€", inbox.MaxReason/3), r.sum(time.Minute).LastUnavailable.Reason)
 }
 
-// However callbacks come, what is counted is what came since From, and From is
-// no later than was asked for.
+// However callbacks come, exactly those since From are counted, and From is no later than
+// was asked for.
 func TestRecentCountsAgreeWithAList(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		now := recentEpoch

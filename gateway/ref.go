@@ -11,12 +11,12 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// StoreTimeout is how long a callback waits for the inbox. It is a guess at what a
-// caller waits, long enough for a busy disk and for a start.
+// StoreTimeout is how long a callback waits for the inbox: long enough for a busy disk
+// and for a start. That callers wait as long is a guess.
 const StoreTimeout = 10 * time.Second
 
-// Ref is how a handler finds its gateway and its journal. The HTTP server may
-// serve before the gateway is there, so that a request may have to wait for it.
+// Ref is how a handler finds its gateway and its journal. The HTTP server may serve
+// before the gateway is open, so a request may have to wait for it.
 type Ref struct {
 	name    string
 	journal *Journal
@@ -36,8 +36,8 @@ func NewRef(name string) *Ref {
 	return r
 }
 
-// Close is called when the handler's config is not in use any more. Requests of
-// the handler may go on after it.
+// Close must be called when the handler's config is not in use any more. Requests of the
+// handler may go on after it.
 func (r *Ref) Close() { r.close() }
 
 // Journal is what operators see of the handler beside its inbox.
@@ -48,8 +48,8 @@ func (r *Ref) set(g *Gateway) {
 	close(r.ready)
 }
 
-// Hold returns the gateway in which a callback for this handler is to be stored.
-// It stays open until the caller drops it.
+// Hold returns the gateway in which to store a callback for this handler. It stays open
+// until the caller drops it.
 func (r *Ref) Hold(ctx context.Context) (*Gateway, error) {
 	if g := attached.current(r.name); g != nil && g.hold() {
 		return g, nil
@@ -82,9 +82,9 @@ func (r *Ref) await(ctx context.Context) (*Gateway, error) {
 	}
 }
 
-// Successor returns the gateway that has replaced g while a request was being
-// read, nil if none has. The caller must drop it. A callback is to be stored where
-// it will be delivered.
+// Successor returns the gateway that has replaced g while a request was being read, nil
+// if none has. The callback must be stored there to be delivered. The caller must drop
+// the gateway.
 func (r *Ref) Successor(g *Gateway) *Gateway {
 	if current := attached.current(r.name); current != nil && current != g && current.hold() {
 		return current
@@ -92,9 +92,9 @@ func (r *Ref) Successor(g *Gateway) *Gateway {
 	return nil
 }
 
-// Put stores an event in the inbox of g and publishes that it was accepted. An
-// event that was stored before gets the id that it has there, which may be a
-// former one.
+// Put stores an event in the inbox of g and publishes that it was accepted. If the event
+// was stored before, it gets the id that it has there, which an earlier release may have
+// given it.
 func (r *Ref) Put(ctx context.Context, g *Gateway, e *inbox.Event, source netip.Addr) (duplicate bool, err error) {
 	return r.journal.put(ctx, g.inbox, e, source)
 }

@@ -8,15 +8,14 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
-// refusals remembers the last distinct addresses that were refused. Its zero
-// value is ready.
+// refusals has the last distinct addresses that were refused. Its zero value is ready.
 type refusals struct {
 	mu        sync.Mutex
 	order     list.List // of *control.Refusal, the latest first
 	byAddress map[string]*list.Element
 }
 
-// maxAddress is longer than every address; it bounds what cannot be read as one.
+// maxAddress is longer than every address. It bounds what is no address.
 const maxAddress = 64
 
 func (r *refusals) add(address, peer, reason string, now time.Time) {

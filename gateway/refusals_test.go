@@ -30,8 +30,7 @@ func TestRefusalsAreRememberedByAddress(t *testing.T) {
 	}, r.list())
 }
 
-// Strangers cannot make them take more memory, and an address that comes again
-// and again stays.
+// Strangers cannot use up memory, and an address that comes again and again stays.
 func TestRefusalsAreBounded(t *testing.T) {
 	var r refusals
 	now := time.Now()

@@ -9,14 +9,13 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// renew opens a broken inbox anew and brings everything that uses it to the new
-// gateway: the configs that run, in case the one that is being loaded fails after
-// all, and the requests that come from now on. It does nothing if the config's
-// inbox is not open, or works.
+// renew opens a broken inbox anew and moves all its users to the new gateway: the running
+// configs, in case the one that is being loaded fails after all, and the requests to
+// come. It does nothing if the config's inbox is not open, or not broken.
 //
-// The broken inbox is closed first: its locks would be in the way, and what it
-// has in memory must not get into the new file. So an inbox that cannot be
-// opened stays broken, and the next reload tries again.
+// The broken inbox is closed first: its locks would be in the way, and what it has in
+// memory must not get into the new file. So if the new one cannot be opened, the inbox
+// stays broken, and the next reload tries again.
 func (p *pool) renew(ctx context.Context, c *Config) error {
 	old := p.of(c.Key)
 	if old == nil {
@@ -28,11 +27,11 @@ func (p *pool) renew(ctx context.Context, c *Config) error {
 	}
 	defer old.dropAfter(c)
 	cause := breakable.Broken()
-	old.stop(c)
+	old.stop(c) //nolint:contextcheck // it has a time of its own
 	if err := old.inbox.Close(); err != nil {
 		c.Logger.Error("closing the broken inbox", zap.String("inbox", c.Key), zap.Error(err))
 	}
-	if !old.inUse() { // only requests have kept it open: the next one is opened as ever
+	if !old.inUse() { // only requests kept it open: get opens the next one
 		p.forget(old)
 		return nil
 	}
@@ -63,8 +62,8 @@ func (g *Gateway) dropAfter(c *Config) {
 	}
 }
 
-// stop ends the deliveries of a broken inbox. What is settled cannot be
-// recorded any more: those events are delivered again.
+// stop ends the deliveries of a broken inbox. It cannot record outcomes any more: the
+// events of attempts under way are delivered again.
 func (g *Gateway) stop(c *Config) {
 	g.mu.Lock()
 	dispatcher, peers := g.dispatcher, g.peers
@@ -80,7 +79,7 @@ func (g *Gateway) stop(c *Config) {
 	}
 }
 
-// takeOver brings the attachments of the broken gateway to this one, and starts
+// takeOver moves the attachments of the broken gateway to this one, and starts
 // deliveries with the settings that were in force.
 func (g *Gateway) takeOver(ctx context.Context, c *Config, broken *Gateway) error {
 	g.byHand.Lock()
@@ -96,7 +95,7 @@ func (g *Gateway) takeOver(ctx context.Context, c *Config, broken *Gateway) erro
 	g.attachments = broken.attachments
 	broken.attachments = nil
 	newest := g.attachments[len(g.attachments)-1]
-	g.begin(newest, held, unknown)
+	g.begin(newest, held, unknown) //nolint:contextcheck // deliveries last until Detach
 	g.use(newest)
 	g.holders.Add(int64(len(g.attachments)))
 	broken.holders.Add(-int64(len(g.attachments))) // one is renew's

@@ -15,32 +15,31 @@ import (
 )
 
 const (
-	// surveyTimeout bounds a look at the inboxes that no handler has.
+	// surveyTimeout bounds a look at the inboxes without a handler.
 	surveyTimeout = 2 * time.Second
 
-	// surveyFresh is how long what it found is not looked for again.
+	// surveyFresh is how long the result of a survey is used again.
 	surveyFresh = 30 * time.Second
 
-	// maxLeft bounds the inboxes that are remembered because a config used them.
+	// maxLeft bounds the number of former inboxes that are remembered.
 	maxLeft = 100
 )
 
-// unattended remembers the inboxes that configs of this process used to use,
-// wherever they are.
+// unattended has the inboxes that former configs of this process used, wherever they are.
 var unattended = unattendedInboxes{keys: make(map[string]time.Time)}
 
-// Surveyors returns those who look for inboxes that no handler has.
+// Surveyors returns the modules that can look for inboxes without a handler.
 type Surveyors func() []inbox.Surveyor
 
 type unattendedInboxes struct {
 	mu    sync.Mutex
-	keys  map[string]time.Time // when a handler had it last
+	keys  map[string]time.Time // when the last handler left
 	found []control.Unattended // by the last survey
 	more  bool
 	at    time.Time
 }
 
-// add remembers an inbox whose last handler has gone.
+// add records an inbox whose last handler has left.
 func (u *unattendedInboxes) add(key string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -52,8 +51,8 @@ func (u *unattendedInboxes) add(key string) {
 	}
 }
 
-// survey looks at the inboxes that no handler has. They are looked at anew unless
-// that was a moment ago.
+// survey looks at the inboxes without a handler. The result of a moment ago is used
+// again.
 func (u *unattendedInboxes) survey(ctx context.Context, surveyors Surveyors) (found []control.Unattended, more bool, errs []error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -82,24 +81,24 @@ func (u *unattendedInboxes) survey(ctx context.Context, surveyors Surveyors) (fo
 			found = append(found, c)
 		}
 	}
-	if ctx.Err() == nil { // else it is not whole
+	if ctx.Err() == nil { // else it is incomplete
 		u.found, u.more, u.at = found, more, time.Now()
 	}
 	return found, more, errs
 }
 
-// forget makes the next survey look anew: an inbox was opened or closed.
+// forget drops the result of the last survey, because an inbox was opened or closed.
 func (u *unattendedInboxes) forget() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.at = time.Time{}
 }
 
-// loggedAgainAfter keeps a survey right after a reload from logging once more what
-// the reload has logged.
+// loggedAgainAfter keeps the survey after a reload from logging again what Leave has
+// logged.
 const loggedAgainAfter = 10 * time.Second
 
-// logged reports whether it was logged a moment ago that nobody has the inbox.
+// logged reports whether Leave logged the inbox a moment ago.
 func (u *unattendedInboxes) logged(key string) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -107,7 +106,7 @@ func (u *unattendedInboxes) logged(key string) bool {
 	return ok && time.Since(at) < loggedAgainAfter
 }
 
-// WarnUnattended logs the inboxes that hold something and that no handler has.
+// WarnUnattended logs the inboxes without a handler that are not empty.
 func WarnUnattended(ctx context.Context, surveyors Surveyors, logger *zap.Logger) {
 	found, more, errs := unattended.survey(ctx, surveyors)
 	if ctx.Err() != nil {
@@ -144,7 +143,7 @@ func logUnattended(logger *zap.Logger, u control.Unattended) {
 	logger.Info("an inbox that no handler of this Caddy has is not empty", fields...)
 }
 
-// Leave logs what is in the inbox whose last handler has gone from the config.
+// Leave logs what is in the inbox after its last handler has left the config.
 func (att *Attachment) Leave() {
 	g := att.gateway
 	unattended.add(g.key)

@@ -5,11 +5,11 @@ import (
 	"io"
 )
 
-// Breakable is what an Inbox can be besides if it can lose its storage for good:
-// then it is ErrBroken until it is opened anew, which a reload does.
+// Breakable is implemented by an Inbox that can lose its storage for good. It
+// then fails with ErrBroken until it is opened again, which a reload does.
 type Breakable interface {
-	// Broken returns why nothing is taken any more, an error that is ErrBroken;
-	// nil while the inbox works. What can still be read can be read.
+	// Broken returns why the inbox takes nothing any more, an error that is
+	// ErrBroken; nil while the inbox works. Reading goes on as far as it can.
 	Broken() error
 }
 
@@ -27,30 +27,31 @@ type Want struct {
 	Untried bool
 }
 
-// Picker is what an Inbox can be besides if it can lease out of turn.
+// Picker is implemented by an Inbox that can lease out of turn.
 type Picker interface {
 	// Pick is Lease for the events that are wanted. A task's events stay in order.
+	// It may be some seconds after a backlog began that the newest are leased.
 	Pick(ctx context.Context, w Want) ([]*Lease, error)
 }
 
-// Backuper is what an Inbox can do besides if it can copy all that it holds,
+// Backuper is implemented by an Inbox that can copy all that it holds,
 // consistently, while it is in use.
 type Backuper interface {
-	// Backup writes the inbox as it stands at one moment to what begin returns,
-	// which is told beforehand what will come. It ends with ctx, and with an
-	// error if the copy would take too much from what the inbox is for. A second
-	// one at a time is ErrBackupUnderWay.
+	// Backup writes the inbox as it was at one moment to the writer that begin
+	// returns. It calls begin once, before it writes, with what the copy will
+	// hold. It ends with ctx, and fails if the copy would cost the inbox too
+	// much. While one backup runs, another is ErrBackupUnderWay.
 	Backup(ctx context.Context, begin func(BackupInfo) (io.Writer, error)) error
 }
 
-// BackupInfo says what a copy will hold.
+// BackupInfo describes a copy before it is made.
 type BackupInfo struct {
 	Bytes  int64 // of the copy
 	Events int64 // in all states
 }
 
-// Verifier is what a Module can do besides if it can check the copies that
-// Backup has made. It needs no Provision.
+// Verifier is implemented by a Module that can check the copies made by Backup.
+// It works without Provision.
 type Verifier interface {
 	// Verify reads the whole copy and returns the number of events in it, or
 	// what is wrong with it.

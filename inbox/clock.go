@@ -3,27 +3,27 @@ package inbox
 import "time"
 
 const (
-	// clockJump is how far the wall clock may get ahead of the time that has
-	// passed before it counts as put forward.
+	// clockJump is how far the wall clock may run ahead of the elapsed time
+	// before it counts as put forward.
 	clockJump = time.Minute
 
-	// clockTrust is how long a clock that was put forward is not trusted: what it
-	// makes old would be removed for good. Whoever has set it wrong, such as a
-	// time server that is, has set it right by then, or it is right.
+	// clockTrust is how long a clock that was put forward is not trusted,
+	// because what it makes too old would be removed for good. If the clock was
+	// wrong, whoever set it (a time server, say) has corrected it by then.
 	clockTrust = 10 * time.Minute
 )
 
-// Clock tells whether the wall clock may be trusted with what it makes old. The
-// zero value is ready. It is for one goroutine at a time.
+// Clock reports whether the wall clock can be trusted when it makes events look
+// old. The zero value is ready to use, by one goroutine at a time.
 type Clock struct {
 	start   time.Time
-	ahead   time.Duration // of the wall clock, since start
-	elapsed time.Duration // when it was put forward
+	ahead   time.Duration // how far the wall clock is ahead, since start
+	elapsed time.Duration // when the clock was put forward, since start
 	wary    bool
 }
 
-// Trusted reports whether the clock was not put forward by more than a minute in
-// the last ten. now must come from time.Now.
+// Trusted reports whether the clock was not put forward by more than a minute
+// within the last ten. now must come from time.Now.
 func (c *Clock) Trusted(now time.Time) bool {
 	if c.start.IsZero() {
 		c.start = now
@@ -31,7 +31,8 @@ func (c *Clock) Trusted(now time.Time) bool {
 	return c.trusted(now.Sub(c.start), now.Round(0).Sub(c.start.Round(0)))
 }
 
-// trusted is Trusted by the time that has passed and by that of the wall clock.
+// trusted is Trusted in terms of the elapsed time and the time by the wall
+// clock.
 func (c *Clock) trusted(elapsed, wall time.Duration) bool {
 	ahead := wall - elapsed
 	if ahead-c.ahead > clockJump {

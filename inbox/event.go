@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Status is the state of a Fotor task as its callback tells it.
+// Status is the state of a Fotor task as reported by its callback.
 type Status uint8
 
 // The states of a task, with Fotor's own numbers.
@@ -15,7 +15,7 @@ const (
 	Failed     Status = 2
 )
 
-// Final reports whether the task will not move any more.
+// Final reports whether the task is finished.
 func (s Status) Final() bool { return s != InProgress }
 
 // String returns "in_progress", "completed" or "failed".
@@ -32,14 +32,15 @@ func (s Status) String() string {
 	}
 }
 
-// State is where an event stands on its way to the upstream.
+// State is where an event is on its way to the upstream.
 type State uint8
 
-// The states of an event. Pending is the only one that is not an end.
+// The states of an event. All but Pending are final unless the event is
+// replayed.
 const (
 	Pending    State = iota // accepted; waits for an attempt, a retry or an earlier event of its task
-	Delivered               // taken by the upstream
-	Superseded              // an in-progress notice that came due after its task's final event was accepted
+	Delivered               // accepted by the upstream
+	Superseded              // an in-progress notice that became due after its task's final event was accepted
 	Dead                    // given up; stays until it is replayed or purged
 )
 
@@ -65,12 +66,13 @@ func (s State) String() string {
 // Event is an accepted callback in its normalized form. It does not change
 // once it is made.
 type Event struct {
-	// ID is the event's identity for ever, made by NewID: equal content, equal id.
+	// ID identifies the event for ever. It is made by NewID: equal content,
+	// equal id.
 	ID string
 
-	// FormerID is the id that an older version made of the same callback, if it
-	// is another one: an event that was stored under it is this one. It is for
-	// Put alone and is not stored. Empty if there is none.
+	// FormerID is the id that an earlier version made of the same callback,
+	// empty if it is the same. An event stored under it is a duplicate of this
+	// one. Only Put uses it; it is not stored.
 	FormerID string
 
 	// TaskID is the Fotor task that the event is about. Not empty.
@@ -79,7 +81,7 @@ type Event struct {
 	// Type is the task's type, such as "avatar". Not empty.
 	Type string
 
-	// Status is the task's state that the event tells.
+	// Status is the task's state that the event reports.
 	Status Status
 
 	// ReceivedAt is when the callback arrived, in UTC, to the microsecond.
@@ -88,13 +90,13 @@ type Event struct {
 	// Body is the event as JSON: what the upstream gets, byte for byte.
 	Body []byte
 
-	// TraceParent and TraceState are the headers of W3C Trace Context with which
-	// the trace of the callback goes on in the delivery; empty if there is none.
+	// TraceParent and TraceState are the W3C Trace Context headers that
+	// continue the callback's trace in the delivery; empty if there is none.
 	TraceParent, TraceState string
 }
 
-// Check returns the event's ids, or why it could not be found again if it were
-// stored. The former id is zero if there is none.
+// Check returns the event's ids, or an error if the event could not be found
+// again once stored. The former id is zero if there is none.
 func (e *Event) Check() (id, former RawID, err error) {
 	id, err = ParseID(e.ID)
 	if err == nil && e.FormerID != "" {
@@ -114,19 +116,19 @@ func (e *Event) Check() (id, former RawID, err error) {
 	return id, former, err
 }
 
-// Record is an event with what became of it.
+// Record is an event and the state of its delivery.
 type Record struct {
 	Event *Event
 	State State
 
-	// Attempts counts the attempts that were made and not handed back.
+	// Attempts counts the attempts made, without those that were released.
 	Attempts int
 
-	// Due is when the next attempt may begin. It is zero for an event that is
-	// not pending, or is due now, or waits for an earlier event of its task.
+	// Due is when the next attempt may begin. It is zero if the event is not
+	// pending, is due now, or waits for an earlier event of its task.
 	Due time.Time
 
-	// SettledAt is when the event reached its end; zero while it is pending.
+	// SettledAt is when the event left Pending; zero while it is pending.
 	SettledAt time.Time
 
 	// Last is the last attempt that counted; its At is zero if there was none.

@@ -24,14 +24,14 @@ func TaskKey(taskID string) uint64 {
 }
 
 // NewID makes an event's id from its task and its canonical content: 48
-// lower-case hexadecimal digits, the first 16 of which are the TaskKey and the
-// other 32 the first half of the content's SHA-256. Leading with the task's key
-// lets an inbox find an event by its id through the one index that it keeps.
+// lower-case hexadecimal digits. The first 16 are the TaskKey, the other 32 the
+// first half of the content's SHA-256. Because the task's key comes first, an
+// inbox finds an event by its id through its index of tasks.
 func NewID(taskID string, canonical []byte) string {
 	return KeyedID(TaskKey(taskID), canonical)
 }
 
-// KeyedID makes an event's id as NewID does, for the task with this TaskKey.
+// KeyedID is NewID for a task whose TaskKey is known.
 func KeyedID(taskKey uint64, canonical []byte) string {
 	var raw RawID
 	binary.BigEndian.PutUint64(raw[:8], taskKey)
@@ -40,8 +40,8 @@ func KeyedID(taskKey uint64, canonical []byte) string {
 	return hex.EncodeToString(raw[:])
 }
 
-// ParseID returns the bytes of an id that NewID made, the first eight of which
-// are its task's key. Anything else is an error that says what an id looks like.
+// ParseID returns the bytes of an id made by NewID. For anything else the error
+// says what an id looks like.
 func ParseID(id string) (raw RawID, err error) {
 	if len(id) != IDLength {
 		return raw, fmt.Errorf("event id has %d characters; it must have %d hexadecimal digits", len(id), IDLength)
@@ -57,8 +57,7 @@ func ParseID(id string) (raw RawID, err error) {
 	return raw, nil
 }
 
-// LookUpID is ParseID for calls that look an event up: what is no id is
-// ErrNotFound.
+// LookUpID is ParseID for look-ups: a malformed id is ErrNotFound.
 func LookUpID(id string) (RawID, error) {
 	raw, err := ParseID(id)
 	if err != nil {

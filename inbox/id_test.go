@@ -12,7 +12,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// Ids are in files and in the hands of upstreams: they must never change.
+// Ids are stored in files and by upstreams: they must never change.
 func TestIDsNeverChange(t *testing.T) {
 	const task = "39371b3800cc4a7e9e24867b0dfdf25b"
 	require.Equal(t, uint64(0xd43f7d0975a061bf), inbox.TaskKey(task))

@@ -3,13 +3,13 @@ package inbox
 import "time"
 
 // Lease is the right to make one delivery attempt. It lasts until it is
-// settled, or until the inbox that gave it is closed or its process dies: then
-// the event comes back and the attempt does not count.
+// settled, or until its inbox is closed or the process dies. In the latter
+// cases the event is leased again and the attempt does not count.
 type Lease struct {
 	Event *Event
 
-	// Attempt is the number of this attempt: 1 for the first. Attempts that
-	// were handed back unspent are not counted.
+	// Attempt is the number of this attempt, from 1. Released attempts are not
+	// counted.
 	Attempt int
 
 	// Newest says that the event was leased out of turn, as one of the newest: see
@@ -17,14 +17,14 @@ type Lease struct {
 	Newest bool
 
 	// Untried says that the event was never tried, not even by an attempt that was
-	// handed back unspent.
+	// released unspent.
 	Untried bool
 
-	// Ref is the inbox's own handle of the leased event.
+	// Ref is the inbox's own reference to the leased event.
 	Ref int64
 }
 
-// Verdict is what becomes of an event after an attempt.
+// Verdict is the result of an attempt for its event.
 type Verdict uint8
 
 // The verdicts.
@@ -32,17 +32,17 @@ const (
 	// Deliver ends the event as Delivered.
 	Deliver Verdict = iota + 1
 
-	// Retry counts the attempt and makes the event due again at Outcome.Due.
-	// An in-progress event whose task's final event has been accepted in the
-	// meantime ends as Superseded instead.
+	// Retry counts the attempt and makes the event due again at Outcome.Due. An
+	// in-progress event whose task's final event was accepted meanwhile ends as
+	// Superseded instead.
 	Retry
 
 	// GiveUp counts the attempt and ends the event as Dead.
 	GiveUp
 
-	// Release hands the lease back unspent: the attempt does not count and
-	// leaves no record. The event is due again at Outcome.Due, at once if
-	// that is zero. As with Retry, it may end as Superseded instead.
+	// Release returns the lease: the attempt does not count and is not
+	// recorded. The event is due again at Outcome.Due, at once if that is zero.
+	// As with Retry, it may end as Superseded instead.
 	Release
 )
 
@@ -51,12 +51,11 @@ type Outcome struct {
 	Lease   *Lease
 	Verdict Verdict
 
-	// Due is when the event may be leased again; for Retry and Release. It may be
-	// sooner by the inbox's Policy.
+	// Due is when the event may be leased again; for Retry and Release. The
+	// Policy may make it due sooner.
 	Due time.Time
 
-	// Attempt is the record of the attempt, kept with the event; for all
-	// verdicts but Release.
+	// Attempt is stored with the event; for all verdicts but Release.
 	Attempt Attempt
 }
 

@@ -2,8 +2,8 @@ package inbox
 
 import "time"
 
-// Micros returns a time as inboxes store it: in microseconds since 1970, 0 for
-// the zero time.
+// Micros returns a time as inboxes store it: in µs since 1970, 0 for the zero
+// time.
 func Micros(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
@@ -11,7 +11,7 @@ func Micros(t time.Time) int64 {
 	return t.UnixMicro()
 }
 
-// FromMicros is the inverse of Micros. The time is in UTC.
+// FromMicros is the inverse of Micros, in UTC.
 func FromMicros(n int64) time.Time {
 	if n == 0 {
 		return time.Time{}

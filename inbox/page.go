@@ -18,12 +18,12 @@ const (
 	// MaxPageBytes bounds a page by its size: the row that reaches it is the last.
 	MaxPageBytes = 8 << 20
 
-	// ascendingPrefix begins the cursors of lists with the oldest first, so that
-	// no cursor is taken for one of the other order.
+	// ascendingPrefix marks the cursors of lists that begin with the oldest, so
+	// that a cursor fits only one order.
 	ascendingPrefix = "a"
 )
 
-// Filter chooses events. A zero field does not restrict.
+// Filter selects events. A zero field does not restrict.
 type Filter struct {
 	// States lists the wanted states; empty means every state.
 	States []State
@@ -35,27 +35,28 @@ type Filter struct {
 	Since, Until time.Time
 }
 
-// HasState reports whether events in this state are wanted.
+// HasState reports whether the filter selects events in this state.
 func (f *Filter) HasState(s State) bool {
 	return len(f.States) == 0 || slices.Contains(f.States, s)
 }
 
-// Page is one step through a list.
+// Page selects a part of a list.
 type Page struct {
-	// Cursor is where to go on, from an earlier answer; "" is the beginning.
+	// Cursor is where to go on, as returned with the page before; "" for the
+	// first page.
 	Cursor string
 
 	// Limit is the largest number of rows wanted, 1 to 1000; 0 means 100.
 	Limit int
 
-	// OldestFirst turns the order round. A cursor belongs to the order of the
-	// page that gave it. Suspects are always listed newest first.
+	// OldestFirst reverses the order. A cursor is only good for the order in
+	// which it was returned. Suspects are always listed newest first.
 	OldestFirst bool
 }
 
-// Start returns the number past which the page begins, and how many rows it may
-// have. It is for inboxes whose rows have ascending numbers above zero: a page
-// begins after it with the oldest first, and before it otherwise.
+// Start returns the number past which the page begins, and the largest number
+// of rows. It is for inboxes that number their rows upwards from 1: past means
+// above with OldestFirst, and below otherwise.
 func (p Page) Start() (past int64, limit int, err error) {
 	past, limit = math.MaxInt64, p.Limit
 	prefix := ""
@@ -78,8 +79,8 @@ func (p Page) Start() (past int64, limit int, err error) {
 	return past, limit, nil
 }
 
-// Next returns the cursor of the page, in the same order, that begins past a
-// number.
+// Next returns the cursor of the page that begins past a number, in the same
+// order.
 func (p Page) Next(past int64) string {
 	number := strconv.FormatInt(past, 10)
 	if p.OldestFirst {

@@ -43,8 +43,7 @@ func TestPageThatCannotBe(t *testing.T) {
 	}
 }
 
-// A cursor leads to its number in the order that it is of, and nowhere in the
-// other.
+// A cursor is only good for the order in which it was returned.
 func TestCursorBelongsToItsOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := Page{OldestFirst: rapid.Bool().Draw(t, "oldest first")}

@@ -2,28 +2,28 @@ package inbox
 
 import "context"
 
-// Surveyor is what a Module can be besides if inboxes of its kind can be looked
-// at while no handler has them.
+// Surveyor is implemented by a Module whose inboxes can be inspected while no
+// handler uses them.
 type Surveyor interface {
-	// Survey looks at the inboxes in the place where the module keeps them
-	// unless told otherwise, and at those of the keys that are its own. It
-	// returns those that hold something and that nobody has open, here or in
-	// another process, in the order of their keys. It changes nothing and takes
-	// no lock. What is no inbox is passed over.
+	// Survey inspects the inboxes in the module's default place and those of
+	// the keys that belong to the module. It returns, in the order of their
+	// keys, those that are not empty and that nobody has open, here or in
+	// another process. It changes nothing and takes no lock. Files that are not
+	// inboxes are skipped.
 	//
-	// The number of files that it looks at is bounded; more reports that there
-	// are others.
+	// The number of files inspected is bounded; more reports that there are
+	// others.
 	Survey(ctx context.Context, keys []string) (found []Unattended, more bool, err error)
 }
 
-// Unattended is an inbox that no handler has.
+// Unattended is an inbox that no handler uses.
 type Unattended struct {
 	// Key is what Module.Key would return for it.
 	Key string
 
-	// What it holds.
+	// The number of events and callbacks in it.
 	Pending, Dead, Quarantined int64
 
-	// Err says why it cannot be looked at.
+	// Err says why it could not be inspected.
 	Err error
 }

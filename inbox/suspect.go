@@ -8,27 +8,25 @@ import (
 )
 
 // Suspect is a callback from a whitelisted address that failed validation, or
-// many that had the same body.
+// several with the same body.
 type Suspect struct {
-	// ID is given by the inbox when it is put, in order of first arrival.
+	// ID is assigned by the inbox, in order of first arrival.
 	ID int64
 
-	// ReceivedAt is when it arrived first, Last when it arrived last, to the
-	// microsecond. A zero Last is ReceivedAt.
+	// ReceivedAt is when it first arrived, Last when it last arrived, to the
+	// microsecond. A zero Last means ReceivedAt.
 	ReceivedAt, Last time.Time
 
-	// Count is how often it arrived; 0 is taken as once.
+	// Count is how often it arrived; 0 means once.
 	Count int64
 
-	// SourceIP is where it came from the last time.
+	// SourceIP is the address it last came from.
 	SourceIP string
 
-	// Status is the HTTP status that the caller was answered the last time: 400,
-	// 415 or 422.
+	// Status is the HTTP status of the last answer to it: 400, 415 or 422.
 	Status int
 
-	// Problems is the JSON array of problems that the caller was answered the last
-	// time.
+	// Problems is the JSON array of problems in the last answer to it.
 	Problems []byte
 
 	// Body is the body exactly as it arrived.
@@ -40,7 +38,7 @@ func SuspectNotFound(id int64) error {
 	return fmt.Errorf("quarantined callback %d: %w", id, ErrNotFound)
 }
 
-// Complete fills in what may be left out of a suspect that is put.
+// Complete sets the fields that may be omitted from a new suspect.
 func (s *Suspect) Complete() {
 	s.Count = max(s.Count, 1)
 	if s.Last.IsZero() {
@@ -48,7 +46,7 @@ func (s *Suspect) Complete() {
 	}
 }
 
-// Add adds other arrivals of the same body. Both are complete.
+// Add merges other arrivals of the same body. Both suspects must be complete.
 func (s *Suspect) Add(other *Suspect) {
 	s.Count += min(other.Count, math.MaxInt64-s.Count)
 	if other.ReceivedAt.Before(s.ReceivedAt) {
@@ -59,7 +57,7 @@ func (s *Suspect) Add(other *Suspect) {
 	}
 }
 
-// SuspectKey is what tells the bodies of suspects apart.
+// SuspectKey identifies the body of a suspect.
 type SuspectKey [sha256.Size / 2]byte
 
 // Key returns the first half of the SHA-256 of the body.

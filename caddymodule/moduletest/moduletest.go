@@ -1,4 +1,4 @@
-// Package moduletest has what the tests of more than one Caddy module use.
+// Package moduletest has test helpers for Caddy modules.
 package moduletest
 
 import (
@@ -28,11 +28,11 @@ func Provision(m Module) error {
 	return m.Validate()
 }
 
-// Case is a module in a Caddyfile: In is its text, Want the JSON of its config,
-// Err the error if there is to be one.
+// Case is a Caddyfile text in, and the JSON of the module's config or a part of
+// the error out.
 type Case struct{ Name, In, Want, Err string }
 
-// UnmarshalCaddyfile reads each text into a new module.
+// UnmarshalCaddyfile unmarshals each text into a new module.
 func UnmarshalCaddyfile(t *testing.T, newModule func() caddyfile.Unmarshaler, cases []Case) {
 	t.Helper()
 	for _, c := range cases {

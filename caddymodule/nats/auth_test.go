@@ -108,7 +108,7 @@ func TestCredentials(t *testing.T) {
 	write(account)
 	t.Setenv("CREDENTIALS", path)
 	require.NoError(t, tryOpen(t, &Inbox{URLs: []string{url}, Credentials: "{env.CREDENTIALS}"}))
-	seed := write(system) // it may not store anything
+	seed := write(system) // it must not store anything
 	err := tryOpen(t, &Inbox{URLs: []string{url}, Credentials: path})
 	require.ErrorContains(t, err, "JetStream not enabled for account")
 	require.NotContains(t, err.Error(), seed)
@@ -133,7 +133,7 @@ func public(t testing.TB, key nkeys.KeyPair) string {
 	return name
 }
 
-// certificate writes a certificate that is its own authority, and its key.
+// certificate writes a self-signed certificate and its key.
 func certificate(t testing.TB, dir string) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -53,10 +53,10 @@ func (i *Inbox) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// module begins the errors.
+// module precedes the text of all errors.
 const module = "inbox nats"
 
-// caddyfileOptions read what follows an option's name.
+// caddyfileOptions parse the arguments of the options.
 var caddyfileOptions = map[string]func(i *Inbox, d *caddyfile.Dispenser) error{
 	"stream": func(i *Inbox, d *caddyfile.Dispenser) error {
 		return one(d, "one name", &i.Stream)
@@ -103,7 +103,7 @@ var caddyfileOptions = map[string]func(i *Inbox, d *caddyfile.Dispenser) error{
 	},
 }
 
-// parseTLS reads the block of the option tls.
+// parseTLS parses the block of the option tls.
 func (i *Inbox) parseTLS(d *caddyfile.Dispenser) error {
 	if args := d.RemainingArgs(); len(args) != 0 {
 		return d.Errf("inbox nats: tls has %d arguments: expected none but a block", len(args))

@@ -11,17 +11,18 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// claim says until when one Caddy removes what is due and the others need not.
-// It spares work: that two do it at once harms nothing.
+// claim says which Caddy removes old events, and until when. It only saves
+// work: if two do so at once, no harm is done.
 type claim struct {
 	By    string `json:"by"`
 	Until int64  `json:"until,omitempty"` // in µs since 1970
-	Books bool   `json:"books,omitempty"` // what it removes goes into the ledger: earlier versions did not do that
+	Books bool   `json:"books,omitempty"` // this version records its removals in the ledger; earlier ones did not
 
-	stale bool // somebody has removed events since that are not in the ledger
+	stale bool // removals since then may be missing in the ledger
 }
 
-// claim makes the work this inbox's for a while, unless it is another's.
+// claim claims the removal for a while. It reports false if another inbox has
+// claimed it.
 func (s *store) claim(ctx context.Context, mine *claim) (bool, error) {
 	now := time.Now()
 	if inbox.FromMicros(mine.Until).After(now.Add(retireTimeout / 2)) {
@@ -54,7 +55,7 @@ func (s *store) claim(ctx context.Context, mine *claim) (bool, error) {
 	return err == nil, err
 }
 
-// releaseClaim lets others do the work at once. If it fails they wait for a while.
+// releaseClaim lets others claim at once. If it fails the claim expires.
 func (s *store) releaseClaim(ctx context.Context, mine *claim) {
 	if mine.Until != 0 {
 		_ = s.setMeta(ctx, metaMaintenance, claim{By: s.instance, Books: !mine.stale})

@@ -16,11 +16,11 @@ import (
 	"go.uber.org/zap"
 )
 
-// secrets are what the inbox proves with who it is. Files are read each time it
-// connects, so that they can be changed at any time; but an NKey is told by its
-// public half, which the client takes once.
+// secrets are the credentials of the inbox. Files are read again for each
+// connection, so that they can be replaced at any time. Only the public half of
+// an NKey is fixed: the client takes it once.
 type secrets struct {
-	credentials, nkey string // paths
+	credentials, nkey string // paths of files
 	user, password    string
 }
 
@@ -49,8 +49,8 @@ func resolve(name string, field *string) error {
 	return nil
 }
 
-// connect makes the connection. It comes back by itself, for ever; while it is
-// cut nothing is kept back to be sent later.
+// connect opens the connection. It reconnects by itself, for ever. While it is
+// down nothing is buffered to be sent later.
 func (s *store) connect(ctx context.Context) error {
 	o := &s.options
 	opts := []nats.Option{
@@ -60,10 +60,10 @@ func (s *store) connect(ctx context.Context) error {
 		nats.ReconnectJitter(250*time.Millisecond, 250*time.Millisecond),
 		nats.ReconnectBufSize(-1),
 		nats.IgnoreAuthErrorAbort(),
-		// A server that went silent is left after 3 to 4 s: callbacks wait for longer.
+		// A silent server is given up after 3 to 4 s, less than callbacks wait.
 		nats.PingInterval(time.Second),
 		nats.MaxPingsOutstanding(3),
-		// Who writes to a connection that takes no more holds all others up.
+		// A write to a stalled connection blocks all others.
 		nats.FlusherTimeout(s.publishTimeout()),
 		nats.Timeout(connectTimeout(ctx, s.publishTimeout())),
 		nats.RetryOnFailedConnect(o.startWithoutServer),
@@ -99,24 +99,25 @@ func (s *store) connect(ctx context.Context) error {
 	switch {
 	case err == nil:
 		if s.conn.IsConnected() {
-			s.setConnected(true) // the handler says so too, but later
+			s.setConnected(true) // the handler does so too, but later
 		}
 		return nil
 	case errors.Is(err, nats.ErrAuthorization):
 		return fmt.Errorf("connecting to %s: %w", urls, err)
-	default: // with start_without_server it goes on trying
+	default: // with start_without_server the client goes on trying
 		return fmt.Errorf("connecting to %s: %w%s", urls, err, startHint)
 	}
 }
 
-// startHint ends the error of a config that is not loaded for want of servers.
+// startHint ends the error of a config that is not loaded because no server can
+// be reached.
 const startHint = "; a config is loaded with NATS out of reach only if the inbox has the option start_without_server"
 
-// maxConnectTimeout bounds one attempt to connect. While the client connects again,
-// whoever asks it for anything waits for that.
+// maxConnectTimeout bounds one attempt to connect. While the client reconnects,
+// calls of its methods block.
 const maxConnectTimeout = 2 * time.Second
 
-// connectTimeout bounds one attempt to connect by what is left of ctx.
+// connectTimeout bounds one attempt to connect by the time left in ctx.
 func connectTimeout(ctx context.Context, timeout time.Duration) time.Duration {
 	timeout = min(timeout, maxConnectTimeout)
 	if at, ok := ctx.Deadline(); ok {
@@ -125,7 +126,8 @@ func connectTimeout(ctx context.Context, timeout time.Duration) time.Duration {
 	return timeout
 }
 
-// authentication gives what is current each time that the inbox connects.
+// authentication returns options that read the current secrets for each
+// connection.
 func (s *store) authentication() ([]nats.Option, error) {
 	first := s.secrets.Load()
 	switch {
@@ -163,9 +165,9 @@ func (s *store) authentication() ([]nats.Option, error) {
 	return nil, nil
 }
 
-// keyIn reads the key that a file has.
+// keyIn reads the key in a file.
 func keyIn(path string, parse func([]byte) (nkeys.KeyPair, error)) (nkeys.KeyPair, error) {
-	content, err := os.ReadFile(path) //nolint:gosec // the user named it
+	content, err := os.ReadFile(path) //nolint:gosec // the operator's path
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +197,7 @@ func publicKey(path string) (string, error) {
 	return key.PublicKey()
 }
 
-// config reads the files that the options name.
+// config reads the files named by the options.
 func (t *TLS) config() (*tls.Config, error) {
 	files := *t
 	for name, field := range map[string]*string{"ca": &files.CA, "cert": &files.Cert, "key": &files.Key} {

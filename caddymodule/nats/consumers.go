@@ -9,8 +9,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// restoreConsumers makes the consumers anew if somebody has removed them. It never makes
-// a stream anew: somebody may be about to restore it.
+// restoreConsumers creates consumers that were removed again. It never creates
+// a stream: somebody may be about to restore it.
 func (s *store) restoreConsumers(ctx context.Context) error {
 	for _, c := range s.consumedStreams() {
 		there, err := s.js.Consumer(ctx, c.stream, consumerName)
@@ -27,7 +27,8 @@ func (s *store) restoreConsumers(ctx context.Context) error {
 	return nil
 }
 
-// ensureConsumer makes the consumer of a stream, or checks the one that is there.
+// ensureConsumer creates the consumer of a stream, or checks and updates an
+// existing one.
 func (s *store) ensureConsumer(ctx context.Context, stream, filter string) error {
 	want := jetstream.ConsumerConfig{
 		Durable: consumerName, AckPolicy: jetstream.AckExplicitPolicy, AckWait: s.current.Load().lease,
@@ -39,12 +40,12 @@ func (s *store) ensureConsumer(ctx context.Context, stream, filter string) error
 		if n, nerr := s.count(ctx, stream, ">"); nerr != nil {
 			return fmt.Errorf("counting stream %s: %w", stream, nerr)
 		} else if n > 0 {
-			// Somebody has removed it: it begins at the first event.
+			// It was removed, and a new one begins at the first event.
 			want.Metadata[recheckKey] = "1"
 		}
 		_, err = s.js.CreateConsumer(ctx, stream, want)
 		if errors.Is(err, jetstream.ErrConsumerExists) {
-			err = nil // another Caddy was first
+			err = nil // another Caddy was faster
 		}
 		if err != nil {
 			return fmt.Errorf("making consumer %s of stream %s: %w", consumerName, stream, err)
@@ -74,7 +75,7 @@ func (s *store) ensureConsumer(ctx context.Context, stream, filter string) error
 	return nil
 }
 
-// consumedStream is a stream that events are leased from.
+// consumedStream is a stream from which events are leased.
 type consumedStream struct {
 	stream, filter string
 	src            *source

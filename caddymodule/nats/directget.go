@@ -12,23 +12,25 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// A query goes to any replica, also to one that stands still: the servers know
-// that only when its connections break, a minute later or more. So it is put again
-// if nothing comes, and then most likely another one answers.
+// Any replica may answer a direct get, also one that stands still: the other
+// servers notice that only when its connections break, a minute later or more.
+// So a query without an answer is sent again, and then most likely another
+// replica answers.
 const (
-	// queryRetry is the time without any word after which a query is put again. It
-	// doubles each time up to askAgainLast, as the servers may be merely slow.
+	// queryRetry is the time of silence after which a query is sent again. It
+	// doubles each time up to queryRetryMax, as the servers may be merely slow.
 	queryRetry    = 200 * time.Millisecond
 	queryRetryMax = time.Second
 
-	// queryRetrySilent is that time while a replica is known to be silent, for the first
-	// askQuickly times, and silentFor is how long it is known.
+	// While a replica is known to be silent, queryRetrySilent is used instead
+	// for the first quickRetries times. silentFor is how long that knowledge is
+	// kept.
 	queryRetrySilent = 20 * time.Millisecond
 	quickRetries     = 4
 	silentFor        = 5 * time.Second
 )
 
-// replies takes the answers to queries: one query may have many.
+// replies receives the answers to queries. There may be several to one query.
 type replies struct {
 	inbox   string
 	mu      sync.Mutex
@@ -38,24 +40,24 @@ type replies struct {
 	silent atomic.Int64 // until when a replica is known to be silent, in ns since 1970
 }
 
-// pendingQuery is a query that was put once or more often, each time under a reply
-// subject of its own: what two replicas say is not mixed.
+// pendingQuery is a query that was sent at least once, each time with a reply
+// subject of its own, so that the answers of two replicas are not mixed.
 type pendingQuery struct {
-	single  bool // the first message is all of the answer
+	single  bool // the answer is a single message
 	answers map[string]*answer
-	heard   int // messages of all answers
+	heard   int // messages received for all answers
 	done    chan *answer
 }
 
-// answer is what one replica says.
+// answer is the answer of one replica.
 type answer struct {
-	first    bool // to the first time that the query was put
+	first    bool // to the query as it was first sent
 	messages []message
 	more     uint64
 	err      error
 }
 
-// listen begins to take answers.
+// listen subscribes to answers.
 func (r *replies) listen(conn *nats.Conn) error {
 	r.inbox, r.waiting = conn.NewInbox(), map[string]*pendingQuery{}
 	sub, err := conn.Subscribe(r.inbox+".*", r.receive)
@@ -71,7 +73,7 @@ func (r *replies) receive(m *nats.Msg) {
 	defer r.mu.Unlock()
 	q := r.waiting[m.Subject]
 	if q == nil {
-		return // nobody waits any more
+		return // nobody waits for it any more
 	}
 	q.heard++
 	a := q.answers[m.Subject]
@@ -81,11 +83,11 @@ func (r *replies) receive(m *nats.Msg) {
 	delete(r.waiting, m.Subject)
 	select {
 	case q.done <- a:
-	default: // there is one already
+	default: // another answer was first
 	}
 }
 
-// add takes the next message of an answer, and reports whether it is the end.
+// add adds a message to the answer. It reports whether it is the last.
 func (a *answer) add(m *nats.Msg) (end bool) {
 	number := func(name string) uint64 {
 		n, _ := strconv.ParseUint(m.Header.Get(name), 10, 64)
@@ -109,7 +111,7 @@ func (a *answer) add(m *nats.Msg) (end bool) {
 	return true
 }
 
-// expect returns a subject for one more answer to a query.
+// expect returns a reply subject for one more answer to the query.
 func (r *replies) expect(q *pendingQuery) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -134,8 +136,8 @@ func (r *replies) heard(q *pendingQuery) int {
 	return q.heard
 }
 
-// retryAfter is the time after which a query is put again that was put so often.
-// If there is one replica nobody else can answer.
+// retryAfter returns how long to wait for an answer to a query that was sent so
+// many times. With one replica nobody else could answer.
 func (r *replies) retryAfter(times, replicas int) time.Duration {
 	switch {
 	case replicas == 1:
@@ -147,8 +149,8 @@ func (r *replies) retryAfter(times, replicas int) time.Duration {
 	}
 }
 
-// directGet returns the messages that one query gets, and how many more there are.
-// Any replica may answer: what it says was true a moment ago.
+// directGet returns the messages that match one query, and how many more there
+// are. Any replica may answer, so the result may be slightly outdated.
 func (s *store) directGet(ctx context.Context, stream string, q query) (messages []message, more uint64, err error) {
 	body, err := json.Marshal(q)
 	if err != nil {
@@ -177,7 +179,7 @@ func (s *store) directGet(ctx context.Context, stream string, q query) (messages
 	}
 }
 
-// await returns an answer, or nil if no word has come for as long as wait.
+// await returns an answer, or nil if nothing was received for the time wait.
 func (r *replies) await(ctx context.Context, q *pendingQuery, wait time.Duration) (*answer, error) {
 	for heard := r.heard(q); ; {
 		timer := time.NewTimer(wait)
@@ -192,7 +194,7 @@ func (r *replies) await(ctx context.Context, q *pendingQuery, wait time.Duration
 		}
 		now := r.heard(q)
 		if now == heard {
-			return nil, nil //nolint:nilnil // there is none yet
+			return nil, nil //nolint:nilnil // there is no answer yet
 		}
 		heard = now
 	}

@@ -11,8 +11,9 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// postpone hands an event back until it is due. If it cannot be meant to be due so
-// late, its record says so anew: a clock was wrong.
+// postpone returns an event to the server until it is due. If it cannot be
+// meant to be due as late as that, because a clock was wrong, its record is
+// corrected instead.
 func (s *store) postpone(ctx context.Context, c *candidate, m *member, left time.Duration) error {
 	now, p := time.Now(), s.policy.Load()
 	if !p.TooLate(inbox.FromMicros(m.rec.Due), now) {
@@ -24,8 +25,8 @@ func (s *store) postpone(ctx context.Context, c *candidate, m *member, left time
 	return c.msg.Ack()
 }
 
-// writePending says of a pending event that has a record when it is due. The new
-// record is what comes again.
+// writePending stores a new pending record with this due time for an event that
+// has a record. The new record is handed out.
 func (s *store) writePending(ctx context.Context, m *member, due time.Time) error {
 	rec := m.rec
 	rec.Event, rec.Received, rec.By, rec.Base, rec.Due = m.seq, inbox.Micros(m.ReceivedAt), s.instance, 0, inbox.Micros(due)
@@ -36,8 +37,8 @@ func (s *store) writePending(ctx context.Context, m *member, due time.Time) erro
 	return nil
 }
 
-// makeDue makes a pending event due that may wait for its time. One that is leased,
-// or was never, does not.
+// makeDue makes an event due that waits for its time. It does nothing unless
+// the event is pending and has a record.
 func (s *store) makeDue(ctx context.Context, m *member) error {
 	for m.kind == pending {
 		err := s.writePending(ctx, m, time.Time{})
@@ -47,8 +48,8 @@ func (s *store) makeDue(ctx context.Context, m *member) error {
 		if !errors.Is(err, errConflict) {
 			return err
 		}
-		// It was leased or settled at the same moment, or the replica that was
-		// asked does not know its last record yet.
+		// It was leased or settled concurrently, or the replica does not have
+		// its last record yet.
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -61,10 +62,10 @@ func (s *store) makeDue(ctx context.Context, m *member) error {
 	return nil
 }
 
-// bringForward makes the events due within Policy.MaxWait that a Caddy has said to
-// be due later, by a clock that was wrong or under a longer MaxWait. The server
-// has them by that Caddy's word, and would not hand them out before. It is done
-// once, and again when MaxWait becomes shorter.
+// bringForward makes events due within Policy.MaxWait that were set to be due
+// later, because of a wrong clock or a longer MaxWait. The server would not
+// hand them out earlier by itself. This is done once, and again when MaxWait
+// becomes shorter.
 func (s *store) bringForward(ctx context.Context) error {
 	p := s.policy.Load()
 	if p.MaxWait == 0 || s.boundedTo != 0 && p.MaxWait >= s.boundedTo {
@@ -98,7 +99,7 @@ func (s *store) bringSomeForward(ctx context.Context, p *inbox.Policy, records [
 				err = s.writePending(ctx, m, now.Add(p.MaxWait))
 			}
 			if errors.Is(err, inbox.ErrNotFound) || errors.Is(err, errConflict) {
-				return nil // it is not what it was: others have changed it
+				return nil // it was changed concurrently
 			}
 			return err
 		})

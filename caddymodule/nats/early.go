@@ -37,7 +37,7 @@ func (l *leaser) early() (held []*heldLease) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, h := range l.leases {
-		if h.early && h.ended == 0 {
+		if h.early {
 			held = append(held, h)
 		}
 	}
@@ -76,6 +76,7 @@ func (l *leaser) pendingNew() (n uint64, at time.Time, asked bool) {
 func (s *store) handBack(h *heldLease) error {
 	if h.marked {
 		s.withdraw([]*heldLease{h})
+		s.pick.forget(h.event.seq)
 	}
 	m := s.leaser.messageOf(h)
 	if m.Reply == "" {

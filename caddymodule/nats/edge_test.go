@@ -3,7 +3,6 @@ package nats
 import (
 	"context"
 	"fmt"
-	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -18,9 +17,10 @@ import (
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/natstest"
 )
 
-// The race detector tells whether the message of a lease may be exchanged while
+// The race detector shows whether the message of a lease may be replaced while
 // the lease is settled.
 func TestALeaseIsSettledWhileItsEventComesAgain(t *testing.T) {
 	s := openWith(t, serve(t).ClientURL())
@@ -47,7 +47,8 @@ func TestALeaseIsSettledWhileItsEventComesAgain(t *testing.T) {
 	}
 }
 
-// What a Caddy is about to remove may have been put again since, and delivered.
+// An event that a Caddy is about to remove may have been put again since, and
+// delivered.
 func TestWhatIsRemovedLateTakesNothingOfAnEventThatWasPutAgain(t *testing.T) {
 	url := serve(t).ClientURL()
 	a, b := openWith(t, url), openWith(t, url)
@@ -74,8 +75,8 @@ func TestWhatIsRemovedLateTakesNothingOfAnEventThatWasPutAgain(t *testing.T) {
 	require.Equal(t, next.ID, inboxtest.Lease(t, b, 1)[0].Event.ID)
 }
 
-// Somebody removes the consumers while Caddys run: events are delivered all the
-// same, and none anew.
+// If somebody removes the consumers while Caddys run, events are still
+// delivered, and none again.
 func TestConsumersThatVanishAreMadeAnew(t *testing.T) {
 	server := serve(t)
 	quick := func(o *options) { o.limits.maintenance = 2 * time.Second }
@@ -118,55 +119,13 @@ func requests(s *store) int {
 	return s.leaser.fresh.requests + s.leaser.again.requests
 }
 
-// stalling passes a connection to the server on until it is told to stop, then
-// keeps it open and reads no more.
-func stalling(t testing.TB, server string) (url string, stop func()) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it is closed with the test
-	require.NoError(t, err)
-	stopped, over := make(chan struct{}), make(chan struct{})
-	t.Cleanup(func() { close(over); _ = l.Close() })
-	pass := func(to, from net.Conn) {
-		defer to.Close()
-		buffer := make([]byte, 32<<10)
-		for {
-			n, err := from.Read(buffer)
-			select {
-			case <-stopped:
-				<-over
-				return
-			default:
-			}
-			if _, werr := to.Write(buffer[:n]); err != nil || werr != nil {
-				return
-			}
-		}
-	}
-	go func() {
-		for {
-			near, err := l.Accept()
-			if err != nil {
-				return
-			}
-			far, err := net.Dial("tcp", strings.TrimPrefix(server, "nats://")) //nolint:noctx // as above
-			if err != nil {
-				_ = near.Close()
-				return
-			}
-			go pass(far, near)
-			go pass(near, far)
-		}
-	}()
-	return "nats://" + l.Addr().String(), sync.OnceFunc(func() { close(stopped) })
-}
-
-// A network that swallows everything fills the buffers of the connection. Who
-// waits then for room must not wait for longer than for an answer.
+// A network that swallows everything fills the buffers of the connection.
+// Waiting for room must take no longer than waiting for an answer.
 func TestAConnectionThatIsFullHoldsNobodyUp(t *testing.T) {
-	url, stop := stalling(t, serve(t).ClientURL())
-	s := openWith(t, url, func(o *options) { o.settings.publishTimeout = time.Second })
+	c := natstest.New(t, natstest.Config{Nodes: 1, Cuttable: true})
+	s := openWith(t, c.URLs()[0], func(o *options) { o.settings.publishTimeout = time.Second })
 	inboxtest.Put(t, s, inboxtest.NewEvent("task", inbox.Completed))
-	stop()
+	c.Cut(0)
 	began := time.Now()
 	var wg sync.WaitGroup
 	for range 50 {
@@ -181,7 +140,8 @@ func TestAConnectionThatIsFullHoldsNobodyUp(t *testing.T) {
 	require.Less(t, time.Since(began), 20*time.Second)
 }
 
-// No record tells other Caddys of a first lease: one of them may purge its event.
+// Other Caddys see no record of a first lease, so one of them may purge the
+// event.
 func TestAnEventThatWasPurgedDuringItsFirstAttemptIsNotDead(t *testing.T) {
 	url := serve(t).ClientURL()
 	a, b := openWith(t, url), openWith(t, url)
@@ -197,14 +157,14 @@ func TestAnEventThatWasPurgedDuringItsFirstAttemptIsNotDead(t *testing.T) {
 	nothingElse(t, a)
 }
 
-// counting returns how many requests have gone out since it was called.
+// counting returns a function that returns the number of requests sent since.
 func counting(s *store) func() int {
 	before := s.conn.Stats().OutMsgs
 	return func() int { return int(s.conn.Stats().OutMsgs - before) } //nolint:gosec // it is small
 }
 
-// A task of very many events must not need so many questions for each lease
-// that publish_timeout is over first, again and again.
+// Leasing an event of a very long task must not take so many queries that
+// publish_timeout ends it each time.
 func TestALeaseOfALongTaskAsksLittle(t *testing.T) {
 	s := openWith(t, serve(t).ClientURL())
 	for range 100 {
@@ -217,7 +177,7 @@ func TestALeaseOfALongTaskAsksLittle(t *testing.T) {
 	require.Less(t, asked(), 30)
 }
 
-// A list that steps over a gap must not read all that lies behind it.
+// A list that steps over a gap must not read everything behind it.
 func TestWhatLiesBehindAGapIsReadAPageAtATime(t *testing.T) {
 	url := serve(t).ClientURL()
 	s := openWith(t, url, func(o *options) { o.limits.window = 10 })
@@ -247,7 +207,8 @@ func TestWhatLiesBehindAGapIsReadAPageAtATime(t *testing.T) {
 	require.Equal(t, old[197], records[0].Event)
 }
 
-// Neither a page of events nor one of suspects is read in whole before it is cut.
+// Neither a page of events nor one of suspects is read as a whole before it is
+// cut.
 func TestLargeOnesAreReadAFewAtATime(t *testing.T) {
 	url := serve(t).ClientURL()
 	s := openWith(t, url, func(o *options) { o.settings.maxSize, o.policy.Quarantine = 1<<30, 1000 })
@@ -272,8 +233,8 @@ func TestLargeOnesAreReadAFewAtATime(t *testing.T) {
 	require.Less(t, s.conn.Stats().InBytes-before, uint64(most))
 }
 
-// What is remembered of many attempts must fit into a message, or the event
-// could never be settled any more.
+// The record of many attempts must fit into a message, or the event could never
+// be settled.
 func TestLongReasonsOfManyAttemptsFitTheServersMessages(t *testing.T) {
 	s := openWith(t, serve(t, func(o *server.Options) { o.MaxPayload = 64 << 10 }).ClientURL())
 	inboxtest.Put(t, s, inboxtest.NewEvent("task", inbox.Completed))
@@ -294,8 +255,8 @@ func TestLongReasonsOfManyAttemptsFitTheServersMessages(t *testing.T) {
 	require.Equal(t, reason, attempts[len(attempts)-2].Reason)
 }
 
-// One answer of the server has no room for the records of a page with many long
-// reasons; the rest is not to be taken for events without a record.
+// The records of a page with many long reasons do not fit into one answer of
+// the server. The rest must not be taken for events without a record.
 func TestAPageOfLargeRecordsIsWhole(t *testing.T) {
 	url := serve(t, func(o *server.Options) { o.MaxPending = 12 << 20 }).ClientURL()
 	s := openWith(t, url, func(o *options) { o.limits.window = 500 })
@@ -318,8 +279,8 @@ func TestAPageOfLargeRecordsIsWhole(t *testing.T) {
 	}
 }
 
-// An event that cannot be looked at, as something foreign is among those of its
-// task, is not looked at all the time: others wait for each look.
+// If something foreign is among the events of a task, they cannot be looked at.
+// They are tried less and less often, because other events wait for each look.
 func TestWhatCannotBeLookedAtIsTriedLessOften(t *testing.T) {
 	url := serve(t).ClientURL()
 	core, logs := observer.New(zap.WarnLevel)
@@ -337,7 +298,7 @@ func TestWhatCannotBeLookedAtIsTriedLessOften(t *testing.T) {
 	require.Less(t, looks, 10)
 }
 
-// What the runbook says of a lost stream of states.
+// This is what the runbook says about a lost stream of states.
 func TestWithoutItsRecordsEveryEventComesAgain(t *testing.T) {
 	url := serve(t).ClientURL()
 	s := openWith(t, url)

@@ -9,7 +9,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// withEvent calls f with an event and what became of it.
+// withEvent calls f with an event and its history.
 func (s *store) withEvent(ctx context.Context, id string, f func(context.Context, *member) error) error {
 	bounded, cancel, err := s.call(ctx)
 	if err != nil {
@@ -26,8 +26,8 @@ func (s *store) withEvent(ctx context.Context, id string, f func(context.Context
 	return s.failed(ctx, err)
 }
 
-// Replay makes an event that has ended pending, and one that is pending due. Its
-// record is what comes again.
+// Replay makes an ended event pending, and a pending one due. The new record is
+// handed out.
 func (s *store) Replay(ctx context.Context, id string) error {
 	return s.withEvent(ctx, id, func(ctx context.Context, m *member) error {
 		if m.kind == none && m.origin != nil {
@@ -49,7 +49,8 @@ func (s *store) Replay(ctx context.Context, id string) error {
 				return err
 			}
 			if isFinal(events) {
-				// On the same subject if it is superseded already: that takes the place.
+				// If it is superseded already, the new record replaces the one
+				// on the same subject.
 				return conflictAsState(id, s.supersede(ctx, m))
 			}
 		}
@@ -78,9 +79,9 @@ func (s *store) Purge(ctx context.Context, id string) error {
 	})
 }
 
-// remove removes an event and its records. First it writes that it does, so that
-// nobody leases or replays the event meanwhile. Its records go last: without
-// its event, a record says nothing.
+// remove removes an event and its records. It first marks the event as purged,
+// so that nobody leases or replays it meanwhile. The records go last, because
+// without an event they are ignored.
 func (s *store) remove(ctx context.Context, e expired) error {
 	rec := record{Event: e.seq, Received: e.received, By: s.instance}
 	seq, err := s.writeRecord(ctx, purged, e.id, rec, e.last)
@@ -90,17 +91,17 @@ func (s *store) remove(ctx context.Context, e expired) error {
 	return s.erase(ctx, e, seq)
 }
 
-// erase removes an event of which a record with that number says that it is
-// purged. Another Caddy may have done that already, and the event may have been put
-// again since: nothing that is newer is touched. A mark says that the event was
-// removed in good order, see ledger.
+// erase removes an event that was marked as purged by the record with the
+// sequence seq. Another Caddy may have done so already, and the event may have
+// been put again since: nothing newer is removed. A mark in the stream of
+// states records the removal for the ledger.
 func (s *store) erase(ctx context.Context, e expired, seq uint64) error {
 	err := s.api(ctx, "STREAM.PURGE."+s.subjects.stream, map[string]any{"filter": s.subjects.event(e.id), "seq": e.seq + 1})
 	if err != nil {
 		return err
 	}
 	_, err = s.publish(ctx, &nats.Msg{Subject: s.subjects.erased(seq)}, seq, s.subjects.statesOf(e.id))
-	if err != nil && !errors.Is(err, errConflict) { // else another has made it
+	if err != nil && !errors.Is(err, errConflict) { // else another Caddy has made it
 		return err
 	}
 	return s.api(ctx, "STREAM.PURGE."+s.subjects.states(), map[string]any{"filter": s.subjects.statesOf(e.id), "seq": seq + 1})

@@ -16,9 +16,9 @@ func notFound(id string) error { return fmt.Errorf("event %s: %w", id, inbox.Err
 
 func wrongState(id string) error { return fmt.Errorf("event %s: %w", id, inbox.ErrState) }
 
-// conflictAsState says of a conflict that the event is not what it was.
+// conflictAsState turns a conflict into ErrState.
 func conflictAsState(id string, err error) error {
-	if err == errConflict { //nolint:errorlint // it comes as it is
+	if err == errConflict { //nolint:errorlint // it is never wrapped
 		return wrongState(id)
 	}
 	return err
@@ -26,14 +26,14 @@ func conflictAsState(id string, err error) error {
 
 func errClosed() error { return fmt.Errorf("inbox nats: %w", inbox.ErrClosed) }
 
-// errNotReady says that the inbox has not met its server yet.
+// errNotReady says that no server has been reached since the inbox was opened.
 var errNotReady = errors.New("NATS was not reached yet")
 
-// errDisconnected says that the connection is cut.
+// errDisconnected says that the connection is down.
 var errDisconnected = errors.New("not connected to NATS")
 
-// isUnreachable reports whether an error is for want of servers, which may be
-// there later, not for what they say.
+// isUnreachable reports whether an error means that no server could be reached,
+// which may change, rather than that a server refused.
 func isUnreachable(err error) bool {
 	for _, away := range []error{
 		errNotReady, context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoServers, nats.ErrNoResponders,
@@ -49,7 +49,7 @@ func isUnreachable(err error) bool {
 	return errors.As(err, &network) || errors.As(err, &api) && api.ErrorCode == codeNotAvailable
 }
 
-// failed says what an error of a call means to the caller.
+// failed translates an error for the caller.
 func (s *store) failed(ctx context.Context, err error) error {
 	switch {
 	case err == nil:

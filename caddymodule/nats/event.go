@@ -21,34 +21,34 @@ const (
 	headerReceived = "Fotor-Received" // RFC 3339, to the microsecond
 	headerPrev     = "Fotor-Prev"     // 1 if the task had an event before
 	headerFinal    = "Fotor-Final"    // 1 if one of those was final
-	headerImport   = "Fotor-Import"   // what had become of the event where it came from
+	headerImport   = "Fotor-Import"   // the state of an imported event
 	headerParent   = "traceparent"
 	headerState    = "tracestate"
 )
 
 const receivedFormat = "2006-01-02T15:04:05.000000Z07:00"
 
-// stored is an event in its stream.
+// stored is an event read from its stream.
 type stored struct {
 	*inbox.Event
 	seq    uint64
 	prev   bool      // the task had an event before
 	final  bool      // one of those was final
-	origin *imported // nil if it was put here
+	origin *imported // nil unless it was imported
 }
 
-// maxHeader is the length of a header's value from which on what it would say
-// is read from the body: a caller may send a task's id as long as the body may
-// be, and a server takes no more than 64 KiB of headers.
+// maxHeader is the length above which a value is not put into a header but read
+// from the body: a task's id may be as long as a body, and a server accepts no
+// more than 64 KiB of headers.
 const maxHeader = 2 << 10
 
-// named is what an event's body says of what may be too long for a header.
+// named are the members of an event's body that may be too long for a header.
 type named struct {
 	TaskID string `json:"taskId"`
 	Type   string `json:"type"`
 }
 
-// encodeEvent makes the message of an event.
+// encodeEvent returns the message of an event.
 func encodeEvent(subject string, e *inbox.Event) (*nats.Msg, error) {
 	m := &nats.Msg{Subject: subject, Data: e.Body, Header: nats.Header{
 		headerStatus:   {strconv.Itoa(int(e.Status))},
@@ -77,7 +77,7 @@ func encodeEvent(subject string, e *inbox.Event) (*nats.Msg, error) {
 	return m, nil
 }
 
-// decodeEvent reads the message of an event.
+// decodeEvent decodes the message of an event.
 func decodeEvent(m message) (*stored, error) {
 	if len(idOf(m.subject)) != inbox.IDLength {
 		return nil, fmt.Errorf("message %d on %.200q is not of the gateway: remove it", m.seq, m.subject)
@@ -107,8 +107,8 @@ func decodeEvent(m message) (*stored, error) {
 	return s, nil
 }
 
-// nameIn reads the task's id and type, which are in the body if they are too
-// long for headers.
+// nameIn returns the task's id and type, from the body if they are too long for
+// headers.
 func nameIn(m message) (n named, err error) {
 	task, kind := m.header.Get(headerTask), m.header.Get(headerType)
 	if task == "" || kind == "" {

@@ -13,7 +13,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/internal/natstest"
 )
 
-// clustered opens an inbox on a cluster, with a replica on each server.
+// clustered opens an inbox with a replica on each server of the cluster.
 func clustered(t *testing.T, c *natstest.Cluster, change ...func(*options)) *store {
 	t.Helper()
 	return openWith(t, "", append(change, func(o *options) {
@@ -21,8 +21,8 @@ func clustered(t *testing.T, c *natstest.Cluster, change ...func(*options)) *sto
 	})...)
 }
 
-// rounds stores and delivers events that have to be looked at: two of each task.
-// It returns how long that took.
+// rounds stores and delivers two events of each of n tasks, so that each needs
+// a look at its task. It returns how long that took.
 func rounds(t *testing.T, s *store, n int) time.Duration {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -43,8 +43,8 @@ func rounds(t *testing.T, s *store, n int) time.Duration {
 	return time.Since(began)
 }
 
-// awaitRound waits until the inbox stores and delivers again. What a try left
-// behind, as its server had died in the middle of it, is delivered too.
+// awaitRound waits until the inbox stores and delivers again. It also delivers
+// what earlier tries stored without an answer.
 func awaitRound(t *testing.T, s *store) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -66,8 +66,8 @@ func awaitRound(t *testing.T, s *store) {
 	}
 }
 
-// A server that stands still answers nothing, and the others do not know for a
-// minute. Whichever it is, deliveries go on, and are not much slower.
+// A server that stands still answers nothing, and the others do not notice for
+// a minute. Whichever server it is, deliveries go on, and not much slower.
 func TestOneServerStandsStill(t *testing.T) {
 	c := natstest.New(t, natstest.Config{Nodes: 3, Separate: true})
 	s := clustered(t, c, func(o *options) { o.settings.publishTimeout = 10 * time.Second })
@@ -82,13 +82,13 @@ func TestOneServerStandsStill(t *testing.T) {
 		require.NoError(t, c.Thaw(node))
 		require.NoError(t, c.AwaitHealthy(t.Context()))
 	}
-	inboxtest.Eventually(t, func() bool { // the servers may elect their leaders just now
+	inboxtest.Eventually(t, func() bool { // the servers may just be electing leaders
 		stats, err := s.Stats(context.Background())
 		return err == nil && stats.Events[inbox.Pending] == 0
 	})
 }
 
-// Two of three are too many. Once that is found out nobody is kept waiting for it.
+// Two of three are too many. Once that is known, calls fail without a delay.
 func TestTwoServersStandStill(t *testing.T) {
 	c := natstest.New(t, natstest.Config{Nodes: 3, Separate: true})
 	const timeout = 5 * time.Second

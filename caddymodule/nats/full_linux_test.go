@@ -14,8 +14,8 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/internal/natstest"
 )
 
-// A server that cannot write says nothing of it to who publishes, and does not go
-// on by itself. The operator is told both, and nobody is kept waiting again.
+// A server that cannot write does not answer a publish, and does not recover by
+// itself. The error says both, and later calls fail without a delay.
 func TestAServerThatCannotWriteIsNamed(t *testing.T) {
 	c := natstest.New(t, natstest.Config{Nodes: 1, Separate: true})
 	const timeout = 3 * time.Second

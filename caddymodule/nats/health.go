@@ -17,75 +17,76 @@ import (
 )
 
 const (
-	// inspectTimeout bounds one look at the streams, and ailingPause is the time
-	// between two while events cannot be stored.
+	// inspectTimeout bounds one inspection of the streams, and unhealthyPause
+	// is the time between two while events cannot be stored.
 	inspectTimeout = 5 * time.Second
 	unhealthyPause = time.Second
 
-	// logAgain is how often it is logged that events cannot be stored.
+	// logAgain is how often the log repeats that events cannot be stored.
 	logAgain = time.Minute
 )
 
 // errOff says that no server has JetStream on.
 var errOff = errors.New("no NATS server that can be reached has JetStream on: a server whose disk was full turns it off and leaves it off, see its log; make room there and restart that NATS server")
 
-// health is what is known to keep events from being stored. While there is
-// such a thing nobody waits to find it out again.
+// health is what is known to keep events from being stored. While something is
+// known, calls fail at once instead of finding it out again.
 type health struct {
 	mu              sync.Mutex
 	err             error     // nil if nothing is known
-	loggedAt        time.Time // when it was logged last
-	underReplicated string    // the streams with too few replicas, as they were told of
-	jetStreamOff    bool      // JetStream was off at the last look
-	remakeDue       bool      // streams that are gone are to be made anew
+	loggedAt        time.Time // when it was last logged
+	underReplicated string    // the streams with too few replicas, as last logged
+	jetStreamOff    bool      // JetStream was off at the last inspection
+	remakeDue       bool      // removed streams are to be created again
 	wake            chan struct{}
-	inspecting      sync.Mutex // held by one look at a time
+	inspecting      sync.Mutex // held during an inspection
 }
 
-func (c *health) init() { c.wake = make(chan struct{}, 1) }
+func (h *health) init() { h.wake = make(chan struct{}, 1) }
 
-// problem returns what keeps events from being stored, nil if nothing is known.
-func (c *health) problem() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.err
+// problem returns what keeps events from being stored, or nil.
+func (h *health) problem() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.err
 }
 
-// inspectSoon has the streams looked at soon.
-func (c *health) inspectSoon() {
+// inspectSoon makes the streams be inspected soon.
+func (h *health) inspectSoon() {
 	select {
-	case c.wake <- struct{}{}:
+	case h.wake <- struct{}{}:
 	default:
 	}
 }
 
-// reportFailure notes that an event was not stored. What keeps it from that may keep
-// all others from it too: they are refused at once until that is found out.
+// reportFailure records that an event was not stored. The reason may affect all
+// events, so they are refused at once until an inspection shows otherwise.
 func (s *store) reportFailure(err error) {
 	s.setHealth(err)
 	s.health.inspectSoon()
 }
 
-// setHealth notes and logs what keeps events from being stored, or that nothing does.
+// setHealth records and logs what keeps events from being stored; nil if
+// nothing does.
 func (s *store) setHealth(err error) {
-	c := &s.health
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	before := c.err
-	c.err = err
+	h := &s.health
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	before := h.err
+	h.err = err
 	switch {
 	case err == nil && before != nil:
-		c.loggedAt = time.Time{}
+		h.loggedAt = time.Time{}
 		s.log.Info("events are stored again")
-		s.wakeMaintenance() // to find out what is gone
-	case err != nil && (before == nil || before.Error() != err.Error() || time.Since(c.loggedAt) >= logAgain):
-		c.loggedAt = time.Now()
+		s.wakeMaintenance() // to find events that were lost
+	case err != nil && (before == nil || before.Error() != err.Error() || time.Since(h.loggedAt) >= logAgain):
+		h.loggedAt = time.Now()
 		s.log.Error("events cannot be stored, callbacks are answered 503", zap.Error(err))
 	}
 }
 
-// inspectLoop looks at the streams at each connection, now and then, and more
-// often while something is wrong with them.
+// inspectLoop inspects the streams after each connect and from time to time,
+// more often while something is wrong.
 func (s *store) inspectLoop() {
 	select {
 	case <-s.ready:
@@ -98,7 +99,7 @@ func (s *store) inspectLoop() {
 			s.inspect()
 		}
 		wait := s.options.limits.inspect
-		wait -= rand.N(wait/3 + 1) // Caddys that were started at once do not look at once
+		wait -= rand.N(wait/3 + 1) // Caddys started at the same moment do not inspect at the same moment
 		if s.health.problem() != nil || s.health.wasOff() {
 			wait = unhealthyPause
 		}
@@ -115,10 +116,10 @@ func (s *store) inspectLoop() {
 	}
 }
 
-func (c *health) wasOff() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.jetStreamOff
+func (h *health) wasOff() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.jetStreamOff
 }
 
 // inspect finds out whether events can be stored and are kept.
@@ -141,24 +142,25 @@ func (s *store) inspect() {
 		s.setHealth(err)
 	case s.health.problem() != nil && !isUnreachable(err):
 		s.setHealth(err)
-	default: // if there is no answer, callbacks wait for it as long as they may
+	default: // without an answer, callbacks wait as long as they may
 	}
 }
 
-// confirmedOff reports whether JetStream is off at two looks: at one it may just start.
+// confirmedOff reports whether JetStream was off at two inspections in a row:
+// at one it may just be starting.
 func (s *store) confirmedOff(err error) bool {
-	c := &s.health
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	before := c.jetStreamOff
-	c.jetStreamOff = errors.Is(err, errOff)
-	return c.jetStreamOff && before
+	h := &s.health
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	before := h.jetStreamOff
+	h.jetStreamOff = errors.Is(err, errOff)
+	return h.jetStreamOff && before
 }
 
-// inspectStreams reports a stream that is gone or does not keep what it takes.
+// inspectStreams returns an error if a stream is gone or would lose events.
 func (s *store) inspectStreams(ctx context.Context) error {
 	var broken, other []error
-	var thin []string
+	var underReplicated []string
 	for _, want := range s.streamConfigs() {
 		there, err := s.js.Stream(ctx, want.Name)
 		switch {
@@ -174,33 +176,32 @@ func (s *store) inspectStreams(ctx context.Context) error {
 				broken = append(broken, err)
 			}
 			if have.Replicas < want.Replicas {
-				thin = append(thin, fmt.Sprintf("stream %s has replicas %d and %d are configured: nats stream edit %s --replicas=%d --force, or a reload",
+				underReplicated = append(underReplicated, fmt.Sprintf("stream %s has replicas %d and %d are configured: nats stream edit %s --replicas=%d --force, or a reload",
 					want.Name, have.Replicas, want.Replicas, want.Name, want.Replicas))
 			}
 		}
 	}
-	s.warnReplicas(strings.Join(thin, "; "))
+	s.warnReplicas(strings.Join(underReplicated, "; "))
 	if len(broken) > 0 {
 		return errors.Join(broken...)
 	}
 	return errors.Join(other...)
 }
 
-// warnReplicas warns once of streams that have fewer replicas than configured.
-func (s *store) warnReplicas(thin string) {
-	c := &s.health
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if thin != "" && thin != c.underReplicated {
-		s.log.Warn("events are stored with fewer copies than configured", zap.String("streams", thin))
+// warnReplicas logs once that streams have fewer replicas than configured.
+func (s *store) warnReplicas(underReplicated string) {
+	h := &s.health
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if underReplicated != "" && underReplicated != h.underReplicated {
+		s.log.Warn("events are stored with fewer copies than configured", zap.String("streams", underReplicated))
 	}
-	c.underReplicated = thin
+	h.underReplicated = underReplicated
 }
 
-// probe finds out whether the streams can be written to. A server whose disk was
-// full says nothing of it to who publishes: it does not answer. But it does if it
-// is to purge, also if no message is on the subject. That needs a majority, as
-// an event does.
+// probe finds out whether the streams can be written. A server whose disk was
+// full does not answer a publish. But it answers a purge, even of a subject
+// without messages, and that needs a majority as an event does.
 func (s *store) probe(ctx context.Context) error {
 	err := s.api(ctx, "STREAM.PURGE."+s.subjects.stream, map[string]any{"filter": s.subjects.noEvent()})
 	if err != nil {
@@ -212,7 +213,7 @@ func (s *store) probe(ctx context.Context) error {
 	return nil
 }
 
-// cannotWrite adds what to do to an error of a server that cannot write any more.
+// cannotWrite adds advice to the error of a server that has stopped writing.
 func cannotWrite(stream string, err error) error {
 	for _, text := range []string{"no space left", "disk quota", "input/output error", "read-only file system", "permission denied", "file too large"} {
 		if strings.Contains(err.Error(), text) {

@@ -15,8 +15,9 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
-// Fewer replicas than configured are told of, and refuse nothing: another Caddy
-// may have been given fewer by a config that this one gets a moment later.
+// If a stream has fewer replicas than configured, that is logged, but nothing
+// is refused: another Caddy may have a config with fewer that this one gets a
+// moment later.
 func TestAStreamWithFewReplicasIsToldOf(t *testing.T) {
 	core, logs := observer.New(zap.InfoLevel)
 	s := openWith(t, serve(t).ClientURL(), watchful, func(o *options) { o.log = zap.New(core) })
@@ -31,7 +32,7 @@ func TestAStreamWithFewReplicasIsToldOf(t *testing.T) {
 	require.Contains(t, told[0].ContextMap()["streams"], "stream TEST has replicas 1 and 3 are configured: nats stream edit TEST --replicas=3 --force")
 }
 
-// A stream that throws events away takes none until it is mended.
+// A stream that would lose events takes none until it is repaired.
 func TestAStreamThatWouldLoseEventsTakesNone(t *testing.T) {
 	for _, test := range []struct {
 		stream       string
@@ -96,8 +97,8 @@ func TestAStreamThatWouldLoseEventsTakesNone(t *testing.T) {
 	}
 }
 
-// A stream that somebody removes takes nothing, and nobody is kept waiting for
-// it. When a config is loaded it is made anew. What was pending is counted.
+// When a stream is removed, puts fail without a delay until a reload creates it
+// again. The pending events are counted as lost.
 func TestAStreamThatWasRemovedIsMadeAnewByAReload(t *testing.T) {
 	url := serve(t).ClientURL()
 	s := afterMaintenance(t, openWith(t, url, watchful, func(o *options) { o.settings.publishTimeout = time.Minute }))
@@ -131,8 +132,8 @@ func TestAStreamThatWasRemovedIsMadeAnewByAReload(t *testing.T) {
 	require.Zero(t, stats.Events[inbox.Pending])
 }
 
-// Without the stream of states nobody knows what became of the events. What
-// waited for a retry there must not be forgotten.
+// Without the stream of states the state of the events is unknown. An event
+// that waited for a retry must be delivered nevertheless.
 func TestWithoutTheStreamOfStatesEventsAreDeliveredAnew(t *testing.T) {
 	url := serve(t).ClientURL()
 	s := afterMaintenance(t, openWith(t, url, watchful))

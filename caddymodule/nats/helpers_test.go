@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"net"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/natstest"
 )
 
 // serve runs a NATS server with JetStream until the test ends.
@@ -40,35 +40,37 @@ func serve(t testing.TB, change ...func(*server.Options)) *server.Server {
 	return s
 }
 
-// testOptions are those of an inbox with one replica and a short lease.
-func testOptions(url string) options {
-	return options{
+// testOptions returns the options of an inbox with one replica and a short
+// lease.
+func testOptions(url string, change ...func(*options)) options {
+	o := options{
 		name: "test", urls: []string{url}, stream: "TEST", log: zap.NewNop(),
 		policy: inbox.Policy{Keep: time.Hour, Quarantine: 10}, limits: defaultLimits,
 		settings: settings{replicas: 1, maxSize: 32 << 20, lease: time.Second, publishTimeout: 5 * time.Second},
 	}
-}
-
-// openWith opens an inbox that the test closes.
-func openWith(t testing.TB, url string, change ...func(*options)) *store {
-	t.Helper()
-	o := testOptions(url)
 	for _, f := range change {
 		f(&o)
 	}
-	s, err := open(context.Background(), o, new(secrets))
+	return o
+}
+
+// openWith opens an inbox. It is closed when the test ends.
+func openWith(t testing.TB, url string, change ...func(*options)) *store {
+	t.Helper()
+	s, err := open(context.Background(), testOptions(url, change...), new(secrets))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	return s
 }
 
-// crash ends an inbox as the death of its process does: nothing is said.
+// crash ends an inbox as the death of its process would, without a word to the
+// server.
 func crash(s *store) {
 	s.conn.Close()
 	_ = s.Close()
 }
 
-// nothingElse checks that an event that is put now is the only one due.
+// nothingElse checks that no event is due but one that is put now.
 func nothingElse(t testing.TB, s *store) {
 	t.Helper()
 	e := inboxtest.NewEvent(rand.Text(), inbox.Completed)
@@ -78,7 +80,7 @@ func nothingElse(t testing.TB, s *store) {
 	inboxtest.Settle(t, s, inbox.Deliver, l...)
 }
 
-// admin is a client beside the inbox.
+// admin returns a client that bypasses the inbox.
 func admin(t testing.TB, url string) jetstream.JetStream {
 	t.Helper()
 	conn, err := nats.Connect(url)
@@ -89,19 +91,15 @@ func admin(t testing.TB, url string) jetstream.JetStream {
 	return js
 }
 
-// refused opens an inbox that cannot be opened.
+// refused returns the error of opening an inbox.
 func refused(t testing.TB, url string, change ...func(*options)) error {
 	t.Helper()
-	o := testOptions(url)
-	for _, f := range change {
-		f(&o)
-	}
-	_, err := open(context.Background(), o, new(secrets))
+	_, err := open(context.Background(), testOptions(url, change...), new(secrets))
 	require.Error(t, err)
 	return err
 }
 
-// edit changes a stream as somebody does with "nats stream edit".
+// edit changes a stream as "nats stream edit" does.
 func edit(t testing.TB, url, name string, change func(*jetstream.StreamConfig)) {
 	t.Helper()
 	config := stream(t, url, name).CachedInfo().Config
@@ -110,19 +108,21 @@ func edit(t testing.TB, url, name string, change func(*jetstream.StreamConfig)) 
 	require.NoError(t, err)
 }
 
-// watchful is an inbox that looks at its streams all the time.
+// watchful makes an inbox inspect its streams all the time.
 func watchful(o *options) { o.limits.maintenance, o.limits.inspect = time.Hour, 20*time.Millisecond }
 
-// passive is an inbox that does nothing by itself.
+// passive makes an inbox do nothing by itself.
 func passive(o *options) { o.limits.maintenance, o.limits.inspect = time.Hour, time.Hour }
 
-// settled waits until the chores with which an inbox begins are done.
+// afterMaintenance waits for the round of maintenance that follows the opening.
+// A claim on removal that it made would otherwise be released in the middle of a
+// test.
 func afterMaintenance(t testing.TB, s *store) *store {
 	t.Helper()
-	inboxtest.Eventually(t, func() bool {
-		l, _, err := s.readLedger(context.Background())
-		return err == nil && l != nil
-	})
+	inboxtest.Eventually(t, func() bool { return s.rounds.Load() > 0 })
+	l, _, err := s.readLedger(context.Background())
+	require.NoError(t, err)
+	require.NotNil(t, l)
 	return s
 }
 
@@ -133,10 +133,10 @@ func stream(t testing.TB, url, name string) jetstream.Stream {
 	return st
 }
 
-// idle keeps an inbox from tidying up by itself.
+// idle keeps an inbox from running maintenance by itself.
 func idle(o *options) { o.limits.maintenance = time.Hour }
 
-// deliver puts and delivers events of tasks of their own.
+// deliver puts and delivers n events, each of its own task.
 func deliver(t testing.TB, s *store, n int) (events []*inbox.Event) {
 	t.Helper()
 	var wg sync.WaitGroup
@@ -165,21 +165,20 @@ func deliver(t testing.TB, s *store, n int) (events []*inbox.Event) {
 	return events
 }
 
-// fixed lets a server be started again with what it had.
+// fixed makes a server use a port and a directory, so that it can be restarted.
 func fixed(port int, dir string) func(*server.Options) {
 	return func(o *server.Options) { o.Port, o.StoreDir = port, dir }
 }
 
-// freePort returns a port that nobody listens at.
+// freePort returns a port on which a server can be started again and again.
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it only asks for a port
+	ports, err := natstest.FreePorts(t.Context(), 1)
 	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return ports[0]
 }
 
-// smallLimits make every boundary come soon.
+// smallLimits are so small that tests reach each of them soon.
 var smallLimits = limits{
 	scan: 10, window: 3, parked: 2, attempts: 100,
 	expires: 100 * time.Millisecond, unclaimed: 50 * time.Millisecond, maintenance: 50 * time.Millisecond,

@@ -8,12 +8,12 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// maxOrigin is the size of the header that what became of an event is brought
-// in. A server takes no more than 64 KiB of headers. If the event leaves less
-// room in a message, fewer of its attempts are brought.
+// maxOrigin bounds the header with the state of an imported event. A server
+// accepts no more than 64 KiB of headers. If the event leaves less room in its
+// message, fewer attempts are imported.
 const maxOrigin = 40 << 10
 
-// Import stores an event with what became of it.
+// Import stores an event with its state.
 func (s *store) Import(ctx context.Context, r *inbox.Record, attempts []inbox.Attempt) (duplicate bool, err error) {
 	if _, _, err := r.Event.Check(); err != nil {
 		return false, err
@@ -27,8 +27,9 @@ func (s *store) Import(ctx context.Context, r *inbox.Record, attempts []inbox.At
 	return duplicateOf != "", s.failed(ctx, err)
 }
 
-// originOf is what is stored of what became of an event: nil if nothing did.
-// It goes into the same message, so that an event never comes without it.
+// originOf returns the state to be stored with an imported event, nil if it is
+// that of a new one. It is stored in the same message, so that the event never
+// appears without it.
 func originOf(r *inbox.Record, attempts []inbox.Attempt, room int) *imported {
 	if r.State == inbox.Pending && r.Attempts == 0 && r.Due.IsZero() && len(attempts) == 0 {
 		return nil
@@ -51,13 +52,13 @@ func originOf(r *inbox.Record, attempts []inbox.Attempt, room int) *imported {
 	return o
 }
 
-// attemptRoom is what a message of an event has left for its attempts. What else is
-// in its headers takes less than half of what they may have.
+// attemptRoom returns the room for attempts in an event's message. The other
+// headers take less than half of their allowance.
 func (s *store) attemptRoom(e *inbox.Event) int {
 	return int(min(maxOrigin, s.conn.MaxPayload()-int64(len(e.Body))-overhead/2))
 }
 
-// recordOrigin writes the record of an event that was brought from elsewhere.
+// recordOrigin writes the record of an imported event.
 func (s *store) recordOrigin(ctx context.Context, m *member) error {
 	rec := m.origin.Record
 	rec.Event, rec.By = m.seq, s.instance
@@ -65,7 +66,7 @@ func (s *store) recordOrigin(ctx context.Context, m *member) error {
 	return err
 }
 
-// imported is what had become of an event that was brought from another inbox.
+// imported is the state of an event in the inbox from which it was imported.
 type imported struct {
 	Kind   kind   `json:"kind"`
 	Record record `json:"record"`

@@ -12,7 +12,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/internal/natstest"
 )
 
-// The server is a process of its own: it has goroutines too.
+// The server runs in a process of its own, because it has goroutines too.
 func TestAnInboxThatWasClosedLeavesNothingRunning(t *testing.T) {
 	cluster := natstest.New(t, natstest.Config{Nodes: 1, Separate: true})
 	ignore := goleak.IgnoreCurrent()

@@ -13,23 +13,23 @@ import (
 )
 
 const (
-	// firstLook and lastLook bound the time after which an event that waits for
-	// another one of its task, which another Caddy may have, is looked at again.
+	// firstLook and lastLook bound the time after which an event is looked at
+	// again that waits for another one of its task.
 	firstLook = 50 * time.Millisecond
 	lastLook  = 2 * time.Second
 
-	// lookTimeout bounds the looks at the events of one batch, as those that need
-	// none wait for them. What was not found out by then is looked at again. Of
-	// looksAtOnce at a time, few meet a server that stands still.
+	// lookTimeout bounds the looks at one batch, because events that need none
+	// wait for them. Events left over are looked at again. With looksAtOnce
+	// looks at a time, few meet a server that stands still.
 	lookTimeout = 2 * time.Second
 	looksAtOnce = 64
 
-	// passedOn is the time after which an event comes again that waits for
-	// another one, when too many wait here.
+	// passedOn is the time after which a waiting event is handed out again, if
+	// too many wait here.
 	passedOn = 2 * time.Second
 )
 
-// Lease waits for events that are due.
+// Lease waits until events are due.
 func (s *store) Lease(ctx context.Context, max int) ([]*inbox.Lease, error) {
 	if err := checkMax(max); err != nil {
 		return nil, err
@@ -37,7 +37,8 @@ func (s *store) Lease(ctx context.Context, max int) ([]*inbox.Lease, error) {
 	return s.Pick(ctx, inbox.Want{Max: max})
 }
 
-// awaitReady waits until the streams were checked, but not for long.
+// awaitReady waits until the streams are set up, but no longer than the publish
+// timeout.
 func (s *store) awaitReady(ctx context.Context) error {
 	bounded, cancel := s.bound(ctx)
 	defer cancel()
@@ -58,8 +59,8 @@ func (s *store) awaitReady(ctx context.Context) error {
 	}
 }
 
-// leaseBatch returns leases of those events whose turn it is. It is not ended by
-// whoever waits for them: what it has leased would be lost.
+// leaseBatch leases the events of a batch whose turn it is. It does not end
+// with the context of the caller, or leases would be lost.
 func (s *store) leaseBatch(batch []*candidate) []*inbox.Lease {
 	if len(batch) == 0 {
 		return nil
@@ -76,8 +77,8 @@ func (s *store) leaseBatch(batch []*candidate) []*inbox.Lease {
 			continue
 		}
 		if !c.again && !c.event.Status.Final() && first[c.id[:keyLength]] < c.seq {
-			// Its turn comes after that of one that is here. It is not looked at,
-			// as a look reads all events of the task.
+			// An earlier event of its task is here. A look would read all
+			// events of the task, so there is none.
 			s.park(c, c.lookDelay())
 			continue
 		}
@@ -97,19 +98,20 @@ func (s *store) leaseBatch(batch []*candidate) []*inbox.Lease {
 	return leases
 }
 
-// isFirst reports whether an event can be leased without a look at its task: it
-// was never handed out, is the first of its task, and nothing supersedes it.
-// Later ones wait for its end.
+// isFirst reports whether an event can be leased without a look at its
+// task: it was never handed out before, is the first of its task, and nothing
+// can supersede it. Later events wait for it.
 func (s *store) isFirst(c *candidate) bool {
 	return !c.again && c.times == 1 && c.event.Status.Final() && !c.event.prev && c.event.origin == nil && !s.leaser.recheckNew.Load()
 }
 
-// token names one lease among those of all Caddys.
+// token returns a name for a lease that no other Caddy uses.
 func (s *store) token() string {
 	return fmt.Sprintf("%s.%d", s.instance, lastRef.Add(1))
 }
 
-// leaseOf makes the lease of an event; nil if it is leased here already.
+// leaseOf creates the lease of an event; nil if the event is leased here
+// already.
 func (s *store) leaseOf(h *heldLease, token string) *inbox.Lease {
 	h.token = token
 	h.lease = &inbox.Lease{Event: h.event.Event, Attempt: h.rec.Attempts + 1, Ref: lastRef.Add(1)}
@@ -125,7 +127,8 @@ func (s *store) leaseOf(h *heldLease, token string) *inbox.Lease {
 	return h.lease
 }
 
-// leaseOne finds out what is to be done with an event that was handed out.
+// leaseOne leases an event if it is its turn, and otherwise decides what to do
+// with it.
 func (s *store) leaseOne(ctx context.Context, c *candidate) *inbox.Lease {
 	h, err := s.tryLease(ctx, c)
 	if h != nil {
@@ -142,21 +145,24 @@ func (s *store) leaseOne(ctx context.Context, c *candidate) *inbox.Lease {
 	return nil
 }
 
-// lookDelay is how long to wait for the next look at an event: longer each time.
+// lookDelay returns the time until the next look at the event, which grows with
+// the number of looks.
 func (c *candidate) lookDelay() time.Duration { return min(firstLook<<min(c.waited, 8), lastLook) }
 
-// park keeps the event here, or hands it back for a while if too many are here.
+// park keeps an event here for a while, or returns it to the server for a while
+// if too many are here.
 func (s *store) park(c *candidate, wait time.Duration) {
 	if !s.leaser.park(c, wait, s.options.limits.parked) {
 		_ = c.msg.NakWithDelay(passedOn)
 	}
 }
 
-// tryLease returns a lease if it is the event's turn. If it is not, it has parked
-// the event or has made sure that it need not come again.
+// tryLease returns a lease if it is the event's turn. Otherwise it parks or
+// postpones the event, or acknowledges its message if that need not be handed
+// out again.
 func (s *store) tryLease(ctx context.Context, c *candidate) (*heldLease, error) {
 	if s.leaser.holds(c.id) {
-		s.park(c, firstLook) // it is settled just now
+		s.park(c, firstLook) // it is just being settled
 		return nil, nil
 	}
 	if s.isFirst(c) {
@@ -186,10 +192,10 @@ func (s *store) tryLease(ctx context.Context, c *candidate) (*heldLease, error) 
 	c.event = me.stored
 	switch {
 	case c.again && !c.isOf(me) && me.last < c.seq:
-		// The replica that was asked does not know yet what this message is of.
+		// The replica does not have the record yet that this message is.
 		return nil, errConflict
 	case !c.isOf(me):
-		// Another message answers for the event.
+		// Another message stands for the event.
 		if c.again && me.last != c.seq {
 			s.forgetRecords(ctx, []uint64{c.seq})
 		}
@@ -231,16 +237,17 @@ func (s *store) tryLease(ctx context.Context, c *candidate) (*heldLease, error) 
 		free, err = s.stillFree(ctx, task, c.id)
 	}
 	if !free || err != nil {
-		// Both may have stepped back: each comes again, and one is faster.
+		// Another Caddy may have done the same: both retry, and one will be
+		// faster.
 		me.kind, me.last, me.others = leased, h.last, h.others
 		return nil, s.parkWaiting(ctx, c, me)
 	}
 	return h, nil
 }
 
-// unchanged reports whether the mark is the only record of a task that was
-// written since its events were looked at. Two questions tell that, however
-// many events the task has: which record is the next one, and which the last.
+// unchanged reports whether the mark is the only record of the task that was
+// written since its events were read. Two queries suffice for any number of
+// events: one for the next record, one for the last.
 func (s *store) unchanged(ctx context.Context, task []*member, id string, mark uint64) (bool, error) {
 	if len(task) == 1 {
 		return true, nil
@@ -258,8 +265,8 @@ func (s *store) unchanged(ctx context.Context, task []*member, id string, mark u
 	return true, nil
 }
 
-// hasEnded reports whether an event that has waited here was superseded
-// meanwhile, and if so has made sure that it need not come again.
+// hasEnded reports whether a parked event was superseded meanwhile. If so, its
+// message is acknowledged.
 func (s *store) hasEnded(ctx context.Context, c *candidate) (bool, error) {
 	records, err := s.latest(ctx, s.subjects.states(), s.subjects.statesOf(c.id))
 	if err != nil {
@@ -274,8 +281,9 @@ func (s *store) hasEnded(ctx context.Context, c *candidate) (bool, error) {
 }
 
 // stillFree reports whether no other event of the task goes before one that was
-// just marked as leased. Another Caddy may have replayed one and leased it since
-// it was looked at: whoever marks first and looks then cannot miss the other.
+// just marked as leased. Another Caddy may have replayed and leased one since
+// the task was read. As each marks first and looks then, at least one sees the
+// other.
 func (s *store) stillFree(ctx context.Context, task []*member, id string) (bool, error) {
 	before := true
 	for _, m := range task {
@@ -300,8 +308,8 @@ func (s *store) stillFree(ctx context.Context, task []*member, id string) (bool,
 	return true, nil
 }
 
-// isOf reports whether a message is the one that stands for its event: the
-// event's own until there is a pending record, then that.
+// isOf reports whether the message stands for the event: that is the event's
+// own message until there is a pending record, and then that record.
 func (c *candidate) isOf(m *member) bool {
 	switch {
 	case m.kind.ended():
@@ -313,8 +321,8 @@ func (c *candidate) isOf(m *member) bool {
 	}
 }
 
-// dropPurged drops an event that was purged. If only the replica that answered
-// does not know of it yet, it is looked at again.
+// dropPurged acknowledges the message of an event that was purged. If the event
+// is only missing on the replica that answered, it is looked at again.
 func (s *store) dropPurged(ctx context.Context, c *candidate) error {
 	m, err := s.last(ctx, s.subjects.stream, s.subjects.event(c.id))
 	if err != nil {

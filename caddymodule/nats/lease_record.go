@@ -6,8 +6,8 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// parkWaiting parks an event until its turn comes. One whose lease has come back does
-// not stay leased meanwhile: it would be waited for.
+// parkWaiting parks an event until its turn. If it is marked as leased, it
+// becomes pending first, because others would wait for it.
 func (s *store) parkWaiting(ctx context.Context, c *candidate, m *member) error {
 	if m.kind == leased {
 		rec := m.rec
@@ -23,8 +23,9 @@ func (s *store) parkWaiting(ctx context.Context, c *candidate, m *member) error 
 	return nil
 }
 
-// markLeased writes down that the event is leased. Whoever changes its record now
-// knows, and whoever has had it before can settle it no more.
+// markLeased writes the record that the event is leased. Any concurrent change
+// of the event conflicts with it, and an earlier lease can no longer be
+// settled.
 func (s *store) markLeased(ctx context.Context, c *candidate, m *member) (*heldLease, error) {
 	token := s.token()
 	rec := record{Event: m.seq, Received: inbox.Micros(m.ReceivedAt), By: token, Base: m.base, Early: c.early}

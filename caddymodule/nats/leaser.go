@@ -12,35 +12,35 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// leaser is what the inbox has been handed by the server.
+// leaser has the events that the server has handed out to this inbox.
 type leaser struct {
 	fresh, again source
-	recheckNew   atomic.Bool // events that come first may have been settled
+	recheckNew   atomic.Bool // events handed out for the first time may have been settled
 	wake         chan struct{}
 
 	mu        sync.Mutex
-	busy      bool      // Lease waits
-	idleSince time.Time // when it last did
-	turn      bool      // who comes first
+	busy      bool      // a Lease is waiting
+	idleSince time.Time // since when none is
+	turn      bool      // toggles which queue comes first
 	parked    []*candidate
 	leases    map[int64]*heldLease
 	byID      map[string]*heldLease
 	claims    map[uint64]time.Time // records of leases out of turn that others have, and when they were seen first
 }
 
-// heldLease is a lease.
+// heldLease is a leased event.
 type heldLease struct {
 	*candidate
 	history
 	lease  *inbox.Lease
 	token  string
-	marked bool          // a record says so
+	marked bool          // there is a record of kind leased
 	mu     sync.Mutex    // held by who writes the record
-	ended  inbox.Verdict // by a Settle that could not do all that it was told
+	ended  inbox.Verdict // set by a Settle that failed for other leases
 }
 
 // lastRef numbers the leases of all inboxes of the process, so that none is
-// mistaken for one of an inbox that was closed.
+// mistaken for one of a closed inbox.
 var lastRef atomic.Int64
 
 func (l *leaser) init() {
@@ -57,9 +57,9 @@ func (l *leaser) signal() {
 	}
 }
 
-// take returns up to n events that may be leased: those first that have waited
-// here, then new ones and others by turns, unless only new ones are wanted. If
-// there is none it returns when to look again.
+// take returns up to n events that may be leased: first parked ones whose time
+// has come, then those of both queues in turn; with onlyNew, none that was handed
+// out again. It also returns when the next parked event is to be looked at.
 func (l *leaser) take(n int, onlyNew bool, now time.Time) (batch []*candidate, next time.Time) {
 	if n == 0 {
 		return nil, next
@@ -94,7 +94,7 @@ func (l *leaser) take(n int, onlyNew bool, now time.Time) (batch []*candidate, n
 }
 
 // park keeps an event here until another one of its task has ended. It reports
-// false if too many wait already.
+// false if too many are parked.
 func (l *leaser) park(c *candidate, wait time.Duration, limit int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -107,8 +107,9 @@ func (l *leaser) park(c *candidate, wait time.Duration, limit int) bool {
 	return true
 }
 
-// firstOfTasks returns, for each task of a batch, the number of the first event that
-// is here. Events that come again do not count: their numbers are of records.
+// firstOfTasks returns, for each task of a batch, the sequence of its first
+// event that is here. Events that come again are ignored, because their
+// sequences are of records.
 func (l *leaser) firstOfTasks(batch []*candidate) map[string]uint64 {
 	first := make(map[string]uint64, len(batch))
 	for _, c := range batch {
@@ -134,7 +135,7 @@ func (l *leaser) firstOfTasks(batch []*candidate) map[string]uint64 {
 	return first
 }
 
-// wakeTask lets the events of a task be looked at again.
+// wakeTask makes parked events of a task be looked at again.
 func (l *leaser) wakeTask(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -146,7 +147,7 @@ func (l *leaser) wakeTask(id string) {
 	l.signal()
 }
 
-// drop forgets an event that waits here, as it was purged.
+// drop removes a purged event from the queues.
 func (l *leaser) drop(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -160,8 +161,7 @@ func (l *leaser) drop(id string) {
 	}
 }
 
-// keepLeases keeps what is leased from being handed to others, and hands back what
-// nobody asked for.
+// keepLeases extends the leases, and returns events that nobody leases.
 func (s *store) keepLeases() {
 	l := &s.leaser
 	var extended time.Time
@@ -187,7 +187,7 @@ func (s *store) keepLeases() {
 	}
 }
 
-// each calls f with all that was handed to this inbox.
+// each calls f with everything handed out to this inbox.
 func (l *leaser) each(f func(*candidate)) {
 	for _, list := range [][]*candidate{l.fresh.queue, l.again.queue, l.parked} {
 		for _, c := range list {
@@ -199,7 +199,7 @@ func (l *leaser) each(f func(*candidate)) {
 	}
 }
 
-// releaseUnleased hands back what is not leased.
+// releaseUnleased returns the events that are not leased.
 func (l *leaser) releaseUnleased() {
 	for _, list := range []*[]*candidate{&l.fresh.queue, &l.again.queue, &l.parked} {
 		for _, c := range *list {
@@ -209,8 +209,8 @@ func (l *leaser) releaseUnleased() {
 	}
 }
 
-// releaseAll returns all to the server when the inbox is closed: first no more is
-// taken, then what has come is given back.
+// releaseAll returns all events when the inbox is closed. First it stops
+// receiving, then it returns what was received.
 func (l *leaser) releaseAll(conn *nats.Conn) {
 	for _, src := range []*source{&l.fresh, &l.again} {
 		if src.sub != nil {
@@ -234,7 +234,7 @@ func (l *leaser) releaseAll(conn *nats.Conn) {
 	}
 }
 
-// add makes a lease of an event.
+// add adds a lease. It reports false if the event is leased already.
 func (l *leaser) add(h *heldLease) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -245,7 +245,7 @@ func (l *leaser) add(h *heldLease) bool {
 	return true
 }
 
-// remove ends a lease.
+// remove removes a lease.
 func (l *leaser) remove(h *heldLease) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -255,8 +255,8 @@ func (l *leaser) remove(h *heldLease) {
 	}
 }
 
-// messageOf returns what to answer for a lease; it changes if the event comes
-// again meanwhile.
+// messageOf returns the message to be acknowledged for a lease. It changes if
+// the event is handed out again meanwhile.
 func (l *leaser) messageOf(h *heldLease) *nats.Msg {
 	l.mu.Lock()
 	defer l.mu.Unlock()

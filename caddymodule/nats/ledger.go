@@ -13,46 +13,48 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// ledger is what all Caddys together know of events that are not in the stream
-// any more. Each event that was ever stored has a number. It is in the stream, or
-// a gateway removed it in good order, or somebody else did: then it is lost unless
-// it had been delivered before. It is a message of the stream of states, and each
-// change names the one before, so that nothing is counted twice.
+// ledger accounts for the events that are no longer in the stream. Each event
+// ever stored has a sequence number. Either it is still in the stream, or a
+// gateway removed it properly, or somebody else removed it: then it is lost
+// unless it had been delivered before. The ledger is one message in the stream
+// of states, shared by all Caddys. Each change is conditional on the one
+// before, so that nothing is counted twice.
 type ledger struct {
-	Removed uint64 `json:"removed"` // events that gateways removed, and numbers that no event had
+	Removed uint64 `json:"removed"` // events removed by gateways, and sequences that no event had
 	Lost    uint64 `json:"lost,omitempty"`
-	Seen    uint64 `json:"seen,omitempty"` // the last event's number, as far as it was looked at
-	Next    uint64 `json:"next,omitempty"` // with which a stream begins that is made in place of one that was removed
+	Seen    uint64 `json:"seen,omitempty"` // sequence of the last event seen
+	Next    uint64 `json:"next,omitempty"` // first sequence of a stream created in place of a removed one
 
-	// LostAt is when a loss was found last, in µs since 1970, and LostFrom the number
-	// of a record before all that were written since.
+	// LostAt is when a loss was last found, in µs since 1970. All records
+	// written since then have higher sequences than LostFrom.
 	LostAt   int64  `json:"lostAt,omitempty"`
 	LostFrom uint64 `json:"lostFrom,omitempty"`
 
-	// Gone and Erased are the numbers below which records that an event is gone,
-	// and marks that one was purged, have been counted.
+	// Records of kind gone with a sequence below Gone have been counted, and so
+	// have marks of purges below Erased.
 	Gone   uint64 `json:"gone,omitempty"`
 	Erased uint64 `json:"erased,omitempty"`
 }
 
-// missing is the number of events that are neither in the stream nor accounted
-// for; less than 0 if some are accounted for twice.
+// missing returns the number of events that are neither in the stream nor
+// accounted for. It is negative if some are accounted for twice.
 func (l *ledger) missing(state *jetstream.StreamState) int64 {
 	return int64(state.LastSeq) - int64(state.Msgs) - int64(l.Removed) - int64(l.Lost)
 }
 
-// mayRecover reports whether what is lost may still turn out to have been delivered: a
-// Caddy had it already when it was removed.
+// mayRecover reports whether lost events may still turn out to have been
+// delivered, by a Caddy that had leased them before.
 func (l *ledger) mayRecover() bool { return time.Since(inbox.FromMicros(l.LostAt)) < recoverFor }
 
 const recoverFor = 10 * time.Minute
 
-// balance accounts for all that is missing as removed.
+// balance accounts for all missing events as removed.
 func (l *ledger) balance(state *jetstream.StreamState) {
-	l.Removed += uint64(l.missing(state)) // which may wrap round, and so subtracts
+	l.Removed += uint64(l.missing(state)) // the sum may wrap around, which subtracts
 }
 
-// countRemoved counts the records from where it was counted to, up to another number.
+// countRemoved counts the records from where the last count ended, which it
+// advances to past.
 func (l *ledger) countRemoved(from *uint64, records []expired, past uint64) {
 	for _, e := range records {
 		if e.last >= *from {
@@ -62,7 +64,8 @@ func (l *ledger) countRemoved(from *uint64, records []expired, past uint64) {
 	*from = max(*from, past)
 }
 
-// readLedger returns the ledger and the number of its message; nil if there is none.
+// readLedger returns the ledger and the sequence of its message; nil if there
+// is none.
 func (s *store) readLedger(ctx context.Context) (*ledger, uint64, error) {
 	m, err := s.last(ctx, s.subjects.states(), s.subjects.meta(metaLedger))
 	if err != nil || m == nil {
@@ -82,7 +85,8 @@ func (s *store) writeLedger(ctx context.Context, l *ledger, after uint64) error 
 	return err
 }
 
-// updateLedger changes the ledger, if there is one.
+// updateLedger changes the ledger if there is one. After a conflict it tries
+// again.
 func (s *store) updateLedger(ctx context.Context, change func(*ledger)) error {
 	for {
 		l, after, err := s.readLedger(ctx)
@@ -104,7 +108,7 @@ func (s *store) updateLedger(ctx context.Context, change func(*ledger)) error {
 	}
 }
 
-// noteNewest remembers the number of the last event.
+// noteNewest records the sequence of the last event.
 func (s *store) noteNewest(seq uint64) {
 	for {
 		now := s.newest.Load()
@@ -114,12 +118,12 @@ func (s *store) noteNewest(seq uint64) {
 	}
 }
 
-// ledgerTimeout bounds finding out which events are lost. All records of the
-// inbox may have to be read for that.
+// ledgerTimeout bounds the search for lost events, which may have to read all
+// records of the inbox.
 const ledgerTimeout = 15 * time.Minute
 
-// checkLedger finds out whether events are gone that no gateway removed, and tells of
-// those that had not been delivered.
+// checkLedger finds events that vanished without a gateway removing them, and
+// reports those that had not been delivered.
 func (s *store) checkLedger(ctx context.Context, mine *claim) error {
 	ctx, cancel := context.WithTimeout(ctx, ledgerTimeout)
 	defer cancel()
@@ -135,7 +139,7 @@ func (s *store) checkLedger(ctx context.Context, mine *claim) error {
 		if state.LastSeq != l.Seen {
 			l.Seen = state.LastSeq
 			if err = s.writeLedger(ctx, l, after); errors.Is(err, errConflict) {
-				err = nil // another has done it
+				err = nil // another Caddy was faster
 			}
 		}
 		return err
@@ -147,7 +151,7 @@ func (s *store) checkLedger(ctx context.Context, mine *claim) error {
 		l = new(ledger)
 		l.balance(state)
 		l.Seen = state.LastSeq
-		// The chores of another may have begun one meanwhile: then that counts.
+		// If another Caddy began one meanwhile, that one counts.
 		if err := s.writeLedger(ctx, l, after); err != nil && !errors.Is(err, errConflict) {
 			return err
 		}
@@ -155,7 +159,7 @@ func (s *store) checkLedger(ctx context.Context, mine *claim) error {
 	return s.accountForLosses(ctx, mine)
 }
 
-// accountForLosses puts the ledger right. Only one Caddy at a time does.
+// accountForLosses brings the ledger up to date. One Caddy at a time does so.
 func (s *store) accountForLosses(ctx context.Context, mine *claim) error {
 	old, at, err := s.readLedger(ctx)
 	if err != nil || old == nil {
@@ -171,7 +175,7 @@ func (s *store) accountForLosses(ctx context.Context, mine *claim) error {
 	}
 	stale, older := mine.stale, state.LastSeq < old.Seen
 	if missing := now.missing(state); !stale && !older && (missing > 0 || old.mayRecover()) {
-		// Those that had ended before are gone, but not lost.
+		// Events that had ended are gone but not lost.
 		from := uint64(1)
 		if missing <= 0 {
 			from = old.LostFrom
@@ -221,8 +225,8 @@ func (s *store) eventState(ctx context.Context) (*jetstream.StreamState, error) 
 	return &there.CachedInfo().State, nil
 }
 
-// finishRemovals brings to an end what removes events, and returns how the stream is
-// then. It reports false if somebody removes some just now.
+// finishRemovals completes the removals under way and returns the state of the
+// stream then. It reports false if events are being removed concurrently.
 func (s *store) finishRemovals(ctx context.Context, mine *claim) (state *jetstream.StreamState, quiet bool, err error) {
 	if err := s.retire(ctx, gone, nil, mine); err != nil {
 		return nil, false, err
@@ -233,8 +237,8 @@ func (s *store) finishRemovals(ctx context.Context, mine *claim) (state *jetstre
 	if state, err = s.eventState(ctx); err != nil {
 		return nil, false, err
 	}
-	// Before an event is removed there is one of these, and it stays until the
-	// removal is in the ledger.
+	// One of these exists before an event is removed, and until the removal is
+	// in the ledger.
 	for _, subject := range []string{s.subjects.ofKind(gone), s.subjects.ofKind(purged), s.subjects.allErased()} {
 		m, err := s.leaderGet(ctx, s.subjects.states(), map[string]any{"seq": 1, "next_by_subj": subject})
 		if err != nil || m != nil {
@@ -244,8 +248,8 @@ func (s *store) finishRemovals(ctx context.Context, mine *claim) (state *jetstre
 	return state, true, nil
 }
 
-// finishPurges ends the purges of Caddys that died meanwhile, and counts those
-// that have ended.
+// finishPurges completes the purges of Caddys that have died, and counts the
+// completed ones.
 func (s *store) finishPurges(ctx context.Context) error {
 	records, err := s.all(ctx, s.subjects.states(), s.subjects.ofKind(purged))
 	if err != nil {

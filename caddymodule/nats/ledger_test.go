@@ -16,7 +16,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
-// lost is how many events all Caddys together know to be lost.
+// lost returns the number of events in the ledger as lost.
 func lost(t testing.TB, s *store) int {
 	t.Helper()
 	stats, err := s.Stats(context.Background())
@@ -24,15 +24,16 @@ func lost(t testing.TB, s *store) int {
 	return int(stats.Lost)
 }
 
-// lostAfterCheck has an inbox reckon, and returns what is lost then.
+// lostAfterCheck makes an inbox check the ledger, and returns the number of
+// lost events.
 func lostAfterCheck(t testing.TB, s *store) int {
 	t.Helper()
 	require.NoError(t, s.retireAll(context.Background(), 0))
 	return lost(t, s)
 }
 
-// Of what somebody removes from the stream, those events are counted that had
-// not been delivered, once, whoever looks and however often.
+// If somebody removes events from the stream, the undelivered ones are counted
+// as lost, and only once, whichever Caddy looks and however often.
 func TestWhatSomebodyRemovesFromTheStreamIsCounted(t *testing.T) {
 	url := serve(t).ClientURL()
 	core, logs := observer.New(zap.ErrorLevel)
@@ -67,8 +68,8 @@ func TestWhatSomebodyRemovesFromTheStreamIsCounted(t *testing.T) {
 	require.Equal(t, 1, logs.FilterMessageSnippet("gone from the stream").Len(), "the other one told of it")
 }
 
-// What gateways remove themselves is not lost: what is too old, and what an
-// operator purges, again and again, on several Caddys at a time.
+// Events removed by gateways are not lost, neither old ones nor those purged by
+// an operator, however often and by however many Caddys.
 func TestWhatGatewaysRemoveIsNotLost(t *testing.T) {
 	url := serve(t).ClientURL()
 	quick := func(o *options) { o.limits.maintenance, o.policy.Keep = 20*time.Millisecond, 0 }
@@ -118,8 +119,8 @@ func TestWhatGatewaysRemoveIsNotLost(t *testing.T) {
 	require.Zero(t, lost(t, stores[1]))
 }
 
-// An earlier version of the gateway, which shares the inbox while one Caddy after
-// the other is replaced, does not say what it has removed.
+// An earlier version, which shares the inbox while Caddys are upgraded one by
+// one, does not record its removals.
 func TestWhatAnEarlierVersionRemovesIsNotLost(t *testing.T) {
 	url := serve(t).ClientURL()
 	s := afterMaintenance(t, openWith(t, url, passive))
@@ -133,7 +134,7 @@ func TestWhatAnEarlierVersionRemovesIsNotLost(t *testing.T) {
 	require.Equal(t, 1, lostAfterCheck(t, s), "nobody of that version is there any more")
 }
 
-// A Caddy may have had an event already when somebody removed it.
+// A Caddy may have leased an event before somebody removed it.
 func TestWhatIsDeliveredAllTheSameIsNotLost(t *testing.T) {
 	url := serve(t).ClientURL()
 	s := afterMaintenance(t, openWith(t, url, passive))
@@ -148,7 +149,7 @@ func TestWhatIsDeliveredAllTheSameIsNotLost(t *testing.T) {
 	nothingElse(t, s)
 }
 
-// An inbox that is opened may begin the ledger just as another one does.
+// Several inboxes may begin the ledger at the same moment.
 func TestTheFirstLedgerIsBegunByAny(t *testing.T) {
 	s := afterMaintenance(t, openWith(t, serve(t).ClientURL(), passive))
 	ctx := context.Background()

@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// link is what is known of the connection.
+// link is the state of the connection.
 type link struct {
 	grace     time.Duration
 	mu        sync.Mutex
 	up        bool
-	nextUp    chan struct{}   // closed when the connection comes the next time
+	nextUp    chan struct{}   // closed when the connection next comes up
 	ctx       context.Context //nolint:containedctx // ends with the connection
 	cancel    context.CancelFunc
-	downSince time.Time // when the connection went last
+	downSince time.Time // when the connection was last lost
 }
 
 func (l *link) init(gap time.Duration) {
@@ -23,29 +23,29 @@ func (l *link) init(gap time.Duration) {
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 }
 
-// next returns what is closed when the connection comes the next time.
+// next returns a channel that is closed when the connection next comes up.
 func (l *link) next() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.nextUp
 }
 
-// isUp reports whether there is a connection. The client itself is not asked:
-// while it tries to connect, that would wait for it.
+// isUp reports whether the connection is up. Asking the client would block
+// while it reconnects.
 func (l *link) isUp() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.up
 }
 
-// graceLeft returns for how long it is worth waiting for the connection.
+// graceLeft returns how long it is still worth waiting for the connection.
 func (l *link) graceLeft() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return time.Until(l.downSince.Add(l.grace))
 }
 
-// bound returns a context that ends with the connection too, or after a limit.
+// bound returns a context that also ends with the connection, or after a limit.
 func (l *link) bound(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -54,27 +54,27 @@ func (l *link) bound(ctx context.Context, limit time.Duration) (context.Context,
 	return bounded, func() { stop(); cancel() }
 }
 
-// setConnected notes that the connection is there or gone.
-func (s *store) setConnected(there bool) {
+// setConnected records that the connection has come up or was lost.
+func (s *store) setConnected(up bool) {
 	l := &s.link
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.up = there
-	if !there {
+	l.up = up
+	if !up {
 		l.downSince = time.Now()
 		l.cancel()
 		l.ctx, l.cancel = context.WithCancel(context.Background())
 		return
 	}
-	// Whoever waits for the connection looks again; requests for events that
-	// the server has forgotten are made again.
+	// Calls that wait for the connection go on, and requests for events are
+	// made again, because the server has forgotten them.
 	close(l.nextUp)
 	l.nextUp = make(chan struct{})
 	s.leaser.forgetRequests()
 }
 
-// awaitConnection returns once there is a connection, or an error if there has
-// been none for a while.
+// awaitConnection waits until the connection is up. It fails if the connection
+// has been down for a while.
 func (s *store) awaitConnection(ctx context.Context) error {
 	for {
 		up, wait := s.link.next(), s.link.graceLeft()

@@ -18,20 +18,20 @@ func (s *store) Get(ctx context.Context, id string) (r *inbox.Record, attempts [
 	return r, attempts, err
 }
 
-// pager gathers one page of a list of events.
+// pager collects one page of a list of events.
 type pager struct {
 	*store
 	f       inbox.Filter
 	limit   int
 	now     time.Time
 	records []*inbox.Record
-	last    uint64 // looked at
-	step    int    // events read last
+	last    uint64 // sequence of the last event looked at
+	step    int    // events read last time
 	bytes   int
 	full    bool
 }
 
-// List returns a page of the events that fit.
+// List returns a page of the events that match.
 func (s *store) List(ctx context.Context, f inbox.Filter, page inbox.Page) (records []*inbox.Record, next string, err error) {
 	bounded, cancel, err := s.call(ctx)
 	if err != nil {
@@ -62,13 +62,13 @@ func (s *store) List(ctx context.Context, f inbox.Filter, page inbox.Page) (reco
 	return p.records, next, nil
 }
 
-// fits reports whether an event fits the filter, whatever became of it.
-func (p *pager) fits(e *stored) bool {
+// matches reports whether an event matches the filter, apart from its state.
+func (p *pager) matches(e *stored) bool {
 	return (p.f.TaskID == "" || p.f.TaskID == e.TaskID) && (p.f.Type == "" || p.f.Type == e.Type) &&
 		(p.f.Since.IsZero() || !e.ReceivedAt.Before(p.f.Since)) && (p.f.Until.IsZero() || e.ReceivedAt.Before(p.f.Until))
 }
 
-// add takes the events that fit into the page, in the order in which they are.
+// add adds the events that match to the page, in the given order.
 func (p *pager) add(ctx context.Context, messages []message) error {
 	var events []*stored
 	var subjects []string
@@ -78,7 +78,7 @@ func (p *pager) add(ctx context.Context, messages []message) error {
 			return err
 		}
 		events = append(events, e)
-		if p.fits(e) {
+		if p.matches(e) {
 			subjects = append(subjects, p.subjects.statesOf(e.ID))
 		}
 	}
@@ -95,7 +95,7 @@ func (p *pager) add(ctx context.Context, messages []message) error {
 	}
 	for _, m := range members {
 		p.last = m.seq
-		if !p.fits(m.stored) || m.kind.beingRemoved() || m.newer {
+		if !p.matches(m.stored) || m.kind.beingRemoved() || m.newer {
 			continue
 		}
 		r, _ := m.public(m.stored, p.policy.Load(), p.now)
@@ -111,14 +111,14 @@ func (p *pager) add(ctx context.Context, messages []message) error {
 	return nil
 }
 
-// window is the number of events to read next: what the page still needs, and
-// more each time that too few of them fit.
+// window returns the number of events to read next: as many as the page has
+// room for, and twice as many as last time if too few matched.
 func (p *pager) window() int {
 	p.step = max(p.limit-len(p.records), 2*p.step)
 	return min(p.step, p.options.limits.window)
 }
 
-// listUp goes through the events past a number, oldest first.
+// listUp lists the events past a sequence, oldest first.
 func (p *pager) listUp(ctx context.Context, past uint64) (more bool, err error) {
 	p.last = past
 	for seen := 0; seen < p.options.limits.scan; {
@@ -141,8 +141,8 @@ func (p *pager) listUp(ctx context.Context, past uint64) (more bool, err error) 
 	return true, nil
 }
 
-// listDown goes through the events before a number, newest first. A stream can
-// only be read upwards: so it reads one stretch of numbers after the other.
+// listDown lists the events before a sequence, newest first. A stream can only
+// be read upwards, so one range of sequences is read after the other.
 func (p *pager) listDown(ctx context.Context, past uint64) (more bool, err error) {
 	first, last, err := p.bounds(ctx, p.store.subjects.stream)
 	if err != nil {
@@ -170,7 +170,7 @@ func (p *pager) listDown(ctx context.Context, past uint64) (more bool, err error
 		}
 		p.last = low
 		if len(messages) == 0 {
-			width = min(2*width, 1<<40) // nothing is there: longer steps
+			width = min(2*width, 1<<40) // a gap: longer steps
 		} else {
 			width = min(2*width, uint64(p.window()))
 		}
@@ -178,7 +178,7 @@ func (p *pager) listDown(ctx context.Context, past uint64) (more bool, err error
 	return p.last > first, nil
 }
 
-// bounds returns the numbers of a stream's first and last messages.
+// bounds returns the first and the last sequence of a stream.
 func (s *store) bounds(ctx context.Context, stream string) (first, last uint64, err error) {
 	there, err := s.js.Stream(ctx, stream)
 	if err != nil {
@@ -188,9 +188,9 @@ func (s *store) bounds(ctx context.Context, stream string) (first, last uint64, 
 	return max(1, state.FirstSeq), state.LastSeq, nil
 }
 
-// between returns the messages from one number up to another one. If they are
-// more than a window, or more than a page has room for, it does not return all:
-// then the stretch has to be shorter.
+// between returns the messages with sequences from low to past, excluding past.
+// If they are more than a window or a page can have, all is false, and the
+// range has to be narrower.
 func (s *store) between(ctx context.Context, stream string, low, past uint64) (messages []message, all bool, err error) {
 	size := 0
 	for low < past {
@@ -217,12 +217,13 @@ func (s *store) between(ctx context.Context, stream string, low, past uint64) (m
 	return messages, true, nil
 }
 
-// narrower is the width of a shorter stretch than one of which not all was read.
+// narrower returns the width of a narrower range than one that was not read as
+// a whole.
 func narrower(width uint64, read []message) uint64 {
 	return max(1, min(width/2, uint64(len(read))))
 }
 
-// listTask goes through the events of a task.
+// listTask lists the events of a task.
 func (p *pager) listTask(ctx context.Context, past uint64, oldestFirst bool) (more bool, err error) {
 	id := fmt.Sprintf("%016x", inbox.TaskKey(p.f.TaskID))
 	messages, err := p.latest(ctx, p.store.subjects.stream, p.store.subjects.task(id))

@@ -14,7 +14,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
-// readAgain counts the events that the inbox reads again.
+// readAgain counts the events that the inbox reads.
 func readAgain(t testing.TB, url string, s *store) func() int64 {
 	t.Helper()
 	conn, err := nats.Connect(url)
@@ -31,8 +31,8 @@ func readAgain(t testing.TB, url string, s *store) func() int64 {
 	return n.Load
 }
 
-// A task may have hundreds of notices. Each new one and each look must not read
-// all that were before, or the last are slower than the first.
+// A task may have hundreds of notices. A new one, or a look at one, must not
+// read all others, or each would be slower than the one before.
 func TestALongTaskIsNotReadForEachOfItsEvents(t *testing.T) {
 	url := serve(t).ClientURL()
 	s := openWith(t, url)
@@ -61,7 +61,7 @@ func TestALongTaskIsNotReadForEachOfItsEvents(t *testing.T) {
 	}
 	require.Less(t, reads(), int64(6*length*length))
 
-	// The final one goes before those that still wait.
+	// A final event goes before waiting in-progress ones.
 	more := inboxtest.NewEvent("task", inbox.InProgress)
 	inboxtest.Put(t, s, more)
 	inboxtest.Settle(t, s, inbox.Deliver, l...)

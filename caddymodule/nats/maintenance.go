@@ -8,23 +8,24 @@ import (
 	"go.uber.org/zap"
 )
 
-// maintenanceLoop removes what is too old, brings changed settings to the streams, and
-// makes consumers anew that somebody has removed. Each Caddy looks by itself; one
-// at a time removes.
+// maintenanceLoop removes old events, applies changed settings to the streams,
+// and restores consumers that were removed. Each Caddy does so, but only one at
+// a time removes events.
 func (s *store) maintenanceLoop() {
 	select {
 	case <-s.ready:
 	case <-s.life.Done():
 		return
 	}
-	applied := s.options.settings // what was set up with; it may have changed since
+	applied := s.options.settings // those used by setUp; they may have changed since
 	for {
 		if s.link.isUp() {
 			if err := s.maintain(&applied); err != nil && !s.closed() {
 				s.log.Warn("tidying up failed, it is tried again", zap.Error(err))
 			}
+			s.rounds.Add(1)
 		}
-		// Caddys that were started at once do not tidy up at once.
+		// Caddys started at the same moment do not run at the same moment.
 		wait := s.options.limits.maintenance
 		timer := time.NewTimer(wait/2 + rand.N(wait))
 		select {
@@ -38,7 +39,7 @@ func (s *store) maintenanceLoop() {
 	}
 }
 
-// maintain does what is due.
+// maintain does one round of maintenance.
 func (s *store) maintain(applied *settings) error {
 	ctx, cancel := context.WithTimeout(s.life, time.Minute)
 	defer cancel()
@@ -62,14 +63,14 @@ func (s *store) maintain(applied *settings) error {
 		return err
 	}
 	if !s.clock.Trusted(time.Now()) && surplus == 0 {
-		return nil // what is removed is gone for good
+		return nil // removal is final
 	}
-	return s.retireAll(s.life, surplus) //nolint:contextcheck // it bounds its steps itself
+	return s.retireAll(s.life, surplus) //nolint:contextcheck // it bounds its own steps
 }
 
-// surplus is the number of events that have to go before they are too old, so
-// that the stream has room for new ones: once it is 7/8 full, it is brought back
-// to 3/4. What is remembered of repeats is worth less than a new callback.
+// surplus returns the number of events that must be removed early so that there
+// is room for new ones: a stream that is more than 7/8 full is reduced to 3/4.
+// Recognizing repeats is worth less than a new callback.
 func (s *store) surplus(ctx context.Context) (int64, error) {
 	there, err := s.js.Stream(ctx, s.subjects.stream)
 	if err != nil {
@@ -83,7 +84,7 @@ func (s *store) surplus(ctx context.Context) (int64, error) {
 	return (has - limit/4*3) / max(1, has/messages), nil
 }
 
-// noteFull has the stream tidied up soon, as it refused an event.
+// noteFull starts maintenance because the stream has refused an event.
 func (s *store) noteFull() {
 	last := s.fullSeen.Load()
 	now := time.Now().UnixMilli()
@@ -92,10 +93,10 @@ func (s *store) noteFull() {
 	}
 }
 
-// fullPause is the least time between two such looks.
+// fullPause is the least time between two such starts.
 const fullPause = time.Second
 
-// applySettings brings settings to the streams and consumers.
+// applySettings applies the settings to the streams and consumers.
 func (s *store) applySettings(ctx context.Context, now settings) error {
 	if err := s.ensureAll(ctx); err != nil {
 		return err

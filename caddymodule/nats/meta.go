@@ -12,18 +12,18 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// What all Caddys share besides events, by the last part of its subject.
+// What all Caddys share besides events, by the last token of its subject.
 const (
 	metaHold        = "hold"
 	metaTrouble     = "trouble"
-	metaMaintenance = "chores"
+	metaMaintenance = "chores" // as the first release called it
 	metaOpened      = "opened"
 	metaLedger      = "ledger"
 	metaErased      = "erased"
 	metaNewest      = "newest"
 )
 
-// holdRecord is a hold by hand as it is stored. Times are in µs since 1970.
+// holdRecord is a stored hold. Times are in µs since 1970.
 type holdRecord struct {
 	By     string `json:"by"` // the inbox that stored it
 	Since  int64  `json:"since,omitempty"`
@@ -36,14 +36,14 @@ func (r *holdRecord) public() inbox.Hold {
 	return inbox.Hold{Since: inbox.FromMicros(r.Since), Until: inbox.FromMicros(r.Until), Ended: inbox.FromMicros(r.Ended), Reason: r.Reason}
 }
 
-// troubleRecord says how the destination is.
+// troubleRecord is the state of the destination.
 type troubleRecord struct {
 	By     string `json:"by"`
 	Until  int64  `json:"until,omitempty"`
 	Reason string `json:"reason,omitempty"`
 }
 
-// setMeta stores what all Caddys share under a name.
+// setMeta stores a value that all Caddys share under a name.
 func (s *store) setMeta(ctx context.Context, name string, value any) error {
 	bounded, cancel, err := s.call(ctx)
 	if err != nil {
@@ -60,12 +60,12 @@ func (s *store) setMeta(ctx context.Context, name string, value any) error {
 	return nil
 }
 
-// SetHold remembers a hold by hand.
+// SetHold stores a hold.
 func (s *store) SetHold(ctx context.Context, h inbox.Hold) error {
 	return s.setMeta(ctx, metaHold, holdRecord{s.instance, inbox.Micros(h.Since), inbox.Micros(h.Until), inbox.Micros(h.Ended), cutReason(h.Reason)})
 }
 
-// Hold returns the hold that any Caddy remembered last.
+// Hold returns the hold that any Caddy stored last.
 func (s *store) Hold(ctx context.Context) (inbox.Hold, error) {
 	bounded, cancel, err := s.call(ctx)
 	if err != nil {
@@ -83,15 +83,15 @@ func (s *store) Hold(ctx context.Context) (inbox.Hold, error) {
 	return r.public(), nil
 }
 
-// TellTrouble tells the other Caddys how the destination is.
+// TellTrouble reports the state of the destination to the other Caddys.
 func (s *store) TellTrouble(ctx context.Context, t inbox.Trouble) error {
 	return s.setMeta(ctx, metaTrouble, troubleRecord{s.instance, inbox.Micros(t.Until), cutReason(t.Reason)})
 }
 
-// watchPause is how long Watch waits after it was cut off.
+// watchPause is how long Watch waits before it watches again.
 const watchPause = 250 * time.Millisecond
 
-// Watch tells what other Caddys have changed.
+// Watch reports the changes made by other Caddys.
 func (s *store) Watch(ctx context.Context, hold func(inbox.Hold), trouble func(inbox.Trouble)) error {
 	if err := s.awaitReady(ctx); err != nil && !errors.Is(err, *s.setUpErr.Load()) {
 		return err
@@ -115,7 +115,7 @@ func (s *store) Watch(ctx context.Context, hold func(inbox.Hold), trouble func(i
 	}
 }
 
-// watch hears what is there and what comes, until it is cut off.
+// watch reports what is stored and what comes, until it fails.
 func (s *store) watch(ctx context.Context, tell func(jetstream.Msg)) error {
 	select {
 	case <-s.ready:
@@ -144,7 +144,8 @@ func (s *store) watch(ctx context.Context, tell func(jetstream.Msg)) error {
 	}
 }
 
-// deliverMeta calls the function that a message is for, unless it is this inbox's own.
+// deliverMeta passes a message to the function for it, unless this inbox sent
+// it.
 func (s *store) deliverMeta(m jetstream.Msg, hold func(inbox.Hold), trouble func(inbox.Trouble)) {
 	switch m.Subject() {
 	case s.subjects.meta(metaHold):

@@ -18,30 +18,31 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
-const modelEvents = 30 // that each store puts
+const modelEvents = 30 // put by each store
 
-// modelTasks are where a test puts its events: by what is done to them besides.
+// modelTasks are prefixes of task ids, by what is done to the events besides
+// being delivered.
 var modelTasks = []string{"untouched", "untouched", "replayed", "purged"}
 
-// model is what a test knows of an inbox that several stores share.
+// model is the expected state of an inbox that several stores share.
 type model struct {
 	t   *testing.T
 	url string
 
 	mu       sync.Mutex
 	events   map[string]*inbox.Event // what was put
-	finals   map[string]time.Time    // when the first final event of a task had been accepted
-	out      map[string]string       // the event of a task that is leased
+	finals   map[string]time.Time    // when a task's first final event was accepted
+	out      map[string]string       // the leased event of a task
 	ends     map[string][]string     // events of a task in the order in which they ended
 	verdicts map[string]inbox.Verdict
-	purged   map[string]bool // maybe
+	purged   map[string]bool // some of these may exist nevertheless
 	suspects int
 
-	puts chan struct{} // one for each that was made
+	puts chan struct{} // receives once for each put
 }
 
-// Several Caddys put, lease, settle, replay, purge, quarantine and vanish. What
-// each does when is chance; what is checked holds whatever they do.
+// Several Caddys put, lease, settle, replay, purge, quarantine and crash at
+// random. The checks hold whatever they do.
 func TestWhateverSeveralDoNothingIsLostTwiceOrOutOfOrder(t *testing.T) {
 	m := &model{
 		t: t, url: serve(t).ClientURL(), events: map[string]*inbox.Event{}, finals: map[string]time.Time{}, out: map[string]string{},
@@ -69,15 +70,15 @@ func TestWhateverSeveralDoNothingIsLostTwiceOrOutOfOrder(t *testing.T) {
 	m.check(stores[1])
 }
 
-// open opens a store whose limits come soon, so that it goes all ways.
+// open opens a store with small limits, so that all code paths are taken.
 func (m *model) open() *store {
 	return openWith(m.t, m.url, func(o *options) {
 		o.limits, o.policy.Quarantine = smallLimits, 1000
-		o.limits.parked = 20 // those that are passed on are slow to come back
+		o.limits.parked = 20 // events beyond it take long to come back
 	})
 }
 
-// put puts events, each with another store at the same time.
+// put puts events, some through both stores at the same time.
 func (m *model) put(a, b *store, random *rand.Rand) {
 	for range modelEvents {
 		kind := modelTasks[random.IntN(len(modelTasks))]
@@ -103,7 +104,7 @@ func (m *model) put(a, b *store, random *rand.Rand) {
 		if e.Status.Final() && m.finals[e.TaskID].IsZero() {
 			m.finals[e.TaskID] = time.Now()
 		}
-		if !m.purged[e.ID] { // it may have been purged between the two
+		if !m.purged[e.ID] { // it may have been purged in between
 			assert.Equal(m.t, 1, firsts[0]+firsts[1], "how often it was new")
 		}
 		m.mu.Unlock()
@@ -117,7 +118,7 @@ func (m *model) put(a, b *store, random *rand.Rand) {
 	}
 }
 
-// lease takes events and checks that it is their turn.
+// lease leases events and checks that it is their turn.
 func (m *model) lease(ctx context.Context, s *store, n int) []*inbox.Lease {
 	began := time.Now()
 	leases, err := s.Lease(ctx, n)
@@ -130,7 +131,7 @@ func (m *model) lease(ctx context.Context, s *store, n int) []*inbox.Lease {
 		assert.Equal(m.t, m.events[l.Event.ID], l.Event)
 		task := l.Event.TaskID
 		if strings.HasPrefix(task, "purged") {
-			continue // a Purge may hit one that another store has just leased
+			continue // another store may purge one that was just leased
 		}
 		assert.Empty(m.t, m.out[task], "another event of %s is leased beside %s", task, l.Event.ID)
 		m.out[task] = l.Event.ID
@@ -159,11 +160,12 @@ func (m *model) deliver(ctx context.Context, s *store) {
 			}
 			all = append(all, o)
 		}
-		m.settle(s, all) //nolint:contextcheck // what was leased is settled though ctx has ended
+		m.settle(s, all) //nolint:contextcheck // leases are settled after ctx has ended, too
 	}
 }
 
-// settle settles leases, and notes what ended before others can lease more.
+// settle settles leases. It records the ends first, before others can lease the
+// next events.
 func (m *model) settle(s *store, all []inbox.Outcome) {
 	m.mu.Lock()
 	for _, o := range all {
@@ -192,7 +194,7 @@ func (m *model) edit(s *store) {
 	for range m.puts {
 		var e *inbox.Event
 		m.mu.Lock()
-		for _, e = range m.events { // any
+		for _, e = range m.events { // a random one
 			break
 		}
 		if e != nil && strings.HasPrefix(e.TaskID, "purged") && rand.IntN(4) == 0 { //nolint:gosec // as above
@@ -212,7 +214,7 @@ func (m *model) edit(s *store) {
 	}
 }
 
-// may fails the test for an error that is none of those that may be.
+// may fails the test unless the error is nil or allowed.
 func (m *model) may(err error, allowed ...error) {
 	if !slices.ContainsFunc(append(allowed, nil), func(a error) bool { return errors.Is(err, a) }) {
 		m.t.Error(err)
@@ -225,7 +227,7 @@ func (m *model) isPurged(id string) bool {
 	return m.purged[id]
 }
 
-// vanish leases some and dies, again and again.
+// vanish leases some events and crashes, several times.
 func (m *model) vanish() {
 	for range 3 {
 		s := m.open()
@@ -241,7 +243,7 @@ func (m *model) vanish() {
 	}
 }
 
-// await waits until nothing is pending; the stores go on to deliver.
+// await waits until nothing is pending. The stores go on delivering.
 func (m *model) await(s *store) {
 	inboxtest.Eventually(m.t, func() bool {
 		records := m.list(s, inbox.Filter{States: []inbox.State{inbox.Pending}}, true)
@@ -249,7 +251,7 @@ func (m *model) await(s *store) {
 	})
 }
 
-// list returns all that fit.
+// list returns all records that match.
 func (m *model) list(s *store, f inbox.Filter, oldestFirst bool) (all []*inbox.Record) {
 	for p := (inbox.Page{Limit: 7, OldestFirst: oldestFirst}); ; {
 		records, next, err := s.List(context.Background(), f, p)
@@ -261,7 +263,7 @@ func (m *model) list(s *store, f inbox.Filter, oldestFirst bool) (all []*inbox.R
 	}
 }
 
-// check compares what is there in the end with what was done.
+// check compares the final state with what was done.
 func (m *model) check(s *store) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -299,13 +301,13 @@ func (m *model) check(s *store) {
 	require.Len(m.t, suspects, m.suspects)
 	stats, err := s.Stats(context.Background())
 	require.NoError(m.t, err)
-	// One that was purged while another store delivered it is counted as delivered.
+	// An event that was purged while another store delivered it is counted as
+	// delivered.
 	counts[inbox.Delivered] = stats.Events[inbox.Delivered]
 	require.Equal(m.t, counts, stats.Events)
 }
 
-// awaitRest waits until nothing is handed out any more and no record is left
-// that a newer one has replaced.
+// awaitRest waits until nothing is outstanding and no replaced record is left.
 func (m *model) awaitRest(s *store) {
 	js, ctx := admin(m.t, m.url), context.Background()
 	inboxtest.Eventually(m.t, func() bool {

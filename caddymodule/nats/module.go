@@ -1,12 +1,3 @@
-// Package nats keeps the gateway's events in NATS JetStream: the Caddy module
-// http.fotor_webhook.inbox.nats. Any number of Caddys can share one inbox.
-//
-// Three streams hold it. Events are messages in order of arrival that never
-// change, each on a subject of its own, so that an id can be stored once only.
-// What became of an event is a small message in the stream of states, and each
-// change of it names the one that it follows: of two Caddys that both change
-// it, one learns that it came too late. Leases are the outstanding deliveries of
-// two durable consumers: what a Caddy that dies does not answer comes back.
 package nats
 
 import (
@@ -37,7 +28,7 @@ const (
 	maxLease              = 10 * time.Minute
 	defaultPublishTimeout = 10 * time.Second // another server leads the stream by then
 	minPublishTimeout     = 100 * time.Millisecond
-	maxPublishTimeout     = 10 * time.Second // no callback waits for longer
+	maxPublishTimeout     = 10 * time.Second // no callback may wait for longer
 )
 
 var streamName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
@@ -47,29 +38,29 @@ func init() {
 }
 
 // Inbox keeps the events in streams of NATS JetStream, so that several Caddys
-// can share them and none of their disks matters. It makes the streams when it
-// first starts; a stream that it did not make is never changed.
+// can share them and none depends on its disk. It creates the streams when it
+// first starts. It never changes a stream that it did not create.
 //
 // An event counts as stored once a majority of the stream's replicas has it.
 type Inbox struct {
-	// The NATS servers, as nats://host:port or tls://host:port; one of a
-	// cluster is enough to find the others, more help when that one is down.
+	// The NATS servers, as nats://host:port or tls://host:port. One of a
+	// cluster is enough to find the others; more help if that one is down.
 	// Global placeholders are supported. No default: at least one is required.
 	URLs []string `json:"urls,omitempty"`
 
-	// The name of the stream of events, 1 to 64 of A-Z, a-z, 0-9, _ and -. Other
-	// streams have this name with _STATE and _QUARANTINE appended. Handlers must
-	// not share a stream unless they are the same handler on several Caddys.
-	// Default: FOTOR_WEBHOOK.
+	// The name of the stream of events, 1 to 64 of A-Z, a-z, 0-9, _ and -. The
+	// other streams have this name with _STATE and _QUARANTINE appended.
+	// Handlers must not share a stream unless they are the same handler on
+	// several Caddys. Default: FOTOR_WEBHOOK.
 	Stream string `json:"stream,omitempty"`
 
 	// The number of servers that keep a copy of each message, 1 to 5. With 3, one
 	// of them may be down. Default: 3.
 	Replicas int `json:"replicas,omitempty"`
 
-	// The size in bytes of the stream of events on each server from which on no
-	// more events are taken: callers are answered 503 and nothing is lost. At
-	// least 1 MiB. Default: 10 GiB.
+	// The size in bytes of the stream of events on each server at which no more
+	// events are taken: callers are answered 503 and nothing is lost. At least
+	// 1 MiB. Default: 10 GiB.
 	MaxSize int64 `json:"max_size,omitempty"`
 
 	// The path of a credentials file with a user's JWT and its NKey seed. Global
@@ -88,15 +79,15 @@ type Inbox struct {
 	// TLS to the servers. A tls:// URL turns it on too. Default: as the URLs say.
 	TLS *TLS `json:"tls,omitempty"`
 
-	// How long an event that was handed out for delivery waits for word of the
-	// Caddy that got it, 1s to 10m, until it is handed out again. A Caddy that is
-	// only slow sends word in time. Default: 30s.
+	// How long an event that was handed out for delivery waits for a sign of
+	// life from its Caddy, 1s to 10m, until it is handed out again. A Caddy
+	// that is merely slow gives one in time. Default: 30s.
 	Lease caddy.Duration `json:"lease,omitempty"`
 
 	// How long a callback waits for NATS, 100ms to 10s, before its caller is
-	// answered 503. When a server dies the others elect a leader in 4 to 10 s: with
-	// less, callbacks are refused meanwhile. If there has been no connection at all
-	// for 2 s they are refused at once. Default: 10s.
+	// answered 503. When a server dies the others elect a leader in 4 to 10 s:
+	// with a shorter timeout callbacks are refused meanwhile. If there has been
+	// no connection at all for 2 s they are refused at once. Default: 10s.
 	PublishTimeout caddy.Duration `json:"publish_timeout,omitempty"`
 
 	// Whether a config is loaded although no NATS server can be reached. Callers
@@ -104,7 +95,7 @@ type Inbox struct {
 	StartWithoutServer bool `json:"start_without_server,omitempty"`
 }
 
-// TLS says how the servers prove who they are, and how Caddy does to them.
+// TLS configures how the servers and Caddy authenticate each other.
 type TLS struct {
 	// The path of a file with the certificates, in PEM, of the authorities that
 	// are trusted. Global placeholders are supported. Default: those of the system.
@@ -124,11 +115,13 @@ func (*Inbox) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision resolves the placeholders of what names the storage and sets
-// defaults. Those of secrets are resolved when the inbox is opened.
+// Provision resolves the placeholders in the options that identify the storage,
+// and sets defaults. Placeholders in secrets are resolved when the inbox is
+// opened.
 func (i *Inbox) Provision(caddy.Context) error {
 	for n, raw := range i.URLs {
-		// What a placeholder stands for may be secret: it is not shown.
+		// The value of a placeholder may be secret, so errors do not show the
+		// URL.
 		u, err := caddy.NewReplacer().ReplaceOrErr(raw, true, true)
 		if err != nil {
 			return fmt.Errorf("inbox nats: url %d of %d: %w", n+1, len(i.URLs), err)
@@ -155,7 +148,7 @@ func (i *Inbox) Provision(caddy.Context) error {
 	return nil
 }
 
-// cleanURL checks a server's address and writes it in one way.
+// cleanURL checks a server's address and normalizes it.
 func cleanURL(raw string) (string, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
@@ -216,19 +209,20 @@ func (i *Inbox) validate() error {
 	return nil
 }
 
-// Key names the streams that Open would open: "nats:", the servers in their
-// order by name, and the stream.
+// Key identifies the streams that Open would open: "nats:", the servers in
+// alphabetical order, and the stream.
 func (i *Inbox) Key(string) string {
 	urls := slices.Clone(i.URLs)
 	slices.Sort(urls)
 	return "nats:" + strings.Join(slices.Compact(urls), ",") + "/" + i.Stream
 }
 
-// StartsWithoutStorage reports whether a config is loaded with NATS out of reach.
+// StartsWithoutStorage reports whether a config is loaded while no NATS server
+// can be reached.
 func (i *Inbox) StartsWithoutStorage() bool { return i.StartWithoutServer }
 
-// Open connects, makes the streams or checks them, and proves with a durable
-// write that it can store.
+// Open connects, creates or checks the streams, and proves with a durable write
+// that it can store.
 func (i *Inbox) Open(ctx context.Context, name string, p inbox.Policy, log *zap.Logger) (inbox.Inbox, error) {
 	secrets, err := i.secrets()
 	if err == nil {
@@ -254,9 +248,9 @@ func (i *Inbox) settings() settings {
 	}
 }
 
-// Apply brings the settings and the policy to an inbox that is open. A new user,
-// key or password is used when it connects again; servers and TLS stay as they
-// are until the inbox is closed.
+// Apply applies the settings and the policy to an open inbox. New credentials
+// are used for the next connection. Servers and TLS stay as they are until the
+// inbox is closed.
 func (i *Inbox) Apply(in inbox.Inbox, p inbox.Policy) {
 	if s, ok := in.(*store); ok {
 		secrets, err := i.secrets()

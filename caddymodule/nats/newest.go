@@ -52,7 +52,9 @@ type newest struct {
 	crowded   time.Time // since when there is a backlog; zero if there is none
 	looked    []span    // events of which none is free to be leased out of turn, in order
 	lookAgain time.Time
-	extended  uint64 // the last event when the range was made last
+	blocked   []blocked // some of those that waited for another of their task
+	woken     time.Time // when all of them were looked at again
+	extended  uint64    // the last event when the range was made last
 	made      time.Time
 }
 
@@ -207,7 +209,72 @@ func (n *newest) rate(last uint64) float64 {
 
 // maxLooked bounds what is remembered of looks at the newest events. What is forgotten
 // is looked at again.
-const maxLooked = 16
+const maxLooked = 256
+
+// blocked is an event that was not leased out of turn as another of its task goes first.
+type blocked struct {
+	key string
+	seq uint64
+}
+
+// maxBlocked bounds how many are remembered. The others come in turn.
+const maxBlocked = 32
+
+// block remembers an event that waits for another of its task.
+func (n *newest) block(id string, seq uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.blocked = append(n.blocked, blocked{id[:keyLength], seq})
+	n.blocked = n.blocked[max(0, len(n.blocked)-maxBlocked):]
+}
+
+// wakeTask has the events of a task looked at again.
+func (n *newest) wakeTask(id string) {
+	n.wake(func(b blocked) bool { return b.key == id[:keyLength] })
+}
+
+// wakeAll has all that wait looked at again, as other Caddys may have settled what they
+// wait for.
+func (n *newest) wakeAll() {
+	n.mu.Lock()
+	due := time.Since(n.woken) >= countAgain
+	if due {
+		n.woken = time.Now()
+	}
+	n.mu.Unlock()
+	if due {
+		n.wake(func(blocked) bool { return true })
+	}
+}
+
+func (n *newest) wake(which func(blocked) bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.blocked = slices.DeleteFunc(n.blocked, func(b blocked) bool {
+		if which(b) {
+			n.forgetLocked(b.seq)
+		}
+		return which(b)
+	})
+}
+
+// forget has an event looked at again.
+func (n *newest) forget(seq uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.forgetLocked(seq)
+}
+
+func (n *newest) forgetLocked(seq uint64) {
+	for i, done := range n.looked {
+		if done.has(seq) {
+			parts := slices.DeleteFunc([]span{{done.From, seq - 1}, {seq + 1, done.To}}, func(r span) bool { return r.To < r.From })
+			n.looked = slices.Replace(n.looked, i, i+1, parts...)
+			n.lookAgain = time.Time{}
+			return
+		}
+	}
+}
 
 // toLook returns the last events of a range, at most so many, that are to be looked at:
 // the range is empty if none is.

@@ -10,10 +10,10 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// dropOrphans removes the records of events that are not there any more. Those that
-// were delivered or superseded go the way of what is too old, so that they are
-// counted as removed. One that was dead had not been delivered: it is lost. It
-// looks at the records from a number on.
+// dropOrphans removes records whose events no longer exist, beginning with the
+// sequence first. Records of delivered and superseded events become records of
+// kind gone, so that their events are counted as removed. A dead event had not
+// been delivered, so it is lost.
 func (s *store) dropOrphans(ctx context.Context, mine *claim, first uint64) error {
 	for _, k := range []kind{delivered, superseded, dead} {
 		for records, err := range s.batches(ctx, s.subjects.states(), s.subjects.ofKind(k), first, s.options.limits.window) {
@@ -31,11 +31,11 @@ func (s *store) dropOrphans(ctx context.Context, mine *claim, first uint64) erro
 	return nil
 }
 
-// dropOrphansAmong removes those of some records whose events are not there.
+// dropOrphansAmong removes those of the records whose events no longer exist.
 func (s *store) dropOrphansAmong(ctx context.Context, k kind, records []message) error {
 	subjects := make([]string, 0, len(records))
 	for _, m := range records {
-		if id := idOf(m.subject); len(id) == inbox.IDLength { // else it is not of the gateway
+		if id := idOf(m.subject); len(id) == inbox.IDLength { // else the gateway did not write it
 			subjects = append(subjects, s.subjects.event(id))
 		}
 	}
@@ -63,7 +63,7 @@ func (s *store) dropOrphansAmong(ctx context.Context, k kind, records []message)
 }
 
 func (s *store) dropOrphan(ctx context.Context, k kind, id string, m message) error {
-	// A replica may not know the event yet.
+	// A replica may not have the event yet.
 	if event, err := s.last(ctx, s.subjects.stream, s.subjects.event(id)); err != nil || event != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func (s *store) dropOrphan(ctx context.Context, k kind, id string, m message) er
 	}
 	_, err := s.writeRecord(ctx, gone, id, record{Event: r.Event, Received: r.Received, By: s.instance}, m.seq)
 	if errors.Is(err, errConflict) {
-		return nil // there is a newer one: it is looked at the next time
+		return nil // there is a newer record, which the next round looks at
 	}
 	if err == nil {
 		s.forgetRecords(ctx, []uint64{m.seq})

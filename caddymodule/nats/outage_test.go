@@ -45,8 +45,8 @@ func TestWhileTheServerIsAwayCallsFailQuicklyAndThenWorkAgain(t *testing.T) {
 	nothingElse(t, s)
 }
 
-// When a server dies there is another one soon. A caller who is refused in
-// between may not come again.
+// When a server dies another one takes over soon. A caller that is refused
+// meanwhile may not try again.
 func TestAShortGapIsWaitedFor(t *testing.T) {
 	port, dir := freePort(t), t.TempDir()
 	first := serve(t, fixed(port, dir))
@@ -65,7 +65,8 @@ func TestAShortGapIsWaitedFor(t *testing.T) {
 	require.Len(t, inboxtest.Lease(t, s, 1), 1)
 }
 
-// Whoever was not told that his event is stored finds it, and it is no repeat.
+// If the answer to a publish was lost, the event is found, and not taken for a
+// repeat.
 func TestAnEventWhoseAnswerWasLostIsNoDuplicate(t *testing.T) {
 	s := openWith(t, serve(t).ClientURL())
 	ctx := context.Background()

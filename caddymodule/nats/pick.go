@@ -199,6 +199,7 @@ func (s *store) tryNewest(ctx context.Context, most int) ([]*inbox.Lease, error)
 		return nil, err
 	}
 	open, n := s.pick.open(), &s.pick
+	n.wakeAll()
 	from := max(open.From, delivered+1, saturatingSub(state.LastSeq+1, newestWindow))
 	var held []*heldLease
 	size := uint64(2*most + newestBacklog)
@@ -299,7 +300,11 @@ func (s *store) claimEarly(ctx context.Context, e *stored) (*heldLease, error) {
 		return nil, nil //nolint:nilnil // it is not free
 	}
 	outdated, gone, waits := arrange(task, e.ID)
-	if gone || waits {
+	switch {
+	case gone: // it ends as superseded in turn
+		return nil, nil //nolint:nilnil // as above
+	case waits:
+		s.pick.block(e.ID, e.seq)
 		return nil, nil //nolint:nilnil // as above
 	}
 	for _, m := range outdated {

@@ -13,32 +13,33 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// errConflict says that a message was not stored because there is a newer one
-// than the one that it follows.
+// errConflict says that a message was not stored because another one was stored
+// after the one on which it is based.
 var errConflict = errors.New("it was changed meanwhile")
 
-// The server's codes of errors, where the client has no names for them.
+// The server's error codes that the client does not define.
 const (
 	codeWrongLast         = 10071
 	codeWrongLastConstant = 10164
 	codeStoreFailed       = 10077
 	codeStorage           = 10047
 	codeResources         = 10023
-	codeNotAvailable      = 10008 // of a cluster without a leader
+	codeNotAvailable      = 10008 // a cluster has no leader
 	codeAccount           = 10002
 	codeSequenceNotFound  = 10043
 	codeDeleteFailed      = 10057
-	codeTooLarge          = 10054 // the message itself
+	codeTooLarge          = 10054 // a single message is too large
 )
 
-// errResources says that servers have no room, whatever the stream's limit is.
+// errResources says that the servers have no room, whatever the limit of the
+// stream.
 var errResources = errors.New("the NATS servers have no room")
 
-// retryWait is how soon a publish is repeated that found no leader of the stream.
+// retryWait is the pause before a publish that found no leader is repeated.
 const retryWait = 100 * time.Millisecond
 
-// publish stores a message if the last one on the subjects is still the one
-// with that number; 0 says that there is none.
+// publish stores a message if the last one on the subjects still has the
+// sequence after, 0 meaning that there is none.
 func (s *store) publish(ctx context.Context, m *nats.Msg, after uint64, subjects string) (uint64, error) {
 	ack, err := s.js.PublishMsg(ctx, m, jetstream.WithExpectLastSequenceForSubject(after, subjects),
 		jetstream.WithRetryWait(retryWait), jetstream.WithRetryAttempts(int(s.publishTimeout()/retryWait)))
@@ -48,7 +49,7 @@ func (s *store) publish(ctx context.Context, m *nats.Msg, after uint64, subjects
 	return ack.Sequence, nil
 }
 
-// publishError says what kept a message from being stored.
+// publishError translates the server's reason for not storing a message.
 func publishError(err error) error {
 	var api *jetstream.APIError
 	if !errors.As(err, &api) {

@@ -13,37 +13,37 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// source is one of the two consumers that events come from: new ones, and those
-// that come again: retries and replays.
+// source is one of the two consumers from which events come: one for new
+// events, one for events that come again, which are retries and replays.
 type source struct {
 	again  bool
 	stream string
 	sub    *nats.Subscription
-	reply  string // of requests, with their number appended
+	reply  string // reply subject of requests, to which their number is appended
 
 	requests int
-	asked    int       // events asked for that have not come
-	until    time.Time // when the server forgets the request
-	newest   uint64    // number of the last event that was handed to this inbox
-	pending  uint64    // events that the server had to hand out beside it
-	at       time.Time // when it came
+	asked    int       // events requested but not received
+	until    time.Time // when the server drops the request
+	newest   uint64    // highest sequence received
+	pending  uint64    // events that the server had to hand out after that one
+	at       time.Time // when it was received
 	queue    []*candidate
 }
 
-// candidate is an event that was handed to this inbox and may be leased.
+// candidate is an event handed out to this inbox that may be leased.
 type candidate struct {
 	msg    *nats.Msg
 	again  bool
 	early  bool // it was not handed to this inbox, but is leased out of turn
 	id     string
-	seq    uint64 // of the message
-	times  uint64 // that it was handed out
+	seq    uint64 // of the message, which is the event or a record
+	times  uint64 // how often it was handed out
 	event  *stored
 	lookAt time.Time // when to look at it again, if it waits for another event
 	waited int
 }
 
-// listen takes what the server sends for requests to a consumer.
+// listen subscribes to the answers to requests.
 func (s *store) listen(src *source, stream string) (err error) {
 	if src.sub != nil {
 		return nil
@@ -56,8 +56,8 @@ func (s *store) listen(src *source, stream string) (err error) {
 	return src.sub.SetPendingLimits(-1, -1)
 }
 
-// request asks a consumer for so many events, unless some are here or a request
-// is under way.
+// request requests up to n events from a consumer, unless some are here or a
+// request is under way.
 func (s *store) request(src *source, n int) error {
 	l := &s.leaser
 	expires := s.options.limits.expires
@@ -78,7 +78,8 @@ func (s *store) request(src *source, n int) error {
 	return s.conn.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+src.stream+"."+consumerName, reply, body)
 }
 
-// forgetRequests makes the next Lease ask again: the server has changed.
+// forgetRequests makes the next Lease send requests again, because the server
+// has changed.
 func (l *leaser) forgetRequests() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -86,7 +87,7 @@ func (l *leaser) forgetRequests() {
 	l.signal()
 }
 
-// arrived takes an event, or the end of a request.
+// arrived receives an event, or the end of a request.
 func (s *store) arrived(src *source, m *nats.Msg) {
 	l := &s.leaser
 	l.mu.Lock()
@@ -111,7 +112,7 @@ func (s *store) arrived(src *source, m *nats.Msg) {
 		return
 	}
 	if !src.again && c.times == 1 && c.seq <= src.newest {
-		// New ones come in order: the consumer is not the one that it was.
+		// New events come in order, so the consumer has been replaced.
 		l.recheckNew.Store(true)
 	}
 	src.newest, src.pending, src.at = max(src.newest, c.seq), meta.NumPending, time.Now()
@@ -123,15 +124,15 @@ func (s *store) arrived(src *source, m *nats.Msg) {
 		}
 	}
 	if h := l.byID[c.id]; h != nil && same(h.candidate) {
-		h.msg = m // it came again because this inbox was slow
+		h.msg = m // it was handed out again because this inbox was slow
 		return
 	}
 	src.queue = append(src.queue, c)
 	l.signal()
 }
 
-// requestEnded notes that a request for events has ended without them. If it
-// did because there is nobody to ask, the next one is made after a pause.
+// requestEnded records that a request ended early or expired. If there is no
+// consumer to answer it, the next request is sent after a pause.
 func (s *store) requestEnded(src *source, m *nats.Msg) {
 	status := m.Header.Get("Status")
 	number := src.requests
@@ -145,7 +146,7 @@ func (s *store) requestEnded(src *source, m *nats.Msg) {
 		return
 	}
 	if !src.again {
-		// Should the consumer be another one soon, it begins at the first event.
+		// If the consumer was removed, its successor begins at the first event.
 		l.recheckNew.Store(true)
 	}
 	if m.Header.Get("Description") == "Consumer Deleted" {

@@ -16,19 +16,19 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// conflictWait is how long a Put waits before it looks again at a task that
-// another one is just adding to.
+// conflictWait is the pause before a Put looks again at a task to which another
+// one is adding an event.
 const conflictWait = 2 * time.Millisecond
 
-// tries is how often a Put asks within its time if it is not answered, but
-// shortestTry apart at least.
+// tries is how often a Put is tried within its time if there is no answer, but
+// at least minTry apart.
 const (
 	tries  = 8
 	minTry = 100 * time.Millisecond
 )
 
-// sideWorkTimeout bounds what is done at once so that others need not, while a
-// caller or a delivery waits.
+// sideWorkTimeout bounds work that others would otherwise have to do later,
+// while a caller or a delivery waits for it.
 const sideWorkTimeout = time.Second
 
 // Put stores the event.
@@ -45,11 +45,10 @@ func (s *store) Put(ctx context.Context, e *inbox.Event) (duplicateOf string, er
 	return duplicateOf, s.failed(ctx, err)
 }
 
-// put stores an event behind the last one of its task that it knows of. It
-// begins with the guess that there is none, which is one way to the server and
-// back. If the guess is wrong it learns which is the last, and tries again behind
-// that: so no id is stored twice, and each event knows whether others are
-// before it.
+// put stores an event behind the last one of its task. It first assumes that
+// there is none, which costs one round trip. If that is wrong, it reads the
+// last one and tries again behind that. So no id is stored twice, and each
+// event says whether there were others before it.
 func (s *store) put(ctx context.Context, e *inbox.Event, origin *imported) (duplicateOf string, err error) {
 	m, err := encodeEvent(s.subjects.event(e.ID), e)
 	if err != nil {
@@ -79,8 +78,8 @@ func (s *store) put(ctx context.Context, e *inbox.Event, origin *imported) (dupl
 		if p.after > known {
 			continue
 		}
-		// Who was faster is not stored yet, or not known here yet; or there was
-		// no answer.
+		// The faster one is not stored yet, or not visible here yet; or there
+		// was no answer.
 		select {
 		case <-ctx.Done():
 			err := fmt.Errorf("event %s cannot be stored behind others of its task: %w", e.ID, ctx.Err())
@@ -90,20 +89,20 @@ func (s *store) put(ctx context.Context, e *inbox.Event, origin *imported) (dupl
 	}
 }
 
-// pendingPut is an event on its way into the stream.
+// pendingPut is an event that is being stored.
 type pendingPut struct {
 	*store
 	event       *inbox.Event
 	message     *nats.Msg
 	origin      *imported
-	after       uint64 // number of the last event of its task that is known, 0 if none is
-	final       bool   // a final one was accepted before
-	mayBeStored bool   // a publish that was not answered may have stored it
-	unanswered  bool   // the last try was not answered
+	after       uint64 // sequence of the last known event of its task, 0 if none is known
+	final       bool   // a final event was stored before
+	mayBeStored bool   // a publish without an answer may have stored it
+	unanswered  bool   // the last try got no answer
 }
 
-// notStored says why the event was not stored after all tries. What keeps others
-// from being stored too is remembered, so that they are not kept waiting for it.
+// notStored returns the error after all tries. If the reason probably affects
+// other events too, it is remembered, so that those fail at once.
 func (p *pendingPut) notStored(ctx context.Context, err error, waited time.Duration) error {
 	var api *jetstream.APIError
 	switch {
@@ -115,8 +114,8 @@ func (p *pendingPut) notStored(ctx context.Context, err error, waited time.Durat
 	return err
 }
 
-// try publishes the event behind the last one that is known, and learns which
-// that is if it is another.
+// try publishes the event behind the last known one. After a conflict it finds
+// out which the last one is.
 func (p *pendingPut) try(ctx context.Context) (done bool, duplicateOf string, err error) {
 	if p.after > 0 {
 		p.message.Header.Set(headerPrev, "1")
@@ -154,21 +153,21 @@ func (p *pendingPut) try(ctx context.Context) (done bool, duplicateOf string, er
 	case errors.Is(err, errUnanswered):
 		return false, "", nil
 	case err == nil && own == nil:
-		p.unanswered = false // another of the task is just being stored
+		p.unanswered = false // another event of the task is just being stored
 		return false, "", nil
 	case err != nil:
 		return false, "", err
-	case p.mayBeStored && bytes.Equal(own.Body, p.event.Body): // which has the time of arrival in it
+	case p.mayBeStored && bytes.Equal(own.Body, p.event.Body): // the body includes the time of arrival
 		p.supersedeOutdated(ctx, own)
 		return true, "", nil
 	}
 	return true, own.ID, nil
 }
 
-// look learns which event of the task is the last one, and returns the one with
-// the id, or the former one, if there is one. It reads no others: there may be many. That the id is
-// not there counts only if whoever says so has the last one: then it has all that
-// were before. Unless all of that is known, what was known stays.
+// look finds the last event of the task, and returns the one with the event's
+// id or former id, if there is one. It reads no others, as there may be many. A
+// replica without that id is only believed if it has the last event, because
+// then it has all events before. Otherwise after and final stay as they are.
 func (p *pendingPut) look(ctx context.Context) (own *stored, err error) {
 	m, err := p.last(ctx, p.subjects.stream, p.subjects.task(p.event.ID))
 	if err != nil {
@@ -203,12 +202,12 @@ func (p *pendingPut) look(ctx context.Context) (own *stored, err error) {
 	return own, nil
 }
 
-// errUnanswered says that the server did not answer: it may have died.
+// errUnanswered says that the server did not answer. It may have died.
 var errUnanswered = errors.New("no answer")
 
-// tryOnce calls f for a part of the time that there is, and while the connection
-// lasts. If that was not enough it waits for a connection, so that f can be
-// tried again: when a server dies another one takes its place.
+// tryOnce calls f for a fraction of the time, and only while the connection
+// lasts. If f gets no answer, tryOnce waits for a connection, so that f can be
+// tried again: when a server dies another one takes over.
 func (s *store) tryOnce(ctx context.Context, f func(context.Context) error) error {
 	part, cancel := s.link.bound(ctx, max(s.publishTimeout()/tries, minTry))
 	defer cancel()
@@ -228,8 +227,8 @@ func (s *store) tryOnce(ctx context.Context, f func(context.Context) error) erro
 	}
 }
 
-// supersedeOutdated supersedes what an event that was just stored makes outdated. If
-// that fails, whoever looks at the task next does it.
+// supersedeOutdated supersedes the events that a new one outdates. If it fails,
+// the next look at the task does so.
 func (s *store) supersedeOutdated(ctx context.Context, e *stored) {
 	ctx, cancel := context.WithTimeout(ctx, sideWorkTimeout)
 	defer cancel()
@@ -248,7 +247,7 @@ func (s *store) supersedeOutdated(ctx context.Context, e *stored) {
 	}
 }
 
-// supersedeLate supersedes an event in progress that came after a final one,
+// supersedeLate supersedes an in-progress event that came after a final one,
 // unless that was removed.
 func (s *store) supersedeLate(ctx context.Context, e *stored) error {
 	events, err := s.events(ctx, e.ID)
@@ -258,19 +257,19 @@ func (s *store) supersedeLate(ctx context.Context, e *stored) error {
 	return err
 }
 
-// supersedeBefore supersedes the events in progress that wait before a final one.
+// supersedeBefore supersedes the waiting in-progress events before a final one.
 func (s *store) supersedeBefore(ctx context.Context, e *stored) error {
 	task, err := s.task(ctx, e.ID)
 	if err != nil {
 		return err
 	}
 	if !slices.ContainsFunc(task, func(m *member) bool { return m.ID == e.ID }) {
-		task = append(task, &member{stored: e}) // which a replica that lags does not know yet
+		task = append(task, &member{stored: e}) // a lagging replica does not have it yet
 	}
 	outdated, _, _ := arrange(task, e.ID)
 	for _, m := range outdated {
 		if m.seq > e.seq {
-			continue // whoever stored it does that
+			continue // the Put that stored m does so
 		}
 		if err := s.supersede(ctx, m); err != nil {
 			return err

@@ -18,7 +18,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// suspect is what is stored of a quarantined callback before its body.
+// suspect is the head of a quarantined callback's message, before its body.
 type suspect struct {
 	Received int64  `json:"received"`
 	Last     int64  `json:"last,omitempty"`
@@ -28,8 +28,8 @@ type suspect struct {
 	Problems []byte `json:"problems,omitempty"`
 }
 
-// encodeSuspect makes a message of a suspect: the length of what is known of
-// it, that, and its body.
+// encodeSuspect encodes a message: the length of the head, the head, and the
+// body.
 func encodeSuspect(q *inbox.Suspect) ([]byte, error) {
 	head, err := json.Marshal(suspect{inbox.Micros(q.ReceivedAt), inbox.Micros(q.Last), q.Count, q.SourceIP, q.Status, q.Problems})
 	if err != nil {
@@ -39,8 +39,8 @@ func encodeSuspect(q *inbox.Suspect) ([]byte, error) {
 	return append(append(data, head...), q.Body...), nil
 }
 
-// decodeSuspect reads a message. The id is in its subject; one of an older
-// release has its number.
+// decodeSuspect decodes a message. The id is in its subject, or is its sequence
+// if it is of an older release.
 func (s *store) decodeSuspect(m message) (*inbox.Suspect, error) {
 	id := int64(m.seq)
 	if m.subject != s.subjects.oldSuspects() {
@@ -66,7 +66,7 @@ func (s *store) decodeSuspect(m message) (*inbox.Suspect, error) {
 	return q, nil
 }
 
-// Quarantine keeps a suspect.
+// Quarantine stores a suspect.
 func (s *store) Quarantine(ctx context.Context, q *inbox.Suspect) error {
 	bounded, cancel, err := s.call(ctx)
 	if err != nil {
@@ -79,8 +79,7 @@ func (s *store) Quarantine(ctx context.Context, q *inbox.Suspect) error {
 	if err := s.health.problem(); err != nil {
 		return err
 	}
-	// One at a time, or they would only be in each other's way: each names the
-	// message that it follows.
+	// One at a time: concurrent ones would only conflict with each other.
 	select {
 	case s.quarantineSlot <- struct{}{}:
 		defer func() { <-s.quarantineSlot }()
@@ -95,13 +94,13 @@ func (s *store) Quarantine(ctx context.Context, q *inbox.Suspect) error {
 	}
 }
 
-// putSuspect stores a suspect in place of the message that has its body, or as a new
-// one. It returns errConflict if another Caddy was faster.
+// putSuspect stores a suspect, replacing the message with the same body if
+// there is one. It returns errConflict if another Caddy was faster.
 func (s *store) putSuspect(ctx context.Context, q *inbox.Suspect) error {
 	key := q.Key()
 	body := hex.EncodeToString(key[:])
-	// Of the quarantine's state what was before the look for the body: what comes
-	// between is a conflict.
+	// The state is read before the body is looked up, so that anything stored
+	// in between is a conflict.
 	there, err := s.js.Stream(ctx, s.subjects.quarantine())
 	if err != nil {
 		return err
@@ -113,7 +112,7 @@ func (s *store) putSuspect(ctx context.Context, q *inbox.Suspect) error {
 	}
 	now := *q
 	now.Complete()
-	now.ID = int64(state.LastSeq) + 1 // which is this message's number
+	now.ID = int64(state.LastSeq) + 1 // the sequence of this message
 	if before != nil {
 		kept, err := s.decodeSuspect(*before)
 		if err != nil {
@@ -140,18 +139,18 @@ func (s *store) putSuspect(ctx context.Context, q *inbox.Suspect) error {
 	}
 	q.ID, q.Count, q.ReceivedAt, q.Last = now.ID, now.Count, now.ReceivedAt, now.Last
 	if before == nil && state.Msgs+1 > uint64(s.policy.Load().Quarantine) {
-		if err := s.trimSuspects(ctx); err != nil { // it is kept all the same
+		if err := s.trimSuspects(ctx); err != nil { // the suspect is stored all the same
 			s.log.Warn("the quarantine has more than its limit, it is tried again", zap.Error(err))
 		}
 	}
 	return nil
 }
 
-// fitSuspect encodes a suspect as the server takes it.
+// fitSuspect encodes a suspect in the size that the server accepts.
 func (s *store) fitSuspect(q *inbox.Suspect) ([]byte, error) {
 	data, err := encodeSuspect(q)
 	if err == nil && int64(len(data)) > s.conn.MaxPayload() {
-		// Its body says again what is wrong with it.
+		// The problems can be derived from the body again.
 		short := *q
 		short.Problems = []byte("[]")
 		data, err = encodeSuspect(&short)
@@ -159,17 +158,17 @@ func (s *store) fitSuspect(q *inbox.Suspect) ([]byte, error) {
 	return data, err
 }
 
-// maxSuspects is the stream's own limit: one more than the policy's. The server
-// heeds it before a message that arrived again leaves its old place, so with less
-// each would push out another one.
+// maxSuspects is the limit of the stream: one more than that of the policy. The
+// server enforces it before a repeated message leaves its old place, so with
+// the exact limit each repeat would push out another suspect.
 func maxSuspects(p *inbox.Policy) int64 { return int64(max(1, p.Quarantine)) + 1 }
 
-// trimStep is the most suspects that are removed at a time.
+// trimStep is the number of suspects removed at a time.
 const trimStep = 16
 
-// trimSuspects removes those beyond the policy's limit that have not arrived
-// for longest. There is one too many at most, or a few if several Caddys put
-// them at the same time; what is left is removed the next time.
+// trimSuspects removes suspects beyond the policy's limit, those whose last
+// arrival is the oldest. There is at most one, or a few if several Caddys store
+// suspects at the same time. What is left is removed the next time.
 func (s *store) trimSuspects(ctx context.Context) error {
 	for range trimStep {
 		there, err := s.js.Stream(ctx, s.subjects.quarantine())
@@ -191,8 +190,7 @@ func (s *store) deleteSuspect(ctx context.Context, seq uint64) error {
 	return s.api(ctx, "STREAM.MSG.DELETE."+s.subjects.quarantine(), map[string]any{"seq": seq, "no_erase": true})
 }
 
-// Suspects lists quarantined callbacks, those that arrived last first whatever
-// the page says.
+// Suspects lists quarantined callbacks, always the last arrivals first.
 func (s *store) Suspects(ctx context.Context, p inbox.Page) (suspects []*inbox.Suspect, next string, err error) {
 	bounded, cancel, err := s.call(ctx)
 	if err != nil {
@@ -217,8 +215,8 @@ func (s *store) Suspects(ctx context.Context, p inbox.Page) (suspects []*inbox.S
 	return suspects, next, nil
 }
 
-// suspects returns the last ones before a number, and the number before which
-// there are more; 0 if there are none.
+// suspects returns the suspects before a sequence, newest first, and the
+// sequence before which there are more, or 0.
 func (s *store) suspects(ctx context.Context, past uint64, limit int) (suspects []*inbox.Suspect, more uint64, err error) {
 	stream := s.subjects.quarantine()
 	first, last, err := s.bounds(ctx, stream)
@@ -272,11 +270,11 @@ func (s *store) Suspect(ctx context.Context, id int64) (*inbox.Suspect, error) {
 	return s.decodeSuspect(m)
 }
 
-// suspect returns the message of a quarantined callback as the leader has it.
+// suspect returns the message of a quarantined callback from the leader.
 func (s *store) suspect(ctx context.Context, id int64) (message, error) {
 	stream := s.subjects.quarantine()
 	m, err := s.last(ctx, stream, s.subjects.suspect("*", strconv.FormatInt(id, 10)))
-	if err == nil && m == nil { // of an older release?
+	if err == nil && m == nil { // it may be of an older release
 		m, err = s.leaderGet(ctx, stream, map[string]any{"seq": id})
 		if m != nil && m.subject != s.subjects.oldSuspects() {
 			m = nil
@@ -307,13 +305,13 @@ func (s *store) Unquarantine(ctx context.Context, id int64) error {
 			err = s.deleteSuspect(bounded, m.seq)
 		}
 		if isMissing(err) && bounded.Err() == nil {
-			continue // it has arrived again just now, or another Caddy removed it
+			continue // it has just arrived again, or another Caddy removed it
 		}
 		return s.failed(ctx, err)
 	}
 }
 
-// trimQuarantine gives the stream the policy's limit.
+// trimQuarantine applies the policy's limit to the stream.
 func (s *store) trimQuarantine(ctx context.Context) error {
 	there, err := s.js.Stream(ctx, s.subjects.quarantine())
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// message is one that a stream has.
+// message is a message of a stream.
 type message struct {
 	subject string
 	seq     uint64
@@ -21,7 +21,7 @@ type message struct {
 	data    []byte
 }
 
-// query asks for messages of a stream.
+// query selects messages of a stream.
 type query struct {
 	Seq       uint64   `json:"seq,omitempty"`
 	NextFor   string   `json:"next_by_subj,omitempty"`
@@ -30,13 +30,13 @@ type query struct {
 	MultiLast []string `json:"multi_last,omitempty"`
 }
 
-// errTooMany says that more subjects match than one answer may have.
+// errTooMany says that more subjects match than fit into one answer.
 var errTooMany = errors.New("too many messages")
 
-// errNoLeader says that the servers elect one.
+// errNoLeader says that the servers are electing a leader.
 var errNoLeader = errors.New("it has no leader")
 
-// next returns the first message on subjects from a number on.
+// next returns the first message with this subject from a sequence on.
 func (s *store) next(ctx context.Context, stream, subject string, from uint64) (*message, error) {
 	messages, _, err := s.directGet(ctx, stream, query{Seq: from, NextFor: subject})
 	if err != nil || len(messages) == 0 {
@@ -45,20 +45,21 @@ func (s *store) next(ctx context.Context, stream, subject string, from uint64) (
 	return &messages[0], nil
 }
 
-// count returns how many messages of a stream have a subject.
+// count returns the number of messages with this subject.
 func (s *store) count(ctx context.Context, stream, subject string) (uint64, error) {
 	messages, more, err := s.directGet(ctx, stream, query{NextFor: subject, Batch: 1})
 	return uint64(len(messages)) + more, err
 }
 
-// maxLatest is the largest number of messages that the server answers with if
-// it is asked for the last ones on subjects.
+// maxLatest is the largest number of messages in the server's answer to a query
+// with MultiLast.
 const maxLatest = 1024
 
 // maxAnswer bounds the bytes of one answer.
 const maxAnswer = 8 << 20
 
-// latest returns the messages on subjects, which may have wildcards, oldest first.
+// latest returns the last message on each of the subjects, which may have
+// wildcards, oldest first.
 func (s *store) latest(ctx context.Context, stream string, subjects ...string) ([]message, error) {
 	messages, more, err := s.directGet(ctx, stream, query{MultiLast: subjects, MaxBytes: maxAnswer})
 	if errors.Is(err, errTooMany) || (err == nil && more > 0) {
@@ -68,7 +69,7 @@ func (s *store) latest(ctx context.Context, stream string, subjects ...string) (
 	return messages, err
 }
 
-// latestInParts returns the messages on subjects that are too many or too large for one
+// latestInParts is latest for messages that are too many or too large for one
 // answer.
 func (s *store) latestInParts(ctx context.Context, stream string, subjects []string) ([]message, error) {
 	if len(subjects) == 1 {
@@ -85,7 +86,7 @@ func (s *store) latestInParts(ctx context.Context, stream string, subjects []str
 	return messages, err
 }
 
-// all returns the messages on a subject with wildcards, however many.
+// all returns all messages whose subject matches.
 func (s *store) all(ctx context.Context, stream, subject string) (all []message, err error) {
 	for messages, err := range s.batches(ctx, stream, subject, 1, maxBatch) {
 		if err != nil {
@@ -96,12 +97,11 @@ func (s *store) all(ctx context.Context, stream, subject string) (all []message,
 	return all, nil
 }
 
-// maxBatch is the number of messages that are read at a time where nothing asks
-// for fewer.
+// maxBatch is the number of messages read at a time, unless fewer are wanted.
 const maxBatch = 1000
 
-// batches goes through the messages on a subject with wildcards from a number
-// on, up to size of them at a time.
+// batches returns the messages whose subject matches, from a sequence on, up to
+// size at a time.
 func (s *store) batches(ctx context.Context, stream, subject string, from uint64, size int) iter.Seq2[[]message, error] {
 	return func(yield func([]message, error) bool) {
 		for {
@@ -118,12 +118,12 @@ func (s *store) batches(ctx context.Context, stream, subject string, from uint64
 	}
 }
 
-// last returns the last message on a subject as the stream's leader has it.
+// last returns the last message on a subject, from the stream's leader.
 func (s *store) last(ctx context.Context, stream, subject string) (*message, error) {
 	return s.leaderGet(ctx, stream, map[string]any{"last_by_subj": subject})
 }
 
-// leaderGet returns one message as the stream's leader has it.
+// leaderGet returns one message from the stream's leader, nil if there is none.
 func (s *store) leaderGet(ctx context.Context, stream string, request map[string]any) (*message, error) {
 	var answer struct {
 		apiAnswer
@@ -152,7 +152,7 @@ func (s *store) leaderGet(ctx context.Context, stream string, request map[string
 	return got, nil
 }
 
-// apiAnswer is a part of every answer of the JetStream API.
+// apiAnswer is the part that all answers of the JetStream API have.
 type apiAnswer struct {
 	Error *jetstream.APIError `json:"error"`
 }
@@ -164,13 +164,12 @@ func (a *apiAnswer) err() error {
 	return a.Error
 }
 
-// api makes a request to the JetStream API whose answer is no more than whether
-// it failed.
+// api sends a request to the JetStream API.
 func (s *store) api(ctx context.Context, subject string, request any) error {
 	return s.apiRequest(ctx, subject, request, new(apiAnswer))
 }
 
-// apiRequest makes a request to the JetStream API and decodes the answer.
+// apiRequest sends a request to the JetStream API and decodes the answer.
 func (s *store) apiRequest(ctx context.Context, subject string, request any, answer interface{ err() error }) error {
 	body, err := json.Marshal(request)
 	if err != nil {

@@ -13,13 +13,13 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// record is what the stream of states says of an event. Times are in µs since
+// record is an event's message in the stream of states. Times are in µs since
 // 1970.
 type record struct {
-	Event    uint64    `json:"event"`           // number of the event's message; one of another number says nothing of it
-	Received int64     `json:"received"`        // of the event
-	By       string    `json:"by,omitempty"`    // the lease that wrote it
-	Base     uint64    `json:"base,omitempty"`  // of a lease: the pending record that it is of, 0 if it is of the event itself
+	Event    uint64    `json:"event"`           // sequence of the event's message; if it differs, the record is of an earlier or later event with the same id
+	Received int64     `json:"received"`        // when the event was received
+	By       string    `json:"by,omitempty"`    // token of the lease, or the inbox, that wrote it
+	Base     uint64    `json:"base,omitempty"`  // of a lease: sequence of the pending record that was leased, 0 if it was the event itself
 	Early    bool      `json:"early,omitempty"` // of a lease: out of turn
 	Attempts int       `json:"attempts,omitempty"`
 	Due      int64     `json:"due,omitempty"`
@@ -42,21 +42,21 @@ func attemptOf(a inbox.Attempt) attempt {
 	return attempt{At: inbox.Micros(a.At), Duration: a.Duration, Status: a.Status, Reason: cutReason(a.Reason)}
 }
 
-// history is what the records of an event say of it together.
+// history is the combined content of an event's records.
 type history struct {
 	kind   kind
-	rec    record // of a lease: what it found
-	lease  record // of a lease: itself
-	last   uint64 // number of the last record, whatever it says
-	base   uint64 // number of the pending record that is or was leased
+	rec    record // of a leased event: the record before the lease
+	lease  record // of a leased event: the record of the lease
+	last   uint64 // sequence of the last record of any kind
+	base   uint64 // sequence of the pending record that is or was leased
 	others []uint64
 
-	// newer says that the event was removed and stored again, which the replica
-	// that told of it does not know yet.
+	// newer says that the event was removed and stored again. The replica from
+	// which the event was read does not have the new one yet.
 	newer bool
 }
 
-// historyOf reads the records of an event, oldest first.
+// historyOf combines the records of an event, which are oldest first.
 func (s *store) historyOf(e *stored, messages []message) (h history, err error) {
 	var base record
 	for _, m := range messages {
@@ -73,7 +73,7 @@ func (s *store) historyOf(e *stored, messages []message) (h history, err error) 
 			h.newer = true
 		}
 		if r.Event != e.seq {
-			continue // of an event that was there before
+			continue // it belongs to an earlier event with this id
 		}
 		h.kind = s.subjects.kindIn(m.subject)
 		switch h.kind {
@@ -97,7 +97,7 @@ func (s *store) historyOf(e *stored, messages []message) (h history, err error) 
 	return h, nil
 }
 
-// public is the record as the interface knows it.
+// public returns the inbox.Record and its attempts.
 func (h *history) public(e *stored, p *inbox.Policy, now time.Time) (*inbox.Record, []inbox.Attempt) {
 	rec, k := h.rec, h.kind
 	if k == none && e.origin != nil {
@@ -117,7 +117,8 @@ func (h *history) public(e *stored, p *inbox.Policy, now time.Time) (*inbox.Reco
 	return r, attempts
 }
 
-// writeRecord stores a record that follows another one.
+// writeRecord stores a record if the event's last one still has the sequence
+// after.
 func (s *store) writeRecord(ctx context.Context, k kind, id string, r record, after uint64) (uint64, error) {
 	data, err := encodeRecord(r, s.conn.MaxPayload()-overhead)
 	if err != nil {
@@ -126,8 +127,8 @@ func (s *store) writeRecord(ctx context.Context, k kind, id string, r record, af
 	return s.publish(ctx, &nats.Msg{Subject: s.subjects.state(k, id), Data: data}, after, s.subjects.statesOf(id))
 }
 
-// encodeRecord encodes a record without the earliest attempts for which a
-// message has no room: the event must be settled whatever they said.
+// encodeRecord encodes a record, dropping the earliest attempts if the message
+// would be too large: the event must be settled in any case.
 func encodeRecord(r record, most int64) ([]byte, error) {
 	for {
 		data, err := json.Marshal(r)
@@ -138,7 +139,7 @@ func encodeRecord(r record, most int64) ([]byte, error) {
 	}
 }
 
-// cutReason makes valid UTF-8 of a reason and cuts it between characters.
+// cutReason makes a reason valid UTF-8 and cuts it between characters.
 func cutReason(reason string) string {
 	reason = strings.ToValidUTF8(reason, "\uFFFD")
 	if len(reason) <= inbox.MaxReason {

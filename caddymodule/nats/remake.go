@@ -8,12 +8,12 @@ import (
 	"go.uber.org/zap"
 )
 
-// sequenceGap is how far the numbers of a stream that is made anew begin behind those
-// that it is known to have had: no event gets a number that another one had.
+// sequenceGap is the distance between the last known sequence of a removed
+// stream and the first one of its successor, so that no sequence is used twice.
 const sequenceGap = 10_000_000
 
-// makeStream makes a stream, in place of one that was there before if there is
-// one in its room that knows of it.
+// makeStream creates a stream. If it replaces one that was removed, it
+// continues where that one ended.
 func (s *store) makeStream(ctx context.Context, want jetstream.StreamConfig) error {
 	if want.Name == s.subjects.stream {
 		first, err := s.nextSequence(ctx)
@@ -32,9 +32,9 @@ func (s *store) makeStream(ctx context.Context, want jetstream.StreamConfig) err
 	return nil
 }
 
-// nextSequence returns the number with which the stream of events goes on that was
-// removed, 0 if there was none. Records of its events may still be there. The
-// ledger counts the numbers in between as no event's.
+// nextSequence returns the first sequence for a stream of events that replaces
+// a removed one, 0 if there was none. Records of the old events may still
+// exist. The ledger counts the skipped sequences as removed.
 func (s *store) nextSequence(ctx context.Context) (first uint64, err error) {
 	if _, err := s.js.Stream(ctx, s.subjects.states()); errors.Is(err, jetstream.ErrStreamNotFound) {
 		return 0, nil
@@ -48,7 +48,7 @@ func (s *store) nextSequence(ctx context.Context) (first uint64, err error) {
 	}
 	err = s.updateLedger(ctx, func(l *ledger) {
 		seen := max(l.Seen, s.newest.Load())
-		if seen+1 != l.Next { // else it was tried before
+		if seen+1 != l.Next { // else an earlier try has done it
 			l.Next = seen + sequenceGap
 			l.Removed += l.Next - 1 - seen
 			l.Seen = l.Next - 1
@@ -58,9 +58,9 @@ func (s *store) nextSequence(ctx context.Context) (first uint64, err error) {
 	return first, err
 }
 
-// redeliverAll has all events handed out anew that are there: what became of them
-// was in the stream of states, which was removed. Some may have waited for a retry
-// that nobody knows of any more.
+// redeliverAll makes all existing events be handed out again, because the
+// stream of states with their records was removed. Otherwise an event that
+// waited for a retry would never be delivered.
 func (s *store) redeliverAll(ctx context.Context) error {
 	state, err := s.eventState(ctx)
 	if errors.Is(err, jetstream.ErrStreamNotFound) || err == nil && state.Msgs == 0 {
@@ -81,13 +81,14 @@ func (s *store) redeliverAll(ctx context.Context) error {
 	return err
 }
 
-// remakeStreams makes streams anew that are gone, if a config was loaded since.
+// remakeStreams creates streams again that were removed, if a config was loaded
+// since.
 func (s *store) remakeStreams() {
-	c := &s.health
-	c.mu.Lock()
-	due := c.remakeDue
-	c.remakeDue = false
-	c.mu.Unlock()
+	h := &s.health
+	h.mu.Lock()
+	due := h.remakeDue
+	h.remakeDue = false
+	h.mu.Unlock()
 	if !due {
 		return
 	}
@@ -109,7 +110,8 @@ func (s *store) remakeStreams() {
 	}
 }
 
-// requestRemake has streams made anew that are gone: a config was loaded.
+// requestRemake makes removed streams be created again, because a config was
+// loaded.
 func (s *store) requestRemake() {
 	s.health.mu.Lock()
 	s.health.remakeDue = true

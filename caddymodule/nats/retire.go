@@ -14,20 +14,20 @@ import (
 )
 
 const (
-	// retireAtOnce is the number of events that are removed at a time: removing
-	// has to keep up with storing.
+	// retireAtOnce is the number of events that are removed concurrently:
+	// removal has to keep up with storing.
 	retireAtOnce = 128
 
-	// retireBatch is the number that is read at a time, and retireTimeout is how
-	// long removing them may take.
+	// retireBatch is the number of records read at a time, and retireTimeout
+	// bounds the removal of their events.
 	retireBatch   = 1000
 	retireTimeout = time.Minute
 )
 
-// retireAll removes the events that ended long enough ago, and so many more.
-// That takes two steps, so that a crash or a replay at any moment leaves nothing
-// that is half there: first the record of an event says that it is gone, so that
-// nobody replays it, then the event goes, and the record with it.
+// retireAll removes the events that ended long enough ago, and surplus more.
+// Removal takes two steps, so that a crash or a replay at any moment leaves
+// nothing half removed: first the event's record changes to the kind gone, so
+// that it is not replayed; then the event is removed, and the record with it.
 func (s *store) retireAll(ctx context.Context, surplus int64) error {
 	var mine claim
 	defer s.releaseClaim(ctx, &mine)
@@ -40,7 +40,7 @@ func (s *store) retireAll(ctx context.Context, surplus int64) error {
 }
 
 // retire goes through the records of a kind, which are in the order in which
-// their events ended, as far as they are due.
+// their events ended, until one is not due to be removed.
 func (s *store) retire(ctx context.Context, k kind, surplus *int64, mine *claim) error {
 	for {
 		bounded, cancel := context.WithTimeout(ctx, retireTimeout)
@@ -55,10 +55,10 @@ func (s *store) retire(ctx context.Context, k kind, surplus *int64, mine *claim)
 	}
 }
 
-// retireSome removes a batch, and reports whether there may be more to do.
+// retireSome removes a batch. It reports whether there may be more to do.
 func (s *store) retireSome(ctx context.Context, k kind, surplus *int64, mine *claim) (more bool, err error) {
-	// For a batch, the server counts all records of the kind. So it is asked for
-	// one only once there is something to do.
+	// To read a batch the server counts all records of the kind. So it only
+	// does if the first record is due.
 	first, err := s.next(ctx, s.subjects.states(), s.subjects.ofKind(k), 1)
 	if err != nil || first == nil {
 		return false, err
@@ -94,21 +94,22 @@ func (s *store) retireSome(ctx context.Context, k kind, surplus *int64, mine *cl
 			return false, err
 		}
 	}
-	// Nothing was added before the last one since, as numbers only grow.
+	// Sequences only grow, so no record was added among these since.
 	err = s.api(ctx, "STREAM.PURGE."+s.subjects.states(), map[string]any{"filter": s.subjects.ofKind(k), "seq": past})
 	return past > messages[len(messages)-1].seq, err
 }
 
-// expired is an event that is due to be removed.
+// expired is an event to be removed.
 type expired struct {
 	id       string
 	seq      uint64
-	last     uint64 // number of its record
+	last     uint64 // sequence of its last record
 	received int64
 }
 
-// due returns the events of the first records, as far as they ended long enough
-// ago or are too many, and the number past these records; 0 if none is due.
+// due returns the events to be removed: those of the first records that ended
+// long enough ago or are surplus. It also returns the sequence after their
+// records, 0 if there are none.
 func (s *store) due(k kind, records []message, surplus *int64) (old []expired, past uint64, err error) {
 	since := time.Now().Add(-s.policy.Load().Keep).UnixMicro()
 	for _, m := range records {
@@ -120,7 +121,7 @@ func (s *store) due(k kind, records []message, surplus *int64) (old []expired, p
 			break
 		}
 		past = m.seq + 1
-		if id := idOf(m.subject); len(id) == inbox.IDLength { // else it is not of the gateway
+		if id := idOf(m.subject); len(id) == inbox.IDLength { // else the gateway did not write it
 			old = append(old, expired{id, r.Event, m.seq, r.Received})
 		}
 	}
@@ -134,8 +135,9 @@ func (s *store) retireOne(ctx context.Context, k kind, e expired) error {
 		if !errors.Is(err, errConflict) {
 			return err
 		}
-		// It was replayed, or another Caddy removes it. But what was in the way may
-		// be lost with its server: while it is the last record it has to stay.
+		// It was replayed, or another Caddy removes it. But the conflicting
+		// record may be lost together with its server: this one must stay while
+		// it is the last.
 		m, err := s.last(ctx, s.subjects.states(), s.subjects.statesOf(e.id))
 		if err == nil && m != nil && m.seq <= e.last {
 			err = fmt.Errorf("event %s is not removed: %w", e.id, errConflict)
@@ -149,7 +151,8 @@ func (s *store) retireOne(ctx context.Context, k kind, e expired) error {
 	return err
 }
 
-// isMissing reports whether a message cannot be deleted because it is not there.
+// isMissing reports whether a message could not be deleted because it does not
+// exist.
 func isMissing(err error) bool {
 	var api *jetstream.APIError
 	return errors.As(err, &api) &&

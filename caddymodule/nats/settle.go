@@ -11,13 +11,14 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// settleAtOnce is the number of outcomes of one call that are stored at a time.
+// settleAtOnce is the number of outcomes of one call that are stored
+// concurrently.
 const settleAtOnce = 128
 
 func (s *store) now() int64 { return time.Now().UnixMicro() }
 
-// Settle ends leases. Each is a message of its own: if some cannot be stored,
-// those that could are remembered, so that the call can be made again.
+// Settle ends leases. Each outcome is a message of its own. If some cannot be
+// stored, the others are remembered, so that the call can be repeated.
 func (s *store) Settle(ctx context.Context, outcomes ...inbox.Outcome) error {
 	for _, o := range outcomes {
 		if o.Verdict < inbox.Deliver || o.Verdict > inbox.Release {
@@ -45,7 +46,7 @@ func (s *store) Settle(ctx context.Context, outcomes ...inbox.Outcome) error {
 		}
 		seen[h], leases[i] = true, h
 		if h.ended == o.Verdict {
-			continue // by a call before
+			continue // by an earlier call
 		}
 		places <- struct{}{}
 		wg.Go(func() {
@@ -70,6 +71,7 @@ func (s *store) Settle(ctx context.Context, outcomes ...inbox.Outcome) error {
 			s.leaser.remove(h)
 			if errs[i] == nil {
 				s.leaser.wakeTask(h.id)
+				s.pick.wakeTask(h.id)
 			}
 		}
 	}
@@ -83,9 +85,9 @@ func notHeld(l *inbox.Lease) error {
 	return fmt.Errorf("lease of event %s is not held: %w", l.Event.ID, inbox.ErrState)
 }
 
-// settle stores the outcome of one lease, then tells the server that the event
-// need not come again. A crash between the two makes it come again, and who
-// gets it sees how it stands.
+// settle stores the outcome of one lease, and then acknowledges its message.
+// After a crash in between, the event is handed out again, and its record says
+// that it was settled.
 func (s *store) settle(ctx context.Context, h *heldLease, o inbox.Outcome) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -110,9 +112,9 @@ func (s *store) settle(ctx context.Context, h *heldLease, o inbox.Outcome) error
 	return nil
 }
 
-// writeOutcome stores the record of an outcome, and returns its number and those
-// of the records that it replaces. If there are others than the lease knows, it
-// finds out what they mean for it.
+// writeOutcome stores the record of an outcome. It returns its sequence, and
+// those of the records that it replaces. If there are records that the lease
+// does not know of, it finds out whether the lease still holds.
 func (s *store) writeOutcome(ctx context.Context, h *heldLease, v inbox.Verdict, k kind, rec record) (seq uint64, others []uint64, err error) {
 	after, others := h.last, h.others
 	for wait := conflictWait; ; wait = min(2*wait, 50*time.Millisecond) {
@@ -121,7 +123,7 @@ func (s *store) writeOutcome(ctx context.Context, h *heldLease, v inbox.Verdict,
 			return err
 		})
 		if errors.Is(err, errUnanswered) {
-			continue // if it was stored all the same, the next try learns so
+			continue // if it was stored after all, the next try finds that out
 		}
 		if !errors.Is(err, errConflict) {
 			return seq, others, err
@@ -135,9 +137,10 @@ func (s *store) writeOutcome(ctx context.Context, h *heldLease, v inbox.Verdict,
 		case m.kind == leased && m.history.lease.By == h.token && m.last > after:
 			// The lease was renewed, but the answer was lost.
 		case m.kind != leased && m.rec.By == h.token:
-			return m.last, m.others[:len(m.others)-1], nil // it is stored: only the answer was lost
+			return m.last, m.others[:len(m.others)-1], nil // it was stored, only the answer was lost
 		case m.last <= after:
-			// What is in the way is not stored yet, or not known here yet.
+			// The conflicting record is not stored yet, or not visible here
+			// yet.
 			select {
 			case <-ctx.Done():
 				return 0, nil, ctx.Err()
@@ -151,15 +154,15 @@ func (s *store) writeOutcome(ctx context.Context, h *heldLease, v inbox.Verdict,
 		case v != inbox.Deliver && (h.marked || m.kind != none):
 			return 0, nil, notHeld(h.lease)
 		}
-		// It was taken away from a slow inbox, but it was delivered; or what is
-		// there is of an event that was there before, with the same id.
+		// Either a slow inbox lost the lease but delivered the event, or the
+		// records are of an earlier event with the same id.
 		after, others = m.last, m.others
 	}
 }
 
-// checkDeadExists makes sure that a record of a dead event is of one that is there.
-// Another Caddy cannot see a lease that no record tells of: it may have purged
-// the event, and the record would stay and be counted for ever.
+// checkDeadExists makes sure that the event of a dead record exists. A lease
+// without a record is invisible to other Caddys: one may have purged the event,
+// and the record would stay and be counted for ever.
 func (s *store) checkDeadExists(ctx context.Context, h *heldLease, seq uint64) error {
 	m, err := s.last(ctx, s.subjects.stream, s.subjects.event(h.id))
 	if err != nil || m != nil && m.seq == h.event.seq {
@@ -169,8 +172,8 @@ func (s *store) checkDeadExists(ctx context.Context, h *heldLease, seq uint64) e
 	return notHeld(h.lease)
 }
 
-// outcome is the record that an outcome leads to: none if the event is just
-// handed back.
+// outcome returns the record of an outcome, and its kind: none if the event is
+// just returned to the server.
 func (s *store) outcome(ctx context.Context, h *heldLease, o inbox.Outcome) (kind, record, error) {
 	rec := h.rec
 	rec.Event, rec.Received, rec.By, rec.Base, rec.Due = h.event.seq, inbox.Micros(h.event.ReceivedAt), h.token, 0, 0

@@ -63,7 +63,7 @@ func TestTwoThatLeaseGetNoEventTwiceAndKeepTheOrder(t *testing.T) {
 					held[l.Event.TaskID] = true
 				}
 				mu.Unlock()
-				time.Sleep(time.Millisecond) // the delivery
+				time.Sleep(time.Millisecond) // the attempt
 				mu.Lock()
 				for _, l := range l {
 					delete(held, l.Event.TaskID)
@@ -126,7 +126,7 @@ func TestOneWhoseLeaseWasGivenToAnotherCannotUndoItsEnd(t *testing.T) {
 		inboxtest.Put(t, a, e)
 		old := inboxtest.Lease(t, a, 1)
 		h := a.leaser.get(old[0].Ref)
-		require.NoError(t, h.msg.Nak()) // as if it had been silent for too long
+		require.NoError(t, h.msg.Nak()) // as after a long silence
 		taken := inboxtest.Lease(t, b, 1)
 		if v == inbox.Retry {
 			require.ErrorIs(t, a.Settle(ctx, inboxtest.Outcomes(v, old...)...), inbox.ErrState, "another has it")
@@ -210,13 +210,13 @@ func TestWhatIsImportedKeepsItsState(t *testing.T) {
 	}
 	stats, err := s.Stats(ctx)
 	require.NoError(t, err)
-	require.Equal(t, [...]int64{1, 2, 1, 1}, stats.Events) // and the one that was put last
+	require.Equal(t, [...]int64{1, 2, 1, 1}, stats.Events) // including the sentinel
 	require.NoError(t, s.Replay(ctx, want[1].Event.ID))
 	require.Equal(t, 1, inboxtest.Lease(t, s, 1)[0].Attempt)
 }
 
-// An event that another Caddy replays while a later one of its task is being
-// leased must not be on its way beside it.
+// If another Caddy replays an event while a later one of its task is being
+// leased, they must not both be leased.
 func TestOneThatWasReplayedSinceIsSeenOnceTheLeaseIsMarked(t *testing.T) {
 	url := serve(t).ClientURL()
 	a, b := openWith(t, url), openWith(t, url)

@@ -44,7 +44,8 @@ func (s *store) stats(ctx context.Context) (stats inbox.Stats, err error) {
 			case 0:
 				limit = there.Config.MaxBytes
 			case 1:
-				// What is no record is counted by the same look: it comes and goes.
+				// Other messages in the stream of states are counted in the
+				// same answer, because they come and go.
 				meta = uint64(len(there.State.Subjects))
 			}
 			return nil
@@ -70,25 +71,26 @@ func (s *store) stats(ctx context.Context) (stats inbox.Stats, err error) {
 	if err := jobs.Wait(); err != nil {
 		return inbox.Stats{}, err
 	}
-	// The rest are those that were delivered: there may be very many.
+	// All other records are of delivered events. Those are not counted by
+	// themselves, as there may be very many.
 	rest := saturatingSub(states[1].Msgs, counts[0]+counts[1]+counts[2]+counts[3]+meta)
 	stats.Events[inbox.Delivered] = int64(rest)
 	stats.Events[inbox.Superseded] = int64(counts[2])
 	stats.Events[inbox.Dead] = int64(counts[3])
 	stats.Events[inbox.Pending] = int64(saturatingSub(states[0].Msgs, rest+counts[2]+counts[3]))
 	if stats.Events[inbox.Pending] == 0 {
-		stats.OldestPending = time.Time{} // of an event that is gone
+		stats.OldestPending = time.Time{} // it was of an event that is gone
 	}
 	stats.Quarantined = int64(states[2].Msgs)
 	if s.policy.Load().Quarantine == 0 {
 		stats.Quarantined = 0
 	}
-	stats.Bytes = int64(states[0].Bytes) // what the limit is of
+	stats.Bytes = int64(states[0].Bytes) // MaxBytes limits this stream
 	stats.MaxBytes = max(0, limit)
 	return stats, nil
 }
 
-// info returns how a stream is, and which of the subjects it has.
+// info returns the state of a stream, and the subjects in it that match.
 func (s *store) info(ctx context.Context, stream, subjects string) (*jetstream.StreamInfo, error) {
 	var answer struct {
 		apiAnswer
@@ -101,7 +103,7 @@ func (s *store) info(ctx context.Context, stream, subjects string) (*jetstream.S
 	return &answer.StreamInfo, err
 }
 
-// saturatingSub subtracts what was counted at different times.
+// saturatingSub subtracts counts that were read at different times.
 func saturatingSub(a, b uint64) uint64 {
 	if a < b {
 		return 0
@@ -109,8 +111,9 @@ func saturatingSub(a, b uint64) uint64 {
 	return a - b
 }
 
-// oldestPending returns when the first event that is pending was received. It
-// is among those that no Caddy has answered for, or has a pending record.
+// oldestPending returns when the oldest pending event was received. It is the
+// oldest of the events that have a pending record and of those that were not
+// acknowledged yet.
 func (s *store) oldestPending(ctx context.Context) (time.Time, error) {
 	var seq uint64
 	var received time.Time

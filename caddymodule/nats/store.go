@@ -15,7 +15,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// options are what an inbox is opened with.
+// options are the arguments of open.
 type options struct {
 	name               string
 	urls               []string
@@ -28,27 +28,28 @@ type options struct {
 	limits             limits
 }
 
-// settings are what a reload may change.
+// settings are what a reload can change.
 type settings struct {
 	replicas              int
 	maxSize               int64
 	lease, publishTimeout time.Duration
 }
 
-// limits are the sizes by which the inbox keeps its steps short and its memory
-// bounded. They are fields so that tests can make them small.
+// limits bound the length of each step and the memory in use. They are fields
+// so that tests can make them small.
 type limits struct {
-	scan        int           // events looked at for one page of a list
+	scan        int           // events read for one page of a list
 	window      int           // events read at a time
-	parked      int           // events held here while they wait for another of their task
+	parked      int           // events kept here while they wait for another of their task
 	attempts    int           // attempts kept with an event
 	expires     time.Duration // of a request for events
-	unclaimed   time.Duration // after which events that nobody leased are handed back
-	maintenance time.Duration // between looks for what is too old
-	inspect     time.Duration // between looks at the streams, about
+	unclaimed   time.Duration // after which events that nobody leased are returned
+	maintenance time.Duration // between two rounds of maintenance
+	inspect     time.Duration // between two inspections of the streams, approximately
 
-	// grace is how long calls wait for a connection that was lost: the client finds
-	// another server within that. After it they fail at once, until it is back.
+	// grace is how long calls wait for a lost connection: within that time the
+	// client usually finds another server. After it calls fail at once until
+	// the connection is back.
 	grace time.Duration
 
 	// known is for how long it counts what was read of the range of events that may be
@@ -67,7 +68,7 @@ var defaultLimits = limits{
 type store struct {
 	options  options
 	log      *zap.Logger
-	instance string // tells this inbox from others
+	instance string // identifies this inbox among those that share the streams
 	subjects subjects
 
 	current atomic.Pointer[settings]
@@ -77,29 +78,30 @@ type store struct {
 	conn *nats.Conn
 	js   jetstream.JetStream
 
-	life            context.Context //nolint:containedctx // ends with the inbox
+	life            context.Context //nolint:containedctx // ends when the inbox is closed
 	end             context.CancelFunc
 	work            sync.WaitGroup
-	maintenanceWake chan struct{} // the policy or the settings have changed
-	ready           chan struct{} // closed once the streams were checked
+	maintenanceWake chan struct{} // there is something for maintenance to do
+	ready           chan struct{} // closed once the streams are set up
 	link            link
 	setUpErr        atomic.Pointer[error]
-	fullSeen        atomic.Int64  // when the stream was found full last, in ms since 1970
-	clock           inbox.Clock   // of the chores
-	boundedTo       time.Duration // the Policy.MaxWait that bringForward has seen to; of the chores
+	fullSeen        atomic.Int64  // when the stream was last found full, in ms since 1970
+	rounds          atomic.Int64  // rounds of maintenance, for tests to wait for
+	clock           inbox.Clock   // used by maintenance only
+	boundedTo       time.Duration // the Policy.MaxWait that bringForward last enforced; used by maintenance only
 
 	leaser  leaser
 	pick    newest
 	replies replies
 	health  health
-	newest  atomic.Uint64 // number of the last event that this inbox stored
+	newest  atomic.Uint64 // sequence of the last event that this inbox stored
 
-	quarantineSlot chan struct{} // has room for the one who puts a suspect
+	quarantineSlot chan struct{} // a semaphore: one suspect is stored at a time
 
 	closeOnce sync.Once
 }
 
-// open connects and checks what is there.
+// open connects and sets the streams up.
 func open(ctx context.Context, o options, secrets *secrets) (*store, error) {
 	s := &store{
 		options: o, log: o.log.With(zap.String("stream", o.stream)),
@@ -143,7 +145,7 @@ func open(ctx context.Context, o options, secrets *secrets) (*store, error) {
 	return s, nil
 }
 
-// setUpLater makes or checks the streams once the server is there.
+// setUpLater sets the streams up once a server can be reached.
 func (s *store) setUpLater() {
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		err := s.tryToSetUp()
@@ -173,7 +175,7 @@ func (s *store) tryToSetUp() error {
 
 func (s *store) publishTimeout() time.Duration { return s.current.Load().publishTimeout }
 
-// apply brings new settings.
+// apply replaces the settings.
 func (s *store) apply(n settings, secrets *secrets) {
 	s.current.Store(&n)
 	if secrets != nil {
@@ -202,8 +204,9 @@ func (s *store) wakeMaintenance() {
 
 func (s *store) closed() bool { return s.life.Err() != nil }
 
-// call begins a call: it is bounded by the publish timeout, and ends with the
-// inbox. It fails at once if there has been no server for a while.
+// call begins a call: it returns a context that ends after the publish timeout
+// or with the inbox. It fails at once if there has been no connection for a
+// while.
 func (s *store) call(ctx context.Context) (context.Context, context.CancelFunc, error) {
 	if s.closed() {
 		return nil, nil, errClosed()
@@ -234,7 +237,7 @@ func (s *store) bound(ctx context.Context) (context.Context, context.CancelFunc)
 // closeWait is how long Close waits for the server.
 const closeWait = time.Second
 
-// Close hands every lease back and ends the connection.
+// Close returns every lease and closes the connection.
 func (s *store) Close() error {
 	s.closeOnce.Do(func() {
 		s.end()

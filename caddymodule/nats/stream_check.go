@@ -10,17 +10,18 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// requirement is what a setting of a stream has to be, or events are lost.
+// requirement is a value that a setting of a stream must have, or events would
+// be lost.
 type requirement struct {
 	ok         bool
 	what       string
 	have, must any
-	edit       string // the argument of "nats stream edit" that brings it back; "" if nothing does
+	edit       string // the argument of "nats stream edit" that restores it; "" if none can
 }
 
-// checkStream reports why a stream that is there cannot be used, and how that is
-// mended. If it runs, it has to have what else the inbox gave it as well; when
-// the inbox is opened that is brought to it.
+// checkStream returns why an existing stream cannot be used, and how to repair
+// it. While the inbox runs, it also checks the limits that are set when the
+// inbox is opened.
 func checkStream(have, want jetstream.StreamConfig, runs bool) error {
 	if have.Metadata[layoutKey] != layout {
 		return fmt.Errorf("stream %s is there and was not made by the gateway; it is left as it is: choose another name with the option stream, or remove it", want.Name)
@@ -52,10 +53,10 @@ func checkStream(have, want jetstream.StreamConfig, runs bool) error {
 	return unmetError(want.Name, demands)
 }
 
-// limitRequirements are the demands on what the inbox sets itself. The size is none if
-// what does not fit is refused: another Caddy may have been given another one. Nor
-// are the replicas: with fewer the events are still there, and a callback that is
-// refused is lost.
+// limitRequirements are the requirements on limits set by the inbox. A size
+// limit of a stream that refuses what exceeds it is none: another Caddy may
+// have been configured with another size. Nor is the number of replicas: with
+// fewer, events are still stored, but a refused callback is lost.
 func limitRequirements(have, want jetstream.StreamConfig) (demands []requirement) {
 	if want.MaxMsgs < 0 {
 		demands = append(demands, requirement{have.MaxMsgs <= 0, "max_msgs", have.MaxMsgs, -1, "--max-msgs=-1"})
@@ -66,7 +67,7 @@ func limitRequirements(have, want jetstream.StreamConfig) (demands []requirement
 	return demands
 }
 
-// unmetError makes one error of the demands that are not met.
+// unmetError returns one error about all requirements that are not met.
 func unmetError(stream string, demands []requirement) error {
 	var wrong, edits []string
 	final := false

@@ -12,26 +12,28 @@ import (
 )
 
 const (
-	// layoutKey is the name of the metadata that tells streams and consumers that
-	// the inbox made; its value is the version of their layout.
+	// layoutKey is the metadata key of the streams and consumers created by the
+	// inbox. Its value is the version of their layout.
 	layoutKey = "fotor_webhook"
 	layout    = "1"
 
-	// recheckKey marks a consumer that hands out events anew that may have been
-	// settled: each is looked up first.
+	// recheckKey is the metadata key of a consumer that was created anew. It
+	// hands out events again that may have been settled, so each is looked up
+	// first.
 	recheckKey = "fotor_webhook_checked"
 
 	consumerName = "gateway"
 
-	// maxAckPending is the largest number of events that are leased, or wait
-	// for a retry or for another of their task, in all Caddys together.
+	// maxAckPending bounds the events that are leased, or wait for a retry or
+	// for another event of their task, in all Caddys together.
 	maxAckPending = 1_000_000
 
-	// overhead is the room for the headers of an event in a message.
+	// overhead is the size reserved for the headers of an event's message.
 	overhead = 16 << 10
 )
 
-// setUp makes the streams and consumers or checks them, and stores something.
+// setUp creates or checks the streams and consumers, and proves that it can
+// store.
 func (s *store) setUp(ctx context.Context) error {
 	if !s.conn.IsConnected() {
 		return errNotReady
@@ -57,8 +59,8 @@ func (s *store) setUp(ctx context.Context) error {
 	return nil
 }
 
-// ensureAll makes the streams and consumers that are missing, and gives the
-// settings to those that are there.
+// ensureAll creates missing streams and consumers, and applies the settings to
+// existing ones.
 func (s *store) ensureAll(ctx context.Context) error {
 	for _, config := range s.streamConfigs() {
 		if err := s.ensureStream(ctx, config); err != nil {
@@ -73,7 +75,7 @@ func (s *store) ensureAll(ctx context.Context) error {
 	return nil
 }
 
-// checkPayload reports events that the server would not take.
+// checkPayload fails if the servers would not accept the largest event.
 func (s *store) checkPayload() error {
 	most, has := s.policy.Load().MaxEvent, s.conn.MaxPayload()
 	if most == 0 || int64(most)+overhead <= has {
@@ -83,7 +85,7 @@ func (s *store) checkPayload() error {
 		has, int64(most)+overhead, int64(most)+overhead)
 }
 
-// streamConfigs are the streams as they have to be.
+// streamConfigs returns the required configs of the streams.
 func (s *store) streamConfigs() []jetstream.StreamConfig {
 	now := s.current.Load()
 	base := jetstream.StreamConfig{
@@ -94,9 +96,10 @@ func (s *store) streamConfigs() []jetstream.StreamConfig {
 	events, states, suspects := base, base, base
 	events.Name, events.Subjects = s.subjects.stream, []string{s.subjects.allEvents()}
 	events.Description = "Events of the Fotor webhook gateway in order of arrival"
-	// An id is stored once because each publish says so, not by the limit of one
-	// message a subject: with that, the server goes through all subjects of the
-	// stream for each batch that is read from its middle.
+	// An id is stored once because each publish demands it, not because of a
+	// limit of one message per subject. With that limit, the server goes
+	// through all subjects of the stream for each batch that is read from its
+	// middle.
 	events.MaxBytes, events.Discard = now.maxSize, jetstream.DiscardNew
 
 	states.Name, states.Subjects = s.subjects.states(), []string{s.subjects.allStates(), s.subjects.allMeta()}
@@ -110,7 +113,7 @@ func (s *store) streamConfigs() []jetstream.StreamConfig {
 	return []jetstream.StreamConfig{events, states, suspects}
 }
 
-// ensureStream makes a stream, or checks the one that is there.
+// ensureStream creates a stream, or checks and updates an existing one.
 func (s *store) ensureStream(ctx context.Context, want jetstream.StreamConfig) error {
 	there, err := s.js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -120,14 +123,14 @@ func (s *store) ensureStream(ctx context.Context, want jetstream.StreamConfig) e
 		if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 			return fmt.Errorf("making stream %s with %d replicas: %w", want.Name, want.Replicas, err)
 		}
-		there, err = s.js.Stream(ctx, want.Name) // another Caddy was first
+		there, err = s.js.Stream(ctx, want.Name) // another Caddy was faster
 	}
 	if err != nil {
 		return fmt.Errorf("looking for stream %s: %w", want.Name, err)
 	}
 	have := there.CachedInfo().Config
 	older := want.AllowRollup && !have.AllowRollup && slices.Equal(have.Subjects, want.Subjects[:1])
-	if older { // the quarantine of a release that did not know equal callbacks
+	if older { // made by a release that did not merge equal callbacks
 		have.Subjects, have.AllowRollup = want.Subjects, true
 	}
 	if err := checkStream(have, want, false); err != nil {

@@ -118,8 +118,8 @@ func TestAFullStreamIsFull(t *testing.T) {
 		require.Less(t, len(stored), 20)
 	}
 	require.NotEmpty(t, stored)
-	// Deliveries are recorded all the same, and make room before keep is over:
-	// those that ended first go.
+	// Deliveries are still recorded, and make room early: the events that ended
+	// first are removed.
 	kept := stored[0]
 	for i, e := range stored {
 		l := inboxtest.Lease(t, s, 1)
@@ -196,8 +196,8 @@ func TestAnEventWithAVeryLongTaskAndTypeIsStored(t *testing.T) {
 	require.ErrorContains(t, err, "a body that does not name them")
 }
 
-// Of what a lagging replica tells, records of an event that it does not know yet
-// must not be taken for those of an earlier one with the same id.
+// If a replica lags, the records of an event that it does not have yet must not
+// be taken for those of an earlier event with the same id.
 func TestRecordsOfALaterEventWithTheSameIDAreNotMisread(t *testing.T) {
 	s := openWith(t, serve(t).ClientURL())
 	ctx := context.Background()
@@ -244,7 +244,7 @@ func TestAnImportBringsAsMuchAsFits(t *testing.T) {
 	require.Equal(t, "[]", string(there.Problems))
 }
 
-// A server answers with at most 1024 messages at once.
+// An answer of the server has at most 1024 messages.
 func TestMoreThanOneAnswerIsPutTogether(t *testing.T) {
 	url := serve(t).ClientURL()
 	s := openWith(t, url)
@@ -264,7 +264,7 @@ func TestMoreThanOneAnswerIsPutTogether(t *testing.T) {
 	}
 }
 
-// Callbacks that an older release kept stay, and its stream is brought up to date.
+// Callbacks quarantined by an older release stay, and its stream is updated.
 func TestQuarantineOfAnOlderRelease(t *testing.T) {
 	url := serve(t).ClientURL()
 	ctx := context.Background()

@@ -7,18 +7,19 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// kind is what the record of an event says of it. It is a part of the record's
-// subject, so that records of one kind can be counted and read by themselves.
+// kind is the state of an event's delivery in its record. It is a part of the
+// record's subject, so that records of one kind can be counted and read
+// separately.
 type kind string
 
 const (
-	none       kind = "" // there is no record: the event is pending and was never settled
+	none       kind = "" // no record: the event is pending and was never settled
 	pending    kind = "pending"
 	leased     kind = "leased"
 	delivered  kind = "delivered"
 	superseded kind = "superseded"
 	dead       kind = "dead"
-	gone       kind = "gone"   // the event is being removed, as it is too old
+	gone       kind = "gone"   // the event is being removed because it is too old
 	purged     kind = "purged" // the event is being removed by an operator
 )
 
@@ -29,7 +30,7 @@ func (k kind) ended() bool {
 // beingRemoved reports whether the event is being removed.
 func (k kind) beingRemoved() bool { return k == gone || k == purged }
 
-// public is the state as the interface knows it.
+// public returns the inbox.State.
 func (k kind) public() inbox.State {
 	switch k {
 	case delivered:
@@ -43,7 +44,7 @@ func (k kind) public() inbox.State {
 	}
 }
 
-// kindOf is the kind of an event in a state.
+// kindOf returns the kind of an event in this state.
 func kindOf(s inbox.State) kind {
 	switch s {
 	case inbox.Delivered:
@@ -60,7 +61,7 @@ func kindOf(s inbox.State) kind {
 // keyLength is the length of the task's key with which an id begins.
 const keyLength = 16
 
-// subjects are the names of what the inbox keeps in JetStream.
+// subjects are the names of the streams, and the subjects in them.
 type subjects struct{ stream string }
 
 func (n subjects) states() string     { return n.stream + "_STATE" }
@@ -70,14 +71,14 @@ func (n subjects) allEvents() string { return n.stream + ".event.>" }
 func (n subjects) allStates() string { return n.stream + ".state.>" }
 func (n subjects) allMeta() string   { return n.stream + ".meta.>" }
 
-// oldSuspects is the subject of all callbacks in quarantine that a release put
-// there which did not know equal ones.
+// oldSuspects is the subject of all quarantined callbacks stored by a release
+// that did not merge equal ones.
 func (n subjects) oldSuspects() string { return n.stream + ".quarantine" }
 
 func (n subjects) suspects() string { return n.stream + ".quarantine.*.*" }
 
-// suspect is the subject of a callback in quarantine. Either of its parts may be
-// found by itself, the other one being "*".
+// suspect is the subject of a quarantined callback. To find it by one of its
+// parts alone, the other one is "*".
 func (n subjects) suspect(body, id string) string {
 	return n.stream + ".quarantine." + body + "." + id
 }
@@ -90,7 +91,7 @@ func (n subjects) event(id string) string {
 // noEvent is a subject that no event has.
 func (n subjects) noEvent() string { return n.stream + ".event.none.none" }
 
-// task is the subjects of a task's events.
+// task matches the events of a task.
 func (n subjects) task(id string) string {
 	return n.stream + ".event." + id[:keyLength] + ".*"
 }
@@ -100,23 +101,23 @@ func (n subjects) state(k kind, id string) string {
 	return n.stream + ".state." + string(k) + "." + id[:keyLength] + "." + id
 }
 
-// statesOf is the subjects of an event's records of every kind.
+// statesOf matches an event's records of every kind.
 func (n subjects) statesOf(id string) string { return n.state("*", id) }
 
-// taskStates is the subjects of the records of a task's events.
+// taskStates matches the records of a task's events.
 func (n subjects) taskStates(id string) string {
 	return n.stream + ".state.*." + id[:keyLength] + ".*"
 }
 
-// ofKind is the subjects of all records of a kind.
+// ofKind matches all records of a kind.
 func (n subjects) ofKind(k kind) string {
 	return n.stream + ".state." + string(k) + ".>"
 }
 
 func (n subjects) meta(name string) string { return n.stream + ".meta." + name }
 
-// erased is the subject of the mark that an event was purged; seq is the number
-// of the record that said so before.
+// erased is the subject of the mark that an event was purged. seq is the
+// sequence of the record of kind purged.
 func (n subjects) erased(seq uint64) string {
 	return n.meta(metaErased) + "." + strconv.FormatUint(seq, 10)
 }

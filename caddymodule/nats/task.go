@@ -8,13 +8,13 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// member is one event of a task with what became of it.
+// member is one event of a task with its history.
 type member struct {
 	*stored
 	history
 }
 
-// task returns the events of the task that an id begins with, in their order.
+// task returns the events of the task to which the id belongs, in order.
 func (s *store) task(ctx context.Context, id string) ([]*member, error) {
 	events, err := s.events(ctx, id)
 	if err != nil || len(events) == 0 {
@@ -31,7 +31,7 @@ func (s *store) task(ctx context.Context, id string) ([]*member, error) {
 	return members, err
 }
 
-// members puts events and their records together.
+// members combines events and their records.
 func (s *store) members(events []*stored, records []message) ([]*member, error) {
 	byID := make(map[string][]message, len(events))
 	for _, m := range records {
@@ -49,7 +49,8 @@ func (s *store) members(events []*stored, records []message) ([]*member, error) 
 	return members, nil
 }
 
-// events returns the events of the task that an id begins with, in their order.
+// events returns the events of the task to which the id belongs, in order,
+// without their records.
 func (s *store) events(ctx context.Context, id string) ([]*stored, error) {
 	messages, err := s.latest(ctx, s.subjects.stream, s.subjects.task(id))
 	if err != nil {
@@ -64,8 +65,8 @@ func (s *store) events(ctx context.Context, id string) ([]*stored, error) {
 	return events, nil
 }
 
-// find returns the event with an id and what became of it. An id that no
-// replica at hand knows is asked of the leader.
+// find returns the event with the id and its history. If the replica does not
+// have it, the leader is asked.
 func (s *store) find(ctx context.Context, id string) (*member, error) {
 	messages, err := s.latest(ctx, s.subjects.stream, s.subjects.event(id))
 	if err != nil {
@@ -101,9 +102,9 @@ func (s *store) find(ctx context.Context, id string) (*member, error) {
 	return members[0], nil
 }
 
-// arrange says what a task's order means for one of its events: which others,
-// that are in progress and wait, give way to a final one; and whether the event
-// itself does, or waits for another.
+// arrange applies the order of a task to one of its events. outdated are the
+// other waiting in-progress events that a final one supersedes; gone says that
+// the event itself is superseded, waits that it waits for another one.
 func arrange(task []*member, id string) (outdated []*member, gone, waits bool) {
 	final := slices.ContainsFunc(task, func(m *member) bool { return m.Status.Final() })
 	before := true
@@ -121,8 +122,8 @@ func arrange(task []*member, id string) (outdated []*member, gone, waits bool) {
 	return outdated, gone, waits
 }
 
-// supersede ends an event in progress as superseded, unless it was changed
-// meanwhile.
+// supersede ends an in-progress event as superseded. It returns errConflict if
+// the event was changed concurrently.
 func (s *store) supersede(ctx context.Context, m *member) error {
 	rec := m.rec
 	rec.Event, rec.Received = m.seq, inbox.Micros(m.ReceivedAt)
@@ -134,8 +135,8 @@ func (s *store) supersede(ctx context.Context, m *member) error {
 	return nil
 }
 
-// forgetRecords removes records that newer ones have replaced. What stays is
-// removed with the event.
+// forgetRecords removes records that were replaced by newer ones. If it fails,
+// they are removed together with the event.
 func (s *store) forgetRecords(ctx context.Context, seqs []uint64) {
 	ctx, cancel := context.WithTimeout(ctx, sideWorkTimeout)
 	defer cancel()
@@ -148,12 +149,12 @@ func (s *store) forgetRecords(ctx context.Context, seqs []uint64) {
 	wg.Wait()
 }
 
-// isFinal reports whether a final event of the task was accepted.
+// isFinal reports whether one of the events is final.
 func isFinal(events []*stored) bool {
 	return slices.ContainsFunc(events, func(e *stored) bool { return e.Status.Final() })
 }
 
-// initial returns the record of a new event in a state.
+// initial returns the record of an event without attempts.
 func initial(e *stored) record {
 	return record{Event: e.seq, Received: inbox.Micros(e.ReceivedAt)}
 }

@@ -11,30 +11,30 @@ import (
 )
 
 const (
-	// backupShare is the part of the limit of the whole file by which the log
-	// may grow while a copy is made, since it cannot begin anew until then.
+	// backupShare bounds the growth of the log while a copy is made, because it
+	// cannot restart until then: to this fraction of the size limit.
 	backupShare = 8
 
-	// minBackupLog is what it may grow by in any case, in bytes.
+	// minBackupLog is the growth in bytes that is allowed in any case.
 	minBackupLog = 8 << 20
 
-	// backupStep is the number of pages that are written at a time.
+	// backupStep is the number of pages written at a time.
 	backupStep = 64
 )
 
-// errDiskFilled says why a backup was broken off.
+// errDiskFilled says why a backup was aborted.
 var errDiskFilled = errors.New("the disk got full while it was made")
 
-// Backup writes a copy of the file as it stands. The pages go to the writer one
-// after the other, so that it takes no room on this disk but for the log, which
-// grows meanwhile by what is stored.
+// Backup writes a copy of the file as it is at one moment. The pages are
+// streamed, so that it needs no room on this disk except for the log, which
+// grows meanwhile.
 func (s *store) Backup(ctx context.Context, begin func(inbox.BackupInfo) (io.Writer, error)) (err error) {
 	select {
 	case <-s.closing:
 		return s.errClosed()
 	default:
 	}
-	if !s.copying.TryLock() { // Close takes it too, and keeps it
+	if !s.copying.TryLock() { // Close locks it for good
 		return inbox.ErrBackupUnderWay
 	}
 	defer s.copying.Unlock()
@@ -50,7 +50,7 @@ func (s *store) Backup(ctx context.Context, begin func(inbox.BackupInfo) (io.Wri
 	}
 	defer rollback(c)
 	var m meta
-	if err := m.read(c); err != nil { // from here on it reads what is there now
+	if err := m.read(c); err != nil { // the first read, which fixes the state to be copied
 		return err
 	}
 	pageSize, err := c.number(`PRAGMA page_size`)
@@ -111,9 +111,9 @@ func (s *store) copyPages(ctx context.Context, w io.Writer, pageSize int) error 
 	return err
 }
 
-// leaveWAL makes a database's first page say that it has no write-ahead log:
-// none comes with the copy, and one that is left beside where it is restored
-// must not be taken for its own. Opening it as an inbox turns it on again.
+// leaveWAL marks a database, in its first page, as one without a write-ahead
+// log: the copy has none, and a log left over where it is restored must not be
+// taken for its own. Opening it as an inbox enables the log again.
 func leaveWAL(page []byte) {
 	const writeVersion, readVersion = 18, 19
 	page[writeVersion], page[readVersion] = 1, 1

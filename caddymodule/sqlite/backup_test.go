@@ -14,12 +14,12 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
-// writerFunc is a writer made of a function.
+// writerFunc is an io.Writer made of a function.
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 
-// A backup is the state of one moment, however much is stored while it is made.
+// A backup has the state of one moment, whatever is stored while it is made.
 func TestBackupWhileCallbacksArrive(t *testing.T) {
 	s := openTest(t)
 	load(t, s, 500, 8)
@@ -31,7 +31,7 @@ func TestBackupWhileCallbacksArrive(t *testing.T) {
 	err = s.Backup(context.Background(), func(i inbox.BackupInfo) (io.Writer, error) {
 		info = i
 		return writerFunc(func(b []byte) (int, error) {
-			load(t, s, 100, 8) // it does not keep anybody waiting
+			load(t, s, 100, 8) // the backup blocks nobody
 			written += int64(len(b))
 			return f.Write(b)
 		}), nil
@@ -75,8 +75,8 @@ func TestBackupsOneAtATime(t *testing.T) {
 	require.ErrorIs(t, s.Backup(context.Background(), nil), inbox.ErrClosed)
 }
 
-// The log cannot begin anew while a copy is made, so that one to somebody slow
-// would fill the disk.
+// The log cannot restart while a copy is made, so a slow reader could fill the
+// disk.
 func TestBackupThatTakesTooMuch(t *testing.T) {
 	s := openTest(t, func(o *options) { o.maxSize = 64 << 20 })
 	load(t, s, 2000, 32)
@@ -94,7 +94,7 @@ func TestBackupThatTakesTooMuch(t *testing.T) {
 	load(t, s, 10, 1)
 }
 
-// What a removed file held can still be saved.
+// What was in a removed file can still be saved.
 func TestBackupOfALostFile(t *testing.T) {
 	s := openTest(t)
 	load(t, s, 30, 1)
@@ -110,7 +110,7 @@ func TestVerifyFindsWhatIsWrong(t *testing.T) {
 	load(t, s, 500, 8)
 	good, err := os.ReadFile(backupOf(t, s))
 	require.NoError(t, err)
-	var index int64 // the page of one that no other query needs
+	var index int64 // page of an index that no other query needs
 	require.NoError(t, s.read(context.Background(), func(c *conn) (err error) {
 		index, err = c.number(`SELECT rootpage FROM sqlite_schema WHERE name = 'delivery_dead'`)
 		return err

@@ -10,44 +10,32 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
-	"go.uber.org/zap"
-
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
-// openBench opens a file, new if path is empty.
-func openBench(b testing.TB, path string) *store {
+// openBench opens a new file with room for many events.
+func openBench(b testing.TB) *store {
 	b.Helper()
-	if path == "" {
-		path = filepath.Join(b.TempDir(), "bench.db")
-	}
-	s, err := open(context.Background(), options{
-		path: path, maxSize: 100 << 30, policy: inbox.Policy{Keep: time.Hour, Quarantine: 10},
-		log: zap.NewNop(), now: time.Now, limits: defaultLimits, schema: schema,
-	})
-	require.NoError(b, err)
-	return s
+	return openWith(b, filepath.Join(b.TempDir(), "bench.db"), defaultLimits, func(o *options) { o.maxSize = 100 << 30 })
 }
 
 func BenchmarkPut(b *testing.B) {
 	for _, backlog := range []int{0, 1_000_000} {
 		b.Run(fmt.Sprintf("pending=%d", backlog), func(b *testing.B) {
-			s := openBench(b, "")
+			s := openBench(b)
 			load(b, s, backlog, 512)
 			b.ResetTimer()
 			began := cpuTime()
 			load(b, s, b.N, 64)
 			b.ReportMetric(float64((cpuTime()-began).Nanoseconds())/float64(b.N), "cpu-ns/op")
 			b.StopTimer()
-			require.NoError(b, s.Close())
 		})
 	}
 }
 
 func BenchmarkPutLeaseSettle(b *testing.B) {
-	s := openBench(b, "")
+	s := openBench(b)
 	b.ResetTimer()
 	began := cpuTime()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -76,14 +64,24 @@ func BenchmarkPutLeaseSettle(b *testing.B) {
 	cancel()
 	b.ReportMetric(float64((cpuTime()-began).Nanoseconds())/float64(b.N), "cpu-ns/op")
 	b.StopTimer()
-	require.NoError(b, s.Close())
 }
 
-// cpuTime is what the process has used so far.
+// cpuTime returns the CPU time of the process so far.
 func cpuTime() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		panic(err)
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func BenchmarkPutNoticeAfter(b *testing.B) {
+	for _, before := range []int{0, 10_000} {
+		b.Run(fmt.Sprint(before), func(b *testing.B) {
+			s := openBench(b)
+			putNotices(b, s, "task", inbox.InProgress, 0, before)
+			b.ResetTimer()
+			putNotices(b, s, "task", inbox.InProgress, before, before+b.N)
+		})
+	}
 }

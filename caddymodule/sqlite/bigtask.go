@@ -10,42 +10,42 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// recheckBig is how long a task that has reached its limit is refused before it
-// is looked again how many of its events are still there.
+// recheckBig is how long a task at its limit is refused before its events are
+// counted again.
 const recheckBig = time.Minute
 
-// bigTask is what the writer remembers of a task with many events, so that one
-// more costs no more than it would for any other task: its events are not read
-// again. What it remembers may be outdated, since events come to their end and
-// are removed without asking: each is looked at before it counts.
+// bigTask caches a task with many events, so that another event costs no more
+// than for any other task: the existing events are not read again. The cache
+// may be outdated, since events end and are removed without updating it.
+// Therefore each event is looked at before it counts.
 type bigTask struct {
 	key    int64
 	taskID string
 
 	ids             map[uint64]int64 // events by a part of their id
-	finals          []int64          // final events, the newest last
-	active          []int64          // those that were pending and did not wait for another, oldest first
-	noneToSupersede bool             // a final event is there, and no in-progress one waits for another
+	finals          []int64          // final events, oldest first
+	active          []int64          // events that were pending and not blocked, oldest first
+	noneToSupersede bool             // there is a final event, and no in-progress one is blocked
 
-	used      uint64    // when, in transactions
-	fullUntil time.Time // its limit was reached
+	used      uint64    // transaction of the last use
+	fullUntil time.Time // until when more events are refused without a recount
 }
 
-// idPart is the part of an id that tells the events of a task apart.
+// idPart returns the part of an id that distinguishes the events of a task.
 func idPart(id inbox.RawID) uint64 { return binary.BigEndian.Uint64(id[8:]) }
 
-// taskCache holds the big tasks that were met last. It belongs to the writer.
+// taskCache has the big tasks used last. Only the writer uses it.
 type taskCache struct {
 	byKey   map[int64]*bigTask
-	ids     int        // of all of them
-	touched []*bigTask // by the transaction under way
+	ids     int        // number of ids of all tasks
+	touched []*bigTask // changed by the transaction under way
 	clock   uint64
 }
 
-// get returns the task of that key, nil if it is not there.
+// get returns the task with that key, or nil.
 func (c *taskCache) get(key int64) *bigTask { return c.byKey[key] }
 
-// touch says that the transaction changes what is remembered of the task.
+// touch records that the transaction changes the task.
 func (c *taskCache) touch(b *bigTask) {
 	b.used = c.clock
 	if !slices.Contains(c.touched, b) {
@@ -53,13 +53,13 @@ func (c *taskCache) touch(b *bigTask) {
 	}
 }
 
-// commit keeps what the transaction has changed.
+// commit keeps the changes of the transaction.
 func (c *taskCache) commit() {
 	c.clock++
 	c.touched = c.touched[:0]
 }
 
-// rollBack forgets the tasks that the transaction has changed.
+// rollBack drops the tasks that the transaction changed.
 func (c *taskCache) rollBack() {
 	for _, b := range c.touched {
 		c.forget(b)
@@ -67,7 +67,7 @@ func (c *taskCache) rollBack() {
 	c.commit()
 }
 
-// put remembers a task, in place of another with its key.
+// put adds a task, replacing another one with the same key.
 func (c *taskCache) put(b *bigTask, limit int) {
 	if c.byKey == nil {
 		c.byKey = make(map[int64]*bigTask)
@@ -99,8 +99,8 @@ func (c *taskCache) forget(b *bigTask) {
 	}
 }
 
-// shrink forgets those that were not used for longest while there are too many
-// ids, though not what the transaction under way uses.
+// shrink drops the least recently used tasks while there are too many ids, but
+// none that the transaction under way uses.
 func (c *taskCache) shrink(limit int) {
 	for c.ids > limit {
 		var oldest *bigTask
@@ -116,7 +116,7 @@ func (c *taskCache) shrink(limit int) {
 	}
 }
 
-// buildBig reads a task's events once.
+// buildBig reads the events of a task into the cache.
 func (t *tx) buildBig(key int64, taskID string, seqs []int64) (*bigTask, error) {
 	b := &bigTask{key: key, taskID: taskID, ids: make(map[uint64]int64, len(seqs))}
 	for _, seq := range seqs {
@@ -139,10 +139,10 @@ func (t *tx) buildBig(key int64, taskID string, seqs []int64) (*bigTask, error) 
 	return b, nil
 }
 
-// readBig reads an event of the task; ok is false if it is gone.
+// readBig reads an event of the task. ok is false if it is gone.
 func (t *tx) readBig(b *bigTask, seq int64) (e taskEvent, ok bool, err error) {
 	err = t.c.query(readTaskEvent, func(row []driver.Value) error {
-		if text(row[1]) == b.taskID { // not another task with the same key
+		if text(row[1]) == b.taskID { // else another task with the same key
 			e, ok = scanTaskEvent(seq, row), true
 		}
 		return nil
@@ -150,7 +150,7 @@ func (t *tx) readBig(b *bigTask, seq int64) (e taskEvent, ok bool, err error) {
 	return e, ok, err
 }
 
-// findBig returns the event of the task with that id; ok is false if there is
+// findBig returns the event of the task with that id. ok is false if there is
 // none.
 func (t *tx) findBig(b *bigTask, id inbox.RawID) (e taskEvent, ok bool, err error) {
 	seq, ok := b.ids[idPart(id)]
@@ -161,7 +161,7 @@ func (t *tx) findBig(b *bigTask, id inbox.RawID) (e taskEvent, ok bool, err erro
 	return e, ok && e.id == id, err
 }
 
-// addBig remembers an event of the task that was put.
+// addBig adds a new event to the task.
 func (t *tx) addBig(b *bigTask, seq int64, id inbox.RawID, final bool) {
 	t.w.tasks.remember(b, seq, id, t.w.limits.bigIDs)
 	if final {
@@ -170,15 +170,15 @@ func (t *tx) addBig(b *bigTask, seq int64, id inbox.RawID, final bool) {
 	b.activate(seq)
 }
 
-// activate remembers that an event may be pending and not wait.
+// activate records that an event may be pending and not blocked.
 func (b *bigTask) activate(seq int64) {
 	if at, found := slices.BinarySearch(b.active, seq); !found {
 		b.active = slices.Insert(b.active, at, seq)
 	}
 }
 
-// bigHasRoom reports whether one more event of the task may be stored, and
-// refuses the request if not: what is remembered of a task is bounded too.
+// bigHasRoom reports whether one more event of the task may be stored, because
+// the cache of one task is bounded too. If not, it refuses the request.
 func (t *tx) bigHasRoom(r *request, b *bigTask) bool {
 	if len(b.ids) < t.w.limits.bigIDs {
 		return true
@@ -187,13 +187,13 @@ func (t *tx) bigHasRoom(r *request, b *bigTask) bool {
 	if b.fullUntil.IsZero() {
 		b.fullUntil = now.Add(recheckBig)
 	} else if now.After(b.fullUntil) {
-		t.w.tasks.forget(b) // the next one counts again
+		t.w.tasks.forget(b) // so that the next put counts again
 	}
 	r.err = fmt.Errorf("%w: the task %.64q has %d events, and more of one task are not taken", inbox.ErrFull, b.taskID, len(b.ids))
 	return false
 }
 
-// hasFinal reports whether a final event of the task is there.
+// hasFinal reports whether a final event of the task exists.
 func (t *tx) hasFinal(b *bigTask) (bool, error) {
 	for len(b.finals) > 0 {
 		n, err := t.c.number(`SELECT 1 FROM events WHERE seq = ?`, b.finals[len(b.finals)-1])
@@ -214,8 +214,7 @@ const (
 		WHERE d.state = 2 AND d.task_key = ? AND e.task_id = ? AND e.status = 0)`
 )
 
-// orderBig does what order does, but does not look at events that wait and
-// go on waiting.
+// orderBig does what order does, without reading the events that stay blocked.
 func (t *tx) orderBig(b *bigTask) error {
 	t.w.tasks.touch(b)
 	final, err := t.hasFinal(b)
@@ -248,8 +247,8 @@ func (t *tx) orderBig(b *bigTask) error {
 	return nil
 }
 
-// supersedeBig supersedes the in-progress events that wait, once a final one is
-// there. Those that come after it never wait.
+// supersedeBig supersedes the blocked in-progress events once there is a final
+// one. In-progress events that come later are never blocked.
 func (t *tx) supersedeBig(b *bigTask, final bool) error {
 	if !final || b.noneToSupersede {
 		b.noneToSupersede = final
@@ -268,8 +267,8 @@ func (t *tx) supersedeBig(b *bigTask, final bool) error {
 	return nil
 }
 
-// readActive returns those of the active events that still are, oldest first,
-// and supersedes those in progress if there is a final one.
+// readActive returns the active events that still are, oldest first. It
+// supersedes those in progress if there is a final event.
 func (t *tx) readActive(b *bigTask, final bool) (active []taskEvent, leased bool, err error) {
 	for _, seq := range b.active {
 		e, ok, err := t.readBig(b, seq)
@@ -292,8 +291,8 @@ func (t *tx) readActive(b *bigTask, final bool) (active []taskEvent, leased bool
 	return active, leased, nil
 }
 
-// choose puts the event first that may go: the oldest of the active ones and of
-// those that wait.
+// choose puts first the event that may go: the oldest of the active and the
+// blocked ones.
 func (t *tx) choose(b *bigTask, active []taskEvent) ([]taskEvent, error) {
 	var first taskEvent
 	err := t.c.query(firstWaiting, func(row []driver.Value) error {

@@ -13,7 +13,8 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
-// noticeOf makes the n-th notice of a task.
+// noticeOf makes the n-th notice of a task. Unlike newEvent it makes the same
+// one again.
 func noticeOf(task string, status inbox.Status, n int) *inbox.Event {
 	return &inbox.Event{
 		ID: inbox.NewID(task, fmt.Append(nil, status, n)), TaskID: task, Type: "avatar", Status: status,
@@ -30,8 +31,9 @@ func putNotices(t testing.TB, s *store, task string, status inbox.Status, from, 
 	}
 }
 
-// mallocs is what a function allocates, in all goroutines: a measure of what
-// it does that no other load of the machine changes.
+// mallocs returns the number of allocations during a function, in all
+// goroutines: a measure of its work that does not depend on other load of the
+// machine.
 func mallocs(f func()) uint64 {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -40,8 +42,9 @@ func mallocs(f func()) uint64 {
 	return after.Mallocs - before.Mallocs
 }
 
-// The work for one notice more does not grow with those that are there: neither
-// to put it, nor to deliver one and let the next go, nor to replay one.
+// The work for one more notice does not grow with the number of notices:
+// neither to put it, nor to deliver one and unblock the next, nor to replay
+// one.
 func TestOneMoreOfManyNotices(t *testing.T) {
 	const most, sample = 3000, 50
 	s := openTest(t)
@@ -77,7 +80,7 @@ func TestOneMoreOfManyNotices(t *testing.T) {
 	require.Less(t, repeats, 5*few, "to find %d repeats", sample)
 }
 
-// The order of a task with many events is what it is for any other.
+// The order of a task with many events is the same as for any other task.
 func TestOrderOfABigTask(t *testing.T) {
 	s := openWith(t, t.TempDir()+"/inbox.db", defaultLimits)
 	ctx := context.Background()
@@ -120,7 +123,7 @@ func TestLimitsOfBigTasks(t *testing.T) {
 	duplicateOf, err := s.Put(context.Background(), noticeOf("greedy", inbox.Completed, 3))
 	require.NoError(t, err)
 	require.NotEmpty(t, duplicateOf, "a repeat takes no room")
-	for i := range 20 { // others push each other out of the memory
+	for i := range 20 { // these push each other out of the cache
 		putNotices(t, s, fmt.Sprint("task-", i), inbox.Completed, 0, 10)
 	}
 	for i := range 20 {
@@ -137,7 +140,7 @@ func TestLimitsOfBigTasks(t *testing.T) {
 	require.Equal(t, ids, s.writer.tasks.ids)
 }
 
-// A generation that is all of one task is written in steps like any other.
+// A generation whose entries are all of one task is written in steps, too.
 func TestIndexOfOneTaskIsWrittenInSteps(t *testing.T) {
 	x := newTaskIndex(100)
 	for n := range 100 {
@@ -153,20 +156,4 @@ func TestIndexOfOneTaskIsWrittenInSteps(t *testing.T) {
 	require.Len(t, written, 100)
 	frozen, _ := x.pending()
 	require.False(t, frozen)
-}
-
-func BenchmarkPutNoticeAfter(b *testing.B) {
-	for _, before := range []int{0, 10_000} {
-		b.Run(fmt.Sprint(before), func(b *testing.B) {
-			s := openTestBench(b)
-			putNotices(b, s, "task", inbox.InProgress, 0, before)
-			b.ResetTimer()
-			putNotices(b, s, "task", inbox.InProgress, before, before+b.N)
-		})
-	}
-}
-
-func openTestBench(b *testing.B) *store {
-	b.Helper()
-	return openWith(b, b.TempDir()+"/inbox.db", defaultLimits)
 }

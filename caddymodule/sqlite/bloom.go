@@ -6,14 +6,14 @@ import (
 )
 
 const (
-	// bloomBits is the size of the filter: 4 MiB. With a million keys it errs
-	// once in 6,000 look-ups, with four million once in 40.
+	// bloomBits is the size of the filter: 4 MiB. Its false positives are one
+	// in 6,000 look-ups with a million keys, and one in 40 with four million.
 	bloomBits   = 1 << 25
 	bloomProbes = 4
 )
 
-// bloomFilter is a Bloom filter of the keys in task_index. Most events are the first
-// of their task, and it spares them the look-up in the table.
+// bloomFilter is a Bloom filter of the keys in task_index. Most events are the
+// first of their task, and with the filter they need no look-up in the table.
 type bloomFilter struct {
 	words []uint64
 }
@@ -22,8 +22,8 @@ func newBloomFilter() *bloomFilter {
 	return &bloomFilter{words: make([]uint64, bloomBits/64)}
 }
 
-// probe returns the n-th bit of a key. Keys are the heads of hashes, so that
-// their halves are as good as two hash functions.
+// probe returns the n-th bit of a key. Keys are prefixes of hashes, so their
+// halves serve as two hash functions.
 func probe(key int64, n uint32) (word uint32, bit uint64) {
 	h := uint64(key)                                          //nolint:gosec // the same 64 bits
 	at := (uint32(h) + n*(uint32(h>>32)|1)) & (bloomBits - 1) //nolint:gosec // the low half
@@ -47,12 +47,12 @@ func (f *bloomFilter) has(key int64) bool {
 	return true
 }
 
-// bloomBuild fills a filter from task_index, in steps, after the inbox was
-// opened or the table swept.
+// bloomBuild fills a filter from task_index in steps, after the inbox was
+// opened or the table was swept.
 type bloomBuild struct {
 	bloom *bloomFilter
-	ready bool  // the filter knows the whole table
-	after int64 // it knows the table up to this key
+	ready bool  // the filter has the whole table
+	after int64 // the filter has the table up to this key
 }
 
 // bloomStep is the number of rows that one step reads.
@@ -75,7 +75,7 @@ func (b *bloomBuild) step(w *writer) error {
 	return err
 }
 
-// add takes entries that were written to the table.
+// add adds entries that were written to the table.
 func (b *bloomBuild) add(entries []entry) {
 	if b.bloom == nil {
 		return

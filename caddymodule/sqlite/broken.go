@@ -16,30 +16,30 @@ import (
 )
 
 const (
-	// watchEvery is how often it is looked whether the files are still there
-	// while nothing is stored. While something is, see limits.verifyPause.
+	// watchEvery is how often the files are checked while nothing is stored.
+	// For the time while something is, see limits.verifyPause.
 	watchEvery = time.Second
 
-	// asideSuffix is the end of the name under which a write-ahead log is kept
-	// that must not be applied to what the database has become.
+	// asideSuffix is appended to the name of a write-ahead log that must not be
+	// applied because the database was overwritten.
 	asideSuffix = ".set-aside"
 
 	runbook = "docs/operations.md#the-inbox-is-broken"
 )
 
-// breakage is why the inbox takes nothing any more. It lasts until the inbox is
-// opened anew.
+// breakage is the reason why the inbox takes nothing any more. It lasts until
+// the inbox is opened again.
 type breakage struct {
 	once sync.Once
 	err  error
 	ch   chan struct{} // closed once err is set
 
-	// foreign says that the database has become another, so that the log must
-	// not be written into it.
+	// foreign says that the database was overwritten, so that the log must not
+	// be copied into it.
 	foreign bool
 }
 
-// Broken returns why the inbox takes nothing any more, nil while it does.
+// Broken returns why the inbox takes nothing any more, or nil.
 func (s *store) Broken() error {
 	select {
 	case <-s.broken.ch:
@@ -49,8 +49,7 @@ func (s *store) Broken() error {
 	}
 }
 
-// isDamage reports that what was read from the file cannot be right, or cannot
-// be read.
+// isDamage reports whether the file is damaged or cannot be read.
 func isDamage(err error) bool {
 	switch c := code(err); c & 0xff {
 	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
@@ -64,8 +63,8 @@ func isDamage(err error) bool {
 	return false
 }
 
-// noteDamage ends the use of the inbox if the error means that the file is
-// damaged. Reading goes on, as far as it can.
+// noteDamage marks the inbox as broken if the error means that the file is
+// damaged. Reading goes on as far as it can.
 func (s *store) noteDamage(err error) {
 	if err == nil || !isDamage(err) {
 		return
@@ -75,7 +74,8 @@ func (s *store) noteDamage(err error) {
 		"stop Caddy, then restore a backup or recover the file, see %s", inbox.ErrBroken, s.path, err, runbook))
 }
 
-// noteLoss ends the use of the inbox because its files are not what they were.
+// noteLoss marks the inbox as broken because its files were removed or
+// replaced.
 func (s *store) noteLoss(foreign bool, err error) {
 	advice := "what it holds is still open: save it with 'caddy fotor-webhook backup <file>', put the right files in place"
 	if foreign {
@@ -92,7 +92,7 @@ func (s *store) markBroken(foreign bool, err error) {
 	})
 }
 
-// verify looks whether the files are still those in use.
+// verify checks that the files are still those in use.
 func (w *writer) verify() error {
 	if err := w.files.check(); err != nil {
 		w.noteLoss(false, err)
@@ -106,7 +106,7 @@ func (w *writer) verify() error {
 	return nil
 }
 
-// runBroken is the rest of the writer's life once the inbox is broken.
+// runBroken is the rest of the writer's loop once the inbox is broken.
 func (w *writer) runBroken() {
 	w.preserveLog()
 	for {
@@ -120,9 +120,9 @@ func (w *writer) runBroken() {
 	}
 }
 
-// preserveLog does what can be done for what is stored. The log belongs to the
-// database that is open, wherever that is now: copied into it, the file is
-// whole if it comes back. What has become another file must not get it.
+// preserveLog saves what is in the log. The log belongs to the open database,
+// wherever that is now: once copied into it, that file is complete if it comes
+// back. A database that was overwritten must not get it.
 func (w *writer) preserveLog() {
 	if w.broken.foreign {
 		err := w.setLogAside()
@@ -139,7 +139,7 @@ func (w *writer) preserveLog() {
 	}
 }
 
-// setLogAside renames the log, unless its name leads to another file by now.
+// setLogAside renames the log, unless its path leads to another file by now.
 func (w *writer) setLogAside() error {
 	log := w.files.log
 	info, err := os.Stat(log.path)
@@ -154,8 +154,8 @@ func (w *writer) setLogAside() error {
 	return os.Rename(log.path, log.path+asideSuffix)
 }
 
-// damagedFiles remembers which files were found damaged by this process, so
-// that they are not taken into use again unchecked.
+// damagedFiles are the files that this process found damaged. They are checked
+// before they are used again.
 type damagedFiles struct {
 	mu    sync.Mutex
 	paths map[string]struct{}

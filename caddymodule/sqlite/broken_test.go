@@ -15,14 +15,14 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
-// eagerLimits are limits with which the files are looked at with every commit.
+// eagerLimits make every commit check the files.
 func eagerLimits() limits {
 	l := defaultLimits
 	l.verifyPause, l.reserve = 0, smallLimits.reserve
 	return l
 }
 
-// requireBroken looks at everything that must say so.
+// requireBroken checks that every call reports the broken inbox.
 func requireBroken(t *testing.T, s *store) {
 	t.Helper()
 	ctx := context.Background()
@@ -37,7 +37,8 @@ func requireBroken(t *testing.T, s *store) {
 	require.ErrorIs(t, s.SetHold(ctx, inbox.Hold{}), inbox.ErrBroken)
 }
 
-// requireEvents looks for events in an inbox.
+// requireEvents checks the number of pending events and that those with the ids
+// exist.
 func requireEvents(t *testing.T, s *store, want int, ids ...string) {
 	t.Helper()
 	stats, err := s.Stats(context.Background())
@@ -58,15 +59,15 @@ func overwrite(t *testing.T, path string, content []byte) {
 	require.NoError(t, f.Close())
 }
 
-// A 200 for what goes into a file that nobody will find again would be a lie:
-// the very first callback after the loss is refused, and once the inbox is
-// opened anew it works with what is there then.
+// A 200 for an event in a file that nobody will find again would be a lie. So
+// the very first callback after the loss is refused. Once the inbox is opened
+// again it works with the files that are there then.
 func TestLostFiles(t *testing.T) {
 	const before = 20
 	for name, c := range map[string]struct {
 		lose func(t *testing.T, s *store)
-		left int  // events after the inbox was opened anew
-		read bool // whether the events can still be read meanwhile
+		left int  // events after the inbox was opened again
+		read bool // whether the events can be read meanwhile
 	}{
 		"the database removed": {func(t *testing.T, s *store) { require.NoError(t, os.Remove(s.path)) }, 0, true},
 		"the log removed":      {func(t *testing.T, s *store) { require.NoError(t, os.Remove(s.path+walSuffix)) }, before, true},
@@ -104,7 +105,7 @@ func TestLostFiles(t *testing.T) {
 			}))
 			older, err := os.ReadFile(s.path)
 			require.NoError(t, err)
-			load(t, s, 600, 1) // so that the log is copied into it
+			load(t, s, 600, 1) // enough for the log to be copied into the file
 			inboxtest.Eventually(t, func() bool {
 				load(t, s, 1, 1)
 				now, err := os.ReadFile(s.path)
@@ -138,8 +139,7 @@ func TestLostFiles(t *testing.T) {
 	}
 }
 
-// A symbolic link that leads elsewhere by now is where the next start would
-// look.
+// After the next start the inbox would be where the link leads now.
 func TestLinkThatLeadsElsewhere(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "a"), 0o700))
@@ -166,7 +166,8 @@ func TestLossIsNoticedWithoutCallbacks(t *testing.T) {
 	require.ErrorContains(t, s.Broken(), s.path+" was removed or renamed")
 }
 
-// What others may do to a file that is in use is no reason to stop.
+// Other programs may do some things to a file in use without breaking the
+// inbox.
 func TestHarmlessChanges(t *testing.T) {
 	s := openTest(t)
 	load(t, s, 100, 1)
@@ -174,7 +175,7 @@ func TestHarmlessChanges(t *testing.T) {
 	load(t, s, 10, 1)
 	require.NoError(t, os.Rename(s.path, s.path+".away"))
 	require.NoError(t, os.Rename(s.path+".away", s.path))
-	if s.Broken() == nil { // unless it was looked just in between
+	if s.Broken() == nil { // unless the check came in between
 		load(t, s, 10, 1)
 	}
 	s = openTest(t)
@@ -196,8 +197,7 @@ func TestHarmlessChanges(t *testing.T) {
 	require.NoError(t, s.Broken())
 }
 
-// A file that was moved away is whole where it is now, without the log that
-// stayed behind.
+// A file that was moved away is complete, without the log that stayed behind.
 func TestFileThatWasMovedAway(t *testing.T) {
 	s := openWith(t, filepath.Join(t.TempDir(), "inbox.db"), eagerLimits())
 	load(t, s, 50, 1)
@@ -209,8 +209,8 @@ func TestFileThatWasMovedAway(t *testing.T) {
 	requireEvents(t, moved, 50)
 }
 
-// What was found damaged takes nothing more, and is not opened again unlooked
-// at. What can be read is there.
+// A damaged file takes nothing more, and is checked before it is opened again.
+// What can be read is listed.
 func TestDamageFoundWhileRunning(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "inbox.db")
 	s := openWith(t, path, defaultLimits)
@@ -231,7 +231,7 @@ func TestDamageFoundWhileRunning(t *testing.T) {
 	require.NoError(t, f.Close())
 
 	ctx := context.Background()
-	inboxtest.Eventually(t, func() bool { // pages in memory are still good
+	inboxtest.Eventually(t, func() bool { // cached pages are still good
 		_, _, err := s.List(ctx, inbox.Filter{}, inbox.Page{Limit: 1000})
 		return err != nil
 	})
@@ -254,14 +254,14 @@ func TestSecondNameOfAFile(t *testing.T) {
 	load(t, s, 20, 1)
 	require.NoError(t, s.Close())
 
-	// nor by two processes
+	// neither from two processes
 	c := startChild(t, "hold", path)
 	c.line(t)
 	err = openErr(t, second)
 	require.ErrorIs(t, err, inbox.ErrInUse)
 	require.ErrorContains(t, err, "another process, under another name of the same file")
 
-	// also if the lock file was removed
+	// nor if the lock file was removed
 	require.NoError(t, os.Remove(path+lockSuffix))
 	require.ErrorIs(t, openErr(t, path), inbox.ErrInUse)
 	c.kill(t)

@@ -10,31 +10,29 @@ import (
 )
 
 const (
-	// checkpointPasses bounds how often the checkpointer copies what was
-	// written during its last pass.
+	// checkpointPasses bounds how often a checkpoint repeats to copy what was
+	// written meanwhile.
 	checkpointPasses = 3
 
-	// checkpointRest is the number of pages that the writer itself may copy:
-	// fewer than a batch writes.
+	// checkpointRest is the number of pages left for the writer to copy, fewer
+	// than a batch writes.
 	checkpointRest = 128
 
-	// logOverrun is how far, as a multiple of its limit, the log may grow
-	// before the writer waits for readers to begin it anew.
+	// logOverrun is how far the log may exceed its limit, as a multiple of it,
+	// before the writer waits for readers in order to restart it.
 	logOverrun = 4
 
 	// countEvery is the number of transactions after which the frames in the
 	// log are counted.
 	countEvery = 16
 
-	// logShare is the part of the limit of the whole file that the log may
-	// take.
+	// logShare bounds the log: it may take this fraction of the size limit.
 	logShare = 16
 )
 
 // checkpointer copies the write-ahead log into the file, on a connection of its
-// own beside the writer, so that commits do not wait for it. The log can only
-// begin anew when all of it is copied and nobody reads it: that little rest is
-// the writer's, see tidyLog.
+// own, so that commits need not wait for it. The log can only restart once all
+// of it is copied and nobody reads it; the writer does that, see tidyLog.
 type checkpointer struct {
 	store *store
 	conn  *conn
@@ -83,8 +81,8 @@ func (k *checkpointer) stop() {
 	}
 }
 
-// checkpoint runs the pragma; it returns the number of pages in the log, and
-// how many of them are in the file.
+// checkpoint runs the pragma. It returns the number of pages in the log, and
+// how many of them were copied to the file.
 func checkpoint(c *conn, pragma string) (frames, copied int64, err error) {
 	err = c.query(pragma, func(row []driver.Value) error {
 		frames, copied = integer(row[1]), integer(row[2])
@@ -93,7 +91,7 @@ func checkpoint(c *conn, pragma string) (frames, copied int64, err error) {
 	return frames, copied, err
 }
 
-// tidyLog keeps the log short. It is called by the writer between commits.
+// tidyLog keeps the log short. The writer calls it between commits.
 func (w *writer) tidyLog() {
 	k := w.checkpoint
 	switch k.state.Load() {
@@ -116,8 +114,8 @@ func (w *writer) tidyLog() {
 	}
 }
 
-// logMayBeLong reports whether to count the frames in the log: asking after
-// every transaction would cost more than a small one does.
+// logMayBeLong reports whether to count the frames in the log. Counting after
+// every transaction would cost more than a small transaction.
 func (w *writer) logMayBeLong() bool {
 	if w.size.since < countEvery && w.size.grown < w.logLimit()*w.size.page/2 {
 		return false
@@ -126,14 +124,15 @@ func (w *writer) logMayBeLong() bool {
 	return true
 }
 
-// logLimit is the number of pages at which the log is copied: less if the whole
-// file may not be large.
+// logLimit returns the number of pages at which the log is copied. It is
+// smaller if the size limit is small.
 func (w *writer) logLimit() int64 {
 	return min(w.limits.logFrames, w.maxSize.Load()/logShare/w.size.page)
 }
 
-// restartLog copies the rest of the log and lets it begin anew, unless somebody
-// is reading. Past the overrun it waits for readers, who then wait for it.
+// restartLog copies the rest of the log and restarts it, unless somebody is
+// reading. Beyond the overrun it waits for the readers, and new readers wait
+// for it.
 func (w *writer) restartLog() {
 	if !w.gate.TryLock() {
 		if w.size.log < logOverrun*w.logLimit()*w.size.page {
@@ -142,9 +141,9 @@ func (w *writer) restartLog() {
 		w.gate.Lock()
 	}
 	defer w.gate.Unlock()
-	// The log's room is used again, but for what it grew beyond its limit.
-	// Another process that reads, such as a backup, is not waited for: the log
-	// grows on meanwhile, and commits go on.
+	// The log file is kept for reuse, except what exceeds its limit. Another
+	// process that reads, such as a backup, is not waited for: the log grows
+	// meanwhile, and commits go on.
 	err := setUp(w.conn, []string{
 		fmt.Sprintf(`PRAGMA journal_size_limit = %d`, 2*w.logLimit()*w.size.page),
 		`PRAGMA busy_timeout = 0`,

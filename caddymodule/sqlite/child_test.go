@@ -9,11 +9,9 @@ import (
 	"os/exec"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
-	"go.uber.org/zap"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
@@ -32,15 +30,16 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	// A check of the model opens files: more of them are run with the flag.
+	// Each check of the model opens files, so there are few unless the flag
+	// says otherwise.
 	if err := flag.Set("rapid.checks", "40"); err != nil {
 		panic(err)
 	}
 	goleak.VerifyTestMain(m)
 }
 
-// childParts are what this test binary does when it is run as a child. Each
-// goes on until it is killed.
+// childParts are what this test binary does when it runs as a child. Each runs
+// until it is killed.
 var childParts = map[string]func(path string) error{
 	"hold": func(path string) error {
 		if _, err := openChild(path); err != nil {
@@ -55,14 +54,11 @@ var childParts = map[string]func(path string) error{
 func openChild(path string) (*store, error) {
 	l := defaultLimits
 	l.logFrames, l.indexEntries, l.reserve = 50, 100, 4096
-	return open(context.Background(), options{
-		path: path, maxSize: defaultMaxSize, policy: inbox.Policy{Keep: time.Hour},
-		log: zap.NewNop(), now: time.Now, limits: l, schema: schema,
-	})
+	return open(context.Background(), testOptions(path, l))
 }
 
-// putAndDeliver stores events and prints the id of each that is acknowledged;
-// beside that it delivers every second one, and prints that too.
+// putAndDeliver stores events and prints the id of each that was acknowledged.
+// It also delivers and prints every second one.
 func putAndDeliver(path string) error {
 	s, err := openChild(path)
 	if err != nil {
@@ -101,7 +97,7 @@ func deliverSome(s *store, out chan<- string) error {
 		}
 		for i, l := range leases {
 			if i%2 == 1 {
-				continue // held until the end
+				continue // leased until the end
 			}
 			o := inboxtest.Outcome(inbox.Deliver, l)
 			if err := s.Settle(context.Background(), o); err != nil {
@@ -112,7 +108,7 @@ func deliverSome(s *store, out chan<- string) error {
 	}
 }
 
-// child is this test binary run again to play a part.
+// child is this test binary run again as a child process.
 type child struct {
 	cmd *exec.Cmd
 	out *bufio.Scanner
@@ -125,7 +121,7 @@ func startChild(t *testing.T, part, path string) *child {
 	return c
 }
 
-// childWith starts a child that may be set apart from the system around it.
+// childWith starts a child with attributes that may isolate it.
 func childWith(t *testing.T, part, path string, attr *syscall.SysProcAttr) (*child, error) {
 	t.Helper()
 	exe, err := os.Executable()
@@ -139,14 +135,14 @@ func childWith(t *testing.T, part, path string, attr *syscall.SysProcAttr) (*chi
 	return &child{cmd: cmd, out: bufio.NewScanner(out)}, cmd.Start()
 }
 
-// line returns what the child prints next.
+// line returns the next line that the child prints.
 func (c *child) line(t *testing.T) string {
 	t.Helper()
 	require.True(t, c.out.Scan(), "the child has ended: %v", c.out.Err())
 	return c.out.Text()
 }
 
-// kill ends the child where it stands, and returns what it had printed.
+// kill kills the child and returns what else it printed.
 func (c *child) kill(t *testing.T) (lines []string) {
 	t.Helper()
 	require.NoError(t, c.cmd.Process.Kill())

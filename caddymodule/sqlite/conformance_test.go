@@ -12,7 +12,7 @@ import (
 
 func TestConformance(t *testing.T) {
 	usual := defaultLimits
-	usual.reserve = smallLimits.reserve // writing so much so often takes time
+	usual.reserve = smallLimits.reserve // writing the usual reserve so often takes long
 	for name, l := range map[string]limits{"usual": usual, "small": smallLimits} {
 		t.Run(name, func(t *testing.T) {
 			factory := func(t testing.TB) inboxtest.Storage {

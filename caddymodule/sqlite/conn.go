@@ -14,15 +14,15 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// conn is one connection to the file, used by one goroutine at a time. It
-// talks to the driver without database/sql between, which costs as much as a
-// small statement does, and keeps each statement prepared.
+// conn is a connection to the file, used by one goroutine at a time. It uses
+// the driver without database/sql, which would cost as much as a small
+// statement, and prepares each statement once.
 type conn struct {
 	driver.Conn
 	stmts map[string]*stmt
 }
 
-// stmt is a prepared statement with room for its arguments and for one row.
+// stmt is a prepared statement with buffers for its arguments and for one row.
 type stmt struct {
 	preparedStmt
 	args []driver.NamedValue
@@ -35,13 +35,13 @@ type preparedStmt interface {
 	driver.StmtQueryContext
 }
 
-// How the file is opened, as SQLite's URIs say it.
+// Modes of opening the file, as parameters of SQLite's URI.
 const (
 	readWrite = "&mode=rwc"
 	readOnly  = "&mode=ro"
 )
 
-// connect opens the file at an absolute path and creates it if there is none.
+// connect opens the file at an absolute path, creating it if necessary.
 func connect(ctx context.Context, path string) (*conn, error) {
 	return connectAs(ctx, path, readWrite)
 }
@@ -58,8 +58,7 @@ func connectAs(ctx context.Context, path, mode string) (*conn, error) {
 	return &conn{Conn: c, stmts: make(map[string]*stmt)}, nil
 }
 
-// dsn is the URI of the file: whatever characters its name has, SQLite opens
-// just that name.
+// dsn returns the URI of the file, whatever characters are in its name.
 func dsn(path string) string {
 	path = filepath.ToSlash(path)
 	if !strings.HasPrefix(path, "/") {
@@ -69,7 +68,7 @@ func dsn(path string) string {
 	return u.String()
 }
 
-// prepare returns the statement for the query, which is prepared once.
+// prepare returns the prepared statement of the query.
 func (c *conn) prepare(query string) (*stmt, error) {
 	if s, ok := c.stmts[query]; ok {
 		return s, nil
@@ -87,7 +86,7 @@ func (c *conn) prepare(query string) (*stmt, error) {
 	return s, nil
 }
 
-// bind puts the values into the statement's arguments.
+// bind sets the statement's arguments.
 func (s *stmt) bind(values []driver.Value) []driver.NamedValue {
 	s.args = s.args[:0]
 	for i, v := range values {
@@ -96,8 +95,8 @@ func (s *stmt) bind(values []driver.Value) []driver.NamedValue {
 	return s.args
 }
 
-// exec runs a statement that returns no rows. Statements are not interrupted:
-// each is short, and half a transaction is of use to nobody.
+// exec runs a statement that returns no rows. It cannot be interrupted:
+// statements are short, and half a transaction would be useless.
 func (c *conn) exec(query string, values ...driver.Value) error {
 	s, err := c.prepare(query)
 	if err != nil {
@@ -107,7 +106,7 @@ func (c *conn) exec(query string, values ...driver.Value) error {
 	return err
 }
 
-// query calls each with every row. The row is good until each returns.
+// query calls each with every row. The row is valid until each returns.
 func (c *conn) query(query string, each func(row []driver.Value) error, values ...driver.Value) (err error) {
 	s, err := c.prepare(query)
 	if err != nil {
@@ -158,7 +157,7 @@ func (c *conn) close() error {
 	return errors.Join(append(errs, c.Close())...)
 }
 
-// integer, text and blob read a column; NULL is the zero value.
+// integer, text and blob read a column; NULL reads as the zero value.
 func integer(v driver.Value) int64 {
 	n, _ := v.(int64)
 	return n
@@ -182,19 +181,19 @@ func code(err error) int {
 	return 0
 }
 
-// isFull reports that there was no room on the disk.
+// isFull reports whether the disk is full.
 func isFull(err error) bool {
 	return code(err)&0xff == sqlite3.SQLITE_FULL
 }
 
-// mayBeFull reports that there may have been no room: a quota, and the file that
-// SQLite shares between connections, make it an I/O error.
+// mayBeFull reports whether the disk may be full: with a quota, or when
+// SQLite's shared memory file cannot grow, the error is an I/O error.
 func mayBeFull(err error) bool {
 	return isFull(err) || code(err)&0xff == sqlite3.SQLITE_IOERR
 }
 
-// isStorage reports that the disk, not the statement, made it fail, so that
-// another statement would fail as well.
+// isStorage reports whether the disk failed rather than the statement, so that
+// any other statement would fail as well.
 func isStorage(err error) bool {
 	switch code(err) & 0xff {
 	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY,

@@ -13,8 +13,8 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
-// Nothing that was acknowledged is lost when the process is killed, and what
-// was delivered is not leased again.
+// When the process is killed, nothing acknowledged is lost, and what was
+// delivered is not leased again.
 func TestKill(t *testing.T) {
 	for range 3 {
 		path := t.TempDir() + "/inbox.db"
@@ -30,14 +30,14 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// requireStored checks what a child has printed, by look-up and by leasing all
-// that is pending.
+// requireStored checks the events that a child printed, by look-ups and by
+// leasing everything that is pending.
 func requireStored(t *testing.T, s *store, lines []string) {
 	t.Helper()
 	want := make(map[string]inbox.State)
 	for _, line := range lines {
 		switch what, id, ok := strings.Cut(line, " "); {
-		case !ok || len(id) != inbox.IDLength: // the kill cut it short
+		case !ok || len(id) != inbox.IDLength: // cut short by the kill
 		case what == "delivered":
 			want[id] = inbox.Delivered
 		case want[id] != inbox.Delivered:
@@ -65,12 +65,12 @@ func requireStored(t *testing.T, s *store, lines []string) {
 	}
 }
 
-// Images of the file and its log are taken while events are put: each holds
-// all that had been acknowledged by then.
+// Copies of the file and its log, taken while events are put, have everything
+// that was acknowledged by then.
 func TestImageHoldsWhatWasAcknowledged(t *testing.T) {
 	path := t.TempDir() + "/inbox.db"
 	limits := defaultLimits
-	limits.reserve, limits.logFrames = 4096, 1<<40 // so that the file itself stays as it is
+	limits.reserve, limits.logFrames = 4096, 1<<40 // so that the file itself does not change
 	s := openWith(t, path, limits)
 	var mu sync.Mutex
 	var acknowledged []string

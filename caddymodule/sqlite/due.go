@@ -5,19 +5,20 @@ import (
 	"time"
 )
 
-// lateStep is the number of retries that are brought forward in one transaction.
+// lateStep is the number of retries that are brought forward in one
+// transaction.
 const lateStep = 256
 
 const (
 	lastDue = `SELECT due FROM delivery WHERE state = 1 ORDER BY due DESC LIMIT 1`
 
-	// The second condition is that of the index.
+	// The second condition is that of the index, see oldestWithRow.
 	bringLateForward = `UPDATE delivery SET due = ? WHERE seq IN (
 		SELECT seq FROM delivery WHERE due > ? AND state = 1 ORDER BY due DESC LIMIT ?)`
 )
 
-// findTooLate reports whether a retry is due so late that its time was set by a
-// clock that was wrong, or under a longer Policy.MaxWait.
+// findTooLate reports whether a retry is due so late that its time must come
+// from a wrong clock or a longer Policy.MaxWait.
 func (l *leaser) findTooLate() (bool, error) {
 	if l.view.Load().meta.rows[retry] == 0 {
 		return false, nil
@@ -26,13 +27,13 @@ func (l *leaser) findTooLate() (bool, error) {
 	return l.policy.Load().TooLate(time.UnixMicro(last), l.now()), err
 }
 
-// bringForward asks the writer to make such retries due sooner: some of them, so
-// that callbacks that come meanwhile need not wait for all.
+// bringForward makes the writer bring some of these retries forward. It does
+// not do all at once, so that callbacks need not wait.
 func (l *leaser) bringForward(ctx context.Context) error {
 	return l.submit(&bringForward{request: newRequest(ctx)})
 }
 
-// bringForward is the request to make retries due sooner.
+// bringForward is the request to bring retries forward.
 type bringForward struct {
 	request
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// edit is the request to change one event, named by its id.
+// edit is the request to change one event.
 type edit struct {
 	request
 	id     inbox.RawID
@@ -55,8 +55,8 @@ func (r *edit) grows() bool { return false }
 const replayState = `UPDATE delivery SET state = 0, attempts = 0, due = 0, settled_at = 0,
 	last_at = 0, last_duration = 0, last_status = 0, last_reason = '' WHERE seq = ?`
 
-// replaySooner makes a pending event that waits for its time due. One that is
-// leased gets another when it is settled.
+// replaySooner makes a pending event due. If the event is leased, settling sets
+// a new time.
 const replaySooner = `UPDATE delivery SET due = 1 WHERE seq = ? AND due > 1`
 
 func (t *tx) replay(e taskEvent, taskID string) (refusal, failure error) {

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
@@ -22,8 +21,8 @@ func init() {
 	childParts["full disk"] = onFullDisk
 }
 
-// A file system of 24 MiB is really full: a child mounts it where only itself
-// sees it.
+// A file system of 24 MiB is really full. A child mounts it in a namespace of
+// its own.
 func TestReallyFullDisk(t *testing.T) {
 	attr := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
 	if os.Geteuid() != 0 {
@@ -50,19 +49,15 @@ func onFullDisk(dir string) error {
 		}
 		return err
 	}
-	o := options{
-		path: filepath.Join(dir, "inbox.db"), maxSize: defaultMaxSize, policy: inbox.Policy{Keep: time.Hour},
-		log: zap.NewNop(), now: time.Now, limits: defaultLimits, schema: schema,
-	}
-	o.limits.reserve = 4 << 20
+	o := testOptions(filepath.Join(dir, "inbox.db"), defaultLimits)
 	if err := withoutReserve(dir, o); err != nil {
 		return fmt.Errorf("without the reserve: %w", err)
 	}
 	return fillAndEmpty(dir, o)
 }
 
-// withoutReserve delivers on a disk of which others have taken even the
-// reserve, so that the log cannot grow: its room has to be used again.
+// withoutReserve delivers on a disk that others have filled, including the
+// reserve. The log cannot grow, so its space has to be reused.
 func withoutReserve(dir string, o options) error {
 	o.path = filepath.Join(dir, "other.db")
 	s, err := open(context.Background(), o)
@@ -81,7 +76,7 @@ func withoutReserve(dir string, o options) error {
 	if s, err = open(context.Background(), o); err != nil {
 		return err
 	}
-	for range n / 5 { // so that the log has some room
+	for range n / 5 { // so that the log has some space
 		if err := deliverAll(s, 1); err != nil {
 			return err
 		}
@@ -104,8 +99,8 @@ func withoutReserve(dir string, o options) error {
 	return errors.Join(s.Close(), os.Remove(filler.Name()), os.Remove(o.path))
 }
 
-// fillAndEmpty fills the disk, delivers all the same, and puts again: at first
-// into the room that retention has made in the file, then on the disk.
+// fillAndEmpty fills the disk, delivers nevertheless, and puts again: first
+// into the space that retention freed in the file, then on the disk.
 func fillAndEmpty(dir string, o options) error {
 	s, err := open(context.Background(), o)
 	if err != nil {
@@ -146,8 +141,8 @@ func fillAndEmpty(dir string, o options) error {
 	return errors.Join(err, s.Close())
 }
 
-// fillDisk takes some of the disk, puts events until it is full, and takes what
-// is left.
+// fillDisk uses up some of the disk, puts events until it is full, and uses up
+// the rest.
 func fillDisk(s *store, dir string) (stored int, err error) {
 	filler, err := os.Create(filepath.Join(dir, "filler"))
 	if err != nil {
@@ -181,8 +176,8 @@ func fillRest(filler *os.File) (err error) {
 	return filler.Close()
 }
 
-// deliverAll delivers n events, one by one and many at a time. As a dispatcher
-// does, it tries again what could not be recorded.
+// deliverAll delivers n events, in batches of one and more. Like a dispatcher,
+// it retries outcomes that could not be stored.
 func deliverAll(s *store, n int) error {
 	for n > 0 {
 		leases, err := s.Lease(context.Background(), min(n, 1+n%17))

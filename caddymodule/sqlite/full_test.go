@@ -24,7 +24,7 @@ func TestMaxSize(t *testing.T) {
 	require.InDelta(t, stats.MaxBytes, stats.Bytes, float64(stats.MaxBytes)/10)
 	require.ErrorIs(t, s.Quarantine(ctx, &inbox.Suspect{Status: 400, Body: make([]byte, 10_000)}), inbox.ErrFull)
 
-	// A repeat needs no room, and what is there goes out.
+	// A repeat needs no room, and deliveries go on.
 	leases, err := s.Lease(ctx, 1)
 	require.NoError(t, err)
 	duplicateOf, err := s.Put(ctx, leases[0].Event)
@@ -51,8 +51,8 @@ func TestMaxSize(t *testing.T) {
 	require.LessOrEqual(t, after.Size(), info.Size()*3/2)
 }
 
-// What was delivered makes room before its time, the oldest first, rather than
-// that a new event is refused; what is pending or dead stays.
+// Delivered events make room early, the oldest first, rather than that a new
+// event is refused. Pending and dead ones stay.
 func TestDeliveredEventsMakeRoom(t *testing.T) {
 	ctx := context.Background()
 	s := openTest(t, func(o *options) { o.maxSize = 2 << 20 })
@@ -68,7 +68,7 @@ func TestDeliveredEventsMakeRoom(t *testing.T) {
 	inboxtest.Put(t, s, first)
 	deliver(t, s, 1)
 	var last *inbox.Event
-	for range 5000 { // several times what the file holds
+	for range 5000 { // several times as many as fit
 		last = newEvent()
 		inboxtest.Eventually(t, func() bool {
 			_, err := s.Put(ctx, last)
@@ -96,15 +96,15 @@ func TestMaxSizeCanBeRaised(t *testing.T) {
 	inboxtest.Put(t, s, newEvent())
 }
 
-// On a full disk a put fails, in a batch with others or alone, deliveries are
-// recorded, and the inbox goes on by itself when there is room.
+// On a full disk puts fail, alone or in a batch, deliveries are recorded, and
+// the inbox recovers by itself once there is room.
 func TestFullDisk(t *testing.T) {
 	ctx := context.Background()
 	s := openTest(t)
 	load(t, s, 30, 4)
 	leases, err := s.Lease(ctx, 10)
 	require.NoError(t, err)
-	limitPages(t, s, "1") // as many as there are
+	limitPages(t, s, "1") // no more than there are
 	n := fill(t, s)       // the last page may have room
 	require.Less(t, n, 10)
 	_, err = s.Put(ctx, newEvent())
@@ -127,8 +127,8 @@ func TestFullDisk(t *testing.T) {
 	inboxtest.Put(t, s, newEvent())
 }
 
-// What cannot be recorded even so takes the room in reserve; events are taken
-// again once that is restored.
+// An outcome that still finds no room gets that of the reserve. Events are
+// taken again once the reserve is restored.
 func TestReserve(t *testing.T) {
 	ctx := context.Background()
 	c := newClock()
@@ -138,7 +138,7 @@ func TestReserve(t *testing.T) {
 	inboxtest.Put(t, s, e)
 	failures := 0
 	require.NoError(t, inWriter(s, func(t *tx) error {
-		if failures++; failures < 3 { // at first, and when it is tried without the others
+		if failures++; failures < 3 { // at first, and when the ops that need no room are retried
 			_, err := t.c.number(`PRAGMA max_page_count = 1`)
 			if err != nil {
 				return err
@@ -156,7 +156,7 @@ func TestReserve(t *testing.T) {
 	require.NoError(t, err)
 	require.NotEmpty(t, duplicateOf)
 	deliver(t, s, 1)
-	require.NoError(t, os.Mkdir(s.path+".reserve", 0o700)) // it cannot be restored
+	require.NoError(t, os.Mkdir(s.path+".reserve", 0o700)) // so that it cannot be restored
 	c.advance(time.Minute)
 	_, err = s.Put(ctx, newEvent())
 	require.ErrorIs(t, err, inbox.ErrFull)
@@ -176,7 +176,7 @@ func TestOpenRestoresTheReserve(t *testing.T) {
 	require.Equal(t, smallLimits.reserve, info.Size())
 }
 
-// The log does not grow without end, though somebody always reads.
+// The log stays short even if somebody reads all the time.
 func TestLogStaysShort(t *testing.T) {
 	s := openWith(t, filepath.Join(t.TempDir(), "inbox.db"), smallLimits)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -195,7 +195,8 @@ func TestLogStaysShort(t *testing.T) {
 	<-done
 	info, err := os.Stat(s.path + "-wal")
 	require.NoError(t, err)
-	// A batch and a chore of the small limits write far fewer than 100 pages.
+	// With the small limits a batch and a step of maintenance write far fewer
+	// than 100 pages.
 	require.Less(t, info.Size(), (logOverrun*smallLimits.logFrames+100)*pageSize, fmt.Sprint(info.Size()/pageSize, " pages"))
 	require.NoError(t, s.Close())
 	require.NoFileExists(t, s.path+"-wal")

@@ -19,7 +19,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
-// eventBody is as large as a callback with some images.
+// eventBody is as large as a callback with a few images.
 var eventBody = []byte(`{"pad":"` + strings.Repeat("x", 1100) + `"}`)
 
 // newEvent makes an event of a task of its own.
@@ -29,7 +29,7 @@ func newEvent() *inbox.Event {
 	return e
 }
 
-// load puts n events from many goroutines.
+// load puts n events from several goroutines.
 func load(b testing.TB, s inbox.Inbox, n, goroutines int) {
 	b.Helper()
 	var next atomic.Int64
@@ -47,7 +47,7 @@ func load(b testing.TB, s inbox.Inbox, n, goroutines int) {
 	wg.Wait()
 }
 
-// smallLimits make every boundary come soon.
+// smallLimits are so small that tests reach each of them soon.
 var smallLimits = limits{
 	batch:        4,
 	queue:        2,
@@ -66,9 +66,8 @@ var smallLimits = limits{
 	checkedSize:  1 << 20,
 }
 
-// openWith opens the file with limits; the test closes it.
-func openWith(t testing.TB, path string, l limits, change ...func(*options)) *store {
-	t.Helper()
+// testOptions returns the options of a test's inbox.
+func testOptions(path string, l limits, change ...func(*options)) options {
 	o := options{
 		path: path, maxSize: defaultMaxSize, policy: inbox.Policy{Keep: time.Hour, Quarantine: 10},
 		log: zap.NewNop(), now: time.Now, limits: l, schema: schema,
@@ -76,14 +75,20 @@ func openWith(t testing.TB, path string, l limits, change ...func(*options)) *st
 	for _, f := range change {
 		f(&o)
 	}
-	s, err := open(context.Background(), o)
+	return o
+}
+
+// openWith opens the file with the limits. It is closed when the test ends.
+func openWith(t testing.TB, path string, l limits, change ...func(*options)) *store {
+	t.Helper()
+	s, err := open(context.Background(), testOptions(path, l, change...))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	return s
 }
 
-// crashImage copies the file and its log as they are, which is what a crash leaves.
-// Nothing may be copying the log into the file meanwhile.
+// crashImage copies the file and its log, which is what a crash leaves. The log
+// must not be copied into the file meanwhile.
 func crashImage(t testing.TB, path string) string {
 	t.Helper()
 	to := filepath.Join(t.TempDir(), "image.db")
@@ -92,7 +97,7 @@ func crashImage(t testing.TB, path string) string {
 	return to
 }
 
-// hook is an op that runs a function of the test in the writer's goroutine.
+// hook is an op that calls a function of the test in the writer's goroutine.
 type hook struct {
 	request
 	f    func(t *tx) error
@@ -108,8 +113,8 @@ func inWriter(s *store, f func(t *tx) error) error {
 	return s.submit(&hook{request: newRequest(context.Background()), f: f})
 }
 
-// holdWriter keeps the writer busy until n ops have queued, which then come in one
-// batch. It returns a function that waits for that and lets the writer go on.
+// holdWriter blocks the writer until n ops are waiting, which then make one
+// batch. The returned function waits for that and unblocks the writer.
 func holdWriter(t *testing.T, s *store, n int) (release func()) {
 	t.Helper()
 	entered, gate := make(chan struct{}), make(chan struct{})
@@ -130,7 +135,8 @@ func holdWriter(t *testing.T, s *store, n int) (release func()) {
 	}
 }
 
-// putAll puts events at once and returns the errors.
+// putAll puts events concurrently. The returned function waits and returns the
+// errors.
 func putAll(s *store, events []*inbox.Event) (wait func() []error) {
 	errs := make([]error, len(events))
 	var wg sync.WaitGroup
@@ -187,7 +193,7 @@ func deliver(t *testing.T, s *store, n int) {
 	}
 }
 
-// limitPages makes the file as good as its disk were full.
+// limitPages limits the size of the file, which has the effect of a full disk.
 func limitPages(t *testing.T, s *store, pages string) {
 	t.Helper()
 	require.NoError(t, inWriter(s, func(t *tx) error {
@@ -196,7 +202,7 @@ func limitPages(t *testing.T, s *store, pages string) {
 	}))
 }
 
-// clock is a time that a test sets.
+// clock is a time that the test sets.
 type clock struct{ atomic.Int64 }
 
 func newClock() *clock {
@@ -218,7 +224,7 @@ func number(t *testing.T, s *store, query string) (n int64) {
 	return n
 }
 
-// copyFile copies a file that may not be there.
+// copyFile copies a file if it exists.
 func copyFile(t testing.TB, from, to string) {
 	t.Helper()
 	in, err := os.Open(from)
@@ -234,16 +240,12 @@ func copyFile(t testing.TB, from, to string) {
 	require.NoError(t, out.Close())
 }
 
-// openErr opens a file that cannot be opened.
+// openErr returns the error of opening a file.
 func openErr(t *testing.T, path string, change ...func(*options)) error {
 	t.Helper()
 	l := smallLimits
 	l.lockWait = 0
-	o := options{path: path, maxSize: defaultMaxSize, log: zap.NewNop(), now: time.Now, limits: l, schema: schema}
-	for _, f := range change {
-		f(&o)
-	}
-	s, err := open(context.Background(), o)
+	s, err := open(context.Background(), testOptions(path, l, change...))
 	if err == nil {
 		require.NoError(t, s.Close())
 	}
@@ -251,7 +253,7 @@ func openErr(t *testing.T, path string, change ...func(*options)) error {
 	return err
 }
 
-// backupOf returns a backup of an inbox.
+// backupOf returns the path of a new backup of the inbox.
 func backupOf(t *testing.T, s *store) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "copy.db")

@@ -7,13 +7,13 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// setHold is the request to remember a hold by hand.
+// setHold is the request to store a hold.
 type setHold struct {
 	request
 	hold inbox.Hold
 }
 
-// SetHold remembers a hold by hand.
+// SetHold stores a hold.
 func (s *store) SetHold(ctx context.Context, h inbox.Hold) error {
 	return s.submit(&setHold{request: newRequest(ctx), hold: h})
 }
@@ -29,13 +29,12 @@ func (r *setHold) apply(t *tx) error {
 
 func (r *setHold) grows() bool { return false }
 
-// holdOf is the hold that has been stored so: what is kept in memory does not
-// differ from what the file will say.
+// holdOf returns the hold as it is stored, so that memory and file agree.
 func holdOf(since, until, ended int64, reason string) inbox.Hold {
 	return inbox.Hold{Since: inbox.FromMicros(since), Until: inbox.FromMicros(until), Ended: inbox.FromMicros(ended), Reason: reason}
 }
 
-// readHold returns the hold in the file.
+// readHold reads the hold from the file.
 func readHold(c *conn) (h inbox.Hold, err error) {
 	err = c.query(`SELECT since, until, ended, reason FROM hold`, func(row []driver.Value) error {
 		h = holdOf(integer(row[0]), integer(row[1]), integer(row[2]), text(row[3]))
@@ -44,7 +43,7 @@ func readHold(c *conn) (h inbox.Hold, err error) {
 	return h, err
 }
 
-// Hold returns the hold that was remembered last. It reads the memory only.
+// Hold returns the hold stored last, from memory.
 func (s *store) Hold(context.Context) (inbox.Hold, error) {
 	select {
 	case <-s.closing:

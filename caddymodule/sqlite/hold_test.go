@@ -18,13 +18,13 @@ func requireHold(t *testing.T, s *store, want inbox.Hold) {
 	require.Equal(t, want, got)
 }
 
-// longHold takes as much room as any.
+// longHold returns a hold of the largest size.
 func longHold(reason string) inbox.Hold {
 	at := time.Date(2026, 11, 25, 9, 30, 0, 123456000, time.UTC)
 	return inbox.Hold{Since: at, Until: at.Add(time.Hour), Ended: at.Add(time.Minute), Reason: strings.Repeat(reason, inbox.MaxReason)}
 }
 
-// Deliveries can be held, and go on, when there is no room for events.
+// Deliveries can be held and resumed when there is no room for events.
 func TestHoldNeedsNoRoom(t *testing.T) {
 	for name, full := range map[string]func(t *testing.T) *store{
 		"the inbox is full": func(t *testing.T) *store {
@@ -34,7 +34,7 @@ func TestHoldNeedsNoRoom(t *testing.T) {
 		"the disk is full": func(t *testing.T) *store {
 			s := openTest(t)
 			load(t, s, 30, 4)
-			limitPages(t, s, "1") // as many as there are
+			limitPages(t, s, "1") // no more than there are
 			return s
 		},
 	} {
@@ -53,7 +53,7 @@ func TestHoldNeedsNoRoom(t *testing.T) {
 	}
 }
 
-// A hold in a batch with an event that finds no room on the disk is remembered.
+// A hold is stored although an event in the same batch finds no room.
 func TestHoldBesideAnEventWithoutRoom(t *testing.T) {
 	ctx := context.Background()
 	s := openTest(t)
@@ -71,7 +71,7 @@ func TestHoldBesideAnEventWithoutRoom(t *testing.T) {
 	requireHold(t, s, longHold("x"))
 }
 
-// Nobody learns of a hold before it is on the disk.
+// A hold is visible only once it is on the disk.
 func TestHoldIsKnownOnceItIsCommitted(t *testing.T) {
 	s := openTest(t)
 	before := longHold("x")

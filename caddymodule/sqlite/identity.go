@@ -13,9 +13,9 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// databases are the files that inboxes of this process have open. Whether a
-// file is one of them is asked before it is opened: to close a descriptor of it
-// would take SQLite's own locks away, see fileLock.
+// databases are the files that inboxes of this process have open. It has to be
+// checked before a file is opened: closing a descriptor of the same file would
+// drop SQLite's locks, see fileLock.
 var databases databaseRegistry
 
 type databaseRegistry struct {
@@ -23,16 +23,16 @@ type databaseRegistry struct {
 	open []*database
 }
 
-// database is the inbox's file, by its identity and not its name: it is locked
-// so that neither a second name (a hard link, another mount) nor a lock file
-// that was removed lets somebody else open it too.
+// database is the inbox's file by its identity rather than its name. It is
+// locked itself, so that nobody can open it under a second name (a hard link,
+// another mount) or after its lock file was removed.
 type database struct {
 	file *os.File
 	info fs.FileInfo
 }
 
-// claim locks the file at the path. While another process has it, it waits up
-// to the given time. What is no regular file is left for SQLite to refuse.
+// claim locks the file at the path, waiting up to the given time for another
+// process. Anything but a regular file is left for SQLite to refuse.
 func (r *databaseRegistry) claim(ctx context.Context, path string, wait time.Duration) (*database, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -69,8 +69,8 @@ func (r *databaseRegistry) claim(ctx context.Context, path string, wait time.Dur
 	return nil, errors.Join(err, f.Close())
 }
 
-// find returns the open database that is this file, nil if none is. The caller
-// holds r.mu.
+// find returns the open database that is this file, or nil. The caller holds
+// r.mu.
 func (r *databaseRegistry) find(info fs.FileInfo) *database {
 	for _, d := range r.open {
 		if os.SameFile(info, d.info) {
@@ -80,7 +80,7 @@ func (r *databaseRegistry) find(info fs.FileInfo) *database {
 	return nil
 }
 
-// release gives the file up. Every connection of SQLite to it must be closed.
+// release unlocks the file. All of SQLite's connections to it must be closed.
 func (d *database) release() error {
 	if d == nil {
 		return nil
@@ -91,20 +91,21 @@ func (d *database) release() error {
 	return d.file.Close()
 }
 
-// watchedFile is a file that must stay where it is.
+// watchedFile is a file that must stay in its place.
 type watchedFile struct {
 	path string
 	info fs.FileInfo
 }
 
-// identity is what the names that the inbox uses led to when it was opened.
+// identity is the set of files to which the inbox's paths led when it was
+// opened.
 type identity struct {
 	files []watchedFile
-	log   watchedFile // that of them which is the write-ahead log
+	log   watchedFile // the write-ahead log, also among files
 }
 
-// identifyFiles notes the files of an open database. The configured path may be
-// another name of it, with symbolic links.
+// identifyFiles records the files of an open database. The configured path may
+// lead to it through symbolic links.
 func identifyFiles(path, configured string) (*identity, error) {
 	paths := []string{path, path + walSuffix, path + shmSuffix, path + lockSuffix}
 	if configured != "" && configured != path {
@@ -122,7 +123,7 @@ func identifyFiles(path, configured string) (*identity, error) {
 	return id, nil
 }
 
-// check reports whether every name still leads to the file that is in use.
+// check reports whether every path still leads to the file in use.
 func (id *identity) check() error {
 	for _, f := range id.files {
 		info, err := os.Stat(f.path)

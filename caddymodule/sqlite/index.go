@@ -12,52 +12,52 @@ type entry struct {
 }
 
 // buckets is the number of ranges into which a generation divides the keys.
-// Keys are the heads of hashes, so that ranges fill evenly.
+// Keys are prefixes of hashes, so the ranges fill evenly.
 const buckets = 4096
 
-// position is where to go on in a generation: a range and how much of it is done.
-// One range may hold very many, if they are of one task.
+// position is a position in a generation: a range and the number of its entries
+// already done. One range may have very many entries, all of one task.
 type position struct {
 	bucket, done int
 }
 
 func (p position) atEnd() bool { return p.bucket == buckets }
 
-// generation holds entries in ranges of ascending keys.
+// generation is a set of entries in ranges of ascending keys.
 type generation struct {
 	ranges  [buckets][]entry
 	len     int
 	lastSeq int64
 }
 
-// taskIndex holds the newest entries of the index from tasks to events: those
-// that are not in the table task_index yet. Writing an entry at once would
-// dirty a page of the table each, so entries gather in a generation; when it is
-// full it is frozen, and written in the order of the keys, which dirties each
-// page once.
+// taskIndex has the newest entries of the index from tasks to events, those not
+// yet in the table task_index. Writing each entry at once would dirty a page
+// per entry. Instead entries are collected in a generation. When it is full it
+// is frozen and written in the order of the keys, so that each page is dirtied
+// once.
 //
-// It can be rebuilt from the events, so it need not be durable. Its methods may
-// be called from any number of goroutines; those that change it are called by
-// the writer alone.
+// The index can be rebuilt from the events, so it need not be durable. Its
+// methods may be called concurrently, but only the writer may change it.
 type taskIndex struct {
 	mu     sync.RWMutex
 	limit  int
 	active *generation
-	frozen *generation // nil if there is none
-	next   position    // in frozen, to be written next
+	frozen *generation // or nil
+	next   position    // in frozen: the next to be written
 }
 
 func newTaskIndex(limit int) *taskIndex {
 	return &taskIndex{limit: limit, active: new(generation)}
 }
 
-// bucket is the range of a key: ascending as the key does, as a signed number.
+// bucket returns the range of a key. It ascends with the key as a signed
+// number.
 func bucket(key int64) int {
 	const bits = 12
 	return int(uint64(key^-1<<63) >> (64 - bits))
 }
 
-// add takes entries whose seq ascends from call to call.
+// add adds entries. seq must ascend from call to call.
 func (x *taskIndex) add(entries ...entry) {
 	if len(entries) == 0 {
 		return
@@ -93,16 +93,16 @@ func appendKey(seqs []int64, entries []entry, key int64) []int64 {
 	return seqs
 }
 
-// pending reports whether a frozen generation waits to be written, and the
-// number of entries that gather meanwhile.
+// pending reports whether a frozen generation is to be written, and the number
+// of entries in the active one.
 func (x *taskIndex) pending() (frozen bool, gathered int) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	return x.frozen != nil, x.active.len
 }
 
-// step returns up to max of the frozen entries that come next in the order of
-// their keys, and where to go on once they are written.
+// step returns up to max of the next frozen entries in the order of their keys,
+// and the position after them.
 func (x *taskIndex) step(max int) (entries []entry, next position) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -130,7 +130,7 @@ func (x *taskIndex) frozenLast() int64 {
 	return x.frozen.lastSeq
 }
 
-// markWritten says that the entries of a step are in the table.
+// markWritten records that the entries of a step are in the table.
 func (x *taskIndex) markWritten(next position) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -141,7 +141,7 @@ func (x *taskIndex) markWritten(next position) {
 	x.freeze()
 }
 
-// freeze begins a new generation if the active one is full and can be frozen.
+// freeze starts a new generation if the active one is full and none is frozen.
 func (x *taskIndex) freeze() {
 	if x.frozen == nil && x.active.len >= x.limit {
 		x.frozen, x.active, x.next = x.active, new(generation), position{}

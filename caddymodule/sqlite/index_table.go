@@ -27,12 +27,12 @@ func flushIndex(w *writer) error {
 
 const insertIndex = `INSERT OR IGNORE INTO task_index (task_key, seq) VALUES (?, ?)`
 
-// insertIndexRows is the number of rows of one statement for many.
+// insertIndexRows is the number of rows that one statement inserts.
 const insertIndexRows = 32
 
 var insertIndexMany = insertIndex + strings.Repeat(`, (?, ?)`, insertIndexRows-1)
 
-// insertIndex writes entries in the order of their keys to the table.
+// insertIndex inserts entries, which are sorted by key, into the table.
 func (t *tx) insertIndex(entries []entry) error {
 	values := make([]driver.Value, 0, 2*insertIndexRows)
 	for ; len(entries) >= insertIndexRows; entries = entries[insertIndexRows:] {
@@ -52,19 +52,19 @@ func (t *tx) insertIndex(entries []entry) error {
 	return nil
 }
 
-// sweepDue reports whether a quarter of the index leads to events that are
-// gone.
+// sweepDue reports whether more than a quarter of the index refers to events
+// that are gone.
 func (c *maintenance) sweepDue(w *writer) bool {
 	m := &w.meta
 	return c.sweep.running || m.stale > max(w.limits.sweepMin, m.events()/3)
 }
 
 // sweep removes rows of task_index whose events are gone, in the order of the
-// keys. Removing each with its event would dirty a page each.
+// keys. Removing each together with its event would dirty a page per row.
 type sweep struct {
 	running  bool
-	key, seq int64 // done up to here
-	stale    int64 // when it began
+	key, seq int64 // position of the last row done
+	stale    int64 // number of stale rows when the sweep began
 	removed  int64
 }
 
@@ -74,7 +74,7 @@ const (
 	deleteIndex = `DELETE FROM task_index WHERE task_key = ? AND seq = ?`
 )
 
-// step looks at the next rows of the index.
+// step processes the next rows of the index.
 func (p *sweep) step(w *writer) error {
 	next := *p
 	if !next.running {
@@ -102,7 +102,8 @@ func (p *sweep) step(w *writer) error {
 		next.removed += int64(len(gone))
 		t.meta.stale = max(0, t.meta.stale-int64(len(gone)))
 		if seen < w.limits.sweepStep {
-			// What was counted at the beginning and not found is not there.
+			// The whole table was read: stale rows that were not found do not
+			// exist.
 			t.meta.stale = max(0, t.meta.stale-max(0, next.stale-next.removed))
 			next = sweep{}
 		}
@@ -112,7 +113,7 @@ func (p *sweep) step(w *writer) error {
 		return err
 	}
 	if p.running && !next.running {
-		w.maintenance.bloom = bloomBuild{} // it has keys that are gone
+		w.maintenance.bloom = bloomBuild{} // it still has the removed keys
 	}
 	*p = next
 	return nil

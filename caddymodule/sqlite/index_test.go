@@ -23,7 +23,7 @@ func TestBucketsAscendWithTheKey(t *testing.T) {
 	})
 }
 
-// An entry is in memory or in the table at every moment, and the table gets
+// At every moment an entry is in memory or in the table, and the table gets
 // each generation in the order of the keys.
 func TestIndexHandsEveryEntryToTheTable(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -78,7 +78,7 @@ func TestIndexHandsEveryEntryToTheTable(t *testing.T) {
 func TestFilterHasWhatWasAdded(t *testing.T) {
 	f := newBloomFilter()
 	const n = 50_000
-	key := func(i int) int64 { return int64(uint64(i) * 0x9e3779b97f4a7c15) } //nolint:gosec // spread over all numbers
+	key := func(i int) int64 { return int64(uint64(i) * 0x9e3779b97f4a7c15) } //nolint:gosec // spread over the whole range
 	for i := range n {
 		f.add(key(i))
 	}

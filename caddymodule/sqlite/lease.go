@@ -6,25 +6,27 @@ import (
 	"encoding/hex"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// leaseWindow is the number of events that one query looks at for fresh ones.
+// leaseWindow is the range of numbers in which one query looks for fresh
+// events.
 const leaseWindow = 10_000
 
 // maxDueSleep bounds the wait for a retry, in case the clock is put forward.
 const maxDueSleep = time.Minute
 
-// leaser finds the events that may be delivered, on a connection of its own
-// beside the writer.
+// leaser finds the events that are due, on a connection of its own,
+// concurrently with the writer.
 type leaser struct {
 	*store
 	mu      sync.Mutex // one call at a time
 	conn    *conn
-	retries int   // quarters of an event, of the share of retries
-	newest  int64 // none of the events before it is one of the newest
+	retries int          // quarters of an event, of the share of retries
+	newest  atomic.Int64 // before it there is none of the newest that was not leased
 }
 
 // Lease waits until at least one event is due.
@@ -75,8 +77,8 @@ func (l *leaser) lease(ctx context.Context, w inbox.Want) ([]*inbox.Lease, error
 	}
 }
 
-// wait returns when something may have come due: at the latest at the time
-// given, if it is not zero.
+// wait waits until something may be due, but no longer than until the given
+// time if that is not zero.
 func (l *leaser) wait(ctx context.Context, due time.Time) error {
 	var timer <-chan time.Time
 	if !due.IsZero() {
@@ -117,42 +119,42 @@ func (l *leaser) scan(w inbox.Want) (granted []*inbox.Lease, f scanResult, err e
 	return l.leases.endScan(f.found, f.cursor), f, nil
 }
 
-// scanResult is what a scan has found.
+// scanResult is the result of a scan.
 type scanResult struct {
 	found    []*heldLease
-	yielding []*heldLease // those whose tasks have to be put in order first
-	cursor   int64        // where fresh events begin once the holdings are leased
-	nextDue  time.Time    // when the next retry is due, if there was nothing
-	tooLate  bool         // there are retries that cannot be meant to be due so late
+	yielding []*heldLease // those of found that must not be leased before their task was put in order
+	cursor   int64        // where fresh events begin once those found are leased
+	nextDue  time.Time    // when the next retry is due, if nothing was found
+	tooLate  bool         // some retry is due later than it can be meant to be
 }
 
-// lastWaiting is the newest event that waits for another of its task.
+// lastWaiting returns the newest blocked event of a task.
 const lastWaiting = `SELECT e.status FROM delivery d JOIN events e ON e.seq = d.seq
 	WHERE d.state = 2 AND d.task_key = ? AND e.task_id = ? ORDER BY d.seq DESC LIMIT 1`
 
-// findYielding finds the events that an older or a final one of their task
-// waits for only because they were leased when that one came, to an inbox that
-// has ended since.
+// findYielding finds events that must not be leased before their task was put
+// in order: they were leased by an inbox that has ended since, and meanwhile an
+// event of their task was blocked that goes first.
 func (l *leaser) findYielding(f *scanResult) error {
 	if l.view.Load().meta.rows[blocked] == 0 {
 		return nil
 	}
 	for _, h := range f.found {
-		inVain, err := l.mustYield(h)
+		yields, err := l.mustYield(h)
 		if err != nil {
 			return err
 		}
-		if inVain {
+		if yields {
 			f.yielding = append(f.yielding, h)
 		}
 	}
 	return nil
 }
 
-// mustYield reports whether an event waits for one that must not go before
-// it: because it is older, or final while the other is in progress. There may
-// be very many that wait, so only the first and the last are looked at: once a
-// final one has come, those in progress that come later do not wait.
+// mustYield reports whether a blocked event of the task goes before h: an older
+// one, or a final one if h is in progress. Only the first and the last blocked
+// event are looked at, because there may be very many: once a final event is
+// stored, later in-progress ones are not blocked but superseded.
 func (l *leaser) mustYield(h *heldLease) (bool, error) {
 	e := h.lease.Event
 	first, err := l.conn.number(firstWaiting, h.key, e.TaskID)
@@ -163,9 +165,9 @@ func (l *leaser) mustYield(h *heldLease) (bool, error) {
 	return status != 0, err
 }
 
-// reorder asks the writer to put the tasks of outdated events in order.
-func (l *leaser) reorder(ctx context.Context, outdated []*heldLease) error {
-	return l.submit(&reorder{request: newRequest(ctx), leases: outdated})
+// reorder makes the writer put the tasks of these leases in order.
+func (l *leaser) reorder(ctx context.Context, yielding []*heldLease) error {
+	return l.submit(&reorder{request: newRequest(ctx), leases: yielding})
 }
 
 // reorder is the request to put tasks in order.
@@ -187,8 +189,7 @@ func (r *reorder) apply(t *tx) error {
 func (r *reorder) grows() bool { return false }
 
 // find looks for the events that are wanted. Retries that are due get a quarter of
-// the room, so that neither they nor events never leased are kept waiting by the
-// others.
+// the places, so that neither they nor new events starve.
 func (l *leaser) find(w inbox.Want, f *scanResult) error {
 	v := l.view.Load()
 	inTurn := w.Max - w.Newest
@@ -239,8 +240,8 @@ const (
 	readyRows = `SELECT seq FROM delivery WHERE state = 0 AND state <= 2 AND seq > ? ORDER BY seq LIMIT ?`
 )
 
-// rows returns the events that the query finds and that are not leased, if
-// there are any such rows at all.
+// rows returns the events that the query finds and that are not leased. n is
+// the number of events in that state: with none the query is skipped.
 func (l *leaser) rows(n int64, query string, values ...driver.Value) (seqs []int64, err error) {
 	if n == 0 {
 		return nil, nil
@@ -253,7 +254,7 @@ func (l *leaser) rows(n int64, query string, values ...driver.Value) (seqs []int
 }
 
 // takeNew takes up to max events that were never leased, in order of arrival:
-// those that are fresh, and those that have waited for another event.
+// fresh ones and those that were blocked.
 func (l *leaser) takeNew(f *scanResult, v *view, max, room int) error {
 	if max <= 0 {
 		return nil
@@ -290,8 +291,8 @@ const (
 	readLease    = leaseColumns + `WHERE e.seq = ?`
 )
 
-// fresh returns up to max fresh events that are not leased, from the cursor on,
-// and where to look for those that follow them.
+// fresh returns up to max fresh events from the cursor on that are not leased,
+// and where to continue after them.
 func (l *leaser) fresh(cursor, next int64, max int) (fresh []*heldLease, end int64, err error) {
 	for cursor < next && len(fresh) == 0 {
 		end := min(next, cursor+leaseWindow)
@@ -321,8 +322,8 @@ func (l *leaser) fresh(cursor, next int64, max int) (fresh []*heldLease, end int
 	return fresh, cursor, nil
 }
 
-// skipGap returns the first event from seq on, at most next: large parts of
-// the numbers may be gone.
+// skipGap returns the first event from seq on, at most next. Large ranges of
+// numbers may be gone.
 func (l *leaser) skipGap(seq, next int64) (int64, error) {
 	first, err := l.conn.number(`SELECT seq FROM events WHERE seq >= ? ORDER BY seq LIMIT 1`, seq)
 	if first == 0 || first > next {
@@ -332,7 +333,7 @@ func (l *leaser) skipGap(seq, next int64) (int64, error) {
 }
 
 // take reads the events and keeps those that are still in the state in which
-// they were found.
+// the query found them.
 func (l *leaser) take(f *scanResult, seqs []int64, want state) error {
 	for _, seq := range seqs {
 		err := l.conn.query(readLease, func(row []driver.Value) error {
@@ -373,7 +374,7 @@ func scanEvent(row []driver.Value) *inbox.Event {
 	}
 }
 
-// close closes the connection once the call under way has returned.
+// close closes the connection after the call under way.
 func (l *leaser) close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -6,31 +6,31 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// heldLease is a leased event with what settling it needs.
+// heldLease is a leased event, or one about to be leased, with what is needed
+// to settle it.
 type heldLease struct {
 	lease    *inbox.Lease
 	key      int64
-	attempts int // that counted before this one
+	attempts int // without the one under way
 	state    state
-	fresh    bool // has no row in delivery yet
+	fresh    bool // it has no row in delivery yet
 }
 
 func (h *heldLease) seq() int64 { return h.lease.Ref }
 
-// leases knows who holds which event, in memory only: the file belongs to one
-// process, so that when it ends every lease has.
+// leases are the leases of this inbox, in memory only: only one process uses
+// the file, so that its leases end with it.
 //
-// The leaser reads the file beside the writer, which may be changing what the
-// leaser has just read. So the writer first revokes an event that it is about
-// to change, which fails if it is leased; and what has changed while the leaser
-// reads is not leased until it reads again.
+// The leaser reads the file while the writer may be changing it. Therefore the
+// writer revokes an event before it changes it, which fails if the event is
+// leased, and an event that changed during a scan is not leased by that scan.
 type leases struct {
 	mu       sync.Mutex
 	held     map[int64]*heldLease
-	revoked  map[int64]struct{} // by the batch under way
+	revoked  map[int64]struct{} // by the transaction under way
 	changed  map[int64]struct{} // committed since the scan began
 	scanning bool
-	cursor   int64 // no fresh event before it but those that are held
+	cursor   int64 // all fresh events before it are leased
 }
 
 func newLeases(cursor int64) *leases {
@@ -42,8 +42,8 @@ func newLeases(cursor int64) *leases {
 	}
 }
 
-// revoke keeps an event from being leased until the batch ends, or reports
-// false if it is leased.
+// revoke keeps an event from being leased until the transaction ends. It
+// reports false if the event is leased.
 func (l *leases) revoke(seq int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -54,7 +54,7 @@ func (l *leases) revoke(seq int64) bool {
 	return true
 }
 
-// get returns what is known of the lease, nil if it is not held.
+// get returns the lease, or nil if it is not held.
 func (l *leases) get(lease *inbox.Lease) *heldLease {
 	if lease == nil {
 		return nil
@@ -67,8 +67,8 @@ func (l *leases) get(lease *inbox.Lease) *heldLease {
 	return nil
 }
 
-// endBatch ends the leases that the batch has settled, and makes the events
-// that it has revoked leasable again. It reports whether there were any.
+// endBatch ends the leases settled by the transaction, and allows the events
+// that it revoked to be leased again. It reports whether there were any.
 func (l *leases) endBatch(settled map[int64]struct{}) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -88,7 +88,8 @@ func (l *leases) endBatch(settled map[int64]struct{}) bool {
 	return any
 }
 
-// low is a number before which no event is fresh once those settled are not.
+// low returns a number below which no event is fresh once those settled are
+// not.
 func (l *leases) low(settled map[int64]struct{}) int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -101,8 +102,7 @@ func (l *leases) low(settled map[int64]struct{}) int64 {
 	return low
 }
 
-// beginScan says that the file is about to be read for events to lease. It
-// returns where fresh events begin.
+// beginScan begins a scan of the file. It returns where fresh events begin.
 func (l *leases) beginScan() (cursor int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -130,12 +130,13 @@ func (l *leases) unleased(seqs []int64) []int64 {
 	return kept
 }
 
-// endScan leases those of the holdings that may be leased, and moves the
-// cursor, though not past a fresh event that has to be looked at again.
-func (l *leases) endScan(holdings []*heldLease, cursor int64) (granted []*inbox.Lease) {
+// endScan leases the events found, unless they changed during the scan, and
+// moves the cursor, though not past a fresh event that has to be looked at
+// again.
+func (l *leases) endScan(found []*heldLease, cursor int64) (granted []*inbox.Lease) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, h := range holdings {
+	for _, h := range found {
 		seq := h.seq()
 		if _, ok := l.held[seq]; ok {
 			continue

@@ -34,7 +34,7 @@ func TestRevokedEventIsNotLeasedAndLookedAtAgain(t *testing.T) {
 	require.Equal(t, []int64{1, 3}, seqs(l.endScan([]*heldLease{hold(1), hold(2), hold(3)}, 4)))
 	require.EqualValues(t, 2, l.beginScan(), "the cursor must not pass the event")
 	require.True(t, l.endBatch(nil))
-	// The scan began before the batch ended: what it read may be old.
+	// The scan began before the batch ended, so what it read may be outdated.
 	require.Empty(t, l.endScan([]*heldLease{hold(2), hold(3)}, 4))
 	require.EqualValues(t, 2, l.beginScan())
 	require.Equal(t, []int64{2}, seqs(l.endScan([]*heldLease{hold(2), hold(3)}, 4)))

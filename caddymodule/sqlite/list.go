@@ -14,8 +14,8 @@ import (
 // errEnough ends a query early.
 var errEnough = errors.New("enough rows")
 
-// listOrder is a way to go through the events. They keep their numbers, so
-// that pages go on in their places whatever comes and goes meanwhile.
+// listOrder is an order in which events are listed. Events keep their numbers,
+// so that a page continues in the right place whatever was added or removed.
 type listOrder struct {
 	ascending bool
 
@@ -27,8 +27,8 @@ var (
 	oldestFirst = newListOrder(true, ">", "ASC")
 )
 
-// filterSQL is the filter. It is a part of the queries, so that bodies which do
-// not fit are not read.
+// filterSQL is the filter as a condition of the queries, so that bodies which
+// do not match are not read.
 const filterSQL = `(? >> ifnull(d.state, 0)) & 1 AND (? = '' OR e.type = ?) AND e.received_at >= ? AND e.received_at < ?`
 
 const listOne = recordColumns + `WHERE e.seq = ? AND ` + filterSQL
@@ -44,7 +44,7 @@ func newListOrder(ascending bool, past, order string) *listOrder {
 	}
 }
 
-// isPast reports whether seq comes after a number in the order.
+// isPast reports whether seq comes after a number in this order.
 func (o *listOrder) isPast(seq, number int64) bool {
 	if o.ascending {
 		return seq > number
@@ -52,10 +52,11 @@ func (o *listOrder) isPast(seq, number int64) bool {
 	return seq < number
 }
 
-// taskEvents returns the events past a number whose task has the key, in the
-// order of a list, about limit of them. Some may be gone.
+// taskEvents returns about limit events past a number whose task has the key,
+// in the given order. Some may be gone.
 func (s *store) taskEvents(c *conn, o *listOrder, key, past, limit int64) ([]int64, error) {
-	// What leaves the memory is in the table before: so the memory comes first.
+	// An entry is in the table before it leaves the memory, so the memory is
+	// read first.
 	seqs := s.index.lookup(key, nil)
 	err := c.query(o.task, func(row []driver.Value) error {
 		seqs = append(seqs, integer(row[0]))
@@ -70,25 +71,25 @@ func (s *store) taskEvents(c *conn, o *listOrder, key, past, limit int64) ([]int
 	return seqs, err
 }
 
-// pager gathers one page of a list of events.
+// pager collects one page of a list of events.
 type pager struct {
 	*store
 	ctx     context.Context //nolint:containedctx // it lives for one call
 	c       *conn
 	order   *listOrder
 	f       inbox.Filter
-	states  int64 // wanted, as bits
+	states  int64 // bit set of the wanted states
 	since   int64
 	until   int64
 	past    int64
 	limit   int
 	records []*inbox.Record
 	bytes   int
-	last    int64 // of records
+	last    int64 // number of the last record
 	full    bool
 }
 
-// List returns the events that fit the filter.
+// List returns the events that match the filter.
 func (s *store) List(ctx context.Context, f inbox.Filter, page inbox.Page) (records []*inbox.Record, next string, err error) {
 	order := newestFirst
 	if page.OldestFirst {
@@ -132,13 +133,13 @@ func (s *store) List(ctx context.Context, f inbox.Filter, page inbox.Page) (reco
 	return p.records, next, nil
 }
 
-// ceilMicros rounds up, so that a bound between two microseconds leaves out
-// the earlier one.
+// ceilMicros rounds up, so that a bound between two microseconds excludes the
+// earlier one.
 func ceilMicros(t time.Time) int64 {
 	return t.Add(time.Microsecond - 1).UnixMicro()
 }
 
-// add adds a row to the page. The query has applied the filter but for the
+// add adds a row to the page. The query has applied the filter except for the
 // task, of which it only had the key.
 func (p *pager) add(row []driver.Value) error {
 	if p.f.TaskID == "" || p.f.TaskID == text(row[2]) {
@@ -161,15 +162,15 @@ func (p *pager) query(query string, values ...driver.Value) error {
 	return err
 }
 
-// filter returns the arguments of fits.
+// filter returns values followed by the arguments of filterSQL.
 func (p *pager) filter(values ...driver.Value) []driver.Value {
 	return append(values, p.states, p.f.Type, p.f.Type, p.since, p.until)
 }
 
-// listAll goes through the next events, of which it looks at so many. It
-// returns the number past which there may be more, 0 if there is none.
+// listAll reads the next events, a bounded number of them. It returns the
+// number past which there may be more, or 0.
 func (p *pager) listAll() (rest int64, err error) {
-	known := p.view.Load().meta.nextSeq - 1 // no number up to it comes in any more
+	known := p.view.Load().meta.nextSeq - 1 // no event with a lower number can appear any more
 	first, err := p.next(p.past)
 	if err != nil || first == 0 {
 		return 0, err
@@ -177,8 +178,8 @@ func (p *pager) listAll() (rest int64, err error) {
 	low, high := max(1, first+1-p.limits.scan), first
 	end := low
 	if p.order.ascending {
-		// Up to what is known to have come: an event that comes between the
-		// query for these and that for the rest is not left out.
+		// Only up to what is known to be stored, so that an event which arrives
+		// between this query and the one for the rest is not left out.
 		low, high = first, max(first, min(first+p.limits.scan-1, known))
 		end = high
 	}
@@ -194,16 +195,16 @@ func (p *pager) listAll() (rest int64, err error) {
 	return end, nil
 }
 
-// next returns the event that follows a number, 0 if there is none.
+// next returns the event after a number, or 0.
 func (p *pager) next(past int64) (seq int64, err error) {
 	return p.c.number(p.order.next, past)
 }
 
-// seqStep is the part of limits.scan that is looked at when events are read one
+// seqStep is the fraction of limits.scan that is read when events are read one
 // by one.
 const seqStep = 5
 
-// listTask goes through the events of a task.
+// listTask lists the events of a task.
 func (p *pager) listTask() (rest int64, err error) {
 	key := int64(inbox.TaskKey(p.f.TaskID)) //nolint:gosec // the same 64 bits
 	limit := p.limits.scan / seqStep
@@ -214,7 +215,7 @@ func (p *pager) listTask() (rest int64, err error) {
 	return p.listSeqs(seqs, limit)
 }
 
-// listDead goes through the dead events by their index.
+// listDead lists the dead events by their index.
 func (p *pager) listDead() (rest int64, err error) {
 	var seqs []int64
 	limit := p.limits.scan / seqStep
@@ -228,8 +229,7 @@ func (p *pager) listDead() (rest int64, err error) {
 	return p.listSeqs(seqs, limit)
 }
 
-// listSeqs goes through the events with these numbers, of which it looks at so
-// many.
+// listSeqs lists the events with these numbers, up to limit of them.
 func (p *pager) listSeqs(seqs []int64, limit int64) (rest int64, err error) {
 	for i, seq := range seqs {
 		if int64(i) == limit {

@@ -12,10 +12,10 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
-// bothOrders are the pages with which a list begins.
+// bothOrders are the first pages of a list.
 var bothOrders = map[string]inbox.Page{"newest first": {}, "oldest first": {OldestFirst: true}}
 
-// pagesOf goes through a list; it returns the rows of each page.
+// pagesOf returns the number of rows on each page of a list.
 func pagesOf(t *testing.T, s *store, f inbox.Filter, p inbox.Page) (rows []int) {
 	t.Helper()
 	for {
@@ -28,9 +28,9 @@ func pagesOf(t *testing.T, s *store, f inbox.Filter, p inbox.Page) (rows []int) 
 	}
 }
 
-// A page looks at so many events and no more, whatever fits: there are as many
-// pages as that takes. What is dead is found by its index, without a look at
-// the others.
+// A page reads a limited number of events, whatever matches, and a list has as
+// many pages as that takes. Dead events are found by their index, without
+// reading others.
 func TestPageLooksAtFewEvents(t *testing.T) {
 	const n, scan = 1000, 50
 	ctx := context.Background()
@@ -76,8 +76,8 @@ func taskOf(t *testing.T, s *store, id string) string {
 	return r.Event.TaskID
 }
 
-// A task of many events is gone through in steps as well, those in memory and
-// those in the table alike.
+// A long task is listed in steps, too, whether its entries are in memory or in
+// the table.
 func TestPageOfALongTaskLooksAtFewEvents(t *testing.T) {
 	const n = 23
 	s := openWith(t, t.TempDir()+"/inbox.db", smallLimits)
@@ -126,10 +126,10 @@ func TestCursorOfTheOtherOrderIsAnError(t *testing.T) {
 	}
 }
 
-// arrivals is a context that puts events when it is asked whether it is done
-// for the first time, which is while the rows of a list are read.
+// arrivals is a context that puts events at the first call of Err, which comes
+// while the rows of a list are read.
 type arrivals struct {
-	context.Context //nolint:containedctx // it is one
+	context.Context //nolint:containedctx // it wraps one
 	put             func()
 }
 
@@ -141,8 +141,8 @@ func (a *arrivals) Err() error {
 	return nil
 }
 
-// Events that arrive while a page is read oldest first come too, all of them,
-// if any later one does.
+// If events arrive while a page is read oldest first, none of them is left out
+// before a later one.
 func TestOldestFirstLeavesNothingOut(t *testing.T) {
 	l := defaultLimits
 	l.reserve, l.scan = 4096, 10
@@ -194,10 +194,10 @@ func TestPageOfLargeBodiesOrTracesIsShort(t *testing.T) {
 	}
 }
 
-// rows is a context that counts the rows of a list that are read, since it is
-// asked after each whether it is done.
+// rows is a context that counts the calls of Err, of which there is one for
+// each row that a list reads.
 type rows struct {
-	context.Context //nolint:containedctx // it is one
+	context.Context //nolint:containedctx // it wraps one
 	n               int
 }
 
@@ -206,7 +206,7 @@ func (r *rows) Err() error {
 	return nil
 }
 
-// Events that do not fit are not read with their bodies, which may be large.
+// Bodies of events that do not match are not read: they may be large.
 func TestListReadsOnlyWhatFits(t *testing.T) {
 	s := openTest(t)
 	load(t, s, 3, 1)

@@ -13,24 +13,24 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// errLocked says that another process, or another inbox of this one, holds the
-// lock.
+// errLocked says that the lock is held by another process or by another inbox
+// of this one.
 var errLocked = errors.New("locked")
 
-// lockRetry is the time between attempts to take a lock that is held.
+// lockRetry is the time between attempts to get a lock.
 const lockRetry = 25 * time.Millisecond
 
-// fileLock keeps other processes away from the file that it stands beside. The
-// operating system gives it up when the process dies, however it dies.
+// fileLock keeps other processes from using the file beside it. The operating
+// system releases it when the process dies, however it dies.
 //
-// It is a file of its own because SQLite's locks on the database vanish when
-// any descriptor of the database is closed in this process.
+// It is a separate file because closing any descriptor of the database in this
+// process would drop SQLite's locks on it.
 type fileLock struct {
 	file *os.File
 }
 
-// heldElsewhere reports whether another process that lives has put its id into
-// the lock file. It does not touch the lock: who wants it must not find it taken.
+// heldElsewhere reports whether the lock file has the id of another, living
+// process. It does not touch the lock, so that it never makes an acquire fail.
 func heldElsewhere(path string) bool {
 	b, err := os.ReadFile(path) //nolint:gosec // beside the operator's path
 	if err != nil {
@@ -40,8 +40,8 @@ func heldElsewhere(path string) bool {
 	return err == nil && pid > 0 && pid != os.Getpid() && isAlive(pid)
 }
 
-// acquire takes the lock at the path. While it is held by another it waits up
-// to the given time, because a predecessor may be about to close.
+// acquire takes the lock at the path. It waits up to the given time, because a
+// predecessor may be about to release it.
 func acquire(ctx context.Context, path string, wait time.Duration) (*fileLock, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the operator's path
 	if err != nil {
@@ -57,8 +57,8 @@ func acquire(ctx context.Context, path string, wait time.Duration) (*fileLock, e
 	}
 }
 
-// awaitLock locks the file. While another has it locked it tries again, for
-// the given time; then the error is errLocked.
+// awaitLock locks the file. It retries for the given time, then fails with
+// errLocked.
 func awaitLock(ctx context.Context, f *os.File, wait time.Duration, lock func(*os.File) error) error {
 	deadline := time.Now().Add(wait)
 	for {
@@ -74,7 +74,8 @@ func awaitLock(ctx context.Context, f *os.File, wait time.Duration, lock func(*o
 	}
 }
 
-// writePID writes this process's id into the file, for those who find it locked.
+// writePID writes this process's id into the file, for the error of those who
+// find it locked.
 func writePID(f *os.File) (*fileLock, error) {
 	err := f.Truncate(0)
 	if err == nil {
@@ -104,8 +105,8 @@ func holder(f *os.File) string {
 	}
 }
 
-// release gives the lock up. The file stays: whoever removed it could remove
-// one that another process has just locked.
+// release releases the lock. The file stays: removing it could remove one that
+// another process has just locked.
 func (l *fileLock) release() error {
 	return errors.Join(l.file.Truncate(0), l.file.Close())
 }

@@ -2,6 +2,6 @@ package sqlite
 
 import "os"
 
-// lockDatabase locks the database itself. flock does not touch the POSIX locks
-// that SQLite has on the file.
+// lockDatabase locks the database itself. flock does not interfere with
+// SQLite's POSIX locks on the file.
 func lockDatabase(f *os.File) error { return lockFile(f) }

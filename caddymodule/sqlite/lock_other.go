@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// lockDatabase refuses a file with a second name. It cannot be locked itself:
-// flock gets in the way of SQLite's own locks on these systems.
+// lockDatabase refuses a file with several names instead of locking it: on
+// these systems flock interferes with SQLite's locks.
 func lockDatabase(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {

@@ -7,9 +7,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// A lock on Windows keeps others from reading the bytes that it covers: that of
-// the lock file covers one far behind the process id, that of the database one
-// behind the largest that it can be.
+// On Windows nobody else can read locked bytes. So the lock file is locked far
+// behind the process id, and the database behind its largest possible size.
 func lockFile(f *os.File) error     { return lockByte(f, 1) }
 func lockDatabase(f *os.File) error { return lockByte(f, 1<<30) }
 

@@ -10,24 +10,24 @@ import (
 )
 
 const (
-	// idleAfter is the time without an op after which chores that can wait
-	// for one do not.
+	// idleAfter is the time without an op after which work is done that would
+	// rather wait for the next op.
 	idleAfter = 5 * time.Millisecond
 
-	// maintenancePause is how long chores that take time rest, as a multiple of what
-	// they took.
+	// maintenancePause is how long maintenance rests after a step, as a
+	// multiple of the time that it took.
 	maintenancePause = 4.0
 
-	// maintenanceRetry and choreRetryMax bound the time from a failure to the next
-	// attempt.
+	// maintenanceRetry and maintenanceRetryMax bound the time between a failure
+	// and the next attempt.
 	maintenanceRetry    = time.Second
 	maintenanceRetryMax = time.Minute
 
-	// maxGathered is how many generations' worth of entries may gather in
-	// memory while the index cannot be written.
+	// maxGathered is the number of generations whose entries may wait in memory
+	// while the index cannot be written.
 	maxGathered = 4
 
-	// never is a long time for the timer.
+	// never is a long time for a timer.
 	never = time.Hour
 )
 
@@ -35,9 +35,8 @@ const (
 // written.
 var errIndexFull = errors.New("too many events wait for it")
 
-// maintenance are what the writer does between the ops: each step is a transaction
-// of its own, short enough not to be felt, so that a failing chore harms
-// nothing else.
+// maintenance is the writer's work between ops. Each step is a transaction of
+// its own, short enough to go unnoticed, and its failure affects nothing else.
 type maintenance struct {
 	added      int // events since the index was last written
 	restUntil  time.Time
@@ -46,11 +45,11 @@ type maintenance struct {
 	sweep      sweep
 	bloom      bloomBuild
 
-	err     error // of the last step, nil if it succeeded
+	err     error // of the last step
 	backoff time.Duration
 }
 
-// wait is how long the writer may sleep before a chore is due.
+// wait returns how long the writer may sleep.
 func (c *maintenance) wait(w *writer) time.Duration {
 	if now := w.now(); c.err != nil && now.Before(c.restUntil) {
 		return c.restUntil.Sub(now)
@@ -70,7 +69,7 @@ func (c *maintenance) wait(w *writer) time.Duration {
 	return min(never, max(0, at.Sub(w.now())))
 }
 
-// run does one step of what is due.
+// run takes one step of the work that is due.
 func (c *maintenance) run(w *writer, idle bool) {
 	now := w.now()
 	resting := now.Before(c.restUntil)
@@ -102,7 +101,7 @@ func (c *maintenance) run(w *writer, idle bool) {
 	}
 }
 
-// done notes how a step went that began at a time, and rests.
+// done records the result of a step and schedules the next one.
 func (c *maintenance) done(w *writer, began time.Time, err error, pause float64) {
 	now := w.now()
 	if err == nil {
@@ -124,7 +123,7 @@ func (w *writer) quarantineOver() bool {
 	return w.meta.quarantined > int64(w.policy.Load().Quarantine)
 }
 
-// trimQuarantine removes suspects that a smaller limit has no room for.
+// trimQuarantine removes suspects beyond a limit that was lowered.
 func trimQuarantine(w *writer) error {
 	return w.transact(func(t *tx) error { return t.trimQuarantine(trimStep) })
 }

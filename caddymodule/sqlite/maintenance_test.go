@@ -12,7 +12,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
-// Events go out when they are too old, in steps, past those that stay.
+// Events that are too old are removed in steps, past those that stay.
 func TestRetirement(t *testing.T) {
 	ctx := context.Background()
 	c := newClock()
@@ -56,7 +56,7 @@ func TestRetirement(t *testing.T) {
 	require.Equal(t, [...]int64{15, 10, 0, 5}, stats.Events)
 }
 
-// By itself the next pass comes when the first of those that stay is too old.
+// The next pass comes by itself when the first of those that stay is too old.
 func TestRetirementComesBack(t *testing.T) {
 	now := time.Now()
 	r := retirement{oldest: now.Add(-10 * time.Minute).UnixMicro()}
@@ -68,8 +68,9 @@ func TestRetirementComesBack(t *testing.T) {
 	require.Equal(t, now.Add(retirePause), (&retirement{}).followUp(0, now))
 }
 
-// With small steps the index gets into its table while events arrive, and what
-// is in neither memory is found there, also after a restart.
+// With small steps the index is written to its table while events arrive.
+// Events are found there when they are no longer in memory, also after a
+// restart.
 func TestIndexIsWrittenAndRead(t *testing.T) {
 	ctx := context.Background()
 	path := filepath.Join(t.TempDir(), "inbox.db")
@@ -99,7 +100,7 @@ func TestIndexIsWrittenAndRead(t *testing.T) {
 	check()
 }
 
-// Rows of the index whose events are gone are swept out.
+// Rows of the index whose events are gone are removed.
 func TestIndexIsSwept(t *testing.T) {
 	ctx := context.Background()
 	s := openWith(t, filepath.Join(t.TempDir(), "inbox.db"), smallLimits)
@@ -119,8 +120,8 @@ func TestIndexIsSwept(t *testing.T) {
 	}
 }
 
-// What was counted as stale and never got into the table is counted no more
-// once the whole table was looked at: otherwise it would be swept for ever.
+// A count of stale rows that is too high is corrected once the whole table was
+// read. Otherwise the table would be swept for ever.
 func TestSweepCorrectsTheCount(t *testing.T) {
 	s := openWith(t, filepath.Join(t.TempDir(), "inbox.db"), smallLimits)
 	load(t, s, 50, 2)
@@ -135,7 +136,7 @@ func TestSweepCorrectsTheCount(t *testing.T) {
 	}))
 }
 
-// An inbox with nothing to do sleeps, also after a chore has failed.
+// An inbox with nothing to do sleeps, also after maintenance has failed.
 func TestIdleInboxSleeps(t *testing.T) {
 	s := openTest(t)
 	load(t, s, 3, 1)
@@ -150,14 +151,14 @@ func TestIdleInboxSleeps(t *testing.T) {
 	}))
 }
 
-// A chore that fails is tried again later, and harms nobody meanwhile.
-func TestChoreThatFailsWaits(t *testing.T) {
+// Maintenance that fails is retried later, and disturbs nothing meanwhile.
+func TestMaintenanceThatFailsWaits(t *testing.T) {
 	ctx := context.Background()
 	c := newClock()
 	l := smallLimits
 	l.indexEntries, l.flushStep = 20, 4
 	s := openWith(t, filepath.Join(t.TempDir(), "inbox.db"), l, func(o *options) { o.now = c.now })
-	load(t, s, 3, 1) // by the third the filter of the empty table is there
+	load(t, s, 3, 1) // by the third, the Bloom filter of the empty table is complete
 	require.NoError(t, inWriter(s, func(t *tx) error {
 		return t.c.exec(`ALTER TABLE task_index RENAME TO hidden`)
 	}))

@@ -11,35 +11,34 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/zap"
 	"pgregory.net/rapid"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// modelEvent is an event as the interface tells it.
+// modelEvent is an event as the interface describes it.
 type modelEvent struct {
 	event    *inbox.Event
 	state    inbox.State
 	attempts int
 	later    bool // its retry is due in an hour
-	new      bool // it comes in order of arrival
-	limbo    bool // it was leased when its inbox ended: it is superseded when it comes due, or before
+	new      bool // it is leased in order of arrival
+	limbo    bool // it was leased when its inbox ended; it is superseded when it becomes due, or before
 	lease    *inbox.Lease
 }
 
-// model is an inbox in memory, written as plainly as the interface reads. Its
-// events are in order of arrival.
+// model is the interface of an inbox implemented in memory, as simply as
+// possible. Its events are in order of arrival.
 type model struct {
 	events []*modelEvent
 	inbox  *store
 	path   string
 	dir    string
 	copies int
-	lost   []*inbox.Lease // that ended with the inbox that gave them
+	lost   []*inbox.Lease // leases of inboxes that have ended
 }
 
-// tidy supersedes what the interface says.
+// tidy supersedes events as the interface demands.
 func (m *model) tidy() {
 	for _, e := range m.events {
 		e.limbo = e.limbo && m.finalAccepted(e.event.TaskID)
@@ -84,7 +83,7 @@ func (m *model) find(id string) *modelEvent {
 	return nil
 }
 
-// draw picks one of the events that fit, nil if there is none.
+// draw picks one of the events that fit, or nil.
 func (m *model) draw(t *rapid.T, fits func(*modelEvent) bool) *modelEvent {
 	var fitting []*modelEvent
 	for _, e := range m.events {
@@ -217,7 +216,7 @@ func (m *model) purge(t *rapid.T) {
 	m.tidy()
 }
 
-// restart closes the inbox, or leaves it as a crash would, and opens it again.
+// restart closes the inbox, or leaves it as after a crash, and opens it again.
 func (m *model) restart(t *rapid.T) {
 	if m.inbox != nil {
 		if rapid.Bool().Draw(t, "crash") {
@@ -235,11 +234,8 @@ func (m *model) restart(t *rapid.T) {
 		}
 	}
 	l := smallLimits
-	l.logFrames = 1 << 40 // so that a copy is what a crash leaves
-	s, err := open(context.Background(), options{
-		path: m.path, maxSize: defaultMaxSize, policy: inbox.Policy{Keep: time.Hour},
-		log: zap.NewNop(), now: time.Now, limits: l, schema: schema,
-	})
+	l.logFrames = 1 << 40 // so that a copy of the file and its log is what a crash leaves
+	s, err := open(context.Background(), testOptions(m.path, l))
 	require.NoError(t, err)
 	m.inbox = s
 	for _, e := range m.events {
@@ -253,8 +249,8 @@ func (m *model) restart(t *rapid.T) {
 	m.tidy()
 }
 
-// outOfOrder says that those of a task which wait for an event that was leased
-// when its inbox ended come when that one does.
+// outOfOrder notes that events which waited for one that was leased when its
+// inbox ended are leased when that one ends.
 func (m *model) outOfOrder(task string) {
 	for _, e := range m.events {
 		if e.event.TaskID == task && e.lease == nil {
@@ -263,7 +259,7 @@ func (m *model) outOfOrder(task string) {
 	}
 }
 
-// check compares all that can be looked up.
+// check compares everything that can be looked up.
 func (m *model) check(t *rapid.T) {
 	stats, err := m.inbox.Stats(context.Background())
 	require.NoError(t, err)
@@ -304,7 +300,7 @@ func (m *model) list(t *rapid.T, oldestFirst bool) (got []string) {
 	}
 }
 
-// Whatever is done in whatever order, the inbox is as the interface says.
+// Whatever is done in whatever order, the inbox behaves as the interface says.
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		dir, err := os.MkdirTemp("", "model")

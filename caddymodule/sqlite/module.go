@@ -1,11 +1,3 @@
-// Package sqlite keeps the gateway's events in an SQLite file: the Caddy module
-// http.fotor_webhook.inbox.sqlite.
-//
-// One goroutine owns the writing connection and commits whatever has gathered
-// as one transaction, so that many callers share one sync of the disk. Events
-// are rows in order of arrival that never change; what became of them is a
-// small row beside each that is written when it is first settled. The one index
-// with random keys, from tasks to events, is written in sorted batches.
 package sqlite
 
 import (
@@ -34,21 +26,22 @@ func init() {
 }
 
 // Inbox keeps the events in one SQLite file on a local disk. It needs nothing
-// but that file; it creates it, and its directory, when it first starts.
+// but that file, which it creates together with its directory when it first
+// starts.
 //
-// One process at a time can use a file, and one handler.
+// Only one process at a time can use a file, and only one handler.
 type Inbox struct {
-	// The path of the file. Beside it SQLite keeps files of the same name
-	// with -wal and -shm appended, and the inbox one with .lock, which tells
-	// other processes that the file is in use, and one with .reserve, room of
-	// up to 4 MiB that it gives up when the disk is full, so that deliveries
-	// can still be recorded. Global placeholders are supported.
-	// Default: fotor_webhook/<name>.db in Caddy's data directory.
+	// The path of the file. SQLite keeps files with -wal and -shm appended to
+	// that name beside it. The inbox adds one with .lock, which marks the file
+	// as in use, and one with .reserve: up to 4 MiB that are freed when the
+	// disk is full, so that deliveries can still be recorded. Global
+	// placeholders are supported. Default: fotor_webhook/<name>.db in Caddy's
+	// data directory.
 	Path string `json:"path,omitempty"`
 
-	// The size in bytes, used pages and write-ahead log, from which on no
-	// more events are taken: callers are answered 503 and nothing is lost.
-	// At least 1 MiB. Default: 10 GiB.
+	// The size in bytes, of used pages and the write-ahead log, at which no
+	// more events are taken: callers are answered 503 and nothing is lost. At
+	// least 1 MiB. Default: 10 GiB.
 	MaxSize int64 `json:"max_size,omitempty"`
 }
 
@@ -89,7 +82,7 @@ func (i *Inbox) Key(name string) string {
 	return keyPrefix + i.file(name)
 }
 
-// Open opens the file, creates it if there is none, and proves with a durable
+// Open opens the file, creating it if necessary, and proves with a durable
 // write that it can store.
 func (i *Inbox) Open(ctx context.Context, name string, p inbox.Policy, log *zap.Logger) (inbox.Inbox, error) {
 	s, err := open(ctx, options{
@@ -108,7 +101,7 @@ func (i *Inbox) Open(ctx context.Context, name string, p inbox.Policy, log *zap.
 	return s, nil
 }
 
-// Apply brings the size limit and the policy to an inbox that is open.
+// Apply applies the size limit and the policy to an open inbox.
 func (i *Inbox) Apply(in inbox.Inbox, p inbox.Policy) {
 	if s, ok := in.(*store); ok {
 		s.maxSize.Store(i.MaxSize)
@@ -116,11 +109,11 @@ func (i *Inbox) Apply(in inbox.Inbox, p inbox.Policy) {
 	in.SetPolicy(p)
 }
 
-// file is the absolute path of the handler's file, in which symbolic links are
+// file returns the absolute path of the handler's file, with symbolic links
 // resolved.
 func (i *Inbox) file(name string) string { return resolve(i.configured(name)) }
 
-// configured is the absolute path as the config has it.
+// configured returns the absolute path as configured.
 func (i *Inbox) configured(name string) string {
 	path := i.Path
 	if path == "" {
@@ -133,7 +126,7 @@ func (i *Inbox) configured(name string) string {
 }
 
 // resolve follows the symbolic links in the part of the path that exists, so
-// that the answer is the same before and after the rest is created.
+// that the result is the same before and after the rest is created.
 func resolve(path string) string {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		return real

@@ -23,16 +23,16 @@ const (
 	// readers is the number of connections for look-ups.
 	readers = 2
 
-	// minSQLite is the first version without the fault by which a log that
-	// begins anew while another connection writes could lose transactions.
+	// minSQLite is the first version without the bug by which restarting the
+	// log while another connection writes could lose transactions.
 	minSQLite = 3_051_003
 
 	lockSuffix    = ".lock"
 	reserveSuffix = ".reserve"
-	walSuffix     = "-wal" // SQLite's own
+	walSuffix     = "-wal" // SQLite's own name
 	shmSuffix     = "-shm"
 
-	// readAheadKeys is the number of keys that one query looks up.
+	// readAheadKeys is the number of keys in one look-up query.
 	readAheadKeys = 64
 
 	// writerCache and readerCache bound the pages in memory, in KiB.
@@ -42,7 +42,7 @@ const (
 
 var readAheadQuery = `SELECT task_key, seq FROM task_index WHERE task_key IN (?` + strings.Repeat(",?", readAheadKeys-1) + `)`
 
-// The connections that each have a use of their own; those for look-ups follow.
+// The connections with a purpose of their own. Those for look-ups follow.
 const (
 	writerConn = iota
 	leaserConn
@@ -51,12 +51,12 @@ const (
 	fixedConns
 )
 
-// options are what open needs.
+// options are the arguments of open.
 type options struct {
 	path string // absolute, without symbolic links
 
-	// configured is the path by which the operator names the file; empty if it
-	// is no other.
+	// configured is the path by which the operator refers to the file; empty if
+	// it is the same.
 	configured string
 
 	maxSize int64
@@ -67,7 +67,7 @@ type options struct {
 	schema  []migration
 }
 
-// open opens the inbox. What was opened is closed again if it fails.
+// open opens the inbox. If it fails, whatever was opened is closed again.
 func open(ctx context.Context, o options) (_ *store, err error) {
 	if sqlite3.SQLITE_VERSION_NUMBER < minSQLite {
 		return nil, fmt.Errorf("the SQLite built in is version %s; it must be at least 3.51.3", sqlite3.SQLITE_VERSION)
@@ -127,8 +127,9 @@ func open(ctx context.Context, o options) (_ *store, err error) {
 	return s, nil
 }
 
-// createFile makes an empty file that only its owner can read, unless there is
-// one. No connection is open yet, so that closing it takes no lock away.
+// createFile creates an empty file that only its owner can read, unless it
+// exists. No connection is open yet, so closing the file drops none of SQLite's
+// locks.
 func createFile(path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the operator's path
 	if errors.Is(err, os.ErrExist) {
@@ -140,8 +141,7 @@ func createFile(path string) error {
 	return f.Close()
 }
 
-// fileError says what is wrong with a file in words that an operator
-// understands.
+// fileError explains to an operator what is wrong with a file.
 func fileError(path string, err error) error {
 	switch code(err) & 0xff {
 	case sqlite3.SQLITE_NOTADB:
@@ -157,7 +157,7 @@ func fileError(path string, err error) error {
 // busyTimeout is how long a statement waits for another process, in ms.
 const busyTimeout = `PRAGMA busy_timeout = 5000`
 
-// Settings of the connections. The checkpointer alone writes the log into the
+// Settings of the connections. Only the checkpointer copies the log into the
 // file.
 var (
 	writerSettings = []string{
@@ -168,7 +168,7 @@ var (
 		busyTimeout,
 	}
 	readerSettings = []string{
-		`PRAGMA synchronous = FULL`, // of checkpoints
+		`PRAGMA synchronous = FULL`, // for checkpoints
 		`PRAGMA wal_autocheckpoint = 0`,
 		fmt.Sprintf(`PRAGMA cache_size = -%d`, readerCache),
 		busyTimeout,
@@ -184,7 +184,8 @@ func setUp(c *conn, settings []string) error {
 	return nil
 }
 
-// prepareFile makes the file an inbox of the newest version, unless it is one.
+// prepareFile initializes a new file, or migrates an old one to the newest
+// version.
 func prepareFile(ctx context.Context, c *conn, o options) error {
 	version, err := identify(c)
 	if err != nil {
@@ -215,8 +216,8 @@ func journalMode(c *conn) (mode string, err error) {
 	return mode, err
 }
 
-// newStore loads what the memory holds and proves that the file can be
-// written, then starts the goroutines.
+// newStore loads the state that is kept in memory, proves that the file can be
+// written, and starts the goroutines.
 func newStore(o options, lock *fileLock, db *database, conns []*conn) (*store, error) {
 	s := &store{
 		path:          o.path,
@@ -242,7 +243,7 @@ func newStore(o options, lock *fileLock, db *database, conns []*conn) (*store, e
 	if err := w.load(); err != nil {
 		return nil, err
 	}
-	// The first transaction is the proof that the file can be written.
+	// This first transaction proves that the file can be written.
 	if err := w.transact(func(*tx) error { return nil }); err != nil {
 		return nil, err
 	}
@@ -268,8 +269,8 @@ func newStore(o options, lock *fileLock, db *database, conns []*conn) (*store, e
 	return s, nil
 }
 
-// load reads what the memory holds: the counters, the hold, and the events that
-// are not in the table of the index yet.
+// load reads the state that is kept in memory: the counters, the hold, and the
+// events that are not in the table of the index yet.
 func (w *writer) load() error {
 	var err error
 	if w.size.page, err = w.conn.number(`PRAGMA page_size`); err != nil {

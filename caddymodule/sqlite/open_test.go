@@ -12,13 +12,12 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/zap"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
-// sqliteFile makes a file with SQLite.
+// sqliteFile makes an SQLite file with the statements.
 func sqliteFile(t *testing.T, statements ...string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "made.db")
@@ -91,7 +90,7 @@ func TestSecondOpenIsRefused(t *testing.T) {
 	require.ErrorContains(t, openErr(t, path), path+" is in use by another inbox of this process")
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	_, err := open(ctx, options{path: path, maxSize: minMaxSize, log: zap.NewNop(), now: time.Now, limits: smallLimits, schema: schema})
+	_, err := open(ctx, testOptions(path, smallLimits))
 	require.ErrorIs(t, err, context.Canceled)
 	require.NoError(t, s.Close())
 	openWith(t, path, smallLimits)
@@ -106,7 +105,7 @@ func TestAnotherProcessIsNamed(t *testing.T) {
 	openWith(t, path, smallLimits)
 }
 
-// fileOfVersion1 makes a file as the first release did, and adds rows to it.
+// fileOfVersion1 makes a file of the first release with additional rows.
 func fileOfVersion1(t *testing.T, rows ...string) string {
 	t.Helper()
 	return sqliteFile(t, slices.Concat(schema[0], []string{
@@ -137,8 +136,8 @@ func TestOlderFileIsMigrated(t *testing.T) {
 	require.ErrorContains(t, openErr(t, path), fmt.Sprintf("its schema has version %d, made by a newer release of this module; this one knows versions up to %d", len(schema)+2, len(schema)))
 }
 
-// Callbacks that an older release kept are there as they were. Which bodies they
-// have is not known without reading them all: an equal one is kept beside them.
+// Callbacks quarantined by an older release are kept as they were. Their bodies
+// are not indexed, so a repeat is stored beside them.
 func TestQuarantineOfAnOlderReleaseIsMigrated(t *testing.T) {
 	ctx := context.Background()
 	path := fileOfVersion1(t,
@@ -168,11 +167,11 @@ func TestQuarantineOfAnOlderReleaseIsMigrated(t *testing.T) {
 	require.NoError(t, s.Unquarantine(ctx, 7))
 }
 
-// A file of the first release loses nothing, and can be used as a new one.
+// A file of the first release loses nothing and works like a new one.
 func TestFileOfTheFirstReleaseIsMigrated(t *testing.T) {
 	ctx := context.Background()
 	received := time.Date(2025, 11, 23, 12, 0, 0, 123456000, time.UTC)
-	events := make([]*inbox.Event, 4) // fresh, dead, waiting for the fresh one, delivered
+	events := make([]*inbox.Event, 4) // fresh, dead, blocked by the first, delivered
 	var rows []string
 	for i, task := range []string{"a", "b", "a", "c"} {
 		body := fmt.Appendf(nil, `{"n":%d}`, i)
@@ -245,7 +244,7 @@ func TestFailedMigrationLeavesTheOldVersion(t *testing.T) {
 	}))
 }
 
-// What a power cut would show, settings have to.
+// The effect would only show in a power cut, so the settings are checked.
 func TestCommitsAreSynced(t *testing.T) {
 	s := openWith(t, filepath.Join(t.TempDir(), "inbox.db"), smallLimits)
 	require.NoError(t, inWriter(s, func(tx *tx) error {
@@ -261,7 +260,7 @@ func TestCommitsAreSynced(t *testing.T) {
 	require.EqualValues(t, 2, synchronous, "FULL")
 }
 
-// A large file is ready at once: what is loaded is bounded.
+// A large file is opened at once, because only a bounded part of it is read.
 func TestOpenReadsLittleOfALargeFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "inbox.db")
 	limits := defaultLimits

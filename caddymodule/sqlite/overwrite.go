@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// overwriteCheck notices that the database was overwritten in place, by a cp for
-// instance: the file is the same then, and SQLite would mix what it remembers
-// with what is there now.
+// overwriteCheck detects that the database was overwritten in place, by cp for
+// instance. It is still the same file then, and SQLite would mix cached pages
+// with the new content.
 //
-// The database only changes when the log is copied into it. If it changes at
-// another time, that was another program, which may copy the log too, or even
-// have committed something; otherwise what it wrote is not this inbox.
+// The database changes only when the log is copied into it. If it changes at
+// another time, another program did it. That program may have copied the log,
+// or even committed something. Otherwise what it wrote is not this inbox.
 type overwriteCheck struct {
 	file     *os.File
 	metaPage int64 // its number, from 1
@@ -24,22 +24,22 @@ type overwriteCheck struct {
 	size    int64
 	changed time.Time
 	header  []byte
-	meta    []byte // its page
-	version int64  // PRAGMA data_version: it counts the commits of others
+	meta    []byte // the page of meta
+	version int64  // PRAGMA data_version, which counts the commits of other connections
 
-	// committed holds the states that may be in the file after others have copied
-	// the log: those of meta that were committed since all of it was copied.
+	// committed has the states of meta that may be in the file after another
+	// program copied the log: those committed since the log was last copied as
+	// a whole.
 	committed map[meta]struct{}
 }
 
-// maxCommitted bounds since. With more, which of them is in the file is not looked
-// at.
+// maxCommitted bounds committed. Beyond it any state of meta is accepted.
 const maxCommitted = 4096
 
-// headerSize is that of the database's header, at its beginning.
+// headerSize is the size of the database header.
 const headerSize = 100
 
-// start reads what is in the file now. Nothing may be writing to it.
+// start reads the current content of the file. Nothing may write to it.
 func (c *overwriteCheck) start(w *writer, file *os.File) (err error) {
 	c.file, c.committed = file, make(map[meta]struct{})
 	if c.metaPage, err = w.conn.number(`SELECT rootpage FROM sqlite_schema WHERE name = 'meta'`); err != nil {
@@ -52,7 +52,8 @@ func (c *overwriteCheck) start(w *writer, file *os.File) (err error) {
 	return c.refresh(w, frames == copied)
 }
 
-// refresh reads what is in the file after the log was copied, whole or in part.
+// refresh reads the content of the file after the log was copied, as a whole or
+// in part.
 func (c *overwriteCheck) refresh(w *writer, whole bool) (err error) {
 	if c.file == nil {
 		return nil
@@ -73,14 +74,14 @@ func (c *overwriteCheck) refresh(w *writer, whole bool) (err error) {
 	return err
 }
 
-// add notes a state that was committed.
+// add records a committed state.
 func (c *overwriteCheck) add(m meta) {
 	if c.file != nil && len(c.committed) <= maxCommitted {
 		c.committed[m] = struct{}{}
 	}
 }
 
-// read returns the header and the page of meta as they are in the file.
+// read returns the header and the page of meta in the file.
 func (c *overwriteCheck) read(pageSize int64) (header, page []byte, err error) {
 	header, page = make([]byte, headerSize), make([]byte, pageSize)
 	for _, part := range []struct {
@@ -94,7 +95,7 @@ func (c *overwriteCheck) read(pageSize int64) (header, page []byte, err error) {
 	return header, page, nil
 }
 
-// check reports whether somebody else has overwritten the file.
+// check returns an error if another program has overwritten the file.
 func (c *overwriteCheck) check(w *writer) error {
 	if c.file == nil || w.checkpoint.state.Load() != logGrows {
 		return nil
@@ -106,8 +107,8 @@ func (c *overwriteCheck) check(w *writer) error {
 	if info.Size() == c.size && info.ModTime().Equal(c.changed) {
 		return nil
 	}
-	// Another program that commits changes what would be expected, so it is not
-	// held against it.
+	// After a commit of another program the content cannot be predicted, so it
+	// is accepted.
 	version, err := w.conn.number(`PRAGMA data_version`)
 	if err != nil {
 		return err
@@ -126,15 +127,15 @@ func (c *overwriteCheck) check(w *writer) error {
 	return nil
 }
 
-// wasCommitted reports whether the page holds a state that was committed.
+// wasCommitted reports whether the page has a state of meta that was committed.
 func (c *overwriteCheck) wasCommitted(page []byte) bool {
 	m, ok := parseMeta(page)
 	_, known := c.committed[m]
 	return ok && (known || len(c.committed) > maxCommitted)
 }
 
-// sameHeader compares what copying the log does not change: all but the change
-// counters, the size and the list of free pages.
+// sameHeader compares the parts of the header that copying the log does not
+// change: all but the change counters, the size and the list of free pages.
 func sameHeader(a, b []byte) bool {
 	for _, part := range [][2]int{{0, 24}, {40, 92}} {
 		if !bytes.Equal(a[part[0]:part[1]], b[part[0]:part[1]]) {
@@ -144,7 +145,7 @@ func sameHeader(a, b []byte) bool {
 	return true
 }
 
-// parseMeta reads the only row of meta from its page: a leaf of a table's
+// parseMeta decodes the only row of meta from its page: a leaf of a table
 // b-tree with one cell (SQLite's file format, 1.6 and 2.1).
 func parseMeta(page []byte) (m meta, ok bool) {
 	const leaf, pointers = 13, 8
@@ -153,7 +154,7 @@ func parseMeta(page []byte) (m meta, ok bool) {
 	}
 	r := record{rest: page[min(len(page), int(binary.BigEndian.Uint16(page[pointers:]))):]}
 	r.varint() // the size of the row
-	r.varint() // its number, which is the column id
+	r.varint() // the row's number, which is the column id
 	types := record{rest: r.rest}
 	size := types.varint()
 	if size > uint64(len(r.rest)) {
@@ -168,10 +169,10 @@ func parseMeta(page []byte) (m meta, ok bool) {
 	return m, !r.short && !types.short
 }
 
-// record reads SQLite's numbers one after the other.
+// record decodes SQLite's numbers one after the other.
 type record struct {
 	rest  []byte
-	short bool // there was less than was to be read
+	short bool // the data ended early
 }
 
 func (r *record) varint() (n uint64) {
@@ -190,7 +191,7 @@ func (r *record) varint() (n uint64) {
 	return 0
 }
 
-// integer reads a value of one of the types of integers.
+// integer decodes a value of one of the integer types.
 func (r *record) integer(serial uint64) (n int64) {
 	size := 0
 	switch serial {

@@ -8,13 +8,13 @@ import (
 	"go.uber.org/zap"
 )
 
-// keepPrivate takes the permissions of everybody but the owner away from the
-// files of the inbox that are there: who restores a copy easily leaves it
-// readable for all, and it holds personal data. SQLite gives the files that it
-// makes the permissions of the database.
+// keepPrivate removes everybody's permissions but the owner's from the existing
+// files of the inbox: a restored backup is easily readable for all, and it
+// holds personal data. New files get the permissions of the database from
+// SQLite.
 func keepPrivate(path string, log *zap.Logger) {
 	const others fs.FileMode = 0o077
-	if runtime.GOOS == "windows" { // there they say nothing of who may read
+	if runtime.GOOS == "windows" { // where the mode says nothing about readers
 		return
 	}
 	for _, p := range []string{path, path + walSuffix, path + shmSuffix, path + lockSuffix, path + reserveSuffix} {

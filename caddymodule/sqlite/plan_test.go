@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A query that SQLite answers without the index that it was made for goes
-// through all that was ever delivered.
+// Without the index that it was made for, a query would read everything that
+// was ever delivered.
 func TestQueriesUseTheirIndexes(t *testing.T) {
 	s := openTest(t)
 	for name, c := range map[string]struct{ query, index string }{

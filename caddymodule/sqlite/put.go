@@ -10,16 +10,16 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// eventOverhead is about what an event takes in the file beside its body, in
-// bytes: its columns, its row in delivery, its entries in indexes.
+// eventOverhead is about the size of an event in the file without its body, in
+// bytes: its columns, its row in delivery, its index entries.
 const eventOverhead = 250
 
 // put is the request to store an event.
 type put struct {
 	request
 	event       *inbox.Event
-	id, former  inbox.RawID // the former one is zero if there is none
-	duplicateOf inbox.RawID // zero if it is none
+	id, former  inbox.RawID // former is zero if there is none
+	duplicateOf inbox.RawID // zero if the event is new
 }
 
 var puts = sync.Pool{New: func() any { return &put{request: request{done: make(chan struct{}, 1)}} }}
@@ -33,7 +33,7 @@ func (s *store) Put(ctx context.Context, e *inbox.Event) (duplicateOf string, er
 	p, _ := puts.Get().(*put)
 	p.ctx, p.event, p.id, p.former = ctx, e, id, former
 	if err := s.do(ctx, p); err != nil {
-		return "", err // the writer may still hold p
+		return "", err // the writer may still use p, so it is not put back
 	}
 	if p.duplicateOf != (inbox.RawID{}) {
 		duplicateOf = hex.EncodeToString(p.duplicateOf[:])
@@ -44,12 +44,12 @@ func (s *store) Put(ctx context.Context, e *inbox.Event) (duplicateOf string, er
 	return duplicateOf, err
 }
 
-// keyOf returns the task's key with which an id begins.
+// keyOf returns the task's key with which an id begins, as SQLite stores it.
 func keyOf(id inbox.RawID) int64 {
 	return int64(id.TaskKey()) //nolint:gosec // the same 64 bits
 }
 
-// traceOverhead is about what a trace takes in the file beside its text.
+// traceOverhead is about the size of a trace in the file without its text.
 const traceOverhead = 20
 
 const (
@@ -103,8 +103,8 @@ func (p *put) applyBig(t *tx, b *bigTask) error {
 	return t.orderBig(b)
 }
 
-// insert stores the event as one that may be leased; seq is 0 if there is no
-// room.
+// insert stores the event as ready to be leased. seq is 0 if the request was
+// refused for lack of room.
 func (p *put) insert(t *tx) (seq int64, err error) {
 	if !t.indexHasRoom(&p.request) || !t.hasRoom(&p.request, eventSize(p.event)) {
 		return 0, nil
@@ -131,7 +131,7 @@ func (p *put) grows() bool { return true }
 
 func hasTrace(e *inbox.Event) bool { return e.TraceParent != "" || e.TraceState != "" }
 
-// eventSize is about what the event takes in the file, in bytes.
+// eventSize returns about the size of the event in the file, in bytes.
 func eventSize(e *inbox.Event) int {
 	size := len(e.Body) + eventOverhead
 	if hasTrace(e) {
@@ -140,8 +140,8 @@ func eventSize(e *inbox.Event) int {
 	return size
 }
 
-// indexHasRoom reports whether one more entry may gather in memory until the
-// index can be written, and refuses the request if not.
+// indexHasRoom reports whether one more entry may wait in memory until the
+// index can be written. If not, it refuses the request.
 func (t *tx) indexHasRoom(r *request) bool {
 	if _, gathered := t.w.index.pending(); gathered > maxGathered*t.w.limits.indexEntries {
 		r.err = fmt.Errorf("the index of tasks cannot be written: %w", errors.Join(t.w.maintenance.err, errIndexFull))
@@ -150,7 +150,7 @@ func (t *tx) indexHasRoom(r *request) bool {
 	return true
 }
 
-// nonNil makes an empty slice of nil, which would be NULL.
+// nonNil turns nil, which would be NULL, into an empty slice.
 func nonNil(b []byte) []byte {
 	if b == nil {
 		return []byte{}

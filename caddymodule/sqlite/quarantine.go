@@ -10,20 +10,20 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// suspectOverhead is about what a quarantined callback takes in the file
-// beside its body and problems, in bytes.
+// suspectOverhead is about the size of a quarantined callback in the file
+// without its body and problems, in bytes.
 const suspectOverhead = 100
 
-// quarantine is the request to keep a suspect.
+// quarantine is the request to store a suspect.
 type quarantine struct {
 	request
-	suspect *inbox.Suspect // complete, and not changed
-	kept    inbox.Suspect  // what there is of it afterwards; its ID is 0 if there is not
+	suspect *inbox.Suspect // complete; apply does not change it
+	kept    inbox.Suspect  // the suspect as stored; its ID is 0 if it was not
 }
 
-// Quarantine keeps a suspect.
+// Quarantine stores a suspect.
 func (s *store) Quarantine(ctx context.Context, suspect *inbox.Suspect) error {
-	complete := *suspect // who asks may not wait for the writer
+	complete := *suspect // a copy, because the caller may not wait for the writer
 	complete.Complete()
 	r := &quarantine{request: newRequest(ctx), suspect: &complete}
 	err := s.submit(r)
@@ -78,8 +78,8 @@ func (r *quarantine) apply(t *tx) error {
 	return t.trimQuarantine(trimStep)
 }
 
-// suspectWith returns what is known of the suspect whose body has that key,
-// without the body; nil if there is none.
+// suspectWith returns the suspect whose body has this key, without the body, or
+// nil.
 func (t *tx) suspectWith(key []byte) (found *inbox.Suspect, err error) {
 	err = t.c.query(findSuspect, func(row []driver.Value) error {
 		found = scanSuspect(append(slices.Clone(row), nil))
@@ -88,8 +88,8 @@ func (t *tx) suspectWith(key []byte) (found *inbox.Suspect, err error) {
 	return found, err
 }
 
-// repeated notes that a suspect has arrived again. The row with the body is only
-// touched if that was answered something else than before.
+// repeated records that a suspect arrived again. The row with the body only
+// changes if the answer was another one than before.
 func (t *tx) repeated(place int64, before, now *inbox.Suspect) error {
 	if now.Status != before.Status || !bytes.Equal(now.Problems, before.Problems) || !now.ReceivedAt.Equal(before.ReceivedAt) {
 		err := t.c.exec(updateSuspect, inbox.Micros(now.ReceivedAt), int64(now.Status), nonNil(now.Problems), now.ID)
@@ -102,11 +102,11 @@ func (t *tx) repeated(place int64, before, now *inbox.Suspect) error {
 
 func (r *quarantine) grows() bool { return true }
 
-// trimStep is the largest number of suspects that one transaction removes.
+// trimStep is the number of suspects that one transaction removes at most.
 const trimStep = 16
 
-// trimQuarantine removes suspects beyond the policy's limit, at most max of
-// them: those that have not arrived for longest.
+// trimQuarantine removes up to max suspects beyond the policy's limit, those
+// whose last arrival is the oldest.
 func (t *tx) trimQuarantine(max int64) error {
 	over := min(max, t.meta.quarantined-int64(t.w.policy.Load().Quarantine))
 	if over <= 0 {
@@ -174,8 +174,7 @@ func scanSuspect(row []driver.Value) *inbox.Suspect {
 	}
 }
 
-// Suspects lists quarantined callbacks, those that arrived last first whatever
-// the page says.
+// Suspects lists quarantined callbacks, always the last arrivals first.
 func (s *store) Suspects(ctx context.Context, p inbox.Page) (suspects []*inbox.Suspect, next string, err error) {
 	p.OldestFirst = false
 	past, limit, err := p.Start()

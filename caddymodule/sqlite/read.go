@@ -19,7 +19,7 @@ const (
 		d.last_at, d.last_duration, d.last_status, d.last_reason FROM ` + eventTables + ` `
 )
 
-// scanRecord reads the columns above. A retry that is due counts as due now.
+// scanRecord reads recordColumns.
 func (s *store) scanRecord(row []driver.Value) *inbox.Record {
 	st := state(integer(row[9]))
 	r := &inbox.Record{
@@ -71,7 +71,7 @@ func (s *store) Get(ctx context.Context, id string) (record *inbox.Record, attem
 	return record, attempts, err
 }
 
-// readAttempts returns the attempts that failed and the one that did not.
+// readAttempts returns the failed attempts and the successful one, if any.
 func readAttempts(c *conn, seq int64, r *inbox.Record) (attempts []inbox.Attempt, err error) {
 	err = c.query(`SELECT at, duration, status, reason FROM attempts WHERE seq = ? ORDER BY n`, func(row []driver.Value) error {
 		attempts = append(attempts, inbox.Attempt{

@@ -2,24 +2,24 @@ package sqlite
 
 import "context"
 
-// op is what a caller asks the writer to do.
+// op is a request to the writer.
 type op interface {
 	base() *request
 
-	// apply makes the op's changes in the transaction and leaves its answer in
-	// the op. An error means that the transaction has failed; a refusal is
-	// left in the request's err, with nothing changed. It may be called again
-	// if the transaction was rolled back.
+	// apply makes the changes in the transaction and stores the result in the
+	// op. An error means that the transaction failed. If the op is refused,
+	// apply changes nothing and sets the request's err. apply may be called
+	// again after a rollback.
 	apply(t *tx) error
 
-	// grows reports whether the op takes room for good, so that it must wait
+	// grows reports whether the op needs room for good, so that it must wait
 	// when the disk is full.
 	grows() bool
 }
 
-// request is the part that every op has.
+// request is common to all ops.
 type request struct {
-	ctx  context.Context //nolint:containedctx // it goes to the writer and back
+	ctx  context.Context //nolint:containedctx // the writer checks it before it applies the op
 	err  error
 	done chan struct{}
 }
@@ -30,7 +30,7 @@ func newRequest(ctx context.Context) request {
 
 func (r *request) base() *request { return r }
 
-// finish gives the answer. The op belongs to its caller again.
+// finish reports the result. From here on the op belongs to its caller again.
 func (r *request) finish() { r.done <- struct{}{} }
 
 func (r *request) fail(err error) {

@@ -10,19 +10,18 @@ import (
 )
 
 const (
-	// reserveShare is the part of the limit of the whole file that is set
-	// aside at most: twice the log, which must find room in the file, and some
-	// 60 bytes for each delivery.
+	// reserveShare bounds the reserve: it is at most this fraction of the size
+	// limit. It must suffice for copying the log into the file, twice its size,
+	// and for about 60 bytes per delivery.
 	reserveShare = 8
 
-	// reserveRetry is the least time between attempts to set the room aside
-	// again.
+	// reserveRetry is the least time between attempts to restore the reserve.
 	reserveRetry = time.Second
 )
 
-// reserve is a file of the room that recording deliveries needs on a disk that
-// is full: it is removed then, and no more events are taken until it has been
-// made again.
+// reserve is a file that keeps the room needed to record deliveries on a full
+// disk. When the disk is full it is removed, and no events are taken until it
+// could be restored.
 type reserve struct {
 	path  string
 	size  int64
@@ -30,7 +29,7 @@ type reserve struct {
 	tried time.Time
 }
 
-// fill makes the file, unless it is there in full.
+// fill creates the file unless it exists in full size.
 func (r *reserve) fill() error {
 	if info, err := os.Stat(r.path); err == nil && info.Mode().IsRegular() && info.Size() == r.size {
 		return nil
@@ -61,8 +60,7 @@ func writeZeros(f *os.File, size int64) error {
 	return nil
 }
 
-// spendReserve gives the room to the file system. It reports false if it has
-// been given before.
+// spendReserve frees the reserve. It reports false if it was freed before.
 func (w *writer) spendReserve() bool {
 	if w.reserve.spent {
 		return false
@@ -76,8 +74,8 @@ func (w *writer) spendReserve() bool {
 	return true
 }
 
-// restoreReserve tries to set the room aside again, now and then, when an op
-// asks for room.
+// restoreReserve tries to restore the reserve, now and then, when an op needs
+// room.
 func (w *writer) restoreReserve(ops []op) {
 	now := w.now()
 	if !w.reserve.spent || now.Sub(w.reserve.tried).Abs() < reserveRetry {

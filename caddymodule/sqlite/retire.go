@@ -6,39 +6,40 @@ import (
 )
 
 const (
-	// retirePrecision is the part of Policy.Keep by which an event may stay
-	// longer, so that the rows are gone through seldom.
+	// retirePrecision is the fraction of Policy.Keep by which an event may stay
+	// longer, so that passes are rare.
 	retirePrecision = 100
 
-	// retirePause is the least time between two passes, and the least as a
-	// multiple of what a pass took.
+	// The least time between two passes: retirePause, and retirePauseWork times
+	// as long as the last pass took.
 	retirePause     = 100 * time.Millisecond
 	retirePauseWork = 20
 
-	// untrustedPause is the time between two looks whether the clock can be
+	// untrustedPause is the time between two checks whether the clock can be
 	// trusted again.
 	untrustedPause = time.Minute
 
-	// retireRoom is the part of the limit that is kept free by removing
-	// delivered events before their time.
+	// retireRoom is the fraction of the size limit that is kept free by
+	// removing delivered events early.
 	retireRoom = 8
 )
 
 // retirement removes delivered and superseded events that are older than
-// Policy.Keep, or the oldest ones of any age while the inbox is nearly full: to
-// take a repeat for a new event costs less than to refuse one. It goes through the rows in order of arrival, a step at a time,
-// past those that stay.
+// Policy.Keep. While the inbox is nearly full it removes the oldest of any age:
+// mistaking a repeat for a new event is better than refusing a new one. It goes
+// through the rows in order of arrival, step by step, and skips those that
+// stay.
 type retirement struct {
 	nextPass time.Time
 	running  bool
-	after    int64 // gone through up to this event
+	after    int64 // events up to this one are done
 	began    time.Time
-	oldest   int64 // the first end, in µs, among those that stay
+	oldest   int64 // the earliest end, in µs, among those that stay
 	worked   time.Duration
 }
 
-// due returns when the next step may be made, and false if there is nothing
-// that could retire.
+// due returns when the next step is due, and false if there is nothing to
+// remove.
 func (r *retirement) due(w *writer) (time.Time, bool) {
 	if w.meta.rows[delivered]+w.meta.rows[superseded] == 0 {
 		return time.Time{}, false
@@ -49,7 +50,7 @@ func (r *retirement) due(w *writer) (time.Time, bool) {
 	return r.nextPass, true
 }
 
-// nearlyFull reports whether events that have come to their end must make room.
+// nearlyFull reports whether ended events must make room.
 func (w *writer) nearlyFull() bool {
 	limit := w.maxSize.Load()
 	return w.size.used() > limit-limit/retireRoom
@@ -60,7 +61,7 @@ func (r *retirement) reset() { *r = retirement{} }
 
 const readEnds = `SELECT seq, state, settled_at FROM delivery WHERE seq > ? ORDER BY seq LIMIT ?`
 
-// step looks at the next rows.
+// step processes the next rows.
 func (r *retirement) step(w *writer) error {
 	began := w.now()
 	next := *r
@@ -72,7 +73,7 @@ func (r *retirement) step(w *writer) error {
 	switch trusted := w.maintenance.clock.Trusted(began); {
 	case w.nearlyFull():
 		limit = began.UnixMicro()
-	case !trusted: // it would be for good
+	case !trusted: // removal is final
 		r.nextPass = began.Add(untrustedPause)
 		return nil
 	}
@@ -112,7 +113,7 @@ func (r *retirement) step(w *writer) error {
 	return nil
 }
 
-// followUp returns when the pass after this one begins.
+// followUp returns when the next pass begins.
 func (r *retirement) followUp(keep time.Duration, now time.Time) time.Time {
 	first := time.UnixMicro(r.oldest).Add(keep)
 	soonest := now.Add(max(retirePause, keep/retirePrecision, retirePauseWork*r.worked))

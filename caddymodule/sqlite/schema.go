@@ -9,14 +9,14 @@ import (
 // applicationID marks the file as the gateway's, in SQLite's header: "FWHI".
 const applicationID = 0x46574849
 
-// migration takes the file from one version of the schema to the next.
+// migration turns one version of the schema into the next.
 type migration []string
 
-// schema lists the migrations: the version of a file is the number of those
-// that it has been through. What has been released is never changed.
+// schema lists the migrations. The version of a file is the number of
+// migrations applied to it. A released migration never changes.
 var schema = []migration{{
-	// Events in order of arrival. A row never changes, so that the pages that
-	// hold bodies are written once.
+	// Events in order of arrival. A row never changes, so the pages with bodies
+	// are written once.
 	`CREATE TABLE events (
 		seq         INTEGER PRIMARY KEY,
 		id          BLOB    NOT NULL, -- the first eight bytes are the task's key
@@ -27,8 +27,8 @@ var schema = []migration{{
 		body        BLOB    NOT NULL
 	) STRICT`,
 
-	// What became of an event. One without a row was never settled: it is
-	// ready, so that storing an event is a single insert.
+	// The state of an event's delivery. An event without a row was never
+	// settled and is ready, so that storing an event is a single insert.
 	`CREATE TABLE delivery (
 		seq           INTEGER PRIMARY KEY,
 		state         INTEGER NOT NULL,           -- 0 ready, 1 retry, 2 blocked, 3 delivered, 4 superseded, 5 dead
@@ -42,14 +42,14 @@ var schema = []migration{{
 		task_key      INTEGER                     -- while it is blocked
 	) STRICT`,
 
-	// Indexes for states that are rare: an event that is delivered at the
-	// first attempt touches none of them.
+	// Indexes of the rare states: an event that is delivered at the first
+	// attempt is in none of them.
 	`CREATE INDEX delivery_pending ON delivery (state, seq)    WHERE state <= 2`,
 	`CREATE INDEX delivery_due     ON delivery (due)           WHERE state = 1`,
 	`CREATE INDEX delivery_blocked ON delivery (task_key, seq) WHERE state = 2`,
 	`CREATE INDEX delivery_dead    ON delivery (seq)           WHERE state = 5`,
 
-	// Attempts that failed. One that delivered is only in its event's row.
+	// Failed attempts. A successful one is only in its event's row.
 	`CREATE TABLE attempts (
 		seq      INTEGER NOT NULL,
 		n        INTEGER NOT NULL,
@@ -60,8 +60,8 @@ var schema = []migration{{
 		PRIMARY KEY (seq, n)
 	) WITHOUT ROWID, STRICT`,
 
-	// From tasks to events, for those up to meta.indexed_seq. Rows outlive
-	// their events for a while.
+	// The index from tasks to events up to meta.indexed_seq. A row outlives its
+	// event for a while.
 	`CREATE TABLE task_index (
 		task_key INTEGER NOT NULL,
 		seq      INTEGER NOT NULL,
@@ -96,16 +96,16 @@ var schema = []migration{{
 	) STRICT`,
 	`INSERT INTO meta VALUES (1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1)`,
 }, {
-	// The traces of the events that have one. They are no columns of events,
-	// because a column that is added to a strict table makes SQLite read the
-	// whole of it before a large file could be used.
+	// The traces of events that have one. They are not columns of events:
+	// adding a column to a strict table makes SQLite read the whole table,
+	// which takes long in a large file.
 	`CREATE TABLE traces (
 		seq          INTEGER PRIMARY KEY,
 		trace_parent TEXT NOT NULL,
 		trace_state  TEXT NOT NULL
 	) STRICT`,
 
-	// One row at most, and never more than its first page: changing it needs
+	// At most one row, which never outgrows its first page: changing it needs
 	// no room in the file.
 	`CREATE TABLE hold (
 		id     INTEGER PRIMARY KEY CHECK (id = 1),
@@ -115,11 +115,11 @@ var schema = []migration{{
 		reason TEXT    NOT NULL
 	) STRICT`,
 }, {
-	// How often the body of a callback in quarantine arrived, and its place among
-	// the others: the one that arrived last has the greatest. A repeat changes
-	// nothing but its row here. The place is the key, as the rows are read and
-	// removed in that order. A row that is older than this table has no body_key:
-	// it takes no repeats.
+	// How often the body of a quarantined callback arrived, and its place among
+	// the others, ascending by last arrival. A repeat changes nothing but this
+	// row. The place is the key because rows are read and removed in that
+	// order. A row that is older than this table has no body_key: repeats are
+	// not added to it.
 	`CREATE TABLE arrivals (
 		place     INTEGER PRIMARY KEY,
 		id        INTEGER NOT NULL UNIQUE, -- in quarantine
@@ -131,11 +131,11 @@ var schema = []migration{{
 	`INSERT INTO arrivals SELECT id AS place, id, NULL, 1, received_at, source_ip FROM quarantine`,
 }}
 
-// meta is the row of that name.
+// meta is the row of the table meta.
 type meta struct {
 	nextSeq, lowSeq, indexedSeq int64
 	fresh                       int64
-	rows                        [states]int64 // by the state of their row in delivery
+	rows                        [states]int64 // by the state in delivery
 	stale                       int64
 	quarantined, nextSuspect    int64
 }
@@ -172,7 +172,7 @@ func (m *meta) write(c *conn) error {
 	return c.exec(writeMeta, values...)
 }
 
-// fields are the row's columns in order.
+// fields returns the row's columns in order.
 func (m *meta) fields() []*int64 {
 	fields := []*int64{&m.nextSeq, &m.lowSeq, &m.indexedSeq, &m.fresh}
 	for i := range m.rows {
@@ -181,13 +181,13 @@ func (m *meta) fields() []*int64 {
 	return append(fields, &m.stale, &m.quarantined, &m.nextSuspect)
 }
 
-// pending counts the events that have not come to their end.
+// pending returns the number of pending events.
 func (m *meta) pending() int64 {
 	return m.fresh + m.rows[ready] + m.rows[retry] + m.rows[blocked]
 }
 
-// identify returns the version of the file's schema: 0 if the file is new. It
-// changes nothing, so that a file of somebody else's stays as it is.
+// identify returns the version of the file's schema, 0 if the file is new. It
+// changes nothing, so that a file of another application stays as it is.
 func identify(c *conn) (version int, err error) {
 	app, err := c.number(`PRAGMA application_id`)
 	if err != nil {
@@ -207,8 +207,8 @@ func identify(c *conn) (version int, err error) {
 	return int(v), err
 }
 
-// migrate brings the file from its version to the newest, each step in a
-// transaction of its own.
+// migrate migrates the file to the newest version, each step in its own
+// transaction.
 func migrate(c *conn, version int, schema []migration) error {
 	if version > len(schema) {
 		return fmt.Errorf("its schema has version %d, made by a newer release of this module; this one knows versions up to %d", version, len(schema))
@@ -229,14 +229,14 @@ func migrate(c *conn, version int, schema []migration) error {
 	return nil
 }
 
-// rollback ends the transaction if there is one. SQLite itself ends it after
-// some errors, and says so with an error that tells nothing else; a transaction
-// that stayed open would make the next BEGIN fail.
+// rollback ends the transaction, if any. After some errors SQLite has ended it
+// already; then ROLLBACK fails, which is ignored. A transaction left open would
+// make the next BEGIN fail.
 func rollback(c *conn) {
 	_ = c.exec(`ROLLBACK`)
 }
 
-// events counts the events in all states.
+// events returns the number of events in all states.
 func (m *meta) events() int64 {
 	return m.pending() + m.rows[delivered] + m.rows[superseded] + m.rows[dead]
 }

@@ -28,7 +28,7 @@ func (s *store) Settle(ctx context.Context, outcomes ...inbox.Outcome) error {
 	}
 	err := s.submit(&settle{request: newRequest(ctx), outcomes: outcomes})
 	if errors.Is(err, inbox.ErrBroken) {
-		return s.errClosed() // trying again is of no use
+		return s.errClosed() // retrying is useless
 	}
 	return err
 }
@@ -76,7 +76,7 @@ const (
 	trimAttempts   = `DELETE FROM attempts WHERE seq = ? AND n <= ?`
 )
 
-// settle writes what became of one lease.
+// settle stores the outcome of one lease.
 func (t *tx) settle(h *heldLease, o *inbox.Outcome) error {
 	to, due := retry, t.now
 	switch o.Verdict {
@@ -87,6 +87,7 @@ func (t *tx) settle(h *heldLease, o *inbox.Outcome) error {
 	case inbox.Release:
 		if o.Lease.Untried && o.Due.IsZero() {
 			to = ready // it was not even tried, and keeps its place
+			t.becomesReady(h.seq())
 		}
 	default: // Retry
 	}
@@ -112,7 +113,7 @@ func (t *tx) settle(h *heldLease, o *inbox.Outcome) error {
 	return t.orderWaiting(h.key, o.Lease.Event.TaskID)
 }
 
-// settleAttempt writes the outcome of an attempt that counts.
+// settleAttempt stores the outcome of an attempt that counts.
 func (t *tx) settleAttempt(h *heldLease, o *inbox.Outcome, to state, due int64) error {
 	n := int64(h.attempts) + 1
 	var settledAt int64

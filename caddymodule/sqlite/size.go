@@ -10,20 +10,20 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// fileSize is what the file takes on the disk, in bytes.
+// fileSize is the disk space of the file in bytes.
 type fileSize struct {
-	page     int64 // one page
-	pages    int64 // those that are in use
-	free     int64 // those that are not
+	page     int64 // size of a page
+	pages    int64 // pages in use
+	free     int64 // free pages
 	log      int64 // the write-ahead log
-	logStuck bool  // the log had no room to grow
-	grown    int64 // about what went into the log since its frames were counted
-	since    int   // transactions since then
+	logStuck bool  // the log could not grow
+	grown    int64 // what was written to the log since its frames were counted, approximately
+	since    int   // transactions since its frames were counted
 }
 
 func (z *fileSize) used() int64 { return z.pages + z.log }
 
-// measure notes the size after a transaction.
+// measure updates the size after a transaction.
 func (w *writer) measure(t *tx) {
 	w.size.pages, w.size.free = t.pages*w.size.page, t.free*w.size.page
 	w.size.grown += t.grown
@@ -36,12 +36,13 @@ func (w *writer) measure(t *tx) {
 	}
 }
 
-// hasRoom reports whether n more bytes fit, and refuses the request if not.
+// hasRoom reports whether n more bytes fit. If not, it refuses the request.
 func (t *tx) hasRoom(r *request, n int) bool {
 	limit := t.w.maxSize.Load()
 	switch {
 	case t.w.reserve.spent && t.w.size.free-t.grown-int64(n) < t.w.reserve.size:
-		// Free pages in the file would stand in for the reserve.
+		// While the reserve is spent, free pages in the file take its place: only
+		// those beyond its size may be used.
 		r.err = fmt.Errorf("%w: no room left on the disk of %s", inbox.ErrFull, t.w.path)
 		return false
 	case t.w.size.used()+t.grown+int64(n) > limit:

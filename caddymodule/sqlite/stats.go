@@ -33,12 +33,12 @@ func (s *store) Stats(ctx context.Context) (inbox.Stats, error) {
 }
 
 const (
-	// The events without a row in delivery begin at low_seq or soon after.
+	// The events without a row in delivery begin at low_seq or soon after it.
 	oldestFresh = `SELECT e.seq, e.received_at FROM events e LEFT JOIN delivery d ON d.seq = e.seq
 		WHERE e.seq >= ? AND d.seq IS NULL ORDER BY e.seq LIMIT 1`
 
-	// SQLite uses an index of some rows only if the query has its condition
-	// word for word; without one it would go through all that was delivered.
+	// SQLite uses a partial index only if the query repeats its condition word
+	// for word. Without the index the query would read all that was delivered.
 	oldestWithRow = `SELECT e.seq, e.received_at FROM events e WHERE e.seq = (
 		SELECT min(seq) FROM (
 			SELECT min(seq) AS seq FROM delivery WHERE state = 0 AND state <= 2 UNION ALL
@@ -46,7 +46,7 @@ const (
 			SELECT min(seq) FROM delivery WHERE state = 2 AND state <= 2))`
 )
 
-// oldestPending returns when the first event that is pending was received.
+// oldestPending returns when the oldest pending event was received.
 func oldestPending(c *conn, low int64) (time.Time, error) {
 	var first, received int64
 	take := func(row []driver.Value) error {

@@ -12,24 +12,24 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// limits are the sizes by which the inbox keeps its steps short and its memory
-// bounded. They are fields so that tests can make them small.
+// limits bound the length of each step and the memory in use. They are fields
+// so that tests can make them small.
 type limits struct {
 	batch        int           // ops in one transaction
-	queue        int           // ops that wait for the writer
+	queue        int           // ops waiting for the writer
 	indexEntries int           // entries of a generation of the index
 	flushStep    int           // entries written to the index in one transaction
-	retireStep   int64         // events looked at in one transaction for being too old
-	sweepStep    int64         // rows of the index looked at in one transaction
-	sweepMin     int64         // stale rows in the index before it is swept
-	logFrames    int64         // pages in the write-ahead log before a checkpoint
-	scan         int64         // events looked at for one page of a list
+	retireStep   int64         // events checked for their age in one transaction
+	sweepStep    int64         // rows of the index checked in one transaction
+	sweepMin     int64         // stale rows in the index at which it is swept
+	logFrames    int64         // pages in the write-ahead log at which it is checkpointed
+	scan         int64         // events read for one page of a list
 	keptAttempts int64         // records of failed attempts kept with an event
-	reserve      int64         // bytes set aside for when the disk is full, at most
+	reserve      int64         // bytes at most that are reserved for a full disk
 	lockWait     time.Duration // for a predecessor to close the file
-	verifyPause  time.Duration // between two looks at the files while much is stored
-	bigTask      int           // events of a task beyond which it is kept in mind
-	bigIDs       int           // ids of such tasks kept in mind, and events of one task
+	verifyPause  time.Duration // between checks of the files while events are stored
+	bigTask      int           // events of a task from which on it is cached
+	bigIDs       int           // ids in that cache, and events of one task
 	checkedSize  int64         // bytes up to which a file is checked whenever it is opened
 }
 
@@ -52,13 +52,13 @@ var defaultLimits = limits{
 	checkedSize:  16 << 20,
 }
 
-// view is what readers may know without asking the writer: the state as it was
-// last committed.
+// view is the state after the last commit, for readers that must not wait for
+// the writer.
 type view struct {
 	meta  meta
 	hold  inbox.Hold
 	bytes int64
-	log   int64 // the part of bytes that is the write-ahead log
+	log   int64 // the share of the write-ahead log in bytes
 }
 
 // store is an inbox in an SQLite file.
@@ -77,21 +77,21 @@ type store struct {
 
 	requests      chan op
 	policyChanged chan struct{} // the policy has changed
-	leaserWake    chan struct{} // something may be leased
+	leaserWake    chan struct{} // something may be due
 	closing       chan struct{}
-	stopped       chan struct{} // the writer has ended
+	stopped       chan struct{} // closed when the writer has ended
 
 	broken breakage
 
 	lock       *fileLock
-	database   *database // nil if it is no regular file
-	copier     *conn     // reads only; for copying
+	database   *database // nil if it is not a regular file
+	copier     *conn     // for backups; read-only
 	copying    sync.Mutex
-	diskFull   atomic.Bool // there was no room to write
+	diskFull   atomic.Bool // the last write found no room
 	writer     *writer
 	leaser     *leaser
 	readers    chan *conn
-	gate       sync.RWMutex // readers hold it while they read, so that the log can begin anew
+	gate       sync.RWMutex // held by readers while they read, so that the log can restart between reads
 	checkpoint *checkpointer
 
 	closeOnce sync.Once
@@ -107,7 +107,7 @@ func (s *store) SetPolicy(p inbox.Policy) {
 	}
 }
 
-// read lends f one of the reading connections.
+// read calls f with one of the connections for look-ups.
 func (s *store) read(ctx context.Context, f func(*conn) error) error {
 	select {
 	case <-s.closing:
@@ -129,8 +129,8 @@ func (s *store) read(ctx context.Context, f func(*conn) error) error {
 	}
 }
 
-// Close ends the inbox: the transaction under way is completed, what has queued
-// behind it is refused, and the lock is given up last.
+// Close closes the inbox: the transaction under way is completed, requests in
+// the queue are refused, and the lock is released last.
 func (s *store) Close() error {
 	s.closeOnce.Do(func() {
 		close(s.closing)
@@ -141,15 +141,15 @@ func (s *store) Close() error {
 			c := <-s.readers
 			err = errors.Join(err, c.close())
 		}
-		s.copying.Lock() // a copy under way has ended
+		s.copying.Lock() // waits for the backup under way
 		s.closeErr = errors.Join(err, s.closeLast(), s.database.release(), s.lock.release())
 	})
 	return s.closeErr
 }
 
-// closeLast closes the writing connection and the one that only reads. The last
-// to be closed copies the log into the database and removes it, unless it may
-// only read.
+// closeLast closes the writing and the read-only connection. The last
+// connection to be closed copies the log into the database and removes it,
+// unless it is read-only.
 func (s *store) closeLast() error {
 	if s.Broken() != nil && s.broken.foreign {
 		return errors.Join(s.writer.conn.close(), s.copier.close())

@@ -18,16 +18,16 @@ import (
 )
 
 const (
-	// maxSurveyed is the number of files that a survey looks at.
+	// maxSurveyed is the number of files that a survey inspects.
 	maxSurveyed = 1000
 
 	keyPrefix = "sqlite:"
 )
 
-// defaultDir is where the files are whose path is not configured.
+// defaultDir is the directory of files without a configured path.
 func defaultDir() string { return filepath.Join(caddy.AppDataDir(), "fotor_webhook") }
 
-// Survey looks at the files in the default folder, and at those of the keys.
+// Survey inspects the files in the default directory and those of the keys.
 func (i *Inbox) Survey(ctx context.Context, keys []string) (found []inbox.Unattended, more bool, err error) {
 	paths, more, err := filesIn(defaultDir())
 	for _, key := range keys {
@@ -52,9 +52,9 @@ func (i *Inbox) Survey(ctx context.Context, keys []string) (found []inbox.Unatte
 	return found, more, err
 }
 
-// filesIn returns the paths of the files in a folder that may be inboxes.
+// filesIn returns the paths of the files in a directory that may be inboxes.
 func filesIn(dir string) (paths []string, more bool, err error) {
-	folder, err := os.Open(dir) //nolint:gosec // Caddy's own
+	folder, err := os.Open(dir) //nolint:gosec // the path is Caddy's own
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, false, nil
 	}
@@ -80,23 +80,23 @@ func filesIn(dir string) (paths []string, more bool, err error) {
 	return paths[:min(len(paths), maxSurveyed)], more, nil
 }
 
-// errNoInbox says that a file is not the gateway's.
+// errNoInbox says that a file does not belong to the gateway.
 var errNoInbox = errors.New("not an inbox")
 
-// inspectFile reads what a file that nobody has open holds. While it does so nobody in
-// this process can open it; that takes milliseconds.
+// inspectFile reads the counters of a file that nobody has open. Meanwhile
+// nobody in this process can open it, which takes milliseconds.
 func inspectFile(ctx context.Context, path string) (u inbox.Unattended, err error) {
 	databases.mu.Lock()
 	defer databases.mu.Unlock()
 	info, err := os.Stat(path)
 	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
-		return u, errNoInbox // a pipe, for one, would keep us waiting
+		return u, errNoInbox // opening a pipe, for example, would block
 	}
 	if databases.find(info) != nil || heldElsewhere(path+lockSuffix) {
 		return u, inbox.ErrInUse
 	}
-	// A file that was closed in good order has no log, and is read as it is.
-	// With a log SQLite has to go through that, for which it may make a -shm.
+	// A file that was closed properly has no log and is read as it is. With a
+	// log SQLite has to read that too, and may create a -shm file for it.
 	mode := readOnly + "&immutable=1"
 	if log, err := os.Stat(path + walSuffix); err == nil && log.Size() > 0 {
 		mode = readOnly
@@ -126,7 +126,8 @@ func inspectFile(ctx context.Context, path string) (u inbox.Unattended, err erro
 
 const surveyBusyTimeout = `PRAGMA busy_timeout = 100`
 
-// requireInbox returns an error unless the file is an inbox that this release knows.
+// requireInbox returns an error unless the file is an inbox of a version that
+// this release supports.
 func requireInbox(c *conn) error {
 	app, err := c.number(`PRAGMA application_id`)
 	if err != nil {

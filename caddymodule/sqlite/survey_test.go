@@ -14,7 +14,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
-// survey looks at the default folder, which is dir/caddy/fotor_webhook.
+// survey inspects the default directory, which is dir/caddy/fotor_webhook.
 func survey(t *testing.T, keys ...string) []inbox.Unattended {
 	t.Helper()
 	found, more, err := new(Inbox).Survey(context.Background(), keys)
@@ -34,7 +34,7 @@ func TestSurveyFindsWhatNobodyHas(t *testing.T) {
 	}
 	require.Empty(t, survey(t), "it is open here")
 
-	// what a crash leaves: the events are in the log
+	// after a crash: the events are in the log
 	crashed := filepath.Join(dir, "crashed.db")
 	copyFile(t, path, crashed)
 	copyFile(t, path+"-wal", crashed+"-wal")
@@ -57,7 +57,7 @@ func TestSurveyFindsWhatNobodyHas(t *testing.T) {
 	require.Equal(t, info.Size(), same.Size())
 	require.NoFileExists(t, path+"-shm")
 
-	// another process that lives has it
+	// used by another, living process
 	require.NoError(t, os.WriteFile(path+lockSuffix, []byte(strconv.Itoa(os.Getppid())+"\n"), 0o600))
 	require.Len(t, survey(t), 1)
 	require.NoError(t, os.WriteFile(path+lockSuffix, []byte("2147483646\n"), 0o600))

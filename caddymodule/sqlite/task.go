@@ -2,24 +2,24 @@ package sqlite
 
 import "github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 
-// state is where an event stands, finer than inbox.State. Its numbers are in
-// the file.
+// state is the state of an event, finer than inbox.State. The numbers are
+// stored in the file.
 type state int64
 
 const (
-	ready     state = iota // may be leased at once; also an event without a row in delivery
+	ready     state = iota // may be leased at once; also the state of an event without a row in delivery
 	retry                  // may be leased when it is due
 	blocked                // waits for another event of its task
-	delivered              // the ends from here on
+	delivered              // this and the following are final
 	superseded
 	dead
 
-	states // their number
+	states // number of states
 )
 
 func (s state) ended() bool { return s >= delivered }
 
-// public is the state as the interface knows it.
+// public returns the inbox.State.
 func (s state) public() inbox.State {
 	switch s {
 	case delivered:
@@ -33,23 +33,23 @@ func (s state) public() inbox.State {
 	}
 }
 
-// taskEvent is one event of a task, as far as it matters to the others.
+// taskEvent is an event as far as it matters for the order of its task.
 type taskEvent struct {
 	seq    int64
 	id     inbox.RawID
 	final  bool
 	state  state
-	due    int64 // of an event that is not ready at once, in µs
-	fresh  bool  // has no row in delivery yet
+	due    int64 // when a retry or a blocked event is due, in µs
+	fresh  bool  // it has no row in delivery yet
 	leased bool
 }
 
-// arrange returns the events, oldest first, that have to move for the task to
-// be in order, with their new states:
+// arrange returns the events, oldest first, whose state has to change for the
+// task to be in order, with their new states:
 //
-//   - An in-progress event that waits is superseded if a final one was accepted.
+//   - A waiting in-progress event is superseded if a final one was accepted.
 //   - While an event is leased, the others wait for it.
-//   - Otherwise the oldest that is pending may go, and the others wait for it.
+//   - Otherwise the oldest pending event may go, and the others wait for it.
 func arrange(events []taskEvent) []taskEvent {
 	var final, taken bool
 	for _, e := range events {
@@ -77,7 +77,8 @@ func arrange(events []taskEvent) []taskEvent {
 	return moved
 }
 
-// unblocked is the state of a pending event that need not wait for another.
+// unblocked returns the state of a pending event that does not wait for
+// another.
 func (s state) unblocked(due int64) state {
 	switch {
 	case s != blocked:

@@ -51,8 +51,8 @@ func apply(events []taskEvent) []state {
 	return got
 }
 
-// Whatever a task looks like, one of its events may go if any is pending, and
-// arranging it again changes nothing.
+// In any task one event may go if any is pending, and arranging again changes
+// nothing.
 func TestArrangedTasksAreInOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		events := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) taskEvent {

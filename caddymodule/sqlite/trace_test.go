@@ -11,7 +11,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
-// traces counts the rows of that table.
+// traces returns the number of rows in the table.
 func traces(t *testing.T, s *store) (n int64) {
 	t.Helper()
 	require.NoError(t, s.read(context.Background(), func(c *conn) (err error) {
@@ -21,7 +21,7 @@ func traces(t *testing.T, s *store) (n int64) {
 	return n
 }
 
-// Traces take no room if there is none, and go with their events.
+// Events without a trace have no row, and a trace is removed with its event.
 func TestTracesGoWithTheirEvents(t *testing.T) {
 	ctx := context.Background()
 	s := openTest(t)
@@ -45,7 +45,7 @@ func TestTracesGoWithTheirEvents(t *testing.T) {
 	require.Equal(t, events[3], r.Event)
 }
 
-// A trace counts for the limit of the inbox.
+// Traces count towards the size limit.
 func TestTracesTakeRoom(t *testing.T) {
 	s := openTest(t, func(o *options) { o.maxSize = 1 << 20 })
 	e := newEvent()

@@ -8,8 +8,8 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// tx is an open transaction, with what the memory has to learn once it is
-// committed, and not before.
+// tx is an open transaction, with the changes to the state in memory that
+// follow its commit.
 type tx struct {
 	w   *writer
 	c   *conn
@@ -17,17 +17,18 @@ type tx struct {
 
 	meta    meta
 	hold    inbox.Hold
-	added   []entry            // to the index of tasks
-	settled map[int64]struct{} // leases that end
-	table   map[int64][]int64  // rows of task_index that were read ahead, by key
-	grown   int64              // bytes that were added, about
-	pages   int64              // in use, once it is committed
-	free    int64              // and those that are not
-	wake    bool               // something may be leased that was not before
+	added   []entry            // entries for the index of tasks
+	settled map[int64]struct{} // events whose leases end
+	table   map[int64][]int64  // rows of task_index read ahead, by key
+	grown   int64              // bytes added, approximately
+	pages   int64              // pages in use after the commit
+	free    int64              // free pages after the commit
+	wake    bool               // something may be due that was not before
+	ready   int64              // the first event that became ready; 0 if none did
 }
 
-// lookup returns the events of the key, oldest first, those of this
-// transaction among them. Some of them may be gone.
+// lookup returns the events of the key, oldest first, including those added in
+// this transaction. Some may be gone.
 func (t *tx) lookup(key int64) ([]int64, error) {
 	seqs, ok := t.table[key]
 	if !ok && t.w.maintenance.bloom.mayHave(key) {
@@ -52,8 +53,8 @@ func (t *tx) lookup(key int64) ([]int64, error) {
 const readTaskEvent = `SELECT e.id, e.task_id, e.status, d.state, d.due FROM events e
 	LEFT JOIN delivery d ON d.seq = e.seq WHERE e.seq = ?`
 
-// task returns the events of a task, oldest first, or the big task if they are
-// many. Those that are pending and not leased cannot be leased until the
+// task returns the events of a task, oldest first, or the bigTask if there are
+// many. The pending events that are not leased cannot be leased until the
 // transaction ends.
 func (t *tx) task(key int64, taskID string) ([]taskEvent, *bigTask, error) {
 	if b := t.w.tasks.get(key); b != nil && b.taskID == taskID {
@@ -98,8 +99,8 @@ func scanTaskEvent(seq int64, row []driver.Value) taskEvent {
 	return e
 }
 
-// revoke keeps an event from being leased until the transaction ends; false
-// means that it is leased, and is not settled by this transaction.
+// revoke keeps an event from being leased until the transaction ends. It
+// reports false if the event is leased and this transaction has not settled it.
 func (t *tx) revoke(seq int64) bool {
 	if _, ok := t.settled[seq]; ok {
 		return true
@@ -107,7 +108,7 @@ func (t *tx) revoke(seq int64) bool {
 	return t.w.leases.revoke(seq)
 }
 
-// order moves the events of a task so that the task is in order.
+// order moves events of the task to other states so that the task is in order.
 func (t *tx) order(key int64, events []taskEvent) error {
 	before := make(map[int64]taskEvent, len(events))
 	for _, e := range events {
@@ -121,7 +122,7 @@ func (t *tx) order(key int64, events []taskEvent) error {
 	return nil
 }
 
-// orderWaiting puts a task in order if any of its events waits for another.
+// orderWaiting puts a task in order if any of its events is blocked.
 func (t *tx) orderWaiting(key int64, taskID string) error {
 	if t.meta.rows[blocked] == 0 {
 		return nil
@@ -150,7 +151,7 @@ const (
 	updateState = `UPDATE delivery SET state = ?, settled_at = ?, task_key = ? WHERE seq = ?`
 )
 
-// move brings an event that was not leased from its state to another.
+// move changes the state of an event that is not leased.
 func (t *tx) move(key int64, e taskEvent, to state) error {
 	var settledAt int64
 	if to.ended() {
@@ -167,7 +168,16 @@ func (t *tx) move(key int64, e taskEvent, to state) error {
 	t.count(e.state, e.fresh, -1)
 	t.count(to, false, +1)
 	t.wake = t.wake || to == ready || to == retry
+	if to == ready {
+		t.becomesReady(e.seq)
+	}
 	return t.c.exec(query, int64(to), settledAt, taskKey, e.seq)
+}
+
+func (t *tx) becomesReady(seq int64) {
+	if t.ready == 0 || seq < t.ready {
+		t.ready = seq
+	}
 }
 
 // count adds n to the number of events in a state.
@@ -197,7 +207,7 @@ func (t *tx) find(id inbox.RawID) (e taskEvent, taskID string, ok bool, err erro
 			}
 			return nil
 		}, seq)
-		if err == nil && ok && len(seqs) > t.w.limits.bigTask { // the next one of it will be found at once
+		if err == nil && ok && len(seqs) > t.w.limits.bigTask { // so that its next event is found at once
 			_, err = t.buildBig(keyOf(id), taskID, seqs)
 		}
 		if err != nil || ok {
@@ -207,7 +217,7 @@ func (t *tx) find(id inbox.RawID) (e taskEvent, taskID string, ok bool, err erro
 	return e, "", false, nil
 }
 
-// remove deletes an event and all that is known of it.
+// remove deletes an event and everything that belongs to it.
 func (t *tx) remove(seq int64, s state, fresh bool) error {
 	for _, query := range []string{
 		`DELETE FROM events WHERE seq = ?`,
@@ -224,8 +234,8 @@ func (t *tx) remove(seq int64, s state, fresh bool) error {
 	return nil
 }
 
-// readAhead looks up many keys in the table at once, which costs much less
-// than one by one.
+// readAhead looks many keys up in the table at once, which costs much less than
+// one by one.
 func (t *tx) readAhead(keys []int64) error {
 	if len(keys) == 0 {
 		return nil

@@ -13,8 +13,8 @@ import (
 // checkOnOpenTimeout bounds the check of a file when it is opened.
 const checkOnOpenTimeout = 45 * time.Second
 
-// checkOnOpen looks through a file before it is taken into use: if it is small, so
-// that it takes no time, or was found damaged before.
+// checkOnOpen checks a file before it is used, if it is small enough for the
+// check to take no time, or was found damaged before.
 func checkOnOpen(ctx context.Context, c *conn, path string, upTo int64) error {
 	pages, err := c.number(`PRAGMA page_count`)
 	if err != nil {
@@ -36,10 +36,10 @@ func checkOnOpen(ctx context.Context, c *conn, path string, upTo int64) error {
 	return nil
 }
 
-// errDamaged begins what SQLite finds wrong with a file.
+// errDamaged precedes what SQLite finds wrong with a file.
 var errDamaged = errors.New("it is damaged: restore it from a backup, or move it away to begin with an empty inbox")
 
-// checkIntegrity runs a check of the file.
+// checkIntegrity runs one of SQLite's checks of the file.
 func (c *conn) checkIntegrity(ctx context.Context, pragma string) error {
 	s, err := c.prepare(pragma)
 	if err != nil {
@@ -59,7 +59,7 @@ func (c *conn) checkIntegrity(ctx context.Context, pragma string) error {
 	return errors.Join(err, rows.Close())
 }
 
-// Verify checks a copy that Backup has made, and counts its events.
+// Verify checks a copy made by Backup and counts its events.
 func (*Inbox) Verify(ctx context.Context, file string) (events int64, err error) {
 	file, err = filepath.Abs(file)
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// writer owns the writing connection: all changes of the file are made by its
-// goroutine, in transactions of as many ops as have gathered.
+// writer owns the writing connection. Its goroutine makes all changes to the
+// file, in transactions of as many ops as are waiting.
 type writer struct {
 	*store
 	conn        *conn
@@ -26,15 +26,15 @@ type writer struct {
 
 	files      *identity
 	overwrites overwriteCheck
-	verified   time.Time // when the files were looked at last
+	verified   time.Time // when the files were last checked
 
-	failureLogged time.Time // when a failure was logged last
+	failureLogged time.Time // when a failure was last logged
 }
 
 // failureLogPause is the least time between log lines about failures.
 const failureLogPause = 10 * time.Second
 
-// submit has the writer carry the op out, and returns why it did not.
+// submit passes the op to the writer and returns its result.
 func (s *store) submit(o op) error {
 	r := o.base()
 	if err := s.do(r.ctx, o); err != nil {
@@ -43,8 +43,8 @@ func (s *store) submit(o op) error {
 	return r.err
 }
 
-// do hands the op to the writer and waits for its answer. With an error the op
-// may still be in the writer's hands, and belongs to it.
+// do passes the op to the writer and waits until it is done. After an error the
+// writer may still use the op, so the caller must not reuse it.
 func (s *store) do(ctx context.Context, o op) error {
 	select {
 	case <-s.closing:
@@ -68,7 +68,7 @@ func (s *store) do(ctx context.Context, o op) error {
 		return ctx.Err()
 	case <-s.stopped:
 	}
-	// The writer has ended; it may have answered just before.
+	// The writer has ended, but it may have finished the op just before.
 	select {
 	case <-done:
 		return nil
@@ -104,7 +104,7 @@ func (w *writer) run() {
 		case <-timer.C:
 			idle = true
 		case <-watch.C:
-			_ = w.verify() // it has been told
+			_ = w.verify() // verify has logged the error
 			continue
 		case <-w.broken.ch:
 			continue
@@ -121,9 +121,9 @@ func (w *writer) run() {
 	w.runBroken()
 }
 
-// gather collects what has queued behind the first op. It first lets those run
-// who are about to queue: a larger batch costs each of them less, and the
-// time is nothing beside that of a commit.
+// gather collects the ops waiting behind the first one. It yields first, so
+// that callers who are about to queue can do so: a larger batch costs each of
+// them less, and the delay is nothing compared with a commit.
 func (w *writer) gather(first op) {
 	w.batch = append(w.batch[:0], first)
 	for gathered := 0; gathered < len(w.batch); {
@@ -133,7 +133,7 @@ func (w *writer) gather(first op) {
 	}
 }
 
-// drain takes what has queued, up to the size of a batch.
+// drain takes the waiting ops, up to the size of a batch.
 func (w *writer) drain() {
 	for len(w.batch) < w.limits.batch {
 		select {
@@ -145,7 +145,7 @@ func (w *writer) drain() {
 	}
 }
 
-// refuse answers those that queued when the inbox was closed.
+// refuse fails the ops that were still waiting when the inbox was closed.
 func (w *writer) refuse() {
 	for {
 		select {
@@ -157,8 +157,9 @@ func (w *writer) refuse() {
 	}
 }
 
-// process carries the ops out and answers each. If they fail together, one of
-// them may be to blame, or the disk: then what can still be done is done.
+// process applies the ops and finishes each. If the transaction fails because
+// of one of them, they are applied one by one; if it fails because of the disk,
+// those that need no room are tried again.
 func (w *writer) process(ops []op) {
 	w.restoreReserve(ops)
 	err := w.commit(ops)
@@ -182,8 +183,8 @@ func (w *writer) process(ops []op) {
 	}
 }
 
-// salvage refuses the ops that need room and tries the others once more: a
-// settled event makes room, and one that cannot be settled is sent again.
+// salvage fails the ops that need room and retries the others: settled events
+// make room, and if an event cannot be settled it is sent again.
 func (w *writer) salvage(ops []op, err error) {
 	var small []op
 	for _, o := range ops {
@@ -209,8 +210,8 @@ func (w *writer) salvage(ops []op, err error) {
 	}
 }
 
-// logFailure logs that ops failed, seldom enough that a full disk does not fill
-// the log: every caller has the error as well.
+// logFailure logs that ops failed. It does so rarely, so that a full disk does
+// not fill the log: every caller gets the error as well.
 func (w *writer) logFailure(ops int, err error) {
 	now := w.now()
 	if now.Sub(w.failureLogged).Abs() < failureLogPause {
@@ -220,7 +221,7 @@ func (w *writer) logFailure(ops int, err error) {
 	w.log.Error("storing failed", zap.String("path", w.path), zap.Int("operations", ops), zap.Error(err))
 }
 
-// storeError wraps an error of SQLite for the caller.
+// storeError wraps an SQLite error for the caller.
 func (w *writer) storeError(err error) error {
 	if isFull(err) {
 		return fmt.Errorf("%w: the disk of %s is full: %w", inbox.ErrFull, w.path, err)
@@ -228,7 +229,7 @@ func (w *writer) storeError(err error) error {
 	return fmt.Errorf("storing in %s: %w", w.path, err)
 }
 
-// commit carries the ops out in one transaction.
+// commit applies the ops in one transaction.
 func (w *writer) commit(ops []op) error {
 	keys := make([]int64, 0, len(ops))
 	for _, o := range ops {
@@ -252,12 +253,12 @@ func (w *writer) commit(ops []op) error {
 		if time.Since(w.verified) < w.limits.verifyPause {
 			return nil
 		}
-		return w.verify() // what is to be refused is better not stored
+		return w.verify() // before the commit: refusing is better than storing in the wrong file
 	})
 }
 
-// transact runs f in a transaction. Only once that is committed does the memory
-// learn of what has changed.
+// transact runs f in a transaction. The state in memory changes only after the
+// commit.
 func (w *writer) transact(f func(*tx) error) error {
 	t := &tx{w: w, c: w.conn, now: w.now().UnixMicro(), meta: w.meta, hold: w.hold, settled: make(map[int64]struct{})}
 	err := w.conn.exec(`BEGIN IMMEDIATE`)
@@ -282,7 +283,7 @@ func (w *writer) transact(f func(*tx) error) error {
 	return nil
 }
 
-// end writes what goes with every transaction, and measures the file.
+// end writes the row of meta, as in every transaction, and measures the file.
 func (t *tx) end() error {
 	t.meta.lowSeq = max(t.meta.lowSeq, t.w.leases.low(t.settled))
 	if err := t.meta.write(t.c); err != nil {
@@ -297,7 +298,7 @@ func (t *tx) end() error {
 	return err
 }
 
-// publish tells the memory what was committed, and wakes the leaser.
+// publish updates the state in memory after a commit and wakes the leaser.
 func (w *writer) publish(t *tx) {
 	w.meta, w.hold = t.meta, t.hold
 	w.overwrites.add(w.meta)
@@ -308,12 +309,15 @@ func (w *writer) publish(t *tx) {
 	moved := w.leases.endBatch(t.settled)
 	w.measure(t)
 	w.view.Store(&view{meta: w.meta, hold: w.hold, bytes: w.size.used(), log: w.size.log})
+	if t.ready != 0 {
+		w.leaser.lookAgainFrom(t.ready)
+	}
 	if t.wake || moved {
 		w.wake()
 	}
 }
 
-// wake tells the leaser that something may have come due.
+// wake wakes the leaser, because something may be due.
 func (s *store) wake() {
 	select {
 	case s.leaserWake <- struct{}{}:

@@ -78,8 +78,8 @@ func TestOpThatFailsFailsAlone(t *testing.T) {
 	require.Len(t, leases, len(events))
 }
 
-// What the memory knows is what was committed: an op whose transaction fails
-// leaves nothing behind.
+// The state in memory is what was committed: an op whose transaction fails
+// leaves no trace.
 func TestFailedTransactionLeavesNothing(t *testing.T) {
 	s := openTest(t)
 	ctx := context.Background()
@@ -108,13 +108,13 @@ func TestFailedTransactionLeavesNothing(t *testing.T) {
 	_, _, err = s.Get(ctx, final.ID)
 	require.ErrorIs(t, err, inbox.ErrNotFound)
 
-	// The event that the failed one would have superseded can be leased.
+	// The event that the failed op would have superseded can be leased.
 	leases, err := s.Lease(ctx, 10)
 	require.NoError(t, err)
 	require.Len(t, leases, 1)
 	require.Equal(t, first.ID, leases[0].Event.ID)
 
-	// A lease whose settling failed is still held.
+	// A lease that could not be settled is still held.
 	o := inbox.Outcome{Lease: leases[0], Verdict: inbox.Deliver}
 	fail(&settle{outcomes: []inbox.Outcome{o}})
 	require.NoError(t, s.Settle(ctx, o))

@@ -8,11 +8,11 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// A clock that was a year ahead when an event was settled.
-func farAway() time.Time { return time.Now().AddDate(1, 0, 0) }
+// farFuture returns a time that only a wrong clock would set.
+func farFuture() time.Time { return time.Now().AddDate(1, 0, 0) }
 
-// wait sets the longest time in which an event may be due.
-func (s *suite) wait(longest time.Duration) {
+// setMaxWait sets Policy.MaxWait.
+func (s *suite) setMaxWait(longest time.Duration) {
 	s.in.SetPolicy(inbox.Policy{Keep: 24 * time.Hour, Quarantine: 10, MaxWait: longest})
 }
 
@@ -27,10 +27,10 @@ func (s *suite) requireDue(e *inbox.Event, within time.Duration) {
 
 var clockTests = []test{
 	{"what is due far too late is due within the policy's time", func(s *suite) {
-		s.wait(time.Hour)
+		s.setMaxWait(time.Hour)
 		for _, v := range []inbox.Verdict{inbox.Retry, inbox.Release} {
 			e := s.put(map[inbox.Verdict]string{inbox.Retry: "a", inbox.Release: "b"}[v], inbox.Completed)
-			s.settleDue(v, s.leaseOf(e), farAway())
+			s.settleDue(v, s.leaseOf(e), farFuture())
 			s.requireDue(e, time.Hour)
 			s.nothingDue()
 			s.requireDue(e, time.Hour)
@@ -42,7 +42,7 @@ var clockTests = []test{
 		}
 	}},
 	{"what is due in time stays so", func(s *suite) {
-		s.wait(time.Hour)
+		s.setMaxWait(time.Hour)
 		e := s.put("task", inbox.Completed)
 		due := time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)
 		s.settleDue(inbox.Retry, s.leaseOf(e), due)
@@ -55,10 +55,10 @@ var clockTests = []test{
 	{"a shorter time holds for what waits already", func(s *suite) {
 		first, second := s.put("a", inbox.Completed), s.put("b", inbox.Completed)
 		for _, l := range s.lease(2) {
-			s.settleDue(inbox.Retry, l, farAway())
+			s.settleDue(inbox.Retry, l, farFuture())
 		}
 		s.nothingDue()
-		s.wait(time.Millisecond)
+		s.setMaxWait(time.Millisecond)
 		got := s.lease(2)
 		require.ElementsMatch(s, []string{first.ID, second.ID}, ids(got))
 		require.Equal(s, 2, got[0].Attempt)
@@ -67,7 +67,7 @@ var clockTests = []test{
 	}},
 	{"it holds for what an inbox finds when it is opened", func(s *suite) {
 		e := s.put("task", inbox.Completed)
-		s.settleDue(inbox.Retry, s.leaseOf(e), farAway())
+		s.settleDue(inbox.Retry, s.leaseOf(e), farFuture())
 		require.NoError(s, s.in.Close())
 		s.open(inbox.Policy{Keep: 24 * time.Hour, Quarantine: 10, MaxWait: time.Millisecond})
 		require.Equal(s, 2, s.leaseOf(e).Attempt)
@@ -76,30 +76,30 @@ var clockTests = []test{
 		first := s.put("task", inbox.Completed)
 		s.settle(inbox.Deliver, s.leaseOf(first))
 		second := s.put("task", inbox.Completed)
-		s.settleDue(inbox.Retry, s.leaseOf(second), farAway())
+		s.settleDue(inbox.Retry, s.leaseOf(second), farFuture())
 		require.NoError(s, s.in.Replay(s.ctx(), first.ID))
-		s.wait(time.Millisecond)
+		s.setMaxWait(time.Millisecond)
 		s.settle(inbox.Deliver, s.leaseOf(first))
 		s.leaseOf(second)
 	}},
 	{"it reaches many", func(s *suite) {
-		const n = 600 // more than are changed at a time
+		const n = 600 // more than are brought forward at a time
 		for range n / 100 {
 			for range 100 {
 				s.put("task "+s.event("", 0).ID, inbox.Completed)
 			}
 			for _, l := range s.lease(100) {
-				s.settleDue(inbox.Retry, l, farAway())
+				s.settleDue(inbox.Retry, l, farFuture())
 			}
 		}
-		s.wait(time.Millisecond)
+		s.setMaxWait(time.Millisecond)
 		leases := s.lease(n)
 		s.settle(inbox.Deliver, leases...)
 		require.Equal(s, [...]int64{0, n, 0, 0}, s.stats().Events)
 	}},
 	{"no time sets no bound", func(s *suite) {
 		e := s.put("task", inbox.Completed)
-		due := farAway().UTC().Truncate(time.Microsecond)
+		due := farFuture().UTC().Truncate(time.Microsecond)
 		s.settleDue(inbox.Retry, s.leaseOf(e), due)
 		s.nothingDue()
 		require.Equal(s, due, s.get(e).Due)

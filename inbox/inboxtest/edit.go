@@ -63,7 +63,7 @@ var editTests = []test{
 	}},
 	{"a replay of what is leased changes nothing", func(s *suite) {
 		e := s.put("task", inbox.Completed)
-		for n := 1; n <= 2; n++ { // one that was never settled, and one that was
+		for n := 1; n <= 2; n++ { // before it was ever settled, and after
 			l := s.leaseOf(e)
 			require.NoError(s, s.in.Replay(s.ctx(), e.ID))
 			s.nothingDue()

@@ -15,10 +15,11 @@ import (
 // patience is how long a test waits for what must happen.
 const patience = 30 * time.Second
 
-// made counts the events that NewEvent has made.
+// made is the number of events made by NewEvent.
 var made atomic.Int64
 
-// NewEvent makes an event of the task that no other of this process equals.
+// NewEvent makes an event of the task that differs from all others of this
+// process.
 func NewEvent(task string, status inbox.Status) *inbox.Event {
 	n := made.Add(1)
 	return &inbox.Event{
@@ -31,7 +32,7 @@ func NewEvent(task string, status inbox.Status) *inbox.Event {
 	}
 }
 
-// Put stores events of which none is a duplicate.
+// Put stores events, none of which may be a duplicate.
 func Put(t testing.TB, in inbox.Inbox, events ...*inbox.Event) {
 	t.Helper()
 	for _, e := range events {
@@ -72,8 +73,8 @@ func Settle(t testing.TB, in inbox.Inbox, v inbox.Verdict, leases ...*inbox.Leas
 
 var attemptTime = time.Date(2026, 11, 24, 8, 0, 0, 654321000, time.UTC)
 
-// Outcome settles a lease with the verdict, and an attempt that goes with it. A
-// retry or a release is due at once.
+// Outcome returns an outcome with a plausible attempt. A retry or a release is
+// due at once.
 func Outcome(v inbox.Verdict, l *inbox.Lease) inbox.Outcome {
 	o := inbox.Outcome{Lease: l, Verdict: v}
 	if v != inbox.Release {
@@ -107,7 +108,7 @@ func Eventually(t testing.TB, holds func() bool, messageAndArgs ...any) {
 	}
 }
 
-// withPatience calls f with a context that ends when what must happen has not.
+// withPatience calls f with a context that ends when patience does.
 func withPatience(f func(context.Context)) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

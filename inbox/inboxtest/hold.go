@@ -11,10 +11,10 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// holdTime is a time with all that is to be kept.
+// holdTime has all the precision that must be kept.
 var holdTime = time.Date(2026, 11, 25, 9, 30, 0, 123456000, time.UTC)
 
-// setHold remembers a hold and checks that the inbox gives it back.
+// setHold stores a hold and checks that Hold returns it.
 func (s *suite) setHold(h inbox.Hold) {
 	s.Helper()
 	require.NoError(s, s.in.SetHold(s.ctx(), h))
@@ -28,7 +28,7 @@ func (s *suite) requireHold(want inbox.Hold) {
 	require.Equal(s, want, got)
 }
 
-// holds are those that an inbox may be told, one after the other.
+// holds are stored one after the other.
 var holds = []inbox.Hold{
 	{Since: holdTime, Reason: "maintenance"},
 	{Since: holdTime, Until: holdTime.Add(time.Hour), Reason: "wartung bis zehn Uhr dreißig"},

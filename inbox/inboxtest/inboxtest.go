@@ -1,5 +1,10 @@
-// Package inboxtest is the suite that every inbox passes. It is written against
-// the interface alone, and holds each sentence of it that a test can see.
+// Package inboxtest is the suite that every inbox passes. It tests the
+// sentences of the interface's documentation, and uses the interface alone.
+//
+// inboxtest.go runs it and has the methods that all tests use. Each other file
+// tests a part of the interface, in the order in which an event meets it:
+// put.go, lease.go, settle.go, lookup.go, list.go, edit.go, and so on.
+// helpers.go is for the inboxes' own tests, too.
 package inboxtest
 
 import (
@@ -14,19 +19,18 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// Storage is one place where an inbox keeps its events.
+// Storage is a place where an inbox keeps its events.
 type Storage struct {
-	// Open opens the inbox. After a Close or a Crash it is called again, and
-	// gives what was stored.
+	// Open opens the inbox. After Close or Crash it opens the same storage
+	// again.
 	Open func(t testing.TB, p inbox.Policy) inbox.Inbox
 
-	// Crash ends an inbox as the death of its process would: without Close,
-	// with nothing written that was not written before. Nil if the storage
-	// cannot do that.
+	// Crash ends an inbox as the death of its process would: without Close, and
+	// without writing anything more. Nil if the storage cannot do that.
 	Crash func(t testing.TB, in inbox.Inbox)
 
-	// Remote says that each call goes to a server and back. Where the suite puts
-	// as many events as fit into the time, it puts fewer then.
+	// Remote says that each call is a round trip to a server. Tests that put as
+	// many events as possible then put fewer.
 	Remote bool
 
 	// AllowNewest returns once the inbox leases the newest out of turn. Nil if it
@@ -34,15 +38,16 @@ type Storage struct {
 	AllowNewest func(t testing.TB, in inbox.Inbox)
 }
 
-// many is the number of times that events come and go beside a list.
-func (s *suite) many() int {
+// churnRounds is the number of times that events are added and removed while a
+// list is read.
+func (s *suite) churnRounds() int {
 	if s.storage.Remote {
 		return 100
 	}
 	return 2000
 }
 
-// Factory makes a storage that is empty. What it needs to clean up goes to
+// Factory makes an empty storage, and registers what is to be cleaned up with
 // t.Cleanup.
 type Factory func(t testing.TB) Storage
 
@@ -88,12 +93,12 @@ type test struct {
 	run  func(s *suite)
 }
 
-// suite is a test with its open inbox.
+// suite is one test with its open inbox.
 type suite struct {
 	testing.TB
 	storage Storage
 	in      inbox.Inbox
-	content int // of the event made last
+	content int // number of the last event
 }
 
 func (s *suite) open(p inbox.Policy) {
@@ -109,14 +114,15 @@ func (s *suite) reopen() {
 	s.open(inbox.Policy{Keep: 24 * time.Hour, Quarantine: 10})
 }
 
-// ctx ends when what must happen has not.
+// ctx returns a context that ends when patience does.
 func (s *suite) ctx() context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	s.Cleanup(cancel)
 	return ctx
 }
 
-// event makes one that no other equals.
+// event makes an event that differs from all others, with its own time of
+// arrival.
 func (s *suite) event(task string, status inbox.Status) *inbox.Event {
 	s.content++
 	e := &inbox.Event{
@@ -150,7 +156,7 @@ func (s *suite) lease(n int) []*inbox.Lease {
 	return Lease(s, s.in, n)
 }
 
-// leaseOf takes the one event that is due.
+// leaseOf leases the only event that is due.
 func (s *suite) leaseOf(e *inbox.Event) *inbox.Lease {
 	s.Helper()
 	leases := s.lease(1)
@@ -159,8 +165,8 @@ func (s *suite) leaseOf(e *inbox.Event) *inbox.Lease {
 	return leases[0]
 }
 
-// nothingDue checks that no event can be leased: not before one that was put
-// last, and not beside it.
+// nothingDue checks that no event is due, neither before nor beside one that is
+// put last.
 func (s *suite) nothingDue() {
 	s.Helper()
 	s.content++
@@ -184,7 +190,7 @@ func (s *suite) settle(v inbox.Verdict, leases ...*inbox.Lease) {
 	Settle(s, s.in, v, leases...)
 }
 
-// settleDue gives a lease the verdict Retry or Release, due at that time.
+// settleDue settles a lease with the verdict Retry or Release and a due time.
 func (s *suite) settleDue(v inbox.Verdict, l *inbox.Lease, due time.Time) {
 	s.Helper()
 	o := Outcome(v, l)
@@ -192,7 +198,7 @@ func (s *suite) settleDue(v inbox.Verdict, l *inbox.Lease, due time.Time) {
 	require.NoError(s, s.in.Settle(s.ctx(), o))
 }
 
-// get returns an event that is there.
+// get returns an event that must exist.
 func (s *suite) get(e *inbox.Event) *inbox.Record {
 	s.Helper()
 	r, _, err := s.in.Get(s.ctx(), e.ID)
@@ -247,8 +253,8 @@ func (s *suite) eventually(what string, holds func() bool) {
 	Eventually(s, holds, what)
 }
 
-// background runs f beside the test and returns a channel that is closed when
-// it ends.
+// background runs f concurrently and returns a channel that is closed when it
+// returns.
 func background(f func()) <-chan struct{} {
 	done := make(chan struct{})
 	go func() {
@@ -258,7 +264,7 @@ func background(f func()) <-chan struct{} {
 	return done
 }
 
-// await waits for the channel of background.
+// await waits for a channel returned by background.
 func (s *suite) await(done <-chan struct{}) {
 	s.Helper()
 	select {

@@ -11,7 +11,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// crash drops the inbox and opens it again, or closes it if it cannot crash.
+// crash crashes the inbox, or closes it if it cannot crash, and opens it again.
 func (s *suite) crash() {
 	s.Helper()
 	if s.storage.Crash == nil {
@@ -113,7 +113,7 @@ var lifetimeTests = []test{
 			}
 		}
 		s.await(lease)
-		if leased != nil { // it may have got what was put before
+		if leased != nil { // it may have leased an event before
 			require.ErrorIs(s, leased, inbox.ErrClosed)
 		}
 	}},
@@ -145,7 +145,7 @@ func (s *suite) leasesComeBack(restart func(*suite)) {
 	s.nothingDue()
 }
 
-// requireClosed checks that no call works any more.
+// requireClosed checks that every call fails.
 func (s *suite) requireClosed(e *inbox.Event, l *inbox.Lease) {
 	s.Helper()
 	ctx := s.ctx()

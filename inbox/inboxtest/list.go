@@ -11,19 +11,20 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// list goes through all pages of a list, newest first.
+// list returns the records of all pages, newest first.
 func (s *suite) list(f inbox.Filter, limit int) []*inbox.Record {
 	s.Helper()
 	return s.pages(f, inbox.Page{Limit: limit}, func() {})
 }
 
-// listOldest goes through all pages of a list, oldest first.
+// listOldest returns the records of all pages, oldest first.
 func (s *suite) listOldest(f inbox.Filter, limit int) []*inbox.Record {
 	s.Helper()
 	return s.pages(f, inbox.Page{Limit: limit, OldestFirst: true}, func() {})
 }
 
-// pages goes through all pages of a list; between them it calls f.
+// pages returns the records of all pages, and calls between after each but the
+// last.
 func (s *suite) pages(f inbox.Filter, p inbox.Page, between func()) (all []*inbox.Record) {
 	s.Helper()
 	for {
@@ -45,17 +46,17 @@ func only(records []*inbox.Record, wanted []string) []string {
 	return slices.DeleteFunc(recordIDs(records), func(id string) bool { return !slices.Contains(wanted, id) })
 }
 
-// herd is a number of events in every state that a list can ask for, with
-// others between them that come and go.
-type herd struct {
+// population is a set of events in every state for which lists can be filtered,
+// and others among them that are added and removed meanwhile.
+type population struct {
 	filters map[string]inbox.Filter
-	want    map[string][]string // what stays, by the name of the filter, oldest first
+	want    map[string][]string // events that stay, by filter, oldest first
 	others  []*inbox.Event
 }
 
-func (s *suite) herd() *herd {
+func (s *suite) populate() *population {
 	s.Helper()
-	h := &herd{
+	h := &population{
 		filters: map[string]inbox.Filter{
 			"all":       {},
 			"pending":   {States: []inbox.State{inbox.Pending}},
@@ -81,12 +82,12 @@ func (s *suite) herd() *herd {
 		s.putEvent(e)
 		switch i % 6 {
 		case 4:
-			if i == 4 { // the others of its task wait for it
-				s.putOff(e)
+			if i == 4 { // the later ones of its task wait for it
+				s.postpone(e)
 			}
 			names = append(names, "task", "pending")
 		case 5:
-			s.putOff(e)
+			s.postpone(e)
 			h.others, names = append(h.others, e), nil
 		default:
 			s.settle([]inbox.Verdict{inbox.GiveUp, inbox.Deliver}[i%2], s.lease(1)...)
@@ -99,8 +100,8 @@ func (s *suite) herd() *herd {
 	return h
 }
 
-// putOff makes the one event that is due wait for long.
-func (s *suite) putOff(e *inbox.Event) {
+// postpone releases the only event that is due for an hour.
+func (s *suite) postpone(e *inbox.Event) {
 	s.Helper()
 	o := Outcome(inbox.Release, s.lease(1)[0])
 	require.Equal(s, e, o.Lease.Event)
@@ -147,7 +148,8 @@ var listTests = []test{
 			for i := range 9 {
 				events = append(events, s.put(fmt.Sprint("task ", i), inbox.Completed))
 			}
-			// After each page all that it had goes, and one of those to come.
+			// After each page all its events are removed, and one of those to
+			// come.
 			left := slices.Clone(events)
 			if !oldest {
 				slices.Reverse(left)
@@ -189,10 +191,10 @@ var listTests = []test{
 		require.Equal(s, append(events, later...)[:len(got)], got)
 	}},
 	{"pages are stable while events come and go", func(s *suite) {
-		h := s.herd()
+		h := s.populate()
 		ctx, stop := s.ctx(), make(chan struct{})
 		var arrivals [][]*inbox.Event
-		for i := range s.many() {
+		for i := range s.churnRounds() {
 			arrivals = append(arrivals, []*inbox.Event{
 				s.event("stays", inbox.Completed), // waits for those that stay
 				s.event(fmt.Sprint("arrives ", i), inbox.Completed),
@@ -219,7 +221,7 @@ var listTests = []test{
 	{"no event comes twice while others arrive", func(s *suite) {
 		ctx, stop := s.ctx(), make(chan struct{})
 		var arrivals [][]*inbox.Event
-		for i := range s.many() {
+		for i := range s.churnRounds() {
 			arrivals = append(arrivals, []*inbox.Event{
 				s.event("task", inbox.Completed), s.event(fmt.Sprint("arrives ", i), inbox.Completed), s.event("task", inbox.Failed),
 			})
@@ -230,7 +232,7 @@ var listTests = []test{
 			for _, oldest := range []bool{false, true} {
 				seen := map[string]bool{}
 				p := inbox.Page{Limit: 3, OldestFirst: oldest}
-				for range 20 { // the end may run away
+				for range 20 { // the list may grow faster than it is read
 					records, next, err := s.in.List(s.ctx(), inbox.Filter{}, p)
 					require.NoError(s, err)
 					for _, r := range records {
@@ -263,9 +265,9 @@ var listTests = []test{
 	}},
 }
 
-// churn puts events of three and lets them go again: those that are due are
-// delivered or given up, the first and the last are purged. It ends when it is
-// told to, or when there are no more.
+// churn puts events in groups of three, and removes them again: those that are
+// due are settled, then the first and the last are purged. It ends with stop or
+// after the last group.
 func churn(ctx context.Context, stop <-chan struct{}, in inbox.Inbox, others []*inbox.Event, arrivals [][]*inbox.Event) error {
 	for i, events := range arrivals {
 		select {

@@ -122,7 +122,7 @@ var lookUpTests = []test{
 		require.Zero(s, stats.OldestPending)
 		require.NoError(s, s.in.Quarantine(s.ctx(), &inbox.Suspect{Status: 400}))
 		require.EqualValues(s, 1, s.stats().Quarantined)
-		require.NoError(s, s.in.Replay(s.ctx(), b.ID)) // superseded again: its final event was accepted
+		require.NoError(s, s.in.Replay(s.ctx(), b.ID)) // it is superseded again
 		require.NoError(s, s.in.Replay(s.ctx(), a.ID))
 		require.Equal(s, a.ReceivedAt, s.stats().OldestPending)
 		before := s.stats()

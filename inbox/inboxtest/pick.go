@@ -67,6 +67,26 @@ var pickTests = []test{
 		require.Equal(s, []string{e.ID}, ids(leases))
 		require.True(s, leases[0].Untried)
 	}},
+	{"what had to wait for its task is one of the newest", func(s *suite) {
+		s.allowNewest()
+		first := s.put("one", inbox.Completed)
+		leases := s.lease(1)
+		s.putMany("task ", 20)
+		second := s.put("one", inbox.Failed)
+		s.pick(inbox.Want{Max: 20, Newest: 20}) // all but the second
+		s.putMany("more ", 10)
+		require.Equal(s, first.ID, leases[0].Event.ID)
+		s.settle(inbox.Deliver, leases...)
+		require.Contains(s, ids(s.pick(inbox.Want{Max: 11, Newest: 11})), second.ID)
+	}},
+	{"what was released untried is one of the newest again", func(s *suite) {
+		s.allowNewest()
+		s.putMany("task ", 20)
+		last := s.pick(inbox.Want{Max: 1, Newest: 1})
+		s.pick(inbox.Want{Max: 1, Newest: 1})
+		s.settle(inbox.Release, last...)
+		require.Equal(s, ids(last), ids(s.pick(inbox.Want{Max: 1, Newest: 1})))
+	}},
 	{"only the newest, and none in turn", func(s *suite) {
 		s.put("tried", inbox.Completed)
 		s.settle(inbox.Retry, s.lease(1)...)

@@ -147,7 +147,7 @@ var putTests = []test{
 		duplicateOf, err := s.in.Put(s.ctx(), e)
 		require.NoError(s, err)
 		require.Equal(s, e.ID, duplicateOf)
-		s.leaseOf(&want) // which does not have it any more
+		s.leaseOf(&want) // the former id is not stored
 	}},
 	{"stores one of many that had different ids", func(s *suite) {
 		const callers = 8

@@ -2,6 +2,7 @@ package inboxtest
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -10,7 +11,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// suspects quarantines n callbacks; it returns them in order of arrival.
+// suspects quarantines n callbacks, and returns them in order of arrival.
 func (s *suite) suspects(n int) []*inbox.Suspect {
 	s.Helper()
 	list := make([]*inbox.Suspect, n)
@@ -28,7 +29,7 @@ func (s *suite) suspects(n int) []*inbox.Suspect {
 	return list
 }
 
-// allSuspects goes through all pages of the quarantine.
+// allSuspects returns the suspects of all pages.
 func (s *suite) allSuspects(limit int) (all []*inbox.Suspect) {
 	s.Helper()
 	p := inbox.Page{Limit: limit}
@@ -45,10 +46,8 @@ func (s *suite) allSuspects(limit int) (all []*inbox.Suspect) {
 }
 
 func reversed(list []*inbox.Suspect) []*inbox.Suspect {
-	var r []*inbox.Suspect
-	for i := range list {
-		r = append(r, list[len(list)-1-i])
-	}
+	r := slices.Clone(list)
+	slices.Reverse(r)
 	return r
 }
 

@@ -9,8 +9,8 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// trace gives the event a trace that no other has: every other event the
-// parent only, every fourth the state too.
+// trace sets a unique trace: every second event has a parent, every fourth a
+// state as well.
 func trace(e *inbox.Event, n int) {
 	if n%2 == 0 {
 		e.TraceParent = fmt.Sprintf("00-%032x-%016x-01", n, n)

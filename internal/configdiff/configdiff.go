@@ -10,9 +10,9 @@ import (
 	"strconv"
 )
 
-// Canonical returns a config in a form that can be compared: neither the order of
-// members nor white space count, nor how groups of routes are called. It has to be
-// taken before guest modules are loaded, which uses their config up.
+// Canonical returns a config in a form that can be compared: the order of members, white
+// space and the names of groups of routes do not count. It must be called before guest
+// modules are loaded, because Caddy then removes their config.
 func Canonical(module any) (map[string]any, error) {
 	raw, err := json.Marshal(module)
 	if err != nil {
@@ -28,8 +28,8 @@ func Canonical(module any) (map[string]any, error) {
 	return config, nil
 }
 
-// numberGroups names the groups of routes by their order: a Caddyfile gives each
-// block groups of other names.
+// numberGroups renames groups of routes to their order: Caddy's adapter uses new names in
+// each block of a Caddyfile.
 func numberGroups(v any, names map[string]string) {
 	switch v := v.(type) {
 	case []any:

@@ -1,5 +1,5 @@
-// Package logfield makes the fields of log lines that name what comes from
-// outside: cut, so that a line stays a line.
+// Package logfield makes log fields of texts from outside, which are cut so that lines
+// stay short.
 package logfield
 
 import (
@@ -19,7 +19,7 @@ func Cut(s string) string {
 	return s[:maxText] + "…"
 }
 
-// Event returns the fields that name an event, and more after them.
+// Event returns the fields that name an event, followed by more.
 func Event(e *inbox.Event, more ...zap.Field) []zap.Field {
 	return append([]zap.Field{
 		zap.String("event_id", e.ID),

@@ -6,11 +6,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Unlimited is the size of files that Limit takes for none.
+// Unlimited removes the limit set by Limit.
 const Unlimited = uint64(unix.RLIM_INFINITY)
 
-// Limit keeps a server of its own process from writing files larger than that,
-// which for NATS is as a full disk is.
+// Limit limits the size of the files that a separate server can write, which
+// has the effect of a full disk.
 func (c *Cluster) Limit(i int, bytes uint64) error {
 	p, ok := c.nodes[i].running.(*process)
 	if !ok {

@@ -1,6 +1,10 @@
 // Package natstest runs real NATS servers with JetStream for tests and for the
-// benchmark: one, or a cluster, in this process or in processes of their own.
-// They can be killed, started again, and cut off from the network.
+// benchmark: one or a cluster, in this process or in separate ones. They can be
+// killed, restarted, frozen, and cut off from the network.
+//
+// Read natstest.go first. node.go starts a server, in this process or by
+// process.go in another one. relay.go interrupts its connections. monitor.go
+// asks the servers for their state.
 package natstest
 
 import (
@@ -13,31 +17,32 @@ import (
 	"time"
 )
 
-// patience bounds the wait for what a cluster must do, such as elect a leader.
-// A race detector on a busy machine makes that slow.
+// patience bounds the wait for a cluster, to elect a leader for example. The
+// race detector on a busy machine makes that slow.
 const patience = time.Minute
 
-// Config says what to start.
+// Config configures a Cluster.
 type Config struct {
 	// Nodes is the number of servers: 1, or the size of a cluster.
 	Nodes int
 
-	// Dir is where they store and log; New takes one of the test's.
+	// Dir is the directory of their data and logs. New uses a temporary one by
+	// default.
 	Dir string
 
-	// Separate runs each server in a process of its own, so that Kill is a
-	// kill -9. The process is this program, started again; see init.
+	// Separate runs each server in a process of its own, so that Kill is a kill
+	// -9. That process runs this program again, see init.
 	Separate bool
 
-	// Cuttable puts a relay into every connection, so that Cut can stop the
-	// traffic. It costs some speed.
+	// Cuttable routes every connection through a relay, so that Cut can
+	// interrupt it. That costs some speed.
 	Cuttable bool
 
 	// MaxPayload is the servers' max_payload in bytes; 0 is their default, 1 MiB.
 	MaxPayload int32
 }
 
-// Cluster is running servers. One goroutine at a time may change it.
+// Cluster is a set of servers. One goroutine at a time may change it.
 type Cluster struct {
 	conf    Config
 	nodes   []*node
@@ -45,8 +50,8 @@ type Cluster struct {
 }
 
 // New starts servers for a test, waits until they can store, and stops them
-// when the test ends. If it failed, what they know of their streams and the end
-// of what they logged is shown.
+// when the test ends. If the test failed, the state of their streams and the
+// end of their logs are shown.
 func New(t testing.TB, conf Config) *Cluster {
 	t.Helper()
 	if conf.Dir == "" {
@@ -83,7 +88,7 @@ func Start(ctx context.Context, conf Config) (_ *Cluster, err error) {
 			err = errors.Join(err, c.Stop())
 		}
 	}()
-	if err := c.wire(ctx); err != nil {
+	if err := c.addNodes(ctx); err != nil {
 		return nil, err
 	}
 	for _, n := range c.nodes {
@@ -94,9 +99,9 @@ func Start(ctx context.Context, conf Config) (_ *Cluster, err error) {
 	return c, c.AwaitHealthy(ctx)
 }
 
-// wire makes the nodes, with their addresses and their ways to each other.
-func (c *Cluster) wire(ctx context.Context) error {
-	ports, err := freePorts(ctx, 3*c.conf.Nodes)
+// addNodes adds the nodes, with their addresses and their routes to each other.
+func (c *Cluster) addNodes(ctx context.Context) error {
+	ports, err := FreePorts(ctx, 3*c.conf.Nodes)
 	if err != nil {
 		return err
 	}
@@ -107,7 +112,7 @@ func (c *Cluster) wire(ctx context.Context) error {
 			Port: ports[3*i], RoutePort: ports[3*i+1], MonitorPort: ports[3*i+2],
 		}}
 		c.nodes = append(c.nodes, n)
-		if n.address, err = c.way(ctx, local(n.settings.Port), n); err != nil {
+		if n.address, err = c.addressOf(ctx, local(n.settings.Port), n); err != nil {
 			return err
 		}
 		n.settings.Advertise = n.address
@@ -117,7 +122,7 @@ func (c *Cluster) wire(ctx context.Context) error {
 			if from == to {
 				continue
 			}
-			address, err := c.way(ctx, local(to.settings.RoutePort), from, to)
+			address, err := c.addressOf(ctx, local(to.settings.RoutePort), from, to)
 			if err != nil {
 				return err
 			}
@@ -127,9 +132,9 @@ func (c *Cluster) wire(ctx context.Context) error {
 	return nil
 }
 
-// way returns the address under which another is reached: itself, or a relay
-// that stands still while one of its ends is cut off.
-func (c *Cluster) way(ctx context.Context, to string, ends ...*node) (string, error) {
+// addressOf returns the address at which a server is reached: its own, or that
+// of a relay that halts while one of its ends is cut off.
+func (c *Cluster) addressOf(ctx context.Context, to string, ends ...*node) (string, error) {
 	if !c.conf.Cuttable {
 		return to, nil
 	}
@@ -143,7 +148,7 @@ func (c *Cluster) way(ctx context.Context, to string, ends ...*node) (string, er
 	return r.address, nil
 }
 
-// URLs returns where clients reach the servers, in their order.
+// URLs returns the URLs for clients, in the order of the servers.
 func (c *Cluster) URLs() []string {
 	urls := make([]string, len(c.nodes))
 	for i, n := range c.nodes {
@@ -152,24 +157,24 @@ func (c *Cluster) URLs() []string {
 	return urls
 }
 
-// Kill ends a server abruptly. One in this process has to end in good order,
-// but if it can be cut off it is, and nobody hears of it.
+// Kill ends a server abruptly. A server in this process can only be shut down
+// properly; if it is cuttable, it is cut off meanwhile, so that nobody notices.
 func (c *Cluster) Kill(i int) error {
 	n := c.nodes[i]
 	if n.running == nil {
 		return fmt.Errorf("NATS server %s does not run", n.settings.Name)
 	}
 	if !c.conf.Separate {
-		n.halt(true)
-		defer n.halt(false)
+		n.setHalted(true)
+		defer n.setHalted(false)
 	}
 	err := n.running.kill()
 	n.running = nil
-	n.hangUp()
+	n.closeConns()
 	return err
 }
 
-// Restart starts a killed server where it was, with what it had stored. It may
+// Restart starts a killed server again, with its data and addresses. It may
 // take a while to catch up with the others, see AwaitHealthy.
 func (c *Cluster) Restart(ctx context.Context, i int) error {
 	n := c.nodes[i]
@@ -179,20 +184,20 @@ func (c *Cluster) Restart(ctx context.Context, i int) error {
 	return n.start(ctx, c.conf.Separate)
 }
 
-// Cut stops the traffic of a server with the others and with all clients. As
-// when a cable is pulled, nobody is told: connections stay and bring nothing.
+// Cut interrupts the traffic of a server with the others and with all clients.
+// As with a pulled cable, connections stay open and bring nothing.
 func (c *Cluster) Cut(i int) {
 	c.nodes[i].cut = true
-	c.nodes[i].halt(true)
+	c.nodes[i].setHalted(true)
 }
 
-// Mend lets the traffic go on, with what was held up.
+// Mend resumes the traffic of a server, including what was held up.
 func (c *Cluster) Mend(i int) {
-	c.nodes[i].halt(false)
+	c.nodes[i].setHalted(false)
 	c.nodes[i].cut = false
 }
 
-// Stop ends all servers. It may be called again.
+// Stop stops all servers. It may be called again.
 func (c *Cluster) Stop() error {
 	var errs []error
 	for _, n := range c.nodes {

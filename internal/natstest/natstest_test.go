@@ -14,7 +14,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// connect makes a client of one server that tries until the test ends.
+// connect returns a client that reconnects until the test ends.
 func connect(t *testing.T, urls ...string) jetstream.JetStream {
 	t.Helper()
 	conn, err := nats.Connect(urls[0], nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond),
@@ -38,7 +38,7 @@ func createStream(t *testing.T, js jetstream.JetStream, replicas int) jetstream.
 	return stream
 }
 
-// publish publishes until the server has stored it.
+// publish publishes until it is acknowledged.
 func publish(t *testing.T, js jetstream.JetStream, subject string) {
 	t.Helper()
 	require.NoError(t, await(t.Context(), "publishing "+subject, func(ctx context.Context) error {
@@ -82,7 +82,7 @@ func TestOneNode(t *testing.T) {
 	require.Equal(t, 2, stored(t, stream))
 }
 
-// A cluster keeps what it acknowledged, whoever of it is killed or cut off.
+// A cluster keeps what it acknowledged, whichever server is killed or cut off.
 func TestCluster(t *testing.T) {
 	for _, separate := range []bool{false, true} {
 		t.Run(fmt.Sprint("separate ", separate), func(t *testing.T) {
@@ -121,12 +121,12 @@ func TestCluster(t *testing.T) {
 	}
 }
 
-func TestAClusterOfTwoIsRefused(t *testing.T) {
+func TestAClusterOfTwoIsAnError(t *testing.T) {
 	_, err := Start(t.Context(), Config{Nodes: 2, Dir: t.TempDir()})
 	require.ErrorContains(t, err, "expected 1, or 3 or more")
 }
 
-// A separate server that cannot start is told with what it complained of.
+// If a separate server cannot start, the error has what it printed.
 func TestSeparateServerThatCannotStart(t *testing.T) {
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)

@@ -16,28 +16,28 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// settings are all that a server has to be told.
+// settings are the configuration of one server.
 type settings struct {
 	Name                         string
 	Dir                          string
 	Port, RoutePort, MonitorPort int
-	Advertise                    string   // where clients reach it
-	Routes                       []string // where it reaches the others
+	Advertise                    string   // address for clients
+	Routes                       []string // to the other servers
 	MaxPayload                   int32
 }
 
 // node is one server, running or not.
 type node struct {
 	settings settings
-	address  string   // for clients
-	relays   []*relay // all that lead to it or away from it
+	address  string   // address for clients
+	relays   []*relay // all relays from and to this server
 	cut      bool
 	running  instance // nil while it is killed
 }
 
 // instance is a running server.
 type instance interface {
-	// stop ends it in good order, kill at once.
+	// stop shuts it down, kill ends it at once.
 	stop() error
 	kill() error
 }
@@ -49,24 +49,24 @@ func (n *node) start(ctx context.Context, separate bool) (err error) {
 	if separate {
 		n.running, err = startProcess(ctx, n.settings)
 	} else {
-		n.running, err = startInside(n.settings)
+		n.running, err = startInProcess(n.settings)
 	}
 	return err
 }
 
-func (n *node) halt(still bool) {
+func (n *node) setHalted(still bool) {
 	for _, r := range n.relays {
-		r.halt(still)
+		r.setHalted(still)
 	}
 }
 
-func (n *node) hangUp() {
+func (n *node) closeConns() {
 	for _, r := range n.relays {
-		r.hangUp()
+		r.closeConns()
 	}
 }
 
-// logged returns the end of what the server logged.
+// logged returns the end of the server's log.
 func (s settings) logged() string {
 	const most = 6 << 10
 	text, err := os.ReadFile(s.log())
@@ -78,7 +78,7 @@ func (s settings) logged() string {
 
 func (s settings) log() string { return filepath.Join(s.Dir, "log") }
 
-// options returns the settings as the server wants them.
+// options returns the server's options for these settings.
 func (s settings) options() (*server.Options, error) {
 	o := &server.Options{
 		ServerName: s.Name,
@@ -89,7 +89,7 @@ func (s settings) options() (*server.Options, error) {
 		JetStream:          true,
 		StoreDir:           s.Dir,
 		JetStreamMaxMemory: 64 << 20,
-		JetStreamMaxStore:  1 << 40, // what streams may reserve; tests bound what they use
+		JetStreamMaxStore:  1 << 40, // reserved by streams, not used; tests bound what is used
 		LogFile:            s.log(),
 		NoSigs:             true,
 	}
@@ -98,8 +98,8 @@ func (s settings) options() (*server.Options, error) {
 	}
 	o.Cluster = server.ClusterOpts{
 		Name: "natstest", Host: "127.0.0.1", Port: s.RoutePort,
-		// Every way is configured. An address that is told to others would lead
-		// round the relays, so this one leads nowhere.
+		// Every route is configured. An advertised address would bypass the
+		// relays, so this one leads nowhere.
 		Advertise: "127.0.0.1:9",
 	}
 	for _, route := range s.Routes {
@@ -112,7 +112,7 @@ func (s settings) options() (*server.Options, error) {
 	return o, nil
 }
 
-// run starts a server in this process and waits until it takes connections.
+// run starts a server in this process and waits until it accepts connections.
 func (s settings) run() (*server.Server, error) {
 	options, err := s.options()
 	if err != nil {
@@ -131,28 +131,29 @@ func (s settings) run() (*server.Server, error) {
 	return running, nil
 }
 
-// inside is a server in this process.
-type inside struct{ *server.Server }
+// inProcess is a server in this process.
+type inProcess struct{ *server.Server }
 
-func startInside(s settings) (instance, error) {
+func startInProcess(s settings) (instance, error) {
 	running, err := s.run()
 	if err != nil {
 		return nil, err
 	}
-	return inside{running}, nil
+	return inProcess{running}, nil
 }
 
-func (i inside) stop() error {
+func (i inProcess) stop() error {
 	i.Shutdown()
 	i.WaitForShutdown()
 	return nil
 }
 
-func (i inside) kill() error { return i.stop() }
+func (i inProcess) kill() error { return i.stop() }
 
-// freePorts returns ports on which nothing listens, below those that systems
-// give to outgoing connections: a server has to come back to its own.
-func freePorts(ctx context.Context, count int) ([]int, error) {
+// FreePorts returns ports on which nothing listens. They are below the range
+// for outgoing connections, because a restarted server needs the same port
+// again.
+func FreePorts(ctx context.Context, count int) ([]int, error) {
 	const lowest, highest = 15000, 32000
 	var ports []int
 	for deadline := time.Now().Add(patience); len(ports) < count; {
@@ -177,7 +178,7 @@ func freePorts(ctx context.Context, count int) ([]int, error) {
 
 func local(port int) string { return fmt.Sprint("127.0.0.1:", port) }
 
-// encode and decode bring settings to a process.
+// encode and decode pass settings to another process.
 func (s settings) encode() (string, error) {
 	text, err := json.Marshal(s)
 	return string(text), err

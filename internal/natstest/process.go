@@ -11,14 +11,14 @@ import (
 	"strings"
 )
 
-// variable makes a process of this program a NATS server with the settings
-// that it holds.
-const variable = "FOTOR_WEBHOOK_NATSTEST"
+// settingsVariable is an environment variable with the settings of a server. It
+// makes this program run that server.
+const settingsVariable = "FOTOR_WEBHOOK_NATSTEST"
 
-// init is where a process of a separate server goes its own way: whatever
-// program this package is part of, main and tests are not for it.
+// init runs the server in a process started for one. It never returns then, so
+// that neither main nor tests run, whatever program this is.
 func init() {
-	text := os.Getenv(variable)
+	text := os.Getenv(settingsVariable)
 	if text == "" {
 		return
 	}
@@ -29,7 +29,8 @@ func init() {
 	os.Exit(0)
 }
 
-// serve runs a server until the input ends, which is when its parent does.
+// serve runs a server until the input ends, which it does at the latest when
+// the parent process ends.
 func serve(text string, in io.Reader, out io.Writer) error {
 	s, err := decode(text)
 	if err != nil {
@@ -46,7 +47,7 @@ func serve(text string, in io.Reader, out io.Writer) error {
 	return err
 }
 
-// ready is what a separate server prints when it takes connections.
+// ready is printed by a separate server once it accepts connections.
 const ready = "ready"
 
 // process is a server in a process of its own.
@@ -66,7 +67,7 @@ func startProcess(ctx context.Context, s settings) (instance, error) {
 		return nil, err
 	}
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), self) // it ends by stop or kill
-	cmd.Env = append(os.Environ(), variable+"="+text)
+	cmd.Env = append(os.Environ(), settingsVariable+"="+text)
 	var complaints strings.Builder
 	cmd.Stderr = &complaints
 	stdin, err := cmd.StdinPipe()
@@ -91,7 +92,7 @@ func startProcess(ctx context.Context, s settings) (instance, error) {
 
 func (p *process) stop() error {
 	if p.frozen {
-		return p.kill() // it hears nothing else
+		return p.kill() // it would not react to anything else
 	}
 	if err := p.stdin.Close(); err != nil {
 		return err
@@ -99,10 +100,10 @@ func (p *process) stop() error {
 	return p.cmd.Wait()
 }
 
-// kill ends the process like a power cut: it can do nothing about it.
+// kill kills the process.
 func (p *process) kill() error {
 	err := p.cmd.Process.Kill()
-	_ = p.cmd.Wait() // it was killed, and says so
+	_ = p.cmd.Wait() // the error only says that it was killed
 	if errors.Is(err, os.ErrProcessDone) {
 		return nil
 	}

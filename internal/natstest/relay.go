@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// relay passes connections on to an address, until it is told to stand still.
+// relay forwards connections to an address, and can be halted.
 type relay struct {
 	to       string
 	address  string
@@ -14,7 +14,7 @@ type relay struct {
 
 	mu     sync.Mutex
 	change *sync.Cond
-	halts  int // how many of its ends are cut off
+	halts  int // number of its ends that are cut off
 	closed bool
 	conns  map[net.Conn]struct{}
 }
@@ -30,7 +30,7 @@ func newRelay(ctx context.Context, to string, running *sync.WaitGroup) (*relay, 
 		for {
 			conn, err := listener.Accept()
 			if err != nil {
-				return // closed
+				return // the listener was closed
 			}
 			running.Go(func() { r.serve(ctx, conn) })
 		}
@@ -38,39 +38,39 @@ func newRelay(ctx context.Context, to string, running *sync.WaitGroup) (*relay, 
 	return r, nil
 }
 
-// serve relays one connection until one of its sides ends it.
+// serve relays one connection until one of its sides closes it.
 func (r *relay) serve(ctx context.Context, near net.Conn) {
 	defer near.Close()
-	if !r.keep(near) {
+	if !r.track(near) {
 		return
 	}
-	defer r.drop(near)
-	if !r.pass() {
+	defer r.untrack(near)
+	if !r.awaitPass() {
 		return
 	}
 	far, err := new(net.Dialer).DialContext(context.WithoutCancel(ctx), "tcp", r.to)
 	if err != nil {
-		return // nobody is there, so the near end is told so
+		return // closing the near side is the answer
 	}
 	defer far.Close()
-	if !r.keep(far) {
+	if !r.track(far) {
 		return
 	}
-	defer r.drop(far)
+	defer r.untrack(far)
 	var both sync.WaitGroup
 	both.Go(func() { r.copy(near, far) })
 	both.Go(func() { r.copy(far, near) })
 	both.Wait()
 }
 
-// copy passes on what comes from one side. While the relay stands still it
-// reads no more, so that what is sent piles up as on a dead line.
+// copy forwards the data of one direction. While the relay is halted it does
+// not read, so that data piles up as on a dead line.
 func (r *relay) copy(to, from net.Conn) {
-	defer to.Close() // the other direction ends with this one
+	defer to.Close() // ends the other direction too
 	buffer := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(buffer)
-		if !r.pass() {
+		if !r.awaitPass() {
 			return
 		}
 		if n > 0 {
@@ -84,8 +84,9 @@ func (r *relay) copy(to, from net.Conn) {
 	}
 }
 
-// pass waits until traffic may pass. It reports whether any still may.
-func (r *relay) pass() bool {
+// awaitPass waits while the relay is halted. It reports false if the relay is
+// closed.
+func (r *relay) awaitPass() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for r.halts > 0 && !r.closed {
@@ -94,8 +95,8 @@ func (r *relay) pass() bool {
 	return !r.closed
 }
 
-// halt makes the relay stand still for one of its ends, or takes that back.
-func (r *relay) halt(still bool) {
+// setHalted halts the relay for one of its ends, or resumes it.
+func (r *relay) setHalted(still bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if still {
@@ -106,27 +107,27 @@ func (r *relay) halt(still bool) {
 	r.change.Broadcast()
 }
 
-// keep remembers a connection for hangUp. It reports whether there is still
-// use for it.
-func (r *relay) keep(conn net.Conn) bool {
+// track adds a connection to those that closeConns closes. It reports false if
+// the relay is closed.
+func (r *relay) track(conn net.Conn) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.conns[conn] = struct{}{}
 	return !r.closed
 }
 
-func (r *relay) drop(conn net.Conn) {
+func (r *relay) untrack(conn net.Conn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.conns, conn)
 }
 
-// hangUp ends all connections.
-func (r *relay) hangUp() {
+// closeConns closes all connections.
+func (r *relay) closeConns() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for conn := range r.conns {
-		_ = conn.Close() // it is over, whatever it says
+		_ = conn.Close() // the error does not matter any more
 	}
 }
 
@@ -135,6 +136,6 @@ func (r *relay) close() {
 	r.closed = true
 	r.change.Broadcast()
 	r.mu.Unlock()
-	_ = r.listener.Close() // nothing is lost by it
-	r.hangUp()
+	_ = r.listener.Close() // as above
+	r.closeConns()
 }

@@ -12,10 +12,10 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// pause is how long to wait between two looks at a cluster.
+// pause is the time between two looks at a cluster.
 const pause = 20 * time.Millisecond
 
-// await waits until a condition holds.
+// await waits until holds returns nil.
 func await(ctx context.Context, what string, holds func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -36,8 +36,8 @@ func await(ctx context.Context, what string, holds func(context.Context) error) 
 	}
 }
 
-// AwaitHealthy waits until the running servers agree on who leads them, and
-// each has caught up with all streams and consumers of which it has a replica.
+// AwaitHealthy waits until the running servers agree on a leader, and each has
+// caught up with all streams and consumers of which it has a replica.
 func (c *Cluster) AwaitHealthy(ctx context.Context) error {
 	return await(ctx, "NATS servers are not healthy", func(ctx context.Context) error {
 		for _, n := range c.nodes {
@@ -47,7 +47,7 @@ func (c *Cluster) AwaitHealthy(ctx context.Context) error {
 			if _, err := n.ask(ctx, "/healthz"); err != nil {
 				return err
 			}
-			if err := c.formed(ctx, n); err != nil {
+			if err := c.checkFormed(ctx, n); err != nil {
 				return err
 			}
 		}
@@ -55,8 +55,8 @@ func (c *Cluster) AwaitHealthy(ctx context.Context) error {
 	})
 }
 
-// formed says why a node does not know the cluster as it should.
-func (c *Cluster) formed(ctx context.Context, n *node) error {
+// checkFormed returns an error if the node does not see the whole cluster.
+func (c *Cluster) checkFormed(ctx context.Context, n *node) error {
 	if len(c.nodes) == 1 {
 		return nil
 	}
@@ -83,8 +83,8 @@ func (c *Cluster) formed(ctx context.Context, n *node) error {
 	return nil
 }
 
-// StreamLeader waits until one of the servers that can be reached leads the
-// stream, and returns which.
+// StreamLeader waits until one of the reachable servers leads the stream, and
+// returns its number.
 func (c *Cluster) StreamLeader(ctx context.Context, stream string) (leader int, err error) {
 	err = await(ctx, "stream "+stream+" has no leader", func(ctx context.Context) error {
 		for i, n := range c.nodes {
@@ -105,7 +105,7 @@ func (c *Cluster) StreamLeader(ctx context.Context, stream string) (leader int, 
 	return leader, err
 }
 
-// describe tells what each server knows of its streams and consumers.
+// describe shows the state of the streams and consumers on each server.
 func (c *Cluster) describe(ctx context.Context, tell func(format string, args ...any)) {
 	for _, n := range c.nodes {
 		if n.running == nil || n.cut {
@@ -129,7 +129,7 @@ func (c *Cluster) describe(ctx context.Context, tell func(format string, args ..
 	}
 }
 
-// leaderOf returns the leader of what may have none.
+// leaderOf returns the leader, or "" if there is no cluster.
 func leaderOf(info *server.ClusterInfo) string {
 	if info == nil {
 		return ""
@@ -137,7 +137,7 @@ func leaderOf(info *server.ClusterInfo) string {
 	return info.Leader
 }
 
-// leader returns whom the node takes for the leader of the stream.
+// leader returns the node's view of the stream's leader.
 func (n *node) leader(ctx context.Context, stream string) (string, error) {
 	info, err := n.jetStream(ctx, "?accounts=true&streams=true")
 	if err != nil {
@@ -165,13 +165,13 @@ func (n *node) jetStream(ctx context.Context, query string) (info server.JSInfo,
 	return info, json.Unmarshal(text, &info)
 }
 
-// ask gets a page of the server's monitoring, which no relay is before.
+// ask returns a page of the server's monitoring, which is not behind a relay.
 func (n *node) ask(ctx context.Context, path string) ([]byte, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+local(n.settings.MonitorPort)+path, nil)
 	if err != nil {
 		return nil, err
 	}
-	r.Close = true // no connection is left behind
+	r.Close = true // leave no idle connection behind
 	response, err := http.DefaultClient.Do(r)
 	if err != nil {
 		return nil, err
