@@ -73,9 +73,9 @@ func (l *leaser) pendingNew() (n uint64, at time.Time, asked bool) {
 }
 
 // handBack returns a lease unspent: the event is as it was.
-func (s *store) handBack(h *heldLease) error {
+func (s *store) handBack(ctx context.Context, h *heldLease) error {
 	if h.marked {
-		s.withdraw([]*heldLease{h})
+		s.withdraw(ctx, []*heldLease{h})
 		s.pick.forget(h.event.seq)
 	}
 	m := s.leaser.messageOf(h)
@@ -85,11 +85,12 @@ func (s *store) handBack(h *heldLease) error {
 	return m.Nak()
 }
 
-// withdraw removes the records of leases that are none: the events are as they were.
-func (s *store) withdraw(held []*heldLease) {
+// withdraw removes the records of leases that are none, also if ctx has ended: the
+// events are as they were.
+func (s *store) withdraw(ctx context.Context, held []*heldLease) {
 	seqs := make([]uint64, len(held))
 	for i, h := range held {
 		seqs[i] = h.last
 	}
-	s.forgetRecords(context.Background(), seqs)
+	s.forgetRecords(context.WithoutCancel(ctx), seqs)
 }

@@ -73,7 +73,7 @@ func (s *store) leaseBatch(batch []*candidate) []*inbox.Lease {
 	first := s.leaser.firstOfTasks(batch)
 	for i, c := range batch {
 		if s.isFirst(c) && !s.pick.mayHave(c.seq) {
-			got[i] = s.leaseOf(&heldLease{candidate: c, history: history{}}, s.token())
+			got[i] = s.leaseOf(ctx, &heldLease{candidate: c, history: history{}}, s.token())
 			continue
 		}
 		if !c.again && !c.event.Status.Final() && first[c.id[:keyLength]] < c.seq {
@@ -112,13 +112,13 @@ func (s *store) token() string {
 
 // leaseOf creates the lease of an event; nil if the event is leased here
 // already.
-func (s *store) leaseOf(h *heldLease, token string) *inbox.Lease {
+func (s *store) leaseOf(ctx context.Context, h *heldLease, token string) *inbox.Lease {
 	h.token = token
 	h.lease = &inbox.Lease{Event: h.event.Event, Attempt: h.rec.Attempts + 1, Ref: lastRef.Add(1)}
 	h.lease.Untried = !h.again && h.rec.Attempts == 0
 	if !s.leaser.add(h) {
 		if h.early {
-			s.withdraw([]*heldLease{h})
+			s.withdraw(ctx, []*heldLease{h})
 			return nil
 		}
 		s.park(h.candidate, firstLook)
@@ -132,7 +132,7 @@ func (s *store) leaseOf(h *heldLease, token string) *inbox.Lease {
 func (s *store) leaseOne(ctx context.Context, c *candidate) *inbox.Lease {
 	h, err := s.tryLease(ctx, c)
 	if h != nil {
-		return s.leaseOf(h, h.token)
+		return s.leaseOf(ctx, h, h.token)
 	}
 	if err != nil {
 		wait := firstLook

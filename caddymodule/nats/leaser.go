@@ -82,7 +82,7 @@ func (l *leaser) take(n int, onlyNew bool, now time.Time) (batch []*candidate, n
 	}
 	clear(l.parked[len(kept):])
 	l.parked = kept
-	for len(batch) < n && len(l.fresh.queue)+len(l.again.queue) > 0 && !(onlyNew && len(l.fresh.queue) == 0) {
+	for len(batch) < n && (len(l.fresh.queue) > 0 || !onlyNew && len(l.again.queue) > 0) {
 		src := &l.fresh
 		if l.turn = !l.turn; !onlyNew && !l.turn && len(l.again.queue) > 0 || len(src.queue) == 0 {
 			src = &l.again

@@ -18,7 +18,7 @@ import (
 // read every second says which numbers such events may have:
 //
 //   - A Caddy leases an event as it comes only if it has read that message less than
-//     rangeKnown ago and the event's number is not in the range. Else it looks for a
+//     limits.known ago and the event's number is not in the range. Else it looks for a
 //     record first.
 //   - A Caddy leases an event out of turn only if the range has had its number for
 //     longer than that, by writing a record where there was none. Then it asks whether
@@ -87,10 +87,11 @@ func (n *newest) open() span {
 	for len(n.opened) > 1 && time.Since(n.opened[1].since) >= wait {
 		n.opened = n.opened[1:]
 	}
-	if len(n.opened) == 0 || time.Since(n.opened[0].since) < wait {
+	if len(n.opened) == 0 || n.age() >= n.known || time.Since(n.opened[0].since) < wait {
 		return span{1, 0}
 	}
-	return n.opened[0].span
+	open := n.opened[0].span
+	return span{max(open.From, n.span.From), min(open.To, n.span.To)}
 }
 
 // learn notes what the range was at a time or later.

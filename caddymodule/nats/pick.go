@@ -210,7 +210,7 @@ func (s *store) tryNewest(ctx context.Context, most int) ([]*inbox.Lease, error)
 		}
 		free, last, err := s.neverLeased(ctx, part)
 		if err != nil {
-			s.withdraw(held)
+			s.withdraw(ctx, held)
 			return nil, err
 		}
 		looked := span{part.From, last}
@@ -321,7 +321,7 @@ func (s *store) claimEarly(ctx context.Context, e *stored) (*heldLease, error) {
 		free, err = s.stillFree(ctx, task, c.id)
 	}
 	if err != nil || !free {
-		s.withdraw([]*heldLease{h})
+		s.withdraw(ctx, []*heldLease{h})
 		return nil, err
 	}
 	return h, nil
@@ -335,16 +335,16 @@ func (s *store) keepUndelivered(ctx context.Context, held []*heldLease) (leases 
 	}
 	delivered, err := s.countNew(ctx)
 	if err != nil {
-		s.withdraw(held)
+		s.withdraw(ctx, held)
 		return nil, err
 	}
 	slices.SortFunc(held, func(a, b *heldLease) int { return cmp.Compare(b.event.seq, a.event.seq) })
 	for _, h := range held {
 		if h.event.seq <= delivered || s.leaser.holds(h.id) {
-			s.withdraw([]*heldLease{h})
+			s.withdraw(ctx, []*heldLease{h})
 			continue
 		}
-		if l := s.leaseOf(h, h.token); l != nil {
+		if l := s.leaseOf(ctx, h, h.token); l != nil {
 			l.Newest = true
 			leases = append(leases, l)
 		}

@@ -96,7 +96,7 @@ func (s *store) settle(ctx context.Context, h *heldLease, o inbox.Outcome) error
 		return err
 	}
 	if k == none {
-		return s.handBack(h)
+		return s.handBack(ctx, h)
 	}
 	seq, others, err := s.writeOutcome(ctx, h, o.Verdict, k, rec)
 	if err != nil {

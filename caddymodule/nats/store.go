@@ -132,7 +132,7 @@ func open(ctx context.Context, o options, secrets *secrets) (*store, error) {
 	}
 	later := err != nil && o.startWithoutServer && isUnreachable(err)
 	if err != nil && !later {
-		_ = s.Close()
+		_ = s.Close() //nolint:contextcheck // what is leased is handed back though ctx has ended
 		return nil, err
 	}
 	if later {
@@ -246,7 +246,7 @@ func (s *store) Close() error {
 		}
 		s.work.Wait()
 		if s.conn.IsConnected() {
-			s.withdraw(s.leaser.early())
+			s.withdraw(context.Background(), s.leaser.early())
 			s.leaser.releaseAll(s.conn)
 			_ = s.conn.FlushTimeout(closeWait)
 		}
