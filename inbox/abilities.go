@@ -30,6 +30,7 @@ type Want struct {
 // Picker is implemented by an Inbox that can lease out of turn.
 type Picker interface {
 	// Pick is Lease for the events that are wanted. A task's events stay in order.
+	// It may be some seconds after a backlog began that the newest are leased.
 	Pick(ctx context.Context, w Want) ([]*Lease, error)
 }
 

@@ -32,6 +32,10 @@ type Storage struct {
 	// Remote says that each call is a round trip to a server. Tests that put as
 	// many events as possible then put fewer.
 	Remote bool
+
+	// AllowNewest returns once the inbox leases the newest out of turn. Nil if it
+	// always does.
+	AllowNewest func(t testing.TB, in inbox.Inbox)
 }
 
 // churnRounds is the number of times that events are added and removed while a

@@ -20,6 +20,7 @@ func RunPicker(t *testing.T, factory Factory) {
 
 var pickTests = []test{
 	{"the newest come out of turn", func(s *suite) {
+		s.allowNewest()
 		events := s.putMany("task ", 40)
 		leases := s.pick(inbox.Want{Max: 8, Newest: 2})
 		require.Equal(s, append(inOrder(events[:6]), events[39].ID, events[38].ID), ids(leases))
@@ -34,10 +35,12 @@ var pickTests = []test{
 		require.Equal(s, inOrder(events[6:36]), ids(s.lease(30)), "the others in turn, and none twice")
 	}},
 	{"without a backlog the order is as ever", func(s *suite) {
+		s.allowNewest()
 		events := s.putMany("task ", 5)
-		require.Equal(s, inOrder(events), ids(s.pick(inbox.Want{Max: 10, Newest: 4})))
+		require.Equal(s, inOrder(events), ids(s.pickSome(5, inbox.Want{Max: 10, Newest: 4})))
 	}},
 	{"a task's events stay in order", func(s *suite) {
+		s.allowNewest()
 		s.putMany("task ", 10)
 		first := s.put("one", inbox.Completed)
 		second := s.put("one", inbox.Failed)
@@ -51,19 +54,21 @@ var pickTests = []test{
 		require.False(s, again[0].Untried)
 		s.settle(inbox.Release, again...)
 		untried := inbox.Want{Max: 5, Untried: true}
+		one := inbox.Want{Max: 1, Untried: true}
 		s.nothing(untried)
 		s.nothing(inbox.Want{Max: 5, Newest: 5, Untried: true})
 		e := s.put("new", inbox.Completed)
-		leases := s.pick(untried)
+		leases := s.pickSome(1, untried)
 		require.Equal(s, []string{e.ID}, ids(leases))
 		require.True(s, leases[0].Untried)
 
 		s.settle(inbox.Release, leases...) // which it was not
-		leases = s.pick(untried)
+		leases = s.pick(one)
 		require.Equal(s, []string{e.ID}, ids(leases))
 		require.True(s, leases[0].Untried)
 	}},
 	{"what had to wait for its task is one of the newest", func(s *suite) {
+		s.allowNewest()
 		first := s.put("one", inbox.Completed)
 		leases := s.lease(1)
 		s.putMany("task ", 20)
@@ -75,6 +80,7 @@ var pickTests = []test{
 		require.Contains(s, ids(s.pick(inbox.Want{Max: 11, Newest: 11})), second.ID)
 	}},
 	{"what was released untried is one of the newest again", func(s *suite) {
+		s.allowNewest()
 		s.putMany("task ", 20)
 		last := s.pick(inbox.Want{Max: 1, Newest: 1})
 		s.pick(inbox.Want{Max: 1, Newest: 1})
@@ -93,6 +99,7 @@ var pickTests = []test{
 		}
 	}},
 	{"each event comes once, whatever is wanted", func(s *suite) {
+		s.allowNewest()
 		random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // no secret
 		tasks, seen, put := 20, make(map[string]int), 0
 		var held []*inbox.Lease
@@ -140,13 +147,41 @@ func (s *suite) putMany(prefix string, n int) (events []*inbox.Event) {
 	return events
 }
 
-// pick returns what one Pick gives.
+// allowNewest lets an inbox begin to lease out of turn.
+func (s *suite) allowNewest() {
+	if s.storage.AllowNewest != nil {
+		s.storage.AllowNewest(s.TB, s.in)
+	}
+}
+
+// pick picks until it has all that are wanted.
 func (s *suite) pick(w inbox.Want) []*inbox.Lease {
 	s.Helper()
-	leases, err := s.in.(inbox.Picker).Pick(s.ctx(), w)
-	require.NoError(s, err)
-	require.LessOrEqual(s, len(leases), w.Max)
-	return leases
+	return s.pickSome(w.Max, w)
+}
+
+// pickSome picks until it has n leases of those that are wanted: first those in turn,
+// then the newest.
+func (s *suite) pickSome(n int, w inbox.Want) []*inbox.Lease {
+	s.Helper()
+	var inTurn, newest []*inbox.Lease
+	for len(inTurn)+len(newest) < n {
+		leases, err := s.in.(inbox.Picker).Pick(s.ctx(), w)
+		require.NoError(s, err)
+		require.NotEmpty(s, leases)
+		require.LessOrEqual(s, len(leases), w.Max)
+		w.Max -= len(leases)
+		for _, l := range leases {
+			if l.Newest {
+				newest = append(newest, l)
+				w.Newest--
+			} else {
+				inTurn = append(inTurn, l)
+			}
+		}
+		require.GreaterOrEqual(s, w.Newest, 0)
+	}
+	return append(inTurn, newest...)
 }
 
 // try is pick where there may be nothing.
