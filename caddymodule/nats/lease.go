@@ -321,15 +321,29 @@ func (c *candidate) isOf(m *member) bool {
 	}
 }
 
+// missingFor is the time for which an event has to be missing before it is taken
+// to be purged. A server that has just become the leader, or has just come back, may
+// not know of all events yet.
+const missingFor = 5 * time.Second
+
 // dropPurged acknowledges the message of an event that was purged. If the event
-// is only missing on the replica that answered, it is looked at again.
+// is only missing on the server that answered, it is looked at again: once it is
+// acknowledged, nothing would bring it back.
 func (s *store) dropPurged(ctx context.Context, c *candidate) error {
 	m, err := s.last(ctx, s.subjects.stream, s.subjects.event(c.id))
 	if err != nil {
 		return err
 	}
 	if m != nil {
+		c.missing = time.Time{}
 		return errConflict
+	}
+	if c.missing.IsZero() {
+		c.missing = time.Now()
+	}
+	if time.Since(c.missing) < missingFor {
+		s.park(c, c.lookDelay())
+		return nil
 	}
 	if c.again {
 		s.forgetRecords(ctx, []uint64{c.seq})

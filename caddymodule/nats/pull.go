@@ -41,6 +41,8 @@ type candidate struct {
 	event  *stored
 	lookAt time.Time // when to look at it again, if it waits for another event
 	waited int
+
+	missing time.Time // since when the leader does not know of the event; zero if it does
 }
 
 // listen subscribes to the answers to requests.
