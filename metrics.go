@@ -71,6 +71,7 @@ func newGatewayMetrics() *gatewayMetrics {
 			lostAt:      desc("last_loss_timestamp_seconds", "When events were lost last, in seconds since 1970; 0 if never."),
 			bytes:       desc("inbox_bytes", "Room that the inbox takes on disk."),
 			limit:       desc("inbox_limit_bytes", "Size at which the inbox is full; absent if it has no limit."),
+			atOnce:      desc("attempt_limit", "Most attempts that are made at once: the configured number, fewer while the upstream is under pressure, 1 or 0 while deliveries are held."),
 			held:        desc("held", "1 while deliveries are held, by hand or because the upstream is in trouble, else 0."),
 			reading:     desc("bodies_reading", "Callbacks whose bodies have not come whole."),
 			bodies:      desc("body_bytes", "Memory that bodies of callbacks take until they are stored."),
@@ -152,15 +153,15 @@ func (m *handlerMetrics) NoticesDropped(n int64) { m.noticesDropped.Add(float64(
 
 // inboxCollector asks the running gateways when the metrics are scraped.
 type inboxCollector struct {
-	events, oldest, quarantined, lost, lostAt, bytes, limit, held, up *prometheus.Desc
-	reading, bodies, bodiesLimit                                      *prometheus.Desc
+	events, oldest, quarantined, lost, lostAt, bytes, limit, up *prometheus.Desc
+	atOnce, held, reading, bodies, bodiesLimit                  *prometheus.Desc
 }
 
 // Describe implements prometheus.Collector.
 func (c inboxCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
-		c.events, c.oldest, c.quarantined, c.lost, c.lostAt, c.bytes, c.limit, c.held, c.up,
-		c.reading, c.bodies, c.bodiesLimit,
+		c.events, c.oldest, c.quarantined, c.lost, c.lostAt, c.bytes, c.limit, c.up,
+		c.atOnce, c.held, c.reading, c.bodies, c.bodiesLimit,
 	} {
 		ch <- desc
 	}
@@ -178,6 +179,7 @@ func (c inboxCollector) collect(ch chan<- prometheus.Metric, config *gateway.Con
 	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, append([]string{config.Name}, labels...)...)
 	}
+	gauge(c.atOnce, float64(g.Pressure().Limit))
 	gauge(c.held, oneIf(g.Held()))
 	bodies := config.Handler.Bodies()
 	gauge(c.reading, float64(bodies.Reading))

@@ -73,7 +73,7 @@ func playFill(ctx context.Context, in io.Reader, out io.Writer) (err error) {
 }
 
 // fill puts callbacks with numbers from spec.First on.
-func fill(ctx context.Context, box inbox.Inbox, spec fillSpec) error {
+func fill(ctx context.Context, box inbox.Store, spec fillSpec) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var next atomic.Uint64
@@ -98,7 +98,7 @@ func fill(ctx context.Context, box inbox.Inbox, spec fillSpec) error {
 	return context.Cause(ctx)
 }
 
-func putCallback(ctx context.Context, box inbox.Inbox, body []byte) error {
+func putCallback(ctx context.Context, box inbox.Store, body []byte) error {
 	callback, err := callback.Parse(body, nil)
 	if err != nil {
 		return err

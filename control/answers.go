@@ -71,6 +71,9 @@ type Handler struct {
 	// UnderWay counts the delivery attempts being made.
 	UnderWay int `json:"underWay"`
 
+	// Pressure says how much the destination gets, and how it takes it.
+	Pressure Pressure `json:"pressure"`
+
 	// Holds are the reasons why deliveries are held at the moment: at most one by hand
 	// and one for an upstream in trouble. Empty if deliveries are not held.
 	Holds []Hold `json:"holds"`
@@ -245,8 +248,9 @@ type HoldRequest struct {
 
 // Holds is the answer to hold and resume.
 type Holds struct {
-	Holds    []Hold `json:"holds"`
-	UnderWay int    `json:"underWay"`
+	Holds    []Hold   `json:"holds"`
+	UnderWay int      `json:"underWay"`
+	Pressure Pressure `json:"pressure"`
 }
 
 // Quarantined is a callback in quarantine, in a list. Callbacks with the same body are

@@ -5,7 +5,7 @@
 // Read the files in this order:
 //   - control.go: finding a handler, and what can be asked of it
 //   - params.go: what requests to the admin API and its clients have in common
-//   - answers.go, recent.go, backup.go: the answers of the admin API
+//   - answers.go, recent.go, pressure.go, backup.go: the answers of the admin API
 //   - feed.go: following what happens; notice_json.go: a notice as JSON
 package control
 
@@ -31,7 +31,8 @@ type Gateway interface {
 	// Handler.Error.
 	Summary(ctx context.Context, recent time.Duration) Handler
 
-	// Holds returns why deliveries are held, and how many attempts are being made.
+	// Holds returns why deliveries are held, how many attempts are being made, and how
+	// much the destination gets.
 	Holds() Holds
 
 	// Inbox returns the handler's inbox.

@@ -20,12 +20,17 @@ const (
 // Dispatcher delivers the events of one inbox. It has one goroutine that leases,
 // one that settles, and one for each attempt that may be under way.
 type Dispatcher struct {
-	in inbox.Inbox
+	in     inbox.Queue
+	picker inbox.Picker // nil if the inbox cannot lease out of turn
 
 	mu       sync.Mutex
 	settings *Settings
 	hold     hold
-	queue    fifo            // leased, not yet attempted
+	queue    waiting         // leased, not yet attempted
+	tempo    tempo           // of attempts
+	lately   lately          // attempts
+	classes  classes         // of events
+	damper   damper          // of notices of trouble
 	outcomes []inbox.Outcome // waiting for the settler
 	settling int             // outcomes that the settler is working on
 	workers  int
@@ -34,6 +39,7 @@ type Dispatcher struct {
 	stopping bool
 	notices  []notice           // for the Observer, in order
 	recall   context.CancelFunc // cancels the Lease under way
+	narrow   bool               // that Lease is for the newest events alone
 
 	work  *sync.Cond    // wakes workers: the queue has grown, or one may have to end
 	lease chan struct{} // wakes the leaser: there may be room, or it has to end
@@ -57,7 +63,7 @@ type Dispatcher struct {
 
 // New makes a Dispatcher that does nothing until Start. The caller closes the
 // inbox, after Stop.
-func New(in inbox.Inbox, s Settings) *Dispatcher {
+func New(in inbox.Queue, s Settings) *Dispatcher {
 	d := &Dispatcher{
 		in:       in,
 		settings: s.withDefaults(),
@@ -68,6 +74,8 @@ func New(in inbox.Inbox, s Settings) *Dispatcher {
 		settled:  make(chan struct{}),
 	}
 	d.hold = hold{max: d.settings.Max, random: rand.Float64}
+	d.hold.load = pressure{most: d.settings.Concurrency, limit: d.settings.Concurrency, own: true}
+	d.picker, _ = in.(inbox.Picker)
 	d.work = sync.NewCond(&d.mu)
 	// These outlive requests and configs; Stop ends them.
 	d.attempts, d.cancelAttempts = context.WithCancel(context.Background())
@@ -95,6 +103,7 @@ func (d *Dispatcher) Use(s Settings) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.settings = s.withDefaults()
+	d.hold.load.resize(d.settings.Concurrency)
 	d.hold.renew(d.settings.Max, time.Now())
 	if d.started && !d.stopping {
 		d.grow()

@@ -8,15 +8,16 @@ import (
 
 // The limits of a hold.
 const (
-	runLength     = 5           // failures in a row that hold the destination,
-	runTasks      = 3           // if they are of that many tasks, or one found it unreachable
-	firstPause    = time.Second // doubles with each failed probe
-	longestPause  = time.Minute // unless the destination asks for more
-	maxPast       = 64          // past holds remembered for the age of events
-	maxDistrusted = 16          // tasks remembered whose Retry-After is not obeyed
-	maxAside      = time.Second // how long a failed probe's event lets others go first
-	maxReason     = 256         // bytes of a hold's reason
-	maxProbes     = 2           // one, and one from before a change of settings
+	runLength     = 5               // failures in a row that hold the destination,
+	runTasks      = 3               // if they are of that many tasks, or one found it unreachable
+	firstPause    = time.Second     // doubles with each failed probe
+	longestPause  = time.Minute     // unless the destination asks for more
+	maxPast       = 64              // past holds remembered for the age of events
+	maxDistrusted = 16              // tasks remembered whose Retry-After is not obeyed
+	maxAside      = time.Second     // how long a failed probe's event lets others go first
+	maxReason     = 256             // bytes of a hold's reason
+	maxProbes     = 2               // one, and one from before a change of settings
+	longestNew    = 3 * time.Second // the longest pause of events that were never tried; else a quarter of it
 )
 
 // hold decides which attempts may be made: it tracks the state of the destination,
@@ -33,13 +34,14 @@ type hold struct {
 	// about the destination as it is now.
 	era     uint64
 	healthy bool // it has answered well at least once since the dispatcher began
-	run     run
+	load    pressure
 
 	held    bool
 	askedBy string // the task whose Retry-After the hold obeys; "" for none
 	reason  string // of the last failed attempt, or the last report of a peer
 	since   time.Time
 	until   time.Time // end of the pause: then one probe may be made
+	untried time.Time // when an event that was never tried may be that probe; zero for no sooner
 	failed  int       // failed probes of this hold
 	probing bool      // a probe of this era is under way
 	probes  int       // probes under way, including those of earlier eras
@@ -53,32 +55,10 @@ type hold struct {
 	distrusted []string
 }
 
-// run is an unbroken series of failures.
-type run struct {
-	length      int
-	unreachable bool
-	tasks       []string // distinct, at most runTasks
-}
-
-func (r *run) add(task string, unreachable bool) {
-	r.length++
-	r.unreachable = r.unreachable || unreachable
-	if len(r.tasks) < runTasks && !slices.Contains(r.tasks, task) {
-		r.tasks = append(r.tasks, task)
-	}
-}
-
-// condemns reports whether the run is the destination's fault, rather than that of
-// one event which the destination cannot process.
-func (r *run) condemns() bool {
-	return r.length >= runLength && (r.unreachable || len(r.tasks) >= runTasks)
-}
-
-func (r *run) reset() { *r = run{tasks: r.tasks[:0]} }
-
 // ticket permits one attempt.
 type ticket struct {
 	era   uint64
+	began time.Time
 	probe bool
 }
 
@@ -94,22 +74,29 @@ type effect struct {
 	lasted  time.Duration // how long the ended hold lasted
 }
 
-// enter asks for permission to make an attempt. During a hold by hand it is refused.
-// While the destination is held it is refused too, except for one probe at a time
-// after each pause.
-func (h *hold) enter(now time.Time) (ticket, bool) {
+// enter asks for permission to make an attempt at an event, which may be one that
+// was never tried. During a hold by hand it is refused. While the destination is
+// held it is refused too, except for one probe at a time after each pause.
+func (h *hold) enter(untried bool, now time.Time) (ticket, bool) {
 	if h.hand.set() {
 		return ticket{}, false
 	}
 	if !h.held {
-		return ticket{era: h.era}, true
+		return ticket{era: h.era, began: now}, true
 	}
-	if !h.probeFree() || now.Before(h.until) {
+	if over := !now.Before(h.until) || untried && h.newMayProbe(now); !over || !h.probeFree() {
 		return ticket{}, false
 	}
 	h.probing = true
 	h.probes++
-	return ticket{era: h.era, probe: true}, true
+	return ticket{era: h.era, began: now, probe: true}, true
+}
+
+// newMayProbe reports whether an event that was never tried may be the probe
+// though the pause is not over. It may be one that the destination takes, and so it
+// does not wait as long as those that have failed.
+func (h *hold) newMayProbe(now time.Time) bool {
+	return !h.untried.IsZero() && !now.Before(h.untried)
 }
 
 // probeFree reports whether a probe may be made once the pause is over.
@@ -130,7 +117,7 @@ func (h *hold) leave(t ticket, task string, r *Result, now time.Time) effect {
 	case k == trouble && h.held:
 		return h.stillInTrouble(t, task, r, now)
 	case k == trouble:
-		return h.inTrouble(task, r, now)
+		return h.inTrouble(t, task, r, now)
 	case !current:
 		return effect{}
 	default:
@@ -154,28 +141,27 @@ func (h *hold) stale(r *Result, now time.Time) effect {
 }
 
 // inTrouble judges a failure while the destination is not held.
-func (h *hold) inTrouble(task string, r *Result, now time.Time) effect {
-	if h.believes(task, r) {
+func (h *hold) inTrouble(t ticket, task string, r *Result, now time.Time) effect {
+	h.load.failed(t.began, task, r)
+	if h.believes(task, r, now) {
 		h.begin(now, r.request())
-		h.askedBy = task
-		h.until = now.Add(min(r.RetryAfter, h.max))
+		h.obey(task, r, now)
 		return effect{release: true, due: h.aside(now), began: true}
 	}
-	h.run.add(task, r.Unreachable || r.Status < 100)
-	if !h.run.condemns() {
+	if !h.load.condemns(now) {
 		return effect{}
 	}
-	h.begin(now, fmt.Sprintf("%d failures in a row, the last: %s", h.run.length, r.failure()))
-	h.until = now.Add(h.pause())
+	h.begin(now, fmt.Sprintf("%d failures in a row, the last: %s", h.load.row, r.failure()))
+	h.rest(now)
 	return effect{began: true}
 }
 
 // stillInTrouble judges a failure while the destination is held.
 func (h *hold) stillInTrouble(t ticket, task string, r *Result, now time.Time) effect {
-	asks := h.believes(task, r)
+	h.load.failed(t.began, task, r)
+	asks := h.believes(task, r, now)
 	if asks {
-		h.askedBy = task
-		h.until = h.notBefore(h.until, r, now)
+		h.obey(task, r, now)
 		h.found(r.request())
 	}
 	if !t.probe {
@@ -184,17 +170,29 @@ func (h *hold) stillInTrouble(t ticket, task string, r *Result, now time.Time) e
 	h.failed++
 	h.peerLimit = time.Time{}
 	if !asks {
-		h.until = now.Add(h.pause())
+		h.rest(now)
 		h.found("the last probe failed: " + r.failure())
 	}
 	return effect{release: true, due: h.notBefore(h.aside(now), r, now), longer: true}
 }
 
-// believes reports whether the result asks for a pause of the destination. Once a
-// hold that a task's Retry-After asked for was ended by another task's answer, that
-// task is no longer believed: it must not hold up the others each time it comes.
-func (h *hold) believes(task string, r *Result) bool {
-	return r.asksForPause() && !slices.Contains(h.distrusted, task)
+// believes reports whether the result asks for a pause of the destination, and
+// not just of the one event: nothing was taken lately, or another task has met the
+// same since. A task whose pause others then showed to be needless is not believed
+// again: it may not hold them up every time it comes.
+func (h *hold) believes(task string, r *Result, now time.Time) bool {
+	return r.asksForPause() && (h.load.asked() || !h.load.well(now)) && !slices.Contains(h.distrusted, task)
+}
+
+// obey lets the pause last as long as the result asks for. As long as it is only
+// one task's, an event that was never tried may find out whether others meet it too.
+func (h *hold) obey(task string, r *Result, now time.Time) {
+	h.askedBy = task
+	h.until = h.notBefore(h.until, r, now)
+	h.untried = time.Time{}
+	if !h.load.asked() {
+		h.untried = now.Add(min(h.until.Sub(now), longestNew))
+	}
 }
 
 // request describes an answer that asks for a pause.
@@ -218,7 +216,7 @@ func (h *hold) notBefore(due time.Time, r *Result, now time.Time) time.Time {
 func (h *hold) answered(t ticket, task string, k kind, now time.Time) effect {
 	if !h.held {
 		h.healthy = true
-		h.run.reset()
+		h.load.taken(now)
 		return effect{}
 	}
 	// An attempt that began before the hold may have been answered before the
@@ -234,6 +232,7 @@ func (h *hold) answered(t ticket, task string, k kind, now time.Time) effect {
 
 func (h *hold) begin(now time.Time, reason string) {
 	h.held, h.askedBy, h.reason, h.since, h.failed = true, "", cut(reason, maxReason), now, 0
+	h.until, h.untried = now, time.Time{}
 	h.probing = false
 	h.fromPeer, h.peerLimit, h.doubtsPeers = false, time.Time{}, false
 }
@@ -246,13 +245,14 @@ func (h *hold) end(task string, now time.Time) {
 	h.remember(h.span(now))
 	h.healthy = true
 	h.lift()
+	h.load.taken(now)
 }
 
 func (h *hold) lift() {
 	h.held, h.askedBy = false, ""
 	h.probing = false
 	h.era++
-	h.run.reset()
+	h.load.recover()
 }
 
 // holding describes the destination's hold, or its last one.
@@ -266,7 +266,7 @@ func (h *hold) holding() Holding {
 func (h *hold) renew(longest time.Duration, now time.Time) {
 	h.max = longest
 	h.era++
-	h.run.reset()
+	h.load.forgive()
 	h.distrusted = h.distrusted[:0]
 	h.probing = false
 	h.failed = 0
@@ -274,6 +274,13 @@ func (h *hold) renew(longest time.Duration, now time.Time) {
 	if h.held {
 		h.until = now
 	}
+}
+
+// rest begins the next pause.
+func (h *hold) rest(now time.Time) {
+	pause := h.pause()
+	h.until = now.Add(pause)
+	h.untried = now.Add(min(pause/4, longestNew))
 }
 
 // pause returns how long to wait for the next probe: doubling, with equal jitter.

@@ -41,7 +41,7 @@ func TestAHoldIsNeverBroken(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"enter": func(t *rapid.T) {
 				held, until := h.held, h.until
-				tk, granted := h.enter(now)
+				tk, granted := h.enter(false, now)
 				if granted {
 					out = append(out, tk)
 				}

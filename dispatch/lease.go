@@ -23,11 +23,11 @@ func (d *Dispatcher) leaseLoop() {
 	var a alarm
 	faults := 0
 	for {
-		ctx, room, ok := d.awaitRoom()
+		ctx, want, ok := d.awaitRoom()
 		if !ok {
 			return
 		}
-		leases, err := d.in.Lease(ctx, room)
+		leases, err := d.pick(ctx, want)
 		recalled := ctx.Err() != nil
 		d.recalled()
 		switch {
@@ -51,45 +51,75 @@ func (d *Dispatcher) leaseLoop() {
 	}
 }
 
-// awaitRoom waits until events may be leased and returns how many, with the context
-// to lease them in. It returns false when the dispatcher stops.
-func (d *Dispatcher) awaitRoom() (context.Context, int, bool) {
+// pick leases what is wanted, out of turn if the inbox can do that.
+func (d *Dispatcher) pick(ctx context.Context, w inbox.Want) ([]*inbox.Lease, error) {
+	if d.picker != nil {
+		return d.picker.Pick(ctx, w)
+	}
+	return d.in.Lease(ctx, w.Max)
+}
+
+// awaitRoom waits until events may be leased and returns which, with the context
+// to do it in. It returns false when the dispatcher stops.
+func (d *Dispatcher) awaitRoom() (context.Context, inbox.Want, bool) {
 	for {
 		d.expire()
 		d.mu.Lock()
 		if d.stopping {
 			d.mu.Unlock()
-			return nil, 0, false
+			return nil, inbox.Want{}, false
 		}
-		room, wait := d.room(time.Now())
-		if room > 0 {
+		want, wait := d.room(time.Now())
+		if want.Max > 0 {
 			ctx, cancel := context.WithCancel(d.attempts)
-			d.recall = cancel
+			if wait > 0 {
+				ctx, cancel = context.WithTimeout(d.attempts, wait)
+			}
+			d.recall, d.narrow = cancel, want.Max == want.Newest && !d.hold.held
 			d.mu.Unlock()
-			return ctx, room, true
+			return ctx, want, true
 		}
 		d.mu.Unlock()
 		d.awaitChange(wait)
 	}
 }
 
-// room returns how many events may be leased now. If none may, it returns after what
-// time that may change by itself; 0 if it does not.
-func (d *Dispatcher) room(now time.Time) (int, time.Duration) {
-	queued, most := d.queue.len(), d.settings.Concurrency
+// room returns which events may be leased now. If none, Max is 0. It also returns
+// after what time that may change by itself; 0 if it will not.
+func (d *Dispatcher) room(now time.Time) (want inbox.Want, changes time.Duration) {
 	switch {
 	case d.hold.hand.set():
-		return 0, d.hold.hand.left(now)
+		return want, d.hold.hand.left(now)
 	case len(d.outcomes)+d.settling >= d.settings.backlog():
-		return 0, 0
-	case d.hold.held && (queued > 0 || !d.hold.probeFree()):
-		return 0, 0
-	case d.hold.held && now.Before(d.hold.until):
-		return 0, d.hold.until.Sub(now)
+		return want, 0
 	case d.hold.held:
-		return 1, 0
+		return d.probeRoom(now)
+	}
+	limit := d.hold.load.limit
+	idle := max(0, limit-d.underWay)
+	want.Max = max(0, min(d.settings.Concurrency, idle+d.tempo.ahead(now, limit))-d.queue.turn.len())
+	if d.picker != nil {
+		want.Newest = d.queue.newestRoom(limit)
+		want.Max += want.Newest
+	}
+	return want, 0
+}
+
+// probeRoom is room while the destination is held: for one probe, if its time has
+// come.
+func (d *Dispatcher) probeRoom(now time.Time) (want inbox.Want, changes time.Duration) {
+	left := max(0, d.hold.until.Sub(now))
+	switch {
+	case d.queue.len() > 0 || !d.hold.probeFree():
+		return want, 0
+	case left == 0:
+		return inbox.Want{Max: 1}, 0
+	case d.picker == nil || d.hold.untried.IsZero():
+		return want, left
+	case d.hold.newMayProbe(now):
+		return inbox.Want{Max: 1, Newest: (d.hold.failed + 1) % 2, Untried: true}, left
 	default:
-		return most - queued, 0
+		return want, min(left, d.hold.untried.Sub(now))
 	}
 }
 
@@ -107,7 +137,7 @@ func (d *Dispatcher) recalled() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.recall()
-	d.recall = nil
+	d.recall, d.narrow = nil, false
 }
 
 // push queues leased events, or releases them if they may not be attempted now.

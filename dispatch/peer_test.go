@@ -133,7 +133,7 @@ func TestWellEndsAPeersHold(t *testing.T) {
 	assert.True(t, e.ended)
 	assert.Equal(t, time.Second, e.lasted)
 	assert.True(t, s.meets(before, "a", down).release, "from before")
-	assert.Zero(t, s.run.length)
+	assert.Zero(t, s.load.row)
 	assert.False(t, s.healthy, "nothing was answered here")
 	assert.Equal(t, time.Duration(0), s.age(epoch, s.now), "the time does not count")
 	s.mustEnter()
@@ -148,6 +148,7 @@ func TestWellHurriesAHoldOfOurOwn(t *testing.T) {
 	s.refused()
 	assert.True(t, s.meets(probe, "a", ok).ended)
 
+	s.pass(quiet)
 	s.try("a", Result{Status: 503, RetryAfter: time.Minute})
 	assert.Equal(t, effect{}, s.peerWell(s.now))
 	s.refused()
@@ -172,6 +173,7 @@ func TestAGatewayThatIsContradictedIsNotBelievedAgain(t *testing.T) {
 	assert.True(t, s.hears(time.Minute).began, "after a reload")
 
 	s = contradict()
+	s.pass(quiet)
 	s.fail()
 	s.pass(time.Second)
 	require.True(t, s.try("a", ok).ended)

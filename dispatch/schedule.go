@@ -42,6 +42,22 @@ func (r *Result) asksForPause() bool {
 		(r.Status == http.StatusTooManyRequests || r.Status == http.StatusServiceUnavailable)
 }
 
+// ownFault reports whether the trouble is first of all the event's own: the
+// destination has answered, and not that it is overloaded or cannot be reached.
+func (r *Result) ownFault() bool {
+	if r.silent() || r.Status < 500 {
+		return false
+	}
+	switch r.Status {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return false
+	}
+	return true
+}
+
+// silent reports whether there was no usable answer.
+func (r *Result) silent() bool { return r.Unreachable || r.Status < 100 }
+
 // failure returns why the attempt failed; never empty.
 func (r *Result) failure() string {
 	switch {

@@ -27,7 +27,7 @@ func (s *stage) pass(d time.Duration) { s.now = s.now.Add(d) }
 // mustEnter begins an attempt, which must be permitted.
 func (s *stage) mustEnter() ticket {
 	s.t.Helper()
-	t, ok := s.enter(s.now)
+	t, ok := s.enter(false, s.now)
 	require.True(s.t, ok, "no permission to attempt")
 	return t
 }
@@ -35,7 +35,7 @@ func (s *stage) mustEnter() ticket {
 // refused checks that no attempt is permitted.
 func (s *stage) refused() {
 	s.t.Helper()
-	_, ok := s.enter(s.now)
+	_, ok := s.enter(false, s.now)
 	require.False(s.t, ok, "permission to attempt while it should be held")
 }
 

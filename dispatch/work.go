@@ -35,17 +35,18 @@ func (d *Dispatcher) next(done inbox.Outcome) (job, bool) {
 	defer d.mu.Unlock()
 	if done.Lease != nil {
 		d.settle(done)
+		d.ended(done.Lease)
 	}
 	for {
 		if d.stopping || d.workers > d.settings.Concurrency {
 			d.workers--
 			return job{}, false
 		}
-		if d.queue.len() == 0 {
+		if d.queue.len() == 0 || !d.hold.held && d.underWay >= d.hold.load.limit {
 			d.work.Wait()
 			continue
 		}
-		if j, ok := d.begin(d.queue.pop()); ok {
+		if j, ok := d.begin(d.queue.pop(d.hold.load.limit)); ok {
 			return j, true
 		}
 	}
@@ -53,17 +54,50 @@ func (d *Dispatcher) next(done inbox.Outcome) (job, bool) {
 
 // begin makes a job of the lease, or releases it if deliveries are held.
 func (d *Dispatcher) begin(l *inbox.Lease) (job, bool) {
-	if d.queue.len() <= d.settings.Concurrency/2 { // not sooner, for fewer and larger batches
-		wake(d.lease)
-	}
 	now := time.Now()
-	t, ok := d.hold.enter(now)
+	d.refill(now)
+	t, ok := d.hold.enter(l.Untried, now)
+	var due time.Time
+	if ok && !t.probe {
+		due, ok = d.classes.begin(classOf(l.Event), d.hold.load.limit, now)
+	}
 	if !ok {
-		d.settle(inbox.Outcome{Lease: l, Verdict: inbox.Release})
+		d.settle(inbox.Outcome{Lease: l, Verdict: inbox.Release, Due: due})
+		if l.Newest {
+			d.queue.running--
+		}
 		return job{}, false
 	}
 	d.underWay++
 	return job{lease: l, settings: d.settings, ticket: t, began: now}, true
+}
+
+// ended notes that the attempt at a lease is over.
+func (d *Dispatcher) ended(l *inbox.Lease) {
+	if l.Newest {
+		d.queue.running--
+	}
+	now := time.Now()
+	d.tempo.ended(now)
+	d.refill(now)
+	if l.Newest {
+		wake(d.lease)
+	}
+	if d.queue.len() > 1 {
+		d.work.Signal() // the limit may have risen
+	}
+}
+
+// refill wakes the leaser once the queue is short, not sooner, for fewer and larger
+// batches.
+func (d *Dispatcher) refill(now time.Time) {
+	switch {
+	case d.queue.turn.len() > d.tempo.ahead(now, d.settings.Concurrency)/2:
+	case d.narrow:
+		d.interrupt() // it would not return for what is due in turn
+	default:
+		wake(d.lease)
+	}
 }
 
 // deliver makes the attempt and decides what becomes of the event.
@@ -115,6 +149,12 @@ func (r *Result) complete(stopped bool) {
 func (d *Dispatcher) judge(j *job, r *Result, now time.Time) (inbox.Verdict, time.Time) {
 	d.mu.Lock()
 	d.underWay--
+	if k := r.kind(); k != cancelled {
+		d.lately.add(k != taken && k != gone, now)
+	}
+	if !j.ticket.probe {
+		d.classes.end(classOf(j.lease.Event), r, now)
+	}
 	e := d.hold.leave(j.ticket, j.lease.Event.TaskID, r, now)
 	d.react(e)
 	if j.ticket.probe {
@@ -154,15 +194,22 @@ func (d *Dispatcher) verdict(j *job, r *Result, e effect, now time.Time) (inbox.
 
 // react acts on a change of the hold.
 func (d *Dispatcher) react(e effect) {
+	now := time.Now()
 	switch {
 	case e.began: // the workers release what is queued
 		d.interrupt()
-		d.notices = append(d.notices, notice{began: true, hold: d.hold.holding()})
+		if d.damper.begin(now) {
+			d.notices = append(d.notices, notice{began: true, hold: d.hold.holding()})
+		}
 	case e.ended:
 		d.interrupt()
-		d.notices = append(d.notices, notice{hold: d.hold.holding(), after: e.lasted})
+		if d.damper.end() {
+			d.notices = append(d.notices, notice{hold: d.hold.holding(), after: e.lasted})
+		}
 	case e.longer:
-		d.notices = append(d.notices, notice{longer: true, hold: d.hold.holding()})
+		if began, longer := d.damper.goesOn(now); began || longer {
+			d.notices = append(d.notices, notice{began: began, longer: longer, hold: d.hold.holding()})
+		}
 	case e.hurry:
 		wake(d.lease)
 	}

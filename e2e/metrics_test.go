@@ -18,6 +18,9 @@ const metricPrefix = "caddy_fotor_webhook_"
 // heldMetric is 1 while deliveries are held, else 0.
 const heldMetric = metricPrefix + `held{handler="default"}`
 
+// attemptLimit is how many attempts are made at once, at most.
+const attemptLimit = metricPrefix + `attempt_limit{handler="default"}`
+
 // Series returns the gateway's metrics, by name and labels.
 func (g *gateway) Series() map[string]float64 {
 	g.t.Helper()
@@ -57,6 +60,9 @@ func TestMetricsGoOnAfterReload(t *testing.T) {
 	// without further callbacks all counters must be there, with the same values
 	delete(before, `caddy_fotor_webhook_inbox_bytes{handler="default"}`)
 	delete(after, `caddy_fotor_webhook_inbox_bytes{handler="default"}`)
+	assert.InDelta(t, 3, after[attemptLimit], 0)
+	delete(before, attemptLimit)
+	delete(after, attemptLimit)
 	assert.Equal(t, before, after)
 }
 

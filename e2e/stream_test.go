@@ -138,6 +138,8 @@ func TestStreamTellsWhatHappens(t *testing.T) {
 	tl.Expect(control.Accepted, control.Dead)
 
 	up.Answer(askToWait("1"))
+	g.Accept(notice("alone", 1))
+	tl.Expect(control.Accepted, control.Retried) // that may be about the one event
 	g.Accept(notice("held", 1))
 	kinds := make(map[string]sse)
 	for range 3 { // another goroutine reports the hold, before or after the attempt
@@ -152,7 +154,7 @@ func TestStreamTellsWhatHappens(t *testing.T) {
 	assert.Equal(t, control.ByUpstream, kinds[control.Held].By)
 	assert.NotNil(t, kinds[control.Held].Until)
 	up.Answer(nil)
-	for range 2 {
+	for range 3 {
 		e, _ := tl.Next()
 		kinds[e.Kind] = e
 	}

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -8,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
 func TestRefusedEventIsTriedAgain(t *testing.T) {
@@ -207,4 +210,35 @@ func TestLargeAnswerIsBounded(t *testing.T) {
 		await(t, func() bool { return g.Events("delivered") == 1 }, "the delivery")
 		assert.Len(t, up.Deliveries(), 1)
 	})
+}
+
+// An operator sees how much a service in trouble gets, and that it gets more again.
+func TestPressureIsShown(t *testing.T) {
+	up := newUpstream(t, nil)
+	g := newGateway(t)
+	g.Start("forward "+up.URL+"\nconcurrency 4\nretry {\nfirst 1h\nmax 1h\n}", "", "")
+	pressure := func() control.Pressure { return ask[control.Handler](g, http.MethodGet, "default", "").Pressure }
+	assert.Equal(t, control.Pressure{Limit: 4, Concurrency: 4}, pressure())
+	assert.Contains(t, g.requireCLI("status"), "Destination  no attempts in the last minute\n")
+	g.Accept(notice("first", 1))
+	g.delivered(1)
+	assert.Contains(t, g.requireCLI("status"), "Destination  well: no trouble in 1 attempt of the last minute\n")
+
+	up.Answer(status(http.StatusServiceUnavailable))
+	for i := range 6 {
+		g.Accept(notice(fmt.Sprint("failing-", i), 1))
+	}
+	await(t, func() bool { return pressure().Attempts == 7 }, "the failures")
+	assert.Equal(t, control.Pressure{Limit: 1, Concurrency: 4, Attempts: 7, Failed: 6}, pressure())
+	assert.Contains(t, g.requireCLI("status"), "Destination  under pressure: 6 of 7 attempts failed in the last minute, limited to 1 at once\n")
+	assert.InDelta(t, 1, g.Metric(attemptLimit), 0)
+
+	up.Answer(nil)
+	for i := range 3 {
+		g.Accept(notice(fmt.Sprint("good-", i), 1))
+	}
+	g.delivered(4)
+	assert.Equal(t, control.Pressure{Limit: 4, Concurrency: 4, Attempts: 10, Failed: 6}, pressure())
+	assert.Contains(t, g.requireCLI("status"), "Destination  6 of 10 attempts failed in the last minute\n")
+	assert.InDelta(t, 4, g.Metric(attemptLimit), 0)
 }

@@ -6,7 +6,7 @@
 // (attach.go) opens an inbox for it or joins the one that is open (pool.go), and
 // renew.go opens a broken one anew. A Ref (ref.go) is how a handler finds the
 // gateway for a callback. peers.go keeps gateways of one shared inbox in step.
-// A Journal (journal.go, observer.go, recent.go, refusals.go) says what happens,
+// A Journal (journal.go, observer.go, recent.go, refusals.go) and pressure.go say what happens,
 // and emit.go makes Caddy events of that. operator.go is what package control may ask.
 package gateway
 
@@ -44,6 +44,7 @@ type Gateway struct {
 	mu          sync.Mutex
 	attachments []*Attachment // oldest first; the last one's settings are in use
 	dispatcher  *dispatch.Dispatcher
+	watcher     *watcher
 	peers       *peers // nil if no other gateway can use the inbox
 }
 
@@ -108,6 +109,7 @@ func (g *Gateway) begin(att *Attachment, held inbox.Hold, unknown bool) {
 		held = inbox.Hold{Since: time.Now(), Reason: "the inbox was not reached yet, so it is not known whether deliveries are held by hand"}
 	}
 	g.known = held
+	g.watcher = &watcher{gateway: g}
 	g.peers = nil
 	if shared, ok := g.inbox.(inbox.Shared); ok {
 		g.peers = newPeers(g, shared)
@@ -116,6 +118,7 @@ func (g *Gateway) begin(att *Attachment, held inbox.Hold, unknown bool) {
 		}
 	}
 	g.dispatcher = dispatch.New(g.inbox, g.settings(att))
+	g.watcher.dispatcher = g.dispatcher
 	g.dispatcher.Pause(held)
 	g.dispatcher.Start()
 	if g.peers != nil {
@@ -133,7 +136,7 @@ func (g *Gateway) use(att *Attachment) {
 // locked g.mu.
 func (g *Gateway) settings(att *Attachment) dispatch.Settings {
 	s := att.config.Dispatch
-	s.Observer = observer{att.config.Logger, att.config.Metrics, att.journal}
+	s.Observer = pressureWatch{observer{att.config.Logger, att.config.Metrics, att.journal}, g.watcher}
 	if g.peers != nil {
 		s.Observer = reporter{s.Observer, g.peers}
 	}

@@ -123,7 +123,7 @@ func (j *Journal) end(next *Attachment) {
 }
 
 // put stores an event and publishes that it was accepted, see Ref.Put.
-func (j *Journal) put(ctx context.Context, in inbox.Inbox, e *inbox.Event, source netip.Addr) (duplicate bool, err error) {
+func (j *Journal) put(ctx context.Context, in inbox.Store, e *inbox.Event, source netip.Addr) (duplicate bool, err error) {
 	j.arrivals.begin(e, source)
 	duplicateOf, err := in.Put(ctx, e)
 	switch {

@@ -64,6 +64,7 @@ func (o *operated) Summary(ctx context.Context, recent time.Duration) control.Ha
 		Bodies:   o.config.Handler.Bodies(),
 		Holds:    holds.Holds,
 		UnderWay: holds.UnderWay,
+		Pressure: holds.Pressure,
 		Recent:   o.journal.recent.sum(recent),
 		Refusals: o.journal.refusals.list(),
 	}
@@ -164,8 +165,8 @@ func (o *operated) Release(ctx context.Context, id int64) (control.Released, err
 // Holds implements control.Gateway.
 func (o *operated) Holds() control.Holds { return o.gateway.holds(time.Now()) }
 
-// holds returns why deliveries are held, and how many attempts are being made. The
-// end of a pause is told as long as it is to come.
+// holds returns why deliveries are held, how many attempts are being made, and how
+// much the destination gets. The end of a pause is told as long as it is to come.
 func (g *Gateway) holds(now time.Time) control.Holds {
 	dispatcher := g.running()
 	reasons := dispatcher.Holds()
@@ -178,7 +179,7 @@ func (g *Gateway) holds(now time.Time) control.Holds {
 		}
 		holds = append(holds, hold)
 	}
-	return control.Holds{Holds: holds, UnderWay: dispatcher.UnderWay()}
+	return control.Holds{Holds: holds, UnderWay: dispatcher.UnderWay(), Pressure: g.Pressure()}
 }
 
 // Interface guards

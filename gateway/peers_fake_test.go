@@ -217,7 +217,8 @@ type edge struct {
 	name    string
 	cluster *cluster
 	logs    *zaplog.ObservedLogs
-	down    bool // guarded by cluster.mu
+	down    bool                            // guarded by cluster.mu
+	answer  func(visit int) dispatch.Result // if it is not down; nil: 204
 	visits  int
 	newest  *Attachment
 	lenient bool // it starts without the storage
@@ -235,12 +236,17 @@ func (e *edge) Apply(inbox.Inbox, inbox.Policy) {}
 
 func (e *edge) attempt(context.Context, *inbox.Lease) dispatch.Result {
 	e.cluster.mu.Lock()
-	defer e.cluster.mu.Unlock()
 	e.visits++
-	if e.down {
+	visit, down, answer := e.visits, e.down, e.answer
+	e.cluster.mu.Unlock()
+	switch {
+	case down:
 		return dispatch.Result{Unreachable: true, Reason: "connection refused"}
+	case answer != nil:
+		return answer(visit)
+	default:
+		return dispatch.Result{Status: 204}
 	}
-	return dispatch.Result{Status: 204}
 }
 
 // fakeMetrics counts nothing but notices that were dropped.

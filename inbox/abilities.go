@@ -13,6 +13,27 @@ type Breakable interface {
 	Broken() error
 }
 
+// Want says which events a Lease is for.
+type Want struct {
+	// Max is the largest number of leases wanted, at least 1.
+	Max int
+
+	// Newest is how many of Max may be given to the newest events that were never
+	// leased, out of turn: only then are there more than Max-Newest, and the
+	// others come in the usual order.
+	Newest int
+
+	// Untried restricts the leases to events that were never tried.
+	Untried bool
+}
+
+// Picker is implemented by an Inbox that can lease out of turn.
+type Picker interface {
+	// Pick is Lease for the events that are wanted. A task's events stay in order.
+	// It may be some seconds after a backlog began that the newest are leased.
+	Pick(ctx context.Context, w Want) ([]*Lease, error)
+}
+
 // Backuper is implemented by an Inbox that can copy all that it holds,
 // consistently, while it is in use.
 type Backuper interface {

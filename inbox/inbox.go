@@ -3,7 +3,7 @@
 // order of its task, records the outcome, and quarantines callbacks that could
 // not be parsed.
 //
-// Read the interface Inbox first, then its types in the order in which an event
+// Read the interface Inbox and those that it consists of first, then the types in the order in which an event
 // meets them: event.go and id.go when it is put, lease.go when it is delivered,
 // page.go when it is listed. suspect.go is the quarantine, hold.go a stop of
 // deliveries, policy.go what an inbox may forget. abilities.go, shared.go and
@@ -73,9 +73,8 @@ type Stats struct {
 	MaxBytes int64
 }
 
-// Inbox is a durable store of events for one gateway handler. Its methods may
-// be called from any number of goroutines.
-type Inbox interface {
+// Store takes events, looks them up, and edits what is stored.
+type Store interface {
 	// Put stores the event and returns once it is on stable storage. If an
 	// event with the same id or FormerID is stored already, Put stores nothing
 	// and returns the id of that event; otherwise it returns "". After an error
@@ -84,25 +83,6 @@ type Inbox interface {
 	// If ctx ends first, Put returns its error, and the event may or may not
 	// have been stored.
 	Put(ctx context.Context, e *Event) (duplicateOf string, err error)
-
-	// Lease waits until at least one event is due, and returns between one and
-	// max leases. No event is leased twice at a time, nor while an earlier
-	// event of its task is pending: a task's events are leased in the order in
-	// which they were put. An in-progress event whose task's final event was
-	// accepted is never leased; it ends as Superseded. Tasks do not wait for
-	// each other. Of the events that are due, those that were never leased come
-	// in order of arrival.
-	//
-	// Lease returns ctx's error once ctx is done, and ErrClosed once the inbox
-	// is closed. One goroutine at a time may call it.
-	Lease(ctx context.Context, max int) ([]*Lease, error)
-
-	// Settle ends leases, and returns once that is on stable storage. After an
-	// error none of them is settled, and it may be called again. ErrState is
-	// the exception: it names the outcomes whose leases are not held, and the
-	// others are settled. If ctx ends first, Settle returns its error, and the
-	// leases may or may not have been settled.
-	Settle(ctx context.Context, outcomes ...Outcome) error
 
 	// Get returns the event and its recorded attempts, oldest first: all of
 	// them, or at least the last hundred. A malformed id is ErrNotFound too.
@@ -136,7 +116,32 @@ type Inbox interface {
 	// Stats returns a summary. It does not wait for writes. If the inbox is
 	// broken, the error is ErrBroken.
 	Stats(ctx context.Context) (Stats, error)
+}
 
+// Queue hands out events for delivery.
+type Queue interface {
+	// Lease waits until at least one event is due, and returns between one and
+	// max leases. No event is leased twice at a time, nor while an earlier
+	// event of its task is pending: a task's events are leased in the order in
+	// which they were put. An in-progress event whose task's final event was
+	// accepted is never leased; it ends as Superseded. Tasks do not wait for
+	// each other. Of the events that are due, those that were never leased come
+	// in order of arrival.
+	//
+	// Lease returns ctx's error once ctx is done, and ErrClosed once the inbox
+	// is closed. One goroutine at a time may call it.
+	Lease(ctx context.Context, max int) ([]*Lease, error)
+
+	// Settle ends leases, and returns once that is on stable storage. After an
+	// error none of them is settled, and it may be called again. ErrState is
+	// the exception: it names the outcomes whose leases are not held, and the
+	// others are settled. If ctx ends first, Settle returns its error, and the
+	// leases may or may not have been settled.
+	Settle(ctx context.Context, outcomes ...Outcome) error
+}
+
+// Quarantine keeps callbacks that were not valid.
+type Quarantine interface {
 	// Quarantine stores a suspect durably and sets its ID, Count and times. A
 	// suspect whose body is stored already is added to that one and gets its
 	// ID. Beyond the limit of the Policy, the suspect that has not arrived for
@@ -154,7 +159,10 @@ type Inbox interface {
 	// Put its event before, so that a crash in between duplicates rather than
 	// loses.
 	Unquarantine(ctx context.Context, id int64) error
+}
 
+// Holds keeps the hold by hand.
+type Holds interface {
 	// SetHold stores a hold durably, in place of the one before. The inbox
 	// itself goes on leasing: the dispatcher observes the hold.
 	SetHold(ctx context.Context, h Hold) error
@@ -162,6 +170,15 @@ type Inbox interface {
 	// Hold returns what SetHold stored last, even if it has ended; the zero
 	// Hold if there was none.
 	Hold(ctx context.Context) (Hold, error)
+}
+
+// Inbox is a durable store of events for one gateway handler. Its methods may
+// be called from any number of goroutines.
+type Inbox interface {
+	Store
+	Queue
+	Quarantine
+	Holds
 
 	// SetPolicy replaces the policy, also for events that are stored already.
 	SetPolicy(p Policy)

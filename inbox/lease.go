@@ -12,6 +12,14 @@ type Lease struct {
 	// counted.
 	Attempt int
 
+	// Newest says that the event was leased out of turn, as one of the newest: see
+	// Want.Newest.
+	Newest bool
+
+	// Untried says that the event was never tried, not even by an attempt that was
+	// released unspent.
+	Untried bool
+
 	// Ref is the inbox's own reference to the leased event.
 	Ref int64
 }

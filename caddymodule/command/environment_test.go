@@ -151,9 +151,10 @@ func sampleHandler(name string) *fakeHandler {
 			Events:        &control.Counts{Pending: 2, Delivered: 1034, Superseded: 3, Dead: 1},
 			OldestPending: new(ago(3*time.Minute + 20*time.Second)), Quarantined: new(int64(3)),
 			InboxBytes: new(int64(5 << 20)), InboxLimit: new(int64(10 << 30)), UnderWay: 4,
-			Bodies: control.Bodies{Reading: 3, Bytes: 1 << 20, Limit: 65 << 20},
-			Recent: control.Recent{From: ago(10 * time.Minute), Accepted: 12, Duplicates: 2, Refused: 1},
-			Holds:  []control.Hold{}, Refusals: []control.Refusal{
+			Pressure: control.Pressure{Limit: 32, Concurrency: 32, Attempts: 1240},
+			Bodies:   control.Bodies{Reading: 3, Bytes: 1 << 20, Limit: 65 << 20},
+			Recent:   control.Recent{From: ago(10 * time.Minute), Accepted: 12, Duplicates: 2, Refused: 1},
+			Holds:    []control.Hold{}, Refusals: []control.Refusal{
 				{Address: "203.0.113.9", Peer: "203.0.113.9", Reason: "not in allow or allow_from", Count: 12, First: ago(time.Hour), Last: ago(time.Minute)},
 				{Address: "", Peer: "10.0.0.1", Reason: "no client address", Count: 1, First: ago(26 * time.Hour), Last: ago(26 * time.Hour)},
 			},

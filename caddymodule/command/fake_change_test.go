@@ -134,12 +134,17 @@ func (*fakeAPI) hold(h *fakeHandler, _ string, _ http.ResponseWriter, r *http.Re
 		hold.Until = &until
 	}
 	h.Holds = append(h.Holds, hold)
-	return control.Holds{Holds: h.Holds, UnderWay: h.UnderWay}, nil
+	h.Pressure.Limit = 0
+	return control.Holds{Holds: h.Holds, UnderWay: h.UnderWay, Pressure: h.Pressure}, nil
 }
 
 func (*fakeAPI) resume(h *fakeHandler, _ string, _ http.ResponseWriter, _ *http.Request) (any, error) {
 	h.Holds = slices.DeleteFunc(h.Holds, func(hold control.Hold) bool { return hold.By == control.ByOperator })
-	return control.Holds{Holds: append([]control.Hold{}, h.Holds...), UnderWay: h.UnderWay}, nil
+	h.Pressure.Limit = h.Pressure.Concurrency
+	if len(h.Holds) > 0 {
+		h.Pressure.Limit = 1
+	}
+	return control.Holds{Holds: append([]control.Hold{}, h.Holds...), UnderWay: h.UnderWay, Pressure: h.Pressure}, nil
 }
 
 func (*fakeAPI) listQuarantine(h *fakeHandler, _ string, _ http.ResponseWriter, r *http.Request) (any, error) {

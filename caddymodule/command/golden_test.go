@@ -62,6 +62,16 @@ var goldenCases = []struct {
 	{name: "show_missing", args: "show " + id(99)},
 	{name: "show_bad", args: "show 12"},
 
+	{name: "status_pressure", args: "status", setup: pressed(8, 40, 12)},
+	{name: "status_pressure_color", args: "status --color always", setup: pressed(8, 40, 12)},
+	{name: "status_pressure_check", args: "status --check", setup: pressed(8, 40, 12)},
+	{name: "status_recovering", args: "status", setup: pressed(9, 1, 0)},
+	{name: "status_recovering_idle", args: "status", setup: pressed(9, 0, 0)},
+	{name: "status_some_failed", args: "status", setup: pressed(32, 1040, 3)},
+	{name: "status_idle", args: "status", setup: pressed(32, 0, 0)},
+	{name: "status_older_caddy", args: "status", setup: withoutPressure},
+	{name: "status_several_pressure", args: "status", setup: severalUnderPressure},
+
 	{name: "status_unattended", args: "status", setup: withUnattended},
 	{name: "status_unattended_check", args: "status --check", setup: withUnattended},
 	{name: "status_unattended_json", args: "status --json", setup: withUnattended},
@@ -155,6 +165,7 @@ func TestGolden(t *testing.T) {
 }
 
 func held(f *fakeAPI, _ *environment) {
+	f.handlers[0].Pressure = control.Pressure{Limit: 0, Concurrency: 32, Attempts: 4, Failed: 4}
 	f.handlers[0].Holds = []control.Hold{
 		{By: control.ByOperator, Since: ago(10 * time.Minute), Until: new(testNow.Add(20 * time.Minute)), Reason: "migration"},
 		{By: control.ByUpstream, Since: ago(time.Minute), Until: new(testNow.Add(4 * time.Second)), Reason: "upstream answered 503"},
@@ -195,6 +206,26 @@ func borne(f *fakeAPI, env *environment) {
 
 // manyAttempts makes an event with more attempts than records of them.
 func manyAttempts(f *fakeAPI, _ *environment) { f.handlers[0].events[1].Attempts = 150 }
+
+// pressed makes a destination get fewer attempts at once than the 32 that are configured.
+func pressed(limit, attempts, failed int) func(*fakeAPI, *environment) {
+	return func(f *fakeAPI, _ *environment) {
+		f.handlers[0].Events.Dead = 0
+		f.handlers[0].Pressure = control.Pressure{Limit: limit, Concurrency: 32, Attempts: attempts, Failed: failed}
+	}
+}
+
+// withoutPressure makes the API that of an older Caddy.
+func withoutPressure(f *fakeAPI, _ *environment) { f.handlers[0].Pressure = control.Pressure{} }
+
+// severalUnderPressure makes three handlers: one is held, one is under pressure, and one recovers.
+func severalUnderPressure(f *fakeAPI, env *environment) {
+	held(f, env)
+	for i, name := range []string{"avatars", "videos"} {
+		f.handlers = append(f.handlers, sampleHandler(name))
+		f.handlers[i+1].Pressure = control.Pressure{Limit: 8, Concurrency: 32, Attempts: 40, Failed: 12 * (1 - i)}
+	}
+}
 
 func none(f *fakeAPI, _ *environment) { f.handlers = nil }
 

@@ -173,7 +173,7 @@ func (m *migration) quarantine() int {
 	return inbox.DefaultQuarantine
 }
 
-func eachSuspect(ctx context.Context, in inbox.Inbox, f func(*inbox.Suspect)) error {
+func eachSuspect(ctx context.Context, in inbox.Quarantine, f func(*inbox.Suspect)) error {
 	var page inbox.Page
 	for {
 		suspects, next, err := in.Suspects(ctx, page)

@@ -147,6 +147,9 @@ func (s *session) handlersTable(handlers []control.Handler) string {
 		for _, hold := range h.Holds {
 			notes = append(notes, "held by "+quoted(hold.By))
 		}
+		if len(h.Holds) == 0 && underPressure(&h.Pressure) {
+			notes = append(notes, "under pressure")
+		}
 		if h.Lost > 0 {
 			notes = append(notes, plural(h.Lost, "lost event"))
 		}
@@ -211,6 +214,9 @@ func (s *session) printHandler(h *control.Handler) {
 		f.add("Lost", s.bad(h.Lost)+", the last seen "+s.localTimeWithAge(*h.LostAt))
 	}
 	f.add("Under way", strconv.Itoa(h.UnderWay))
+	if len(h.Holds) == 0 {
+		f.add("Destination", s.destination(&h.Pressure))
+	}
 	for _, hold := range h.Holds {
 		f.add("Held", s.paint(s.holdText(hold), text.FgYellow))
 	}
@@ -271,6 +277,33 @@ func (s *session) refusals(refusals []control.Refusal) string {
 		})
 	}
 	return s.table(columns, rows, true)
+}
+
+func underPressure(p *control.Pressure) bool { return p.Limit < p.Concurrency && p.Failed > 0 }
+
+// destination describes in words how a destination is that is not held. Some
+// failures at its full limit are neither pressure nor well: they are of the events
+// themselves, or too few to tell.
+func (s *session) destination(p *control.Pressure) string {
+	attempts := plural(int64(p.Attempts), "attempt")
+	failed := fmt.Sprintf("%s of %s failed in the last minute", count(int64(p.Failed)), attempts)
+	limited := fmt.Sprintf(", limited to %d at once", p.Limit)
+	switch {
+	case p.Concurrency == 0:
+		return "" // an older Caddy does not say
+	case underPressure(p):
+		return s.paint("under pressure: "+failed+limited, text.FgYellow)
+	case p.Failed > 0:
+		return failed
+	case p.Limit < p.Concurrency && p.Attempts == 0:
+		return "recovering: no attempts in the last minute" + limited
+	case p.Limit < p.Concurrency:
+		return "recovering: no trouble in " + attempts + " of the last minute" + limited
+	case p.Attempts == 0:
+		return "no attempts in the last minute"
+	default:
+		return "well: no trouble in " + attempts + " of the last minute"
+	}
 }
 
 // holdText describes who holds deliveries, since and until when, and why.

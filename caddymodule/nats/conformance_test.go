@@ -16,7 +16,7 @@ func TestConformance(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			url := serve(t).ClientURL()
 			var streams atomic.Int64
-			inboxtest.Run(t, func(t testing.TB) inboxtest.Storage {
+			factory := func(t testing.TB) inboxtest.Storage {
 				stream := fmt.Sprintf("S%d", streams.Add(1))
 				return inboxtest.Storage{
 					Remote: true,
@@ -28,8 +28,15 @@ func TestConformance(t *testing.T) {
 						require.True(t, ok)
 						crash(s)
 					},
+					AllowNewest: func(t testing.TB, in inbox.Inbox) {
+						s, ok := in.(*store)
+						require.True(t, ok)
+						allowNewest(t, s)
+					},
 				}
-			})
+			}
+			inboxtest.Run(t, factory)
+			inboxtest.RunPicker(t, factory)
 		})
 	}
 }

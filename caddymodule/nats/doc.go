@@ -17,6 +17,8 @@
 //     has handed out.
 //   - lease.go leases it when it is its turn in its task, see task.go, and
 //     lease_record.go writes that down for the other Caddys.
+//   - pick.go leases the newest behind a backlog out of turn. newest.go keeps other
+//     Caddys from leasing the same without a look, early.go keeps such leases.
 //   - settle.go stores the outcome of the attempt as a record, see record.go.
 //   - retire.go removes it when it has been kept long enough.
 //

@@ -315,3 +315,33 @@ func TestWithoutItsRecordsEveryEventComesAgain(t *testing.T) {
 	all := inboxtest.Lease(t, s, 2)
 	require.ElementsMatch(t, []string{done.ID, retried.ID}, []string{all[0].Event.ID, all[1].Event.ID})
 }
+
+// An event that a server does not know of, though it was handed out, may be on its
+// way to that server: it is not given up before it has been missing for a while.
+func TestAnEventThatIsMissingForAMomentIsNotGivenUp(t *testing.T) {
+	url := serve(t).ClientURL()
+	s := openWith(t, url, idle)
+	ctx := context.Background()
+	inboxtest.Put(t, s, inboxtest.NewEvent("task", inbox.Completed))
+	c := candidateOf(t, s)
+	require.NoError(t, stream(t, url, "TEST").DeleteMsg(ctx, c.seq)) // so it looks from there
+	require.NoError(t, s.dropPurged(ctx, c))
+	require.Equal(t, []*candidate{c}, s.leaser.parked, "it is looked at again")
+
+	s.leaser.parked = nil
+	c.missing = time.Now().Add(-missingFor)
+	require.NoError(t, s.dropPurged(ctx, c))
+	require.Empty(t, s.leaser.parked)
+}
+
+// candidateOf takes the event that is handed out next.
+func candidateOf(t *testing.T, s *store) *candidate {
+	t.Helper()
+	require.NoError(t, s.request(&s.leaser.fresh, 1))
+	var batch []*candidate
+	inboxtest.Eventually(t, func() bool {
+		batch, _ = s.leaser.take(1, false, time.Now())
+		return len(batch) > 0
+	})
+	return batch[0]
+}

@@ -182,5 +182,5 @@ func freePort(t testing.TB) int {
 var smallLimits = limits{
 	scan: 10, window: 3, parked: 2, attempts: 100,
 	expires: 100 * time.Millisecond, unclaimed: 50 * time.Millisecond, maintenance: 50 * time.Millisecond,
-	inspect: 50 * time.Millisecond,
+	inspect: 50 * time.Millisecond, known: 100 * time.Millisecond,
 }

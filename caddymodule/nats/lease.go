@@ -34,54 +34,7 @@ func (s *store) Lease(ctx context.Context, max int) ([]*inbox.Lease, error) {
 	if err := checkMax(max); err != nil {
 		return nil, err
 	}
-	if err := s.awaitReady(ctx); err != nil {
-		return nil, err
-	}
-	s.leaser.setBusy(true)
-	defer s.leaser.setBusy(false)
-	for {
-		link := s.link.next()
-		if err := s.requestBoth(max); err != nil {
-			return nil, err
-		}
-		batch, next := s.leaser.take(max, time.Now())
-		leases := s.leaseBatch(batch) //nolint:contextcheck // leases made after ctx ends must not be lost
-		switch {
-		case s.closed():
-			return nil, errClosed()
-		case len(leases) > 0:
-			return leases, nil
-		case ctx.Err() != nil:
-			return nil, ctx.Err()
-		case len(batch) > 0:
-			continue
-		}
-		wait := s.options.limits.expires
-		if !next.IsZero() {
-			wait = min(wait, time.Until(next))
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-		case <-s.life.Done():
-		case <-s.leaser.wake:
-		case <-link:
-		case <-timer.C:
-		}
-		timer.Stop()
-	}
-}
-
-// requestBoth requests new events and those handed out again, unless some are
-// here, so that neither kind waits for the other. It does nothing while the
-// connection is down.
-func (s *store) requestBoth(max int) error {
-	for _, src := range []*source{&s.leaser.again, &s.leaser.fresh} {
-		if err := s.request(src, max); err != nil && s.link.isUp() && !s.closed() {
-			return err
-		}
-	}
-	return nil
+	return s.Pick(ctx, inbox.Want{Max: max})
 }
 
 // awaitReady waits until the streams are set up, but no longer than the publish
@@ -119,8 +72,8 @@ func (s *store) leaseBatch(batch []*candidate) []*inbox.Lease {
 	places := make(chan struct{}, looksAtOnce)
 	first := s.leaser.firstOfTasks(batch)
 	for i, c := range batch {
-		if s.needsNoLook(c) {
-			got[i] = s.leaseOf(&heldLease{candidate: c, history: history{}}, s.token())
+		if s.isFirst(c) && !s.pick.mayHave(c.seq) {
+			got[i] = s.leaseOf(ctx, &heldLease{candidate: c, history: history{}}, s.token())
 			continue
 		}
 		if !c.again && !c.event.Status.Final() && first[c.id[:keyLength]] < c.seq {
@@ -145,10 +98,10 @@ func (s *store) leaseBatch(batch []*candidate) []*inbox.Lease {
 	return leases
 }
 
-// needsNoLook reports whether an event can be leased without a look at its
+// isFirst reports whether an event can be leased without a look at its
 // task: it was never handed out before, is the first of its task, and nothing
 // can supersede it. Later events wait for it.
-func (s *store) needsNoLook(c *candidate) bool {
+func (s *store) isFirst(c *candidate) bool {
 	return !c.again && c.times == 1 && c.event.Status.Final() && !c.event.prev && c.event.origin == nil && !s.leaser.recheckNew.Load()
 }
 
@@ -159,10 +112,15 @@ func (s *store) token() string {
 
 // leaseOf creates the lease of an event; nil if the event is leased here
 // already.
-func (s *store) leaseOf(h *heldLease, token string) *inbox.Lease {
+func (s *store) leaseOf(ctx context.Context, h *heldLease, token string) *inbox.Lease {
 	h.token = token
 	h.lease = &inbox.Lease{Event: h.event.Event, Attempt: h.rec.Attempts + 1, Ref: lastRef.Add(1)}
+	h.lease.Untried = !h.again && h.rec.Attempts == 0
 	if !s.leaser.add(h) {
+		if h.early {
+			s.withdraw(ctx, []*heldLease{h})
+			return nil
+		}
 		s.park(h.candidate, firstLook)
 		return nil
 	}
@@ -174,7 +132,7 @@ func (s *store) leaseOf(h *heldLease, token string) *inbox.Lease {
 func (s *store) leaseOne(ctx context.Context, c *candidate) *inbox.Lease {
 	h, err := s.tryLease(ctx, c)
 	if h != nil {
-		return s.leaseOf(h, h.token)
+		return s.leaseOf(ctx, h, h.token)
 	}
 	if err != nil {
 		wait := firstLook
@@ -206,6 +164,12 @@ func (s *store) tryLease(ctx context.Context, c *candidate) (*heldLease, error) 
 	if s.leaser.holds(c.id) {
 		s.park(c, firstLook) // it is just being settled
 		return nil, nil
+	}
+	if s.isFirst(c) {
+		// Unless it was leased out of turn.
+		if m, err := s.last(ctx, s.subjects.states(), s.subjects.statesOf(c.id)); err != nil || m == nil {
+			return &heldLease{candidate: c, token: s.token()}, err
+		}
 	}
 	if !c.again && c.waited > 0 {
 		if ended, err := s.hasEnded(ctx, c); ended || err != nil {
@@ -241,6 +205,9 @@ func (s *store) tryLease(ctx context.Context, c *candidate) (*heldLease, error) 
 			return nil, err
 		}
 		return nil, c.msg.Ack()
+	case me.kind == leased && me.history.lease.Early && s.leaser.isClaimed(me.last, s.current.Load().lease):
+		s.park(c, c.lookDelay())
+		return nil, nil
 	}
 	outdated, gone, waits := arrange(task, c.id)
 	if gone {
@@ -354,15 +321,29 @@ func (c *candidate) isOf(m *member) bool {
 	}
 }
 
+// missingFor is the time for which an event has to be missing before it is taken
+// to be purged. A server that has just become the leader, or has just come back, may
+// not know of all events yet.
+const missingFor = 5 * time.Second
+
 // dropPurged acknowledges the message of an event that was purged. If the event
-// is only missing on the replica that answered, it is looked at again.
+// is only missing on the server that answered, it is looked at again: once it is
+// acknowledged, nothing would bring it back.
 func (s *store) dropPurged(ctx context.Context, c *candidate) error {
 	m, err := s.last(ctx, s.subjects.stream, s.subjects.event(c.id))
 	if err != nil {
 		return err
 	}
 	if m != nil {
+		c.missing = time.Time{}
 		return errConflict
+	}
+	if c.missing.IsZero() {
+		c.missing = time.Now()
+	}
+	if time.Since(c.missing) < missingFor {
+		s.park(c, c.lookDelay())
+		return nil
 	}
 	if c.again {
 		s.forgetRecords(ctx, []uint64{c.seq})

@@ -28,7 +28,7 @@ func (s *store) parkWaiting(ctx context.Context, c *candidate, m *member) error 
 // settled.
 func (s *store) markLeased(ctx context.Context, c *candidate, m *member) (*heldLease, error) {
 	token := s.token()
-	rec := record{Event: m.seq, Received: inbox.Micros(m.ReceivedAt), By: token, Base: m.base}
+	rec := record{Event: m.seq, Received: inbox.Micros(m.ReceivedAt), By: token, Base: m.base, Early: c.early}
 	seq, err := s.writeRecord(ctx, leased, m.ID, rec, m.last)
 	if err != nil {
 		return nil, err

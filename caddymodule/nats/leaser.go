@@ -25,6 +25,7 @@ type leaser struct {
 	parked    []*candidate
 	leases    map[int64]*heldLease
 	byID      map[string]*heldLease
+	claims    map[uint64]time.Time // records of leases out of turn that others have, and when they were seen first
 }
 
 // heldLease is a leased event.
@@ -34,6 +35,7 @@ type heldLease struct {
 	lease  *inbox.Lease
 	token  string
 	marked bool          // there is a record of kind leased
+	mu     sync.Mutex    // held by who writes the record
 	ended  inbox.Verdict // set by a Settle that failed for other leases
 }
 
@@ -45,6 +47,7 @@ func (l *leaser) init() {
 	l.again.again = true
 	l.wake = make(chan struct{}, 1)
 	l.leases, l.byID = map[int64]*heldLease{}, map[string]*heldLease{}
+	l.claims = map[uint64]time.Time{}
 }
 
 func (l *leaser) signal() {
@@ -55,14 +58,19 @@ func (l *leaser) signal() {
 }
 
 // take returns up to n events that may be leased: first parked ones whose time
-// has come, then those of both queues in turn. It also returns when the next
-// parked event is to be looked at.
-func (l *leaser) take(n int, now time.Time) (batch []*candidate, next time.Time) {
+// has come, then those of both queues in turn; with onlyNew, none that was handed
+// out again. It also returns when the next parked event is to be looked at.
+func (l *leaser) take(n int, onlyNew bool, now time.Time) (batch []*candidate, next time.Time) {
+	if n == 0 {
+		return nil, next
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	kept := l.parked[:0]
 	for _, c := range l.parked {
 		switch {
+		case c.again && onlyNew:
+			kept = append(kept, c)
 		case len(batch) < n && !now.Before(c.lookAt):
 			batch = append(batch, c)
 		default:
@@ -74,9 +82,9 @@ func (l *leaser) take(n int, now time.Time) (batch []*candidate, next time.Time)
 	}
 	clear(l.parked[len(kept):])
 	l.parked = kept
-	for len(batch) < n && len(l.fresh.queue)+len(l.again.queue) > 0 {
+	for len(batch) < n && (len(l.fresh.queue) > 0 || !onlyNew && len(l.again.queue) > 0) {
 		src := &l.fresh
-		if l.turn = !l.turn; !l.turn && len(l.again.queue) > 0 || len(src.queue) == 0 {
+		if l.turn = !l.turn; !onlyNew && !l.turn && len(l.again.queue) > 0 || len(src.queue) == 0 {
 			src = &l.again
 		}
 		batch = append(batch, src.queue[0])
@@ -173,6 +181,7 @@ func (s *store) keepLeases() {
 		if time.Since(extended) >= lease/3-lease/12 {
 			extended = time.Now()
 			l.each(func(c *candidate) { _ = c.msg.InProgress() })
+			s.renewEarly()
 		}
 		l.mu.Unlock()
 	}

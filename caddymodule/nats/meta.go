@@ -20,6 +20,7 @@ const (
 	metaOpened      = "opened"
 	metaLedger      = "ledger"
 	metaErased      = "erased"
+	metaNewest      = "newest"
 )
 
 // holdRecord is a stored hold. Times are in µs since 1970.

@@ -25,6 +25,8 @@ type source struct {
 	asked    int       // events requested but not received
 	until    time.Time // when the server drops the request
 	newest   uint64    // highest sequence received
+	pending  uint64    // events that the server had to hand out after that one
+	at       time.Time // when it was received
 	queue    []*candidate
 }
 
@@ -32,12 +34,15 @@ type source struct {
 type candidate struct {
 	msg    *nats.Msg
 	again  bool
+	early  bool // it was not handed to this inbox, but is leased out of turn
 	id     string
 	seq    uint64 // of the message, which is the event or a record
 	times  uint64 // how often it was handed out
 	event  *stored
 	lookAt time.Time // when to look at it again, if it waits for another event
 	waited int
+
+	missing time.Time // since when the leader does not know of the event; zero if it does
 }
 
 // listen subscribes to the answers to requests.
@@ -112,7 +117,7 @@ func (s *store) arrived(src *source, m *nats.Msg) {
 		// New events come in order, so the consumer has been replaced.
 		l.recheckNew.Store(true)
 	}
-	src.newest = max(src.newest, c.seq)
+	src.newest, src.pending, src.at = max(src.newest, c.seq), meta.NumPending, time.Now()
 	same := func(o *candidate) bool { return o.seq == c.seq && o.again == c.again }
 	for _, list := range [][]*candidate{src.queue, l.parked} {
 		if i := slices.IndexFunc(list, same); i >= 0 {

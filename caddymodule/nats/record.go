@@ -16,10 +16,11 @@ import (
 // record is an event's message in the stream of states. Times are in µs since
 // 1970.
 type record struct {
-	Event    uint64    `json:"event"`          // sequence of the event's message; if it differs, the record is of an earlier or later event with the same id
-	Received int64     `json:"received"`       // when the event was received
-	By       string    `json:"by,omitempty"`   // token of the lease, or the inbox, that wrote it
-	Base     uint64    `json:"base,omitempty"` // of a lease: sequence of the pending record that was leased, 0 if it was the event itself
+	Event    uint64    `json:"event"`           // sequence of the event's message; if it differs, the record is of an earlier or later event with the same id
+	Received int64     `json:"received"`        // when the event was received
+	By       string    `json:"by,omitempty"`    // token of the lease, or the inbox, that wrote it
+	Base     uint64    `json:"base,omitempty"`  // of a lease: sequence of the pending record that was leased, 0 if it was the event itself
+	Early    bool      `json:"early,omitempty"` // of a lease: out of turn
 	Attempts int       `json:"attempts,omitempty"`
 	Due      int64     `json:"due,omitempty"`
 	Settled  int64     `json:"settled,omitempty"`

@@ -71,6 +71,7 @@ func (s *store) Settle(ctx context.Context, outcomes ...inbox.Outcome) error {
 			s.leaser.remove(h)
 			if errs[i] == nil {
 				s.leaser.wakeTask(h.id)
+				s.pick.wakeTask(h.id)
 			}
 		}
 	}
@@ -88,12 +89,14 @@ func notHeld(l *inbox.Lease) error {
 // After a crash in between, the event is handed out again, and its record says
 // that it was settled.
 func (s *store) settle(ctx context.Context, h *heldLease, o inbox.Outcome) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	k, rec, err := s.outcome(ctx, h, o)
 	if err != nil {
 		return err
 	}
 	if k == none {
-		return s.leaser.messageOf(h).Nak()
+		return s.handBack(ctx, h)
 	}
 	seq, others, err := s.writeOutcome(ctx, h, o.Verdict, k, rec)
 	if err != nil {
@@ -131,6 +134,8 @@ func (s *store) writeOutcome(ctx context.Context, h *heldLease, v inbox.Verdict,
 			return 0, nil, notHeld(h.lease)
 		case err != nil:
 			return 0, nil, err
+		case m.kind == leased && m.history.lease.By == h.token && m.last > after:
+			// The lease was renewed, but the answer was lost.
 		case m.kind != leased && m.rec.By == h.token:
 			return m.last, m.others[:len(m.others)-1], nil // it was stored, only the answer was lost
 		case m.last <= after:
@@ -144,6 +149,8 @@ func (s *store) writeOutcome(ctx context.Context, h *heldLease, v inbox.Verdict,
 			}
 		case m.seq != h.event.seq, m.kind == delivered, m.kind == dead:
 			return 0, nil, notHeld(h.lease)
+		case !h.marked && m.kind == leased && m.history.lease.Early:
+			// It was handed to this inbox before, so the other one withdraws.
 		case v != inbox.Deliver && (h.marked || m.kind != none):
 			return 0, nil, notHeld(h.lease)
 		}
@@ -196,7 +203,7 @@ func (s *store) outcome(ctx context.Context, h *heldLease, o inbox.Outcome) (kin
 	}
 	if o.Due.After(time.Now()) {
 		rec.Due = inbox.Micros(o.Due)
-	} else if o.Verdict == inbox.Release && !h.marked {
+	} else if o.Verdict == inbox.Release && (!h.marked || h.lease.Untried) {
 		return none, rec, nil
 	}
 	return pending, rec, nil

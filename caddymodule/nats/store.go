@@ -51,12 +51,17 @@ type limits struct {
 	// client usually finds another server. After it calls fail at once until
 	// the connection is back.
 	grace time.Duration
+
+	// known is for how long it counts what was read of the range of events that may be
+	// leased out of turn, and crowded for how long there is a backlog before there is
+	// such a range.
+	known, crowded time.Duration
 }
 
 var defaultLimits = limits{
 	scan: 1000, window: 200, parked: 1000, attempts: 100,
 	expires: 2 * time.Second, unclaimed: time.Second, maintenance: 30 * time.Second, inspect: 30 * time.Second,
-	grace: 2 * time.Second,
+	grace: 2 * time.Second, known: 3 * time.Second, crowded: time.Second,
 }
 
 // store is an inbox in JetStream.
@@ -86,6 +91,7 @@ type store struct {
 	boundedTo       time.Duration // the Policy.MaxWait that bringForward last enforced; used by maintenance only
 
 	leaser  leaser
+	pick    newest
 	replies replies
 	health  health
 	newest  atomic.Uint64 // sequence of the last event that this inbox stored
@@ -109,6 +115,7 @@ func open(ctx context.Context, o options, secrets *secrets) (*store, error) {
 	s.link.init(o.limits.grace)
 	s.setUpErr.Store(&errNotReady)
 	s.leaser.init()
+	s.pick.known = o.limits.known
 	s.health.init()
 	s.life, s.end = context.WithCancel(context.Background())
 	err := s.connect(ctx)
@@ -125,7 +132,7 @@ func open(ctx context.Context, o options, secrets *secrets) (*store, error) {
 	}
 	later := err != nil && o.startWithoutServer && isUnreachable(err)
 	if err != nil && !later {
-		_ = s.Close()
+		_ = s.Close() //nolint:contextcheck // what is leased is handed back though ctx has ended
 		return nil, err
 	}
 	if later {
@@ -239,6 +246,7 @@ func (s *store) Close() error {
 		}
 		s.work.Wait()
 		if s.conn.IsConnected() {
+			s.withdraw(context.Background(), s.leaser.early())
 			s.leaser.releaseAll(s.conn)
 			_ = s.conn.FlushTimeout(closeWait)
 		}
@@ -252,4 +260,5 @@ var (
 	_ inbox.Inbox    = (*store)(nil)
 	_ inbox.Shared   = (*store)(nil)
 	_ inbox.Importer = (*store)(nil)
+	_ inbox.Picker   = (*store)(nil)
 )

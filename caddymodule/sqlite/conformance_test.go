@@ -15,7 +15,7 @@ func TestConformance(t *testing.T) {
 	usual.reserve = smallLimits.reserve // writing the usual reserve so often takes long
 	for name, l := range map[string]limits{"usual": usual, "small": smallLimits} {
 		t.Run(name, func(t *testing.T) {
-			inboxtest.Run(t, func(t testing.TB) inboxtest.Storage {
+			factory := func(t testing.TB) inboxtest.Storage {
 				path := filepath.Join(t.TempDir(), "inbox.db")
 				return inboxtest.Storage{
 					Open: func(t testing.TB, p inbox.Policy) inbox.Inbox {
@@ -27,7 +27,9 @@ func TestConformance(t *testing.T) {
 						path = crashed
 					},
 				}
-			})
+			}
+			inboxtest.Run(t, factory)
+			inboxtest.RunPicker(t, factory)
 		})
 	}
 }

@@ -4,8 +4,9 @@ import (
 	"context"
 	"database/sql/driver"
 	"encoding/hex"
-	"errors"
+	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
@@ -22,20 +23,26 @@ const maxDueSleep = time.Minute
 // concurrently with the writer.
 type leaser struct {
 	*store
-	mu          sync.Mutex // one call at a time
-	conn        *conn
-	retriesTurn bool // if max is odd, retries get the larger half
+	mu      sync.Mutex // one call at a time
+	conn    *conn
+	retries int          // quarters of an event, of the share of retries
+	newest  atomic.Int64 // before it there is none of the newest that was not leased
 }
 
 // Lease waits until at least one event is due.
 func (s *store) Lease(ctx context.Context, max int) ([]*inbox.Lease, error) {
-	if max < 1 {
-		return nil, errors.New("lease: max must be at least 1")
-	}
-	return s.leaser.lease(ctx, max)
+	return s.Pick(ctx, inbox.Want{Max: max})
 }
 
-func (l *leaser) lease(ctx context.Context, max int) ([]*inbox.Lease, error) {
+// Pick waits until at least one event is due that is wanted.
+func (s *store) Pick(ctx context.Context, w inbox.Want) ([]*inbox.Lease, error) {
+	if w.Max < 1 || w.Newest < 0 || w.Newest > w.Max {
+		return nil, fmt.Errorf("lease of %d events, of them %d of the newest: expected 1 or more, and no more of the newest", w.Max, w.Newest)
+	}
+	return s.leaser.lease(ctx, w)
+}
+
+func (l *leaser) lease(ctx context.Context, w inbox.Want) ([]*inbox.Lease, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for {
@@ -49,7 +56,7 @@ func (l *leaser) lease(ctx context.Context, max int) ([]*inbox.Lease, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		granted, found, err := l.scan(max)
+		granted, found, err := l.scan(w)
 		if err == nil && found.tooLate {
 			err = l.bringForward(ctx)
 		}
@@ -93,12 +100,12 @@ func (l *leaser) wait(ctx context.Context, due time.Time) error {
 }
 
 // scan leases what is due.
-func (l *leaser) scan(max int) (granted []*inbox.Lease, f scanResult, err error) {
+func (l *leaser) scan(w inbox.Want) (granted []*inbox.Lease, f scanResult, err error) {
 	l.gate.RLock()
 	defer l.gate.RUnlock()
 	cursor := l.leases.beginScan()
 	f.cursor = cursor
-	if err = l.find(max, &f); err == nil {
+	if err = l.find(w, &f); err == nil {
 		err = l.findYielding(&f)
 	}
 	if err == nil {
@@ -181,33 +188,35 @@ func (r *reorder) apply(t *tx) error {
 
 func (r *reorder) grows() bool { return false }
 
-// find looks for up to max events. Retries that are due get half of the places,
-// so that neither they nor new events starve.
-func (l *leaser) find(max int, f *scanResult) error {
+// find looks for the events that are wanted. Retries that are due get a quarter of
+// the places, so that neither they nor new events starve.
+func (l *leaser) find(w inbox.Want, f *scanResult) error {
 	v := l.view.Load()
-	room := max + l.leases.count()
+	inTurn := w.Max - w.Newest
+	room := w.Max + l.leases.count()
 	now := l.now().UnixMicro()
-	retries, err := l.rows(v.meta.rows[retry], dueRetries, now, int64(room))
-	if err != nil {
-		return err
+	var retries []int64
+	var err error
+	if !w.Untried && inTurn > 0 {
+		if retries, err = l.rows(v.meta.rows[retry], dueRetries, now, int64(room)); err != nil {
+			return err
+		}
 	}
-	quota := max / 2
-	if l.retriesTurn {
-		quota = max - quota
-	}
-	l.retriesTurn = !l.retriesTurn
-	first := min(quota, len(retries))
+	first := min(l.retryShare(inTurn), len(retries))
 	if err := l.take(f, retries[:first], retry); err != nil {
 		return err
 	}
-	if err := l.takeNew(f, v, max-first, room); err != nil {
+	if err := l.takeNew(f, v, inTurn-first, room); err != nil {
 		return err
 	}
-	more := min(max-len(f.found), len(retries)-first)
-	if err := l.take(f, retries[first:first+more], retry); err != nil {
+	more := min(inTurn-len(f.found), len(retries)-first)
+	if err := l.take(f, retries[first:first+max(more, 0)], retry); err != nil {
 		return err
 	}
-	if len(f.found) == 0 && v.meta.rows[retry] > 0 {
+	if err := l.takeNewest(f, v.meta.nextSeq, w.Newest); err != nil {
+		return err
+	}
+	if len(f.found) == 0 && inTurn > 0 && !w.Untried && v.meta.rows[retry] > 0 {
 		next, err := l.conn.number(`SELECT due FROM delivery WHERE state = 1 AND due > ? ORDER BY due LIMIT 1`, now)
 		if err != nil {
 			return err
@@ -215,6 +224,14 @@ func (l *leaser) find(max int, f *scanResult) error {
 		f.nextDue = inbox.FromMicros(next)
 	}
 	return nil
+}
+
+// retryShare is the part of so many events that is for retries.
+func (l *leaser) retryShare(of int) int {
+	l.retries += of
+	share := l.retries / 4
+	l.retries %= 4
+	return share
 }
 
 const (
@@ -335,10 +352,11 @@ func (l *leaser) take(f *scanResult, seqs []int64, want state) error {
 func scanLease(row []driver.Value) *heldLease {
 	e := scanEvent(row[1:])
 	h := &heldLease{state: state(integer(row[9])), attempts: int(integer(row[10])), fresh: row[9] == nil}
+	untried := h.fresh || h.state == ready && h.attempts == 0
 	var id inbox.RawID
 	copy(id[:], blob(row[1]))
 	h.key = keyOf(id)
-	h.lease = &inbox.Lease{Event: e, Attempt: h.attempts + 1, Ref: integer(row[0])}
+	h.lease = &inbox.Lease{Event: e, Attempt: h.attempts + 1, Untried: untried, Ref: integer(row[0])}
 	return h
 }
 

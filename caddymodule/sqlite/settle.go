@@ -84,7 +84,12 @@ func (t *tx) settle(h *heldLease, o *inbox.Outcome) error {
 		to = delivered
 	case inbox.GiveUp:
 		to = dead
-	default: // Retry and Release
+	case inbox.Release:
+		if o.Lease.Untried && o.Due.IsZero() {
+			to = ready // it was not even tried, and keeps its place
+			t.becomesReady(h.seq())
+		}
+	default: // Retry
 	}
 	if !o.Due.IsZero() {
 		due = max(1, o.Due.UnixMicro())

@@ -24,6 +24,7 @@ type tx struct {
 	pages   int64              // pages in use after the commit
 	free    int64              // free pages after the commit
 	wake    bool               // something may be due that was not before
+	ready   int64              // the first event that became ready; 0 if none did
 }
 
 // lookup returns the events of the key, oldest first, including those added in
@@ -167,7 +168,16 @@ func (t *tx) move(key int64, e taskEvent, to state) error {
 	t.count(e.state, e.fresh, -1)
 	t.count(to, false, +1)
 	t.wake = t.wake || to == ready || to == retry
+	if to == ready {
+		t.becomesReady(e.seq)
+	}
 	return t.c.exec(query, int64(to), settledAt, taskKey, e.seq)
+}
+
+func (t *tx) becomesReady(seq int64) {
+	if t.ready == 0 || seq < t.ready {
+		t.ready = seq
+	}
 }
 
 // count adds n to the number of events in a state.

@@ -309,6 +309,9 @@ func (w *writer) publish(t *tx) {
 	moved := w.leases.endBatch(t.settled)
 	w.measure(t)
 	w.view.Store(&view{meta: w.meta, hold: w.hold, bytes: w.size.used(), log: w.size.log})
+	if t.ready != 0 {
+		w.leaser.lookAgainFrom(t.ready)
+	}
 	if t.wake || moved {
 		w.wake()
 	}

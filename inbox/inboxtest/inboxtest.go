@@ -32,6 +32,10 @@ type Storage struct {
 	// Remote says that each call is a round trip to a server. Tests that put as
 	// many events as possible then put fewer.
 	Remote bool
+
+	// AllowNewest returns once the inbox leases the newest out of turn. Nil if it
+	// always does.
+	AllowNewest func(t testing.TB, in inbox.Inbox)
 }
 
 // churnRounds is the number of times that events are added and removed while a
@@ -66,18 +70,22 @@ func Run(t *testing.T, factory Factory) {
 		{"Clock", clockTests},
 		{"Lifetime", lifetimeTests},
 	} {
-		t.Run(group.name, func(t *testing.T) {
-			for _, test := range group.tests {
-				t.Run(test.name, func(t *testing.T) {
-					t.Parallel()
-					s := &suite{TB: t, storage: factory(t)}
-					s.open(inbox.Policy{Keep: 24 * time.Hour, Quarantine: 10})
-					t.Cleanup(func() { require.NoError(t, s.in.Close()) })
-					test.run(s)
-				})
-			}
-		})
+		run(t, group.name, group.tests, factory)
 	}
+}
+
+func run(t *testing.T, group string, tests []test, factory Factory) {
+	t.Run(group, func(t *testing.T) {
+		for _, test := range tests {
+			t.Run(test.name, func(t *testing.T) {
+				t.Parallel()
+				s := &suite{TB: t, storage: factory(t)}
+				s.open(inbox.Policy{Keep: 24 * time.Hour, Quarantine: 10})
+				t.Cleanup(func() { require.NoError(t, s.in.Close()) })
+				test.run(s)
+			})
+		}
+	})
 }
 
 type test struct {

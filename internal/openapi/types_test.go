@@ -51,7 +51,8 @@ var answers = map[string]struct{ full, least any }{
 	"Done":        {control.Done{ID: sampleID, State: "pending"}, control.Done{ID: sampleID, State: "superseded"}},
 	"Bulk":        {control.Bulk{Matched: 1, Changed: 2, Skipped: 3, DryRun: true, Done: true, Error: "x"}, control.Bulk{}},
 	"HoldRequest": {nil, control.HoldRequest{}}, // no value has all members, see TestHoldRequest
-	"Holds":       {control.Holds{Holds: []control.Hold{hold}, UnderWay: 1}, control.Holds{Holds: []control.Hold{}}},
+	"Pressure":    {pressure, control.Pressure{}},
+	"Holds":       {control.Holds{Holds: []control.Hold{hold}, UnderWay: 1, Pressure: pressure}, control.Holds{Holds: []control.Hold{}}},
 	"Quarantined": {quarantined, leastQuarantined},
 	"Problem":     {problem, control.Problem{}},
 	"Quarantine":  {control.Quarantine{Callbacks: []control.Quarantined{quarantined}, Next: "n"}, control.Quarantine{Callbacks: []control.Quarantined{}}},
@@ -93,11 +94,12 @@ var (
 		Allow: []string{"fotor"}, AllowFrom: []string{"static"}, MaxBody: 1, Inbox: "sqlite", Storage: "sqlite:/x", Keep: "1h",
 		Quarantine: 1, Forward: "routes", SignSecrets: 1, Timeout: "1s", Concurrency: 1, RetryFirst: "1s", RetryMax: "1s", GiveUp: "1h",
 	}
-	hold    = control.Hold{By: control.ByOperator, Since: sampleTime, Until: &sampleTime, Reason: "x"}
-	refusal = control.Refusal{Address: "::1", Peer: "[::1]:1", Reason: "x", Count: 1, First: sampleTime, Last: sampleTime}
-	handler = control.Handler{
+	hold     = control.Hold{By: control.ByOperator, Since: sampleTime, Until: &sampleTime, Reason: "x"}
+	refusal  = control.Refusal{Address: "::1", Peer: "[::1]:1", Reason: "x", Count: 1, First: sampleTime, Last: sampleTime}
+	pressure = control.Pressure{Limit: 1, Concurrency: 2, Attempts: 3, Failed: 1}
+	handler  = control.Handler{
 		Name: "a", Config: config, Events: &counts, OldestPending: &sampleTime, Quarantined: new(int64(1)), InboxBytes: new(int64(1)), InboxLimit: new(int64(1)),
-		Lost: 1, LostAt: &sampleTime, Bodies: control.Bodies{Reading: 1, Bytes: 1, Limit: 1}, Recent: sampleRecent, UnderWay: 1,
+		Lost: 1, LostAt: &sampleTime, Bodies: control.Bodies{Reading: 1, Bytes: 1, Limit: 1}, Recent: sampleRecent, UnderWay: 1, Pressure: pressure,
 		Holds: []control.Hold{hold}, Refusals: []control.Refusal{refusal}, Error: "x",
 	}
 	attempt = control.Attempt{At: sampleTime, DurationMS: 1.5, Status: 200, Reason: "x"}
@@ -124,7 +126,7 @@ func declared(t *testing.T, name string) *ast.File {
 
 func TestEveryTypeIsHeldAgainstItsSchema(t *testing.T) {
 	var types []string
-	for _, file := range []string{"answers.go", "recent.go"} {
+	for _, file := range []string{"answers.go", "recent.go", "pressure.go"} {
 		ast.Inspect(declared(t, file), func(n ast.Node) bool {
 			if spec, ok := n.(*ast.TypeSpec); ok {
 				types = append(types, spec.Name.Name)

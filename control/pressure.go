@@ -1,0 +1,17 @@
+package control
+
+// Pressure says how much a destination gets from this Caddy. If Limit is below
+// Concurrency, the destination is under pressure, or recovers from it, or is held.
+type Pressure struct {
+	// Limit is how many attempts are made at once, at most. It is 0 while deliveries are
+	// held by hand, and 1 while they are held because the upstream is in trouble.
+	Limit int `json:"limit"`
+
+	// Concurrency is the configured limit.
+	Concurrency int `json:"concurrency"`
+
+	// Attempts counts the attempts that ended in the last minute, and Failed those of
+	// them that brought neither 2xx nor 410.
+	Attempts int `json:"attempts"`
+	Failed   int `json:"failed"`
+}

@@ -1,0 +1,80 @@
+package dispatch
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// begins starts attempts of a class until one has to wait, and returns how many.
+func begins(c *classes, name string, now time.Time) int {
+	for n := range 1000 {
+		if _, ok := c.begin(name, 32, now); !ok {
+			return n
+		}
+	}
+	return 1000
+}
+
+func TestAClassThatIsNotAnsweredGetsAPart(t *testing.T) {
+	var c classes
+	assert.Equal(t, 1000, begins(&c, "alone", epoch), "as long as there is no other")
+
+	c = classes{}
+	_, _ = c.begin("well", 32, epoch)
+	c.end("well", &ok, epoch)
+	assert.Equal(t, 24, begins(&c, "mute", epoch), "three quarters at first")
+	for range 24 {
+		c.end("mute", &down, epoch)
+	}
+	assert.Equal(t, 8, begins(&c, "mute", epoch), "a quarter once it is known")
+	assert.Equal(t, 1000, begins(&c, "well", epoch))
+
+	later := epoch.Add(quiet)
+	assert.Equal(t, 1000, begins(&c, "mute", later), "when no other is well, it is the destination")
+}
+
+func TestAnAnswerFreesItsClass(t *testing.T) {
+	for _, r := range []Result{ok, {Status: 500}, {Status: 404}} {
+		var c classes
+		_, _ = c.begin("well", 32, epoch)
+		c.end("well", &ok, epoch)
+		begins(&c, "mute", epoch)
+		c.end("mute", &r, epoch)
+		assert.Equal(t, 1000, begins(&c, "mute", epoch), "%+v", r)
+	}
+}
+
+func TestWhatIsPutOffComesInARow(t *testing.T) {
+	var c classes
+	first := c.putOff(epoch)
+	assert.Equal(t, epoch.Add(firstDefer), first)
+	assert.Equal(t, first.Add(deferEvery), c.putOff(epoch))
+	for range 100_000 {
+		due := c.putOff(epoch)
+		require.False(t, due.Before(first))
+		require.False(t, due.After(epoch.Add(longestPut)))
+	}
+}
+
+func TestClassesAreBounded(t *testing.T) {
+	var c classes
+	for i := range 10 * maxClasses {
+		name := fmt.Sprint(i)
+		_, _ = c.begin(name, 32, epoch.Add(time.Duration(i)))
+		if i >= maxClasses/2 { // the others stay under way
+			c.end(name, &ok, epoch)
+		}
+	}
+	assert.Len(t, c.known, maxClasses)
+	assert.NotNil(t, c.known["0"])
+	for i := range maxClasses {
+		_, ok := c.begin(fmt.Sprint("more ", i), 32, epoch)
+		assert.True(t, ok, "what is not told apart is not bounded")
+		c.end(fmt.Sprint("none ", i), &down, epoch)
+	}
+	assert.Len(t, c.known, maxClasses)
+}

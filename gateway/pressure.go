@@ -1,0 +1,134 @@
+package gateway
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/dispatch"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// Pressure says how much the destination gets. While deliveries are held that is
+// nothing, or the single attempts that find out whether it is well again.
+func (g *Gateway) Pressure() control.Pressure {
+	d := g.running()
+	l := d.Load()
+	p := control.Pressure{Limit: l.Limit, Concurrency: l.Concurrency, Attempts: l.Attempts, Failed: l.Failed}
+	for _, h := range d.Holds() {
+		if p.Limit = 1; h.ByHand {
+			p.Limit = 0
+			break
+		}
+	}
+	return p
+}
+
+const (
+	// pressureEvery is how often, at most, pressure is looked at for the log.
+	pressureEvery = time.Second
+
+	// pressureAgain is the least time between two lines that pressure began.
+	pressureAgain = time.Minute
+)
+
+// pressureWatch is an Observer that logs when a destination comes under pressure,
+// and when it takes all attempts again. It looks a moment after an attempt: while
+// there is nothing to do, it does nothing.
+type pressureWatch struct {
+	dispatch.Observer
+	watcher *watcher
+}
+
+// Attempted implements dispatch.Observer.
+func (p pressureWatch) Attempted(l *inbox.Lease, r dispatch.Result, v inbox.Verdict, due time.Time, took time.Duration) {
+	p.Observer.Attempted(l, r, v, due, took)
+	p.watcher.lookSoon()
+}
+
+// watcher watches the pressure on one dispatcher's destination.
+type watcher struct {
+	gateway    *Gateway
+	dispatcher *dispatch.Dispatcher // set before it starts
+	looksSoon  atomic.Bool
+
+	mu       sync.Mutex
+	episodes episodes
+}
+
+func (w *watcher) lookSoon() {
+	if w.looksSoon.CompareAndSwap(false, true) {
+		time.AfterFunc(pressureEvery, w.look)
+	}
+}
+
+func (w *watcher) look() {
+	w.looksSoon.Store(false)
+	logger := w.gateway.loggerOf(w.dispatcher)
+	if logger == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	l, held := w.dispatcher.Load(), inTrouble(w.dispatcher.Holds())
+	fields := []zap.Field{zap.Int("limit", l.Limit), zap.Int("attempts", l.Attempts), zap.Int("failed", l.Failed)}
+	switch began, ended := w.episodes.look(l, held, time.Now()); {
+	case began:
+		logger.Info("destination is under pressure; fewer attempts at once", fields...)
+	case ended:
+		logger.Info("destination takes all attempts again", fields...)
+	}
+}
+
+func inTrouble(holds []dispatch.Holding) bool {
+	return len(holds) > 0 && !holds[len(holds)-1].ByHand
+}
+
+// loggerOf returns the logger of the settings with which that dispatcher delivers,
+// nil if it does not any more.
+func (g *Gateway) loggerOf(d *dispatch.Dispatcher) *zap.Logger {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.dispatcher != d || len(g.attachments) == 0 {
+		return nil
+	}
+	return g.attachments[len(g.attachments)-1].config.Logger
+}
+
+// episodes tells one time of pressure from the next. It is a plain state machine:
+// the time is passed, and calls must not be concurrent.
+type episodes struct {
+	last   time.Time // when the beginning of one was shown
+	shown  bool      // its end was not shown yet
+	rising bool      // since the last hold the limit has only risen, not yet to its most
+	limit  int       // as it was seen last; 0 after a hold
+}
+
+// look is called with the load and whether the destination is held because it is
+// in trouble. It reports whether a time of pressure began or ended that is to be
+// shown. A hold has lines of its own, and after it the limit has to rise again:
+// that is no pressure.
+func (e *episodes) look(l dispatch.Load, held bool, now time.Time) (began, ended bool) {
+	if held {
+		e.rising, e.limit = true, 0 // it begins anew, low
+		return false, false
+	}
+	e.rising = e.rising && l.Limit >= e.limit && l.Limit < l.Concurrency
+	e.limit = l.Limit
+	switch {
+	case e.shown:
+		ended = l.Limit == l.Concurrency
+		e.shown = !ended
+	case e.rising || 2*l.Limit >= l.Concurrency || l.Failed == 0:
+	case e.last.IsZero() || now.Sub(e.last) >= pressureAgain:
+		began = true
+		e.shown, e.last = true, now
+	}
+	return began, ended
+}
+
+// Interface guard
+var _ dispatch.Observer = pressureWatch{}
