@@ -141,25 +141,31 @@ func backlogScenes(t *testing.T) []scene {
 			s.pile(pending, "old")
 			up.restart(s.t, address)
 			up.Await(s.t, pending/20) // the ramp
-			from := time.Now()
-			time.Sleep(3 * time.Second)
-			alone := rate(up, "old", from, time.Now())
-			fresh := s.steadily(10, 12*time.Second, "good")
-			shared := rate(up, "old", fresh[0].at, time.Now())
-			s.t.Logf("%.0f of the backlog a second before others came, %.0f after", alone, shared)
-			assert.GreaterOrEqual(s.t, shared, 0.75*alone, "what the backlog gets of what the upstream takes")
+			before := backlogRate(up, 2*time.Second)
+			from, shared := len(up.Deliveries()), time.Now()
+			fresh := s.steadily(10, 10*time.Second, "good")
+			all, lasted := up.Deliveries()[from:], time.Since(shared)
+			after := backlogRate(up, 2*time.Second)
+
+			old := 0
+			for _, d := range all {
+				if d.Event.Type == "old" {
+					old++
+				}
+			}
+			beside := float64(old) / lasted.Seconds()
+			s.t.Logf("%.0f of the backlog a second alone, %.0f beside others, %.0f alone again", before, beside, after)
+			assert.GreaterOrEqual(s.t, float64(old), 0.75*float64(len(all)), "the backlog's part of what the upstream got")
+			// The simulation has the exact bound: here, other work may slow the machine down meanwhile.
+			assert.GreaterOrEqual(s.t, beside, 0.5*min(before, after), "what the upstream got of the backlog a second")
 			s.requireSoon(fresh, up)
 		},
 	}}
 }
 
-// rate returns how many attempts a second there were at events of that type.
-func rate(up *upstream, kind string, from, to time.Time) float64 {
-	n := 0
-	for _, d := range up.Deliveries() {
-		if d.Event.Type == kind && d.At.After(from) && d.At.Before(to) {
-			n++
-		}
-	}
-	return float64(n) / to.Sub(from).Seconds()
+// backlogRate returns how many attempts a second the upstream sees from now on.
+func backlogRate(up *upstream, lasts time.Duration) float64 {
+	began, before := time.Now(), len(up.Deliveries())
+	time.Sleep(lasts)
+	return float64(len(up.Deliveries())-before) / time.Since(began).Seconds()
 }

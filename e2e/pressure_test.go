@@ -1,12 +1,15 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -72,9 +75,32 @@ func (s *stage) post(kind string) posted {
 // pile sends callbacks of n tasks of that type as fast as it can.
 func (s *stage) pile(n int, kind string) {
 	s.t.Helper()
-	s.acceptMany(n, func(i int) string {
-		return fmt.Sprintf(`{"taskId":"%s-pile-%d","status":1,"type":%q}`, s.name, i, kind)
-	})
+	const senders = 16
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: senders}} // thousands of connections take their time
+	defer client.CloseIdleConnections()
+	send := func(i int) error {
+		body := fmt.Sprintf(`{"taskId":"%s-pile-%d","status":1,"type":%q}`, s.name, i, kind)
+		response, err := client.Do(newRequest(s.t, s.URL(), strings.NewReader(body)))
+		if err != nil {
+			return err
+		}
+		answer, err := io.ReadAll(response.Body)
+		if response.StatusCode != http.StatusOK {
+			err = fmt.Errorf("answered %d: %s", response.StatusCode, answer)
+		}
+		return errors.Join(err, response.Body.Close())
+	}
+	var wg sync.WaitGroup
+	errs := make([]error, senders)
+	for sender := range senders {
+		wg.Go(func() {
+			for i := sender; i < n && errs[sender] == nil; i += senders {
+				errs[sender] = send(i)
+			}
+		})
+	}
+	wg.Wait()
+	require.NoError(s.t, errors.Join(errs...))
 }
 
 // steadily sends so many callbacks a second of each type. It returns those of the
