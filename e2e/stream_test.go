@@ -28,10 +28,10 @@ type tail struct {
 	events chan sse
 	cancel context.CancelFunc
 	status int
-	last   string // the last id
+	last   string // id
 }
 
-// Tail opens a stream, with the query without its question mark.
+// Tail opens a stream; the query goes on after the question mark.
 func (g *gateway) Tail(query, lastEventID string) *tail {
 	g.t.Helper()
 	ctx, cancel := context.WithCancel(g.t.Context())
@@ -138,32 +138,31 @@ func TestStreamTellsWhatHappens(t *testing.T) {
 	tl.Expect(control.Accepted, control.Dead)
 
 	up.Answer(askToWait("1"))
-	g.Accept(notice("alone", 1))
-	tl.Expect(control.Accepted, control.Retried) // that may be about the one event
+	g.Accept(notice("asks", 1)) // for itself, since others were taken a moment ago
+	tl.Expect(control.Accepted, control.Retried)
 	g.Accept(notice("held", 1))
 	kinds := make(map[string]sse)
-	for range 3 { // another goroutine reports the hold, before or after the attempt
-		e, _ := tl.Next()
-		kinds[e.Kind] = e
-		if e.Kind == control.GivenBack {
-			assert.Contains(t, kinds, control.Accepted, "what became of an event is told after it")
+	gather := func(wanted ...string) { // a hold is told by another goroutine than its attempt, before or after
+		for _, kind := range wanted {
+			for kinds[kind].Kind == "" {
+				e, ok := tl.Next()
+				require.True(t, ok)
+				kinds[e.Kind] = e
+				if e.Kind == control.GivenBack {
+					assert.Contains(t, kinds, control.Accepted, "what became of an event is told after it")
+				}
+			}
 		}
 	}
-	assert.Contains(t, kinds, control.Accepted)
-	assert.Contains(t, kinds, control.GivenBack)
+	gather(control.Accepted, control.GivenBack, control.Held)
 	assert.Equal(t, control.ByUpstream, kinds[control.Held].By)
 	assert.NotNil(t, kinds[control.Held].Until)
 	up.Answer(nil)
-	for range 3 {
-		e, _ := tl.Next()
-		kinds[e.Kind] = e
-	}
-	assert.Contains(t, kinds, control.Resumed)
-	assert.Contains(t, kinds, control.Delivered)
+	gather(control.Resumed, control.Delivered)
 }
 
-// A stream ends with its config. A client that connects again with the last id misses
-// nothing.
+// A stream ends with its config; whoever comes again with the last id misses
+// nothing of what was told meanwhile.
 func TestStreamGoesOnAfterReload(t *testing.T) {
 	up := newUpstream(t, nil)
 	g := newGateway(t)
@@ -203,7 +202,7 @@ func TestStreamIsFiltered(t *testing.T) {
 	}
 }
 
-// After a restart it is unknown what was missed, and the stream says so.
+// After a restart there is no telling what was missed, and that is said.
 func TestStreamAfterRestartTellsOfTheGap(t *testing.T) {
 	up := newUpstream(t, nil)
 	g := newGateway(t)
@@ -212,8 +211,8 @@ func TestStreamAfterRestartTellsOfTheGap(t *testing.T) {
 	g.Accept(notice("before", 1))
 	tl.Expect(control.Accepted, control.Delivered)
 	g.Stop()
-	// At another port: Caddy closes the old admin endpoint while the new one is open, and
-	// at the same port a connection could reach either.
+	// At another port: Caddy ends the admin endpoint that was before beside the new
+	// one, and at the same port a connection may come to either.
 	g.Admin = newGateway(t).Admin
 	require.NoError(t, g.Load(g.Caddyfile("forward "+up.URL, "", quiet)))
 	tl = g.Tail("", tl.last)
@@ -227,7 +226,7 @@ func TestStreamsAreBounded(t *testing.T) {
 	g := newGateway(t)
 	g.Start("forward "+up.URL, "", quiet)
 	tails := make([]*tail, 0, control.MaxFollowers)
-	for len(tails) < control.MaxFollowers-1 { // the handler of Caddy events is a follower too
+	for len(tails) < control.MaxFollowers-1 { // Caddy's events are one
 		tails = append(tails, g.Tail("", ""))
 		require.Equal(t, http.StatusOK, tails[len(tails)-1].status)
 	}
@@ -236,13 +235,13 @@ func TestStreamsAreBounded(t *testing.T) {
 	await(t, func() bool { return g.Tail("", "").status == http.StatusOK }, "a place for another stream")
 }
 
-// Caddy's admin endpoint gives a request ten seconds to be read. A stream goes on beyond
-// that, even if it is silent.
+// Caddy's admin endpoint gives a request ten seconds to be read; a stream goes
+// on beyond that, also when it is silent.
 func TestStreamOutlivesTheReadTimeout(t *testing.T) {
 	up := newUpstream(t, nil)
 	g := newGateway(t)
 	p := g.Run(g.Caddyfile("forward "+up.URL, "", ""))
-	g.Accept(notice("first", 1)) // when it arrives, the stream runs
+	g.Accept(notice("first", 1)) // then it runs
 	g.delivered(1)
 	tl := g.Tail("", "")
 	began := time.Now()
@@ -250,7 +249,7 @@ func TestStreamOutlivesTheReadTimeout(t *testing.T) {
 	g.Accept(notice("task", 1))
 	tl.Expect(control.Accepted, control.Delivered)
 
-	// an open stream does not keep Caddy from ending
+	// and an open stream does not keep Caddy from ending
 	began = time.Now()
 	p.Terminate()
 	assert.Zero(t, p.ExitCode(), "%s", p.Output)

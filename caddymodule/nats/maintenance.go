@@ -49,6 +49,12 @@ func (s *store) maintain(applied *settings) error {
 		}
 		*applied = now
 	}
+	if s.loaded.Swap(false) {
+		if err := s.restoreLimits(ctx); err != nil {
+			s.loaded.Store(true)
+			return err
+		}
+	}
 	if err := s.restoreConsumers(ctx); err != nil {
 		return err
 	}

@@ -86,6 +86,7 @@ type store struct {
 	link            link
 	setUpErr        atomic.Pointer[error]
 	fullSeen        atomic.Int64  // when the stream was last found full, in ms since 1970
+	loaded          atomic.Bool   // a config was loaded, and the streams were not compared with it yet
 	rounds          atomic.Int64  // rounds of maintenance, for tests to wait for
 	clock           inbox.Clock   // used by maintenance only
 	boundedTo       time.Duration // the Policy.MaxWait that bringForward last enforced; used by maintenance only
@@ -181,6 +182,7 @@ func (s *store) apply(n settings, secrets *secrets) {
 	if secrets != nil {
 		s.secrets.Store(secrets)
 	}
+	s.loaded.Store(true)
 	s.requestRemake()
 	s.wakeMaintenance()
 }

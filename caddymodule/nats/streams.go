@@ -136,9 +136,14 @@ func (s *store) ensureStream(ctx context.Context, want jetstream.StreamConfig) e
 	if err := checkStream(have, want, false); err != nil {
 		return err
 	}
-	if !older && have.Replicas == want.Replicas && have.MaxBytes == want.MaxBytes && have.MaxMsgs == want.MaxMsgs {
+	if !older && limitsEqual(have, want) {
 		return nil
 	}
+	return s.updateStream(ctx, have, want)
+}
+
+// updateStream sets the limits and replicas of an existing stream.
+func (s *store) updateStream(ctx context.Context, have, want jetstream.StreamConfig) error {
 	update := have
 	update.Replicas, update.MaxBytes, update.MaxMsgs = want.Replicas, want.MaxBytes, want.MaxMsgs
 	if _, err := s.js.UpdateStream(ctx, update); err != nil {
@@ -147,4 +152,30 @@ func (s *store) ensureStream(ctx context.Context, want jetstream.StreamConfig) e
 	}
 	s.log.Info("stream changed", zap.String("name", want.Name), zap.Int("replicas", want.Replicas), zap.Int64("max_size", want.MaxBytes))
 	return nil
+}
+
+// restoreLimits sets limits and replicas again that somebody has changed. Streams
+// that are missing or cannot be used are left to the inspection.
+func (s *store) restoreLimits(ctx context.Context) error {
+	for _, want := range s.streamConfigs() {
+		there, err := s.js.Stream(ctx, want.Name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		have := there.CachedInfo().Config
+		if limitsEqual(have, want) || checkStream(have, want, false) != nil {
+			continue
+		}
+		if err := s.updateStream(ctx, have, want); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func limitsEqual(a, b jetstream.StreamConfig) bool {
+	return a.Replicas == b.Replicas && a.MaxBytes == b.MaxBytes && a.MaxMsgs == b.MaxMsgs
 }

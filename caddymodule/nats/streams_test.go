@@ -61,6 +61,25 @@ func TestALargerSizeIsBroughtToTheStream(t *testing.T) {
 	})
 }
 
+// A reload with the same config undoes a smaller limit that somebody set by hand.
+func TestALimitThatWasChangedIsRestoredByAReload(t *testing.T) {
+	url := serve(t).ClientURL()
+	s := afterMaintenance(t, openWith(t, url))
+	js := admin(t, url)
+	stream, err := js.Stream(context.Background(), "TEST")
+	require.NoError(t, err)
+	config := stream.CachedInfo().Config
+	before := config.MaxBytes
+	config.MaxBytes = 1 << 10
+	_, err = js.UpdateStream(context.Background(), config)
+	require.NoError(t, err)
+	s.apply(*s.current.Load(), nil)
+	inboxtest.Eventually(t, func() bool {
+		info, err := stream.Info(context.Background())
+		return err == nil && info.Config.MaxBytes == before
+	})
+}
+
 func TestMoreReplicasThanServersAreRefused(t *testing.T) {
 	url := serve(t).ClientURL()
 	require.ErrorContains(t, refused(t, url, func(o *options) { o.settings.replicas = 3 }), "making stream TEST with 3 replicas")
