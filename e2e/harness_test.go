@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,6 +48,8 @@ type gateway struct {
 
 	// DB is the path of the inbox file.
 	DB string
+
+	path string // of the callback; "callback" by default
 }
 
 func newGateway(t *testing.T) *gateway {
@@ -104,7 +107,9 @@ func (g *gateway) Stop() {
 	require.NoError(g.t, caddy.Stop())
 }
 
-func (g *gateway) URL() string { return fmt.Sprintf("http://127.0.0.1:%d/callback", g.Port) }
+func (g *gateway) URL() string {
+	return fmt.Sprintf("http://127.0.0.1:%d/%s", g.Port, cmp.Or(g.path, "callback"))
+}
 
 // reply is what a caller was answered.
 type reply struct {

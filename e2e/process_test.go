@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -21,6 +22,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	// the few tests that run beside others wait far more than they compute
+	if err := flag.Set("test.parallel", "32"); err != nil {
+		panic(err)
+	}
 	code := m.Run()
 	if err := os.RemoveAll(binaryDir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
