@@ -33,6 +33,7 @@ type class struct {
 	running int
 	row     int       // attempts without an answer since the last success
 	success time.Time // the last; zero if there was none
+	busy    time.Time // since when there were always attempts being made
 	seen    time.Time
 }
 
@@ -79,7 +80,9 @@ func (c *classes) begin(name string, limit int, now time.Time) (due time.Time, o
 	if most, bounded := k.most(limit, now); bounded && k.running >= most && c.othersWell(k, now) {
 		return c.putOff(now), false
 	}
-	k.running++
+	if k.running++; k.running == 1 {
+		k.busy = now
+	}
 	return time.Time{}, true
 }
 
@@ -90,7 +93,7 @@ func (k *class) most(limit int, now time.Time) (most int, bounded bool) {
 		return 0, false
 	case k.row >= muteRow:
 		return max(1, limit/4), true
-	case k.running >= limit/2:
+	case k.running >= limit/2 && now.Sub(k.busy) >= muteFor:
 		return limit / 4 * 3, limit >= 4
 	default:
 		return 0, false

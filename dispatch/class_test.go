@@ -26,15 +26,27 @@ func TestAClassThatIsNotAnsweredGetsAPart(t *testing.T) {
 	c = classes{}
 	_, _ = c.begin("well", 32, epoch)
 	c.end("well", &ok, epoch)
-	assert.Equal(t, 24, begins(&c, "mute", epoch), "three quarters at first")
+	_, _ = c.begin("mute", 32, epoch)
+	now := epoch.Add(muteFor)
+	assert.Equal(t, 23, begins(&c, "mute", now), "three quarters if there was no answer for a while")
 	for range 24 {
-		c.end("mute", &down, epoch)
+		c.end("mute", &down, now)
 	}
-	assert.Equal(t, 8, begins(&c, "mute", epoch), "a quarter once it is known")
-	assert.Equal(t, 1000, begins(&c, "well", epoch))
+	assert.Equal(t, 8, begins(&c, "mute", now), "a quarter once it is known")
+	assert.Equal(t, 1000, begins(&c, "well", now))
 
 	later := epoch.Add(quiet)
 	assert.Equal(t, 1000, begins(&c, "mute", later), "when no other is well, it is the destination")
+}
+
+func TestABurstOfAClassIsNotHeldUp(t *testing.T) {
+	var c classes
+	_, _ = c.begin("well", 4, epoch)
+	c.end("well", &ok, epoch)
+	for i := range 4 {
+		_, ok := c.begin("new", 4, epoch)
+		assert.True(t, ok, i)
+	}
 }
 
 func TestAnAnswerFreesItsClass(t *testing.T) {
@@ -42,9 +54,11 @@ func TestAnAnswerFreesItsClass(t *testing.T) {
 		var c classes
 		_, _ = c.begin("well", 32, epoch)
 		c.end("well", &ok, epoch)
-		begins(&c, "mute", epoch)
-		c.end("mute", &r, epoch)
-		assert.Equal(t, 1000, begins(&c, "mute", epoch), "%+v", r)
+		_, _ = c.begin("mute", 32, epoch)
+		now := epoch.Add(muteFor)
+		require.Equal(t, 23, begins(&c, "mute", now))
+		c.end("mute", &r, now)
+		assert.Equal(t, 1000, begins(&c, "mute", now), "%+v", r)
 	}
 }
 

@@ -8,16 +8,16 @@ import (
 
 // The limits of a hold.
 const (
-	runLength     = 5               // failures in a row that hold the destination,
-	runTasks      = 3               // if they are of that many tasks, or one found it unreachable
-	firstPause    = time.Second     // doubles with each failed probe
-	longestPause  = time.Minute     // unless the destination asks for more
-	maxPast       = 64              // past holds remembered for the age of events
-	maxDistrusted = 16              // tasks remembered whose Retry-After is not obeyed
-	maxAside      = time.Second     // how long a failed probe's event lets others go first
-	maxReason     = 256             // bytes of a hold's reason
-	maxProbes     = 2               // one, and one from before a change of settings
-	longestNew    = 3 * time.Second // the longest pause of events that were never tried; else a quarter of it
+	runLength     = 5                       // failures in a row that hold the destination,
+	runTasks      = 3                       // if they are of that many tasks, or one found it unreachable
+	firstPause    = time.Second             // doubles with each failed probe
+	longestPause  = time.Minute             // unless the destination asks for more
+	maxPast       = 64                      // past holds remembered for the age of events
+	maxDistrusted = 16                      // tasks remembered whose Retry-After is not obeyed
+	maxAside      = time.Second             // how long a failed probe's event lets others go first
+	maxReason     = 256                     // bytes of a hold's reason
+	maxProbes     = 2                       // one, and one from before a change of settings
+	longestNew    = 1500 * time.Millisecond // the longest pause of events that were never tried; else a quarter of it
 )
 
 // hold decides which attempts may be made: it tracks the state of the destination,
@@ -60,6 +60,7 @@ type ticket struct {
 	era   uint64
 	began time.Time
 	probe bool
+	first bool // of its event
 }
 
 // effect is what follows from the result of an attempt.
@@ -142,7 +143,7 @@ func (h *hold) stale(r *Result, now time.Time) effect {
 
 // inTrouble judges a failure while the destination is not held.
 func (h *hold) inTrouble(t ticket, task string, r *Result, now time.Time) effect {
-	h.load.failed(t.began, task, r)
+	h.load.failed(t, task, r)
 	if h.believes(task, r, now) {
 		h.begin(now, r.request())
 		h.obey(task, r, now)
@@ -158,7 +159,7 @@ func (h *hold) inTrouble(t ticket, task string, r *Result, now time.Time) effect
 
 // stillInTrouble judges a failure while the destination is held.
 func (h *hold) stillInTrouble(t ticket, task string, r *Result, now time.Time) effect {
-	h.load.failed(t.began, task, r)
+	h.load.failed(t, task, r)
 	asks := h.believes(task, r, now)
 	if asks {
 		h.obey(task, r, now)

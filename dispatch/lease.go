@@ -117,7 +117,7 @@ func (d *Dispatcher) probeRoom(now time.Time) (want inbox.Want, changes time.Dur
 	case d.picker == nil || d.hold.untried.IsZero():
 		return want, left
 	case d.hold.newMayProbe(now):
-		return inbox.Want{Max: 1, Newest: (d.hold.failed + 1) % 2, Untried: true}, left
+		return inbox.Want{Max: 1, Newest: min((d.hold.failed+1)%4, 1), Untried: true}, left
 	default:
 		return want, min(left, d.hold.untried.Sub(now))
 	}

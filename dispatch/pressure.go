@@ -8,8 +8,7 @@ import (
 // The constants of pressure.
 const (
 	quiet      = 10 * time.Second // a success that recent, and a row no longer than
-	longestRow = 16               // this says that the destination is well;
-	longestOwn = 128              // than this if every failure was an answer such as 500
+	longestRow = 16               // this, counted by events, says that the destination is well
 	lowerAfter = 8                // failures in a row, or as many as the limit is
 )
 
@@ -29,6 +28,7 @@ type pressure struct {
 	limit int // 1 to most
 
 	row     int       // failures since the last success
+	first   int       // of these, first attempts
 	since   int       // of the destination, since the limit was set last
 	own     bool      // every failure of the row was an answer such as 500
 	silent  bool      // one of them was none at all
@@ -54,19 +54,22 @@ func (p *pressure) taken(now time.Time) {
 
 // forgive forgets the row.
 func (p *pressure) forgive() {
-	p.row, p.since, p.own, p.silent = 0, 0, true, false
+	p.row, p.first, p.since, p.own, p.silent = 0, 0, 0, true, false
 	p.tasks, p.askers = p.tasks[:0], p.askers[:0]
 }
 
-// failed notes trouble that an event of that task met, in an attempt that began
-// then. What began before the last success says nothing of what came after it.
-func (p *pressure) failed(began time.Time, task string, r *Result) {
-	if began.Before(p.success) {
+// failed notes trouble that an event of that task met. An attempt that began before
+// the last success says nothing of what came after it.
+func (p *pressure) failed(t ticket, task string, r *Result) {
+	if t.began.Before(p.success) {
 		return
 	}
 	p.own = r.ownFault() && (p.own || p.row == 0)
 	p.silent = p.silent || r.silent()
 	p.row++
+	if t.first {
+		p.first++
+	}
 	if len(p.tasks) < runTasks && !slices.Contains(p.tasks, task) {
 		p.tasks = append(p.tasks, task)
 	}
@@ -84,13 +87,12 @@ func (p *pressure) failed(began time.Time, task string, r *Result) {
 
 func (p *pressure) least() int { return max(p.most/4, 1) }
 
-// well reports whether the destination has taken an event lately.
+// well reports whether the destination has taken an event lately. Since then there
+// may be any number of answers such as 500, and of failed retries: those events have
+// failed before. But when many first attempts fail otherwise, it must be the
+// destination.
 func (p *pressure) well(now time.Time) bool {
-	longest := longestRow
-	if p.own {
-		longest = longestOwn
-	}
-	return !p.success.IsZero() && now.Sub(p.success) < quiet && p.row < longest
+	return !p.success.IsZero() && now.Sub(p.success) < quiet && (p.own || p.first < longestRow)
 }
 
 // condemns reports whether the row is the destination's fault rather than that of

@@ -11,6 +11,9 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
+// first is the ticket of a first attempt that began at that time.
+func first(began time.Time) ticket { return ticket{began: began, first: true} }
+
 func newPressure(most int) *pressure { return &pressure{most: most, limit: most, own: true} }
 
 func TestARowOfFailuresHalvesTheLimit(t *testing.T) {
@@ -18,7 +21,7 @@ func TestARowOfFailuresHalvesTheLimit(t *testing.T) {
 	p.taken(epoch)
 	var limits []int
 	for i := range 40 {
-		p.failed(epoch, fmt.Sprint("task ", i), &down)
+		p.failed(first(epoch), fmt.Sprint("task ", i), &down)
 		if n := len(limits); n == 0 || limits[n-1] != p.limit {
 			limits = append(limits, p.limit)
 		}
@@ -34,7 +37,7 @@ func TestASuccessBreaksTheRow(t *testing.T) {
 	p := newPressure(32)
 	for range 100 {
 		for range lowerAfter - 1 {
-			p.failed(epoch, "task", &down)
+			p.failed(first(epoch), "task", &down)
 		}
 		p.taken(epoch)
 	}
@@ -45,7 +48,7 @@ func TestAnAttemptFromBeforeTheLastSuccessSaysNothing(t *testing.T) {
 	p := newPressure(32)
 	p.taken(epoch.Add(time.Second))
 	for i := range 1000 {
-		p.failed(epoch, fmt.Sprint(i), &down)
+		p.failed(first(epoch), fmt.Sprint(i), &down)
 	}
 	assert.Equal(t, 32, p.limit)
 	assert.Zero(t, p.row)
@@ -54,14 +57,26 @@ func TestAnAttemptFromBeforeTheLastSuccessSaysNothing(t *testing.T) {
 func TestEventsThatFailByThemselvesDoNotLowerTheLimit(t *testing.T) {
 	p := newPressure(32)
 	p.taken(epoch)
-	for i := range longestOwn - 1 {
-		p.failed(epoch, fmt.Sprint(i), &Result{Status: 500})
+	for i := range 10_000 {
+		p.failed(first(epoch), fmt.Sprint(i), &Result{Status: 500})
 	}
 	assert.Equal(t, 32, p.limit)
 	assert.False(t, p.condemns(epoch.Add(quiet-1)), "others were taken a moment ago")
 	assert.True(t, p.condemns(epoch.Add(quiet)))
-	p.failed(epoch, "one more", &Result{Status: 500})
-	assert.True(t, p.condemns(epoch), "so many that the destination must be at fault")
+}
+
+func TestRetriesThatFailAgainSayLittle(t *testing.T) {
+	p := newPressure(32)
+	p.taken(epoch)
+	for i := range 10_000 {
+		p.failed(ticket{began: epoch}, fmt.Sprint(i), &down)
+	}
+	assert.False(t, p.condemns(epoch), "those events have failed before")
+	for i := range longestRow {
+		assert.False(t, p.condemns(epoch))
+		p.failed(first(epoch), fmt.Sprint(i), &down)
+	}
+	assert.True(t, p.condemns(epoch))
 }
 
 func TestWhoseFaultItIs(t *testing.T) {
@@ -90,7 +105,7 @@ func TestTheConfigBoundsTheLimit(t *testing.T) {
 	p.resize(64)
 	assert.Equal(t, 64, p.limit)
 	for range lowerAfter {
-		p.failed(epoch, "task", &down)
+		p.failed(first(epoch), "task", &down)
 	}
 	assert.Equal(t, 32, p.limit)
 	p.resize(128)
@@ -118,7 +133,7 @@ func TestPressureIsAlwaysWithinBounds(t *testing.T) {
 			"failed": func(t *rapid.T) {
 				before := p.limit
 				r := rapid.SampledFrom(results).Draw(t, "result")
-				p.failed(now, rapid.StringMatching(`[a-e]`).Draw(t, "task"), &r)
+				p.failed(first(now), rapid.StringMatching(`[a-e]`).Draw(t, "task"), &r)
 				assert.GreaterOrEqual(t, p.limit, before/2)
 				assert.LessOrEqual(t, p.limit, before)
 			},

@@ -57,6 +57,7 @@ func (d *Dispatcher) begin(l *inbox.Lease) (job, bool) {
 	now := time.Now()
 	d.refill(now)
 	t, ok := d.hold.enter(l.Untried, now)
+	t.first = l.Attempt == 1
 	var due time.Time
 	if ok && !t.probe {
 		due, ok = d.classes.begin(classOf(l.Event), d.hold.load.limit, now)

@@ -2,6 +2,8 @@ package nats
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"time"
 )
 
@@ -24,12 +26,29 @@ func (s *store) renew(h *heldLease) {
 	defer cancel()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	// If it was settled meanwhile, or another has it, there is a newer record or none.
 	seq, err := s.writeRecord(ctx, leased, h.id, h.history.lease, h.last)
-	if err == nil {
+	if errors.Is(err, errConflict) {
+		seq, err = s.ownMark(ctx, h)
+	}
+	if err == nil && seq != 0 {
 		h.others = append(h.others[:len(h.others)-1], seq)
 		h.last = seq
 	}
+}
+
+// ownMark returns the number of the last record of an event if it is that of this
+// lease: the answer to a renewal may have been lost. It is 0 if the event was settled
+// meanwhile, or another Caddy has it.
+func (s *store) ownMark(ctx context.Context, h *heldLease) (uint64, error) {
+	m, err := s.last(ctx, s.subjects.states(), s.subjects.statesOf(h.id))
+	if err != nil || m == nil || s.subjects.kindIn(m.subject) != leased {
+		return 0, err
+	}
+	var r record
+	if err := json.Unmarshal(m.data, &r); err != nil || r.By != h.token {
+		return 0, err
+	}
+	return m.seq, nil
 }
 
 // early returns the leases out of turn that have not ended.

@@ -83,6 +83,10 @@ func (n *newest) age() time.Duration {
 func (n *newest) open() span {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	return n.openLocked()
+}
+
+func (n *newest) openLocked() span {
 	wait := n.known + n.known/4
 	for len(n.opened) > 1 && time.Since(n.opened[1].since) >= wait {
 		n.opened = n.opened[1:]
@@ -92,6 +96,24 @@ func (n *newest) open() span {
 	}
 	open := n.opened[0].span
 	return span{max(open.From, n.span.From), min(open.To, n.span.To)}
+}
+
+// lookNow reports whether it is time to look for the newest, or to see to the range.
+func (n *newest) lookNow(now time.Time, crowded time.Duration) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	open := n.openLocked()
+	return !now.Before(n.lookAgain) && (open.From <= open.To || now.Sub(n.crowded) >= crowded)
+}
+
+// pause sets when to look again: for as long as the range is not open, only now and then.
+func (n *newest) pause(d time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if open := n.openLocked(); open.To < open.From {
+		d = max(d, n.known/4)
+	}
+	n.lookAgain = time.Now().Add(d)
 }
 
 // learn notes what the range was at a time or later.
@@ -106,6 +128,7 @@ func (n *newest) learn(r span, record uint64, asked time.Time) {
 		n.opened, n.looked = nil, nil
 	} else if last := len(n.opened) - 1; last < 0 || n.opened[last].span != r {
 		n.opened = append(n.opened, opening{r, time.Now()})
+		_ = n.openLocked() // drops those that are not needed any more
 	}
 	n.span, n.record = r, record
 }

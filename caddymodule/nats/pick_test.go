@@ -29,8 +29,7 @@ func allowNewest(t testing.TB, s *store) {
 	subject := s.subjects.meta(metaNewest)
 	_, err = s.publish(ctx, &nats.Msg{Subject: subject, Data: data}, 0, subject)
 	require.NoError(t, err)
-	require.NoError(t, s.readNewest(ctx))
-	inboxtest.Eventually(t, func() bool { return s.pick.open().has(1) })
+	inboxtest.Eventually(t, func() bool { return s.readNewest(ctx) == nil && s.pick.open().has(1) })
 }
 
 // putTasks puts an event of each of so many tasks.
@@ -90,7 +89,7 @@ func TestWhatIsLeasedOutOfTurnComesOnceAndInTheOrderOfItsTask(t *testing.T) {
 		c := natstest.New(t, natstest.Config{Nodes: 3})
 		pickFromSeveral(t, func() *store {
 			return openWith(t, "", few, func(o *options) {
-				o.urls, o.settings.replicas, o.limits.known = c.URLs(), 3, time.Second
+				o.urls, o.settings.replicas, o.limits.known, o.settings.lease = c.URLs(), 3, time.Second, 10*time.Second
 			})
 		})
 	})
@@ -276,6 +275,27 @@ func TestALeaseOutOfTurnLastsAsLongAsItsCaddy(t *testing.T) {
 }
 
 func small(o *options) { o.limits = smallLimits }
+
+// A renewal that was stored, but whose answer was lost, does not end the lease.
+func TestARenewalWhoseAnswerWasLostCounts(t *testing.T) {
+	s := openWith(t, serve(t).ClientURL(), small, func(o *options) { o.settings.lease = time.Minute })
+	allowNewest(t, s)
+	putTasks(t, s, "task", 20)
+	settled, renewed := pickNewest(t, s), pickNewest(t, s)
+	ctx := context.Background()
+	for _, l := range []*inbox.Lease{settled, renewed} {
+		h := s.leaser.get(l.Ref)
+		_, err := s.writeRecord(ctx, leased, h.id, h.history.lease, h.last)
+		require.NoError(t, err)
+	}
+	inboxtest.Settle(t, s, inbox.Retry, settled)
+	h := s.leaser.get(renewed.Ref)
+	before := h.last
+	s.renew(h)
+	s.renew(h)
+	require.Greater(t, h.last, before+1)
+	inboxtest.Settle(t, s, inbox.GiveUp, renewed)
+}
 
 // What was leased out of turn is as it was once it is handed back, or its Caddy ends.
 func TestWhatWasLeasedOutOfTurnKeepsItsPlace(t *testing.T) {

@@ -192,7 +192,7 @@ var listTests = []test{
 	}},
 	{"pages are stable while events come and go", func(s *suite) {
 		h := s.populate()
-		ctx, stop := s.ctx(), make(chan struct{})
+		stop := make(chan struct{})
 		var arrivals [][]*inbox.Event
 		for i := range s.churnRounds() {
 			arrivals = append(arrivals, []*inbox.Event{
@@ -202,7 +202,7 @@ var listTests = []test{
 			})
 		}
 		var failed error
-		churn := background(func() { failed = churn(ctx, stop, s.in, h.others, arrivals) })
+		churn := background(func() { failed = churn(stop, s.in, h.others, arrivals) })
 		for range 3 {
 			for name, f := range h.filters {
 				for _, limit := range []int{1, 2, 7} {
@@ -219,7 +219,7 @@ var listTests = []test{
 		require.NoError(s, failed)
 	}},
 	{"no event comes twice while others arrive", func(s *suite) {
-		ctx, stop := s.ctx(), make(chan struct{})
+		stop := make(chan struct{})
 		var arrivals [][]*inbox.Event
 		for i := range s.churnRounds() {
 			arrivals = append(arrivals, []*inbox.Event{
@@ -227,7 +227,7 @@ var listTests = []test{
 			})
 		}
 		var failed error
-		churn := background(func() { failed = churn(ctx, stop, s.in, nil, arrivals) })
+		churn := background(func() { failed = churn(stop, s.in, nil, arrivals) })
 		for range 20 {
 			for _, oldest := range []bool{false, true} {
 				seen := map[string]bool{}
@@ -268,35 +268,49 @@ var listTests = []test{
 // churn puts events in groups of three, and removes them again: those that are
 // due are settled, then the first and the last are purged. It ends with stop or
 // after the last group.
-func churn(ctx context.Context, stop <-chan struct{}, in inbox.Inbox, others []*inbox.Event, arrivals [][]*inbox.Event) error {
+func churn(stop <-chan struct{}, in inbox.Inbox, others []*inbox.Event, arrivals [][]*inbox.Event) (err error) {
 	for i, events := range arrivals {
 		select {
 		case <-stop:
 			return nil
 		default:
 		}
-		for _, e := range events {
-			if _, err := in.Put(ctx, e); err != nil {
-				return err
-			}
-		}
-		leases, err := in.Lease(ctx, 100)
-		if err != nil {
-			return err
-		}
-		for n, l := range leases {
-			if err := in.Settle(ctx, Outcome([]inbox.Verdict{inbox.Deliver, inbox.GiveUp}[(i+n)%2], l)); err != nil {
-				return err
-			}
-		}
 		gone := []*inbox.Event{events[0], events[2]}
 		if i < len(others) {
 			gone = append(gone, others[i])
 		}
-		for _, e := range gone {
-			if err := in.Purge(ctx, e.ID); err != nil {
-				return err
-			}
+		verdicts := []inbox.Verdict{inbox.Deliver, inbox.GiveUp}
+		if i%2 == 1 {
+			slices.Reverse(verdicts)
+		}
+		withPatience(func(ctx context.Context) { err = comeAndGo(ctx, in, events, verdicts, gone) })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// comeAndGo puts events, settles those that are due with the verdicts in turn,
+// and purges some.
+func comeAndGo(ctx context.Context, in inbox.Inbox, events []*inbox.Event, verdicts []inbox.Verdict, gone []*inbox.Event) error {
+	for _, e := range events {
+		if _, err := in.Put(ctx, e); err != nil {
+			return err
+		}
+	}
+	leases, err := in.Lease(ctx, 100)
+	if err != nil {
+		return err
+	}
+	for n, l := range leases {
+		if err := in.Settle(ctx, Outcome(verdicts[n%len(verdicts)], l)); err != nil {
+			return err
+		}
+	}
+	for _, e := range gone {
+		if err := in.Purge(ctx, e.ID); err != nil {
+			return err
 		}
 	}
 	return nil
