@@ -97,12 +97,21 @@ func (d *Dispatcher) room(now time.Time) (want inbox.Want, changes time.Duration
 	}
 	limit := d.hold.load.limit
 	idle := max(0, limit-d.underWay)
-	want.Max = max(0, min(d.settings.Concurrency, idle+d.tempo.ahead(now, limit))-d.queue.turn.len())
-	if d.picker != nil {
+	ahead := d.tempo.ahead(now, limit)
+	want.Max = max(0, min(d.settings.Concurrency, idle+ahead)-d.queue.turn.len())
+	// The newest are leased together with others, for larger batches, unless what is
+	// leased already takes a while.
+	if d.picker != nil && (want.Max > 0 || !d.fast(now)) {
 		want.Newest = d.queue.newestRoom(limit)
 		want.Max += want.Newest
 	}
 	return want, 0
+}
+
+// fast reports whether what is leased ahead waits for less than a tenth of a second,
+// by the attempts of the last second.
+func (d *Dispatcher) fast(now time.Time) bool {
+	return d.lately.before(now) >= 10*d.settings.Concurrency
 }
 
 // probeRoom is room while the destination is held: for one probe, if its time has

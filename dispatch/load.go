@@ -42,6 +42,15 @@ func (l *lately) add(failed bool, now time.Time) {
 	}
 }
 
+// before returns how many attempts ended in the second before this one.
+func (l *lately) before(now time.Time) int {
+	number := now.Unix() - 1
+	if s := &l.seconds[number%int64(len(l.seconds))]; s.number == number {
+		return s.attempts
+	}
+	return 0
+}
+
 func (l *lately) sum(now time.Time) (attempts, failed int) {
 	for i := range l.seconds {
 		if s := &l.seconds[i]; s.number > now.Unix()-int64(len(l.seconds)) && s.number <= now.Unix() {

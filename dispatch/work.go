@@ -81,10 +81,10 @@ func (d *Dispatcher) ended(l *inbox.Lease) {
 	now := time.Now()
 	d.tempo.ended(now)
 	d.refill(now)
-	if l.Newest {
+	if l.Newest && !d.fast(now) {
 		wake(d.lease)
 	}
-	if d.queue.len() > 1 {
+	if d.queue.len() > 1 && d.hold.load.limit < d.settings.Concurrency {
 		d.work.Signal() // the limit may have risen
 	}
 }

@@ -26,6 +26,7 @@ type leaser struct {
 	mu      sync.Mutex // one call at a time
 	conn    *conn
 	retries int          // quarters of an event, of the share of retries
+	reached time.Time    // when the last fresh event arrived that was leased in turn
 	newest  atomic.Int64 // before it there is none of the newest that was not leased
 }
 
@@ -277,6 +278,7 @@ func (l *leaser) takeNew(f *scanResult, v *view, max, room int) error {
 			continue
 		}
 		f.found = append(f.found, fresh[0])
+		l.reached = fresh[0].lease.Event.ReceivedAt
 		fresh = fresh[1:]
 	}
 	if len(fresh) > 0 {

@@ -1,43 +1,60 @@
 package sqlite
 
-import "database/sql/driver"
+import (
+	"database/sql/driver"
+	"time"
+)
 
 // newestWindow is how many of the last events are looked at for the newest.
 const newestWindow = 1000
 
-// readNewest finds the newest events that were never tried: those without a row, and
+// notLate is how long an event may wait for its turn before newer ones go before it.
+const notLate = 500 * time.Millisecond
+
+// newestRows finds the newest events that were never tried: those without a row, and
 // those that had to wait for another event of their task.
-const readNewest = leaseColumns + `WHERE e.seq >= ? AND e.seq < ? AND (d.seq IS NULL OR (d.state = 0 AND d.attempts = 0))
-	ORDER BY e.seq DESC LIMIT ?`
+const newestRows = `SELECT e.seq FROM events e LEFT JOIN delivery d ON d.seq = e.seq
+	WHERE e.seq >= ? AND e.seq < ? AND (d.seq IS NULL OR (d.state = 0 AND d.attempts = 0)) ORDER BY e.seq DESC LIMIT ?`
 
 // takeNewest takes up to n of the newest events that were never tried. It begins
 // where the events end that are leased in turn. Of what it has looked at before, it
 // looks again only at what it had to leave, or what became ready since.
 func (l *leaser) takeNewest(f *scanResult, next int64, n int) error {
+	if l.now().Sub(l.reached) < notLate {
+		return nil // what comes next in turn has not waited for long
+	}
 	looked := l.newest.Load()
 	from := max(f.cursor, looked, next-newestWindow)
 	if n <= 0 || from >= next {
 		return nil
 	}
 	limit := n + l.leases.count()
-	seen, left := 0, false
-	err := l.conn.query(readNewest, func(row []driver.Value) error {
-		seen++
-		if len(l.leases.unleased([]int64{integer(row[0])})) == 0 {
-			return nil
-		}
-		if left = n == 0; !left {
-			h := scanLease(row)
-			h.lease.Newest = true
-			f.found = append(f.found, h)
-			n--
-		}
+	var seqs []int64
+	err := l.conn.query(newestRows, func(row []driver.Value) error {
+		seqs = append(seqs, integer(row[0]))
 		return nil
 	}, from, next, int64(limit))
-	if err == nil && seen < limit && !left {
+	if err != nil {
+		return err
+	}
+	all := len(seqs) < limit
+	free := l.leases.unleased(seqs)
+	for _, seq := range free[:min(n, len(free))] {
+		err := l.conn.query(readLease, func(row []driver.Value) error {
+			if h := scanLease(row); h.lease.Untried {
+				h.lease.Newest = true
+				f.found = append(f.found, h)
+			}
+			return nil
+		}, seq)
+		if err != nil {
+			return err
+		}
+	}
+	if all && len(free) <= n {
 		l.newest.CompareAndSwap(looked, next)
 	}
-	return err
+	return nil
 }
 
 // lookAgainFrom has an event looked at again that became ready.
