@@ -51,7 +51,8 @@ func (g *Gateway) join(ctx context.Context, att *Attachment) error {
 	g.byHand.Lock()
 	defer g.byHand.Unlock()
 	held, unknown, err := g.readHold(ctx, att.config)
-	if err != nil && !(errors.Is(err, inbox.ErrBroken) && g.delivers()) { // a load may repair a broken inbox
+	mayRepair := errors.Is(err, inbox.ErrBroken) && g.delivers() // a load may repair a broken inbox
+	if err != nil && !mayRepair {
 		return err
 	}
 	att.journal.begin(att.config) //nolint:contextcheck // it lasts until Detach
