@@ -37,8 +37,13 @@ type class struct {
 	seen    time.Time
 }
 
+// maxType is how much of a type, in bytes, tells a class from another.
+const maxType = 64
+
 // classOf returns the class of an event.
-func classOf(e *inbox.Event) string { return e.Type + " " + e.Status.String() }
+func classOf(e *inbox.Event) string {
+	return e.Type[:min(len(e.Type), maxType)] + " " + e.Status.String()
+}
 
 // of returns the class of that name, nil if there are too many.
 func (c *classes) of(name string, now time.Time) *class {

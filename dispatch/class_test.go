@@ -2,11 +2,14 @@ package dispatch
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 // begins starts attempts of a class until one has to wait, and returns how many.
@@ -72,6 +75,12 @@ func TestWhatIsPutOffComesInARow(t *testing.T) {
 		require.False(t, due.Before(first))
 		require.False(t, due.After(epoch.Add(longestPut)))
 	}
+}
+
+func TestTheNameOfAClassIsBounded(t *testing.T) {
+	e := &inbox.Event{Type: strings.Repeat("x", 1<<20), Status: inbox.Completed}
+	assert.Equal(t, strings.Repeat("x", maxType)+" completed", classOf(e))
+	assert.Equal(t, "avatar failed", classOf(&inbox.Event{Type: "avatar", Status: inbox.Failed}))
 }
 
 func TestClassesAreBounded(t *testing.T) {
