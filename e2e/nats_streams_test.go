@@ -53,6 +53,19 @@ func TestNATSStreamIsRemoved(t *testing.T) {
 	b.Leave()
 }
 
+// A reload also creates the stream of states again. What waited in the inbox is delivered.
+func TestNATSStreamOfStatesIsRemoved(t *testing.T) {
+	nats := newCluster(t, 1)
+	up := newUpstream(t, status(http.StatusServiceUnavailable))
+	e := nats.Edge("forward "+up.URL+quick, "")
+	id := e.Accept(avatar("before"))
+	require.NoError(t, nats.operator().DeleteStream(t.Context(), nats.stream+"_STATE"))
+	reload(t, e.gateway, e.config)
+	up.Answer(nil)
+	up.requireDelivered(t, []string{id, e.resume("after")})
+	e.Leave()
+}
+
 // If the stream is changed such that it discards events, no callback is accepted until it
 // is changed back. That needs no reload.
 func TestNATSStreamIsChanged(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"go.uber.org/zap"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 // Attachment is one config's use of a gateway.
@@ -49,7 +51,7 @@ func (g *Gateway) join(ctx context.Context, att *Attachment) error {
 	g.byHand.Lock()
 	defer g.byHand.Unlock()
 	held, unknown, err := g.readHold(ctx, att.config)
-	if err != nil {
+	if err != nil && (!errors.Is(err, inbox.ErrBroken) || !g.delivers()) { // a load may repair a broken inbox
 		return err
 	}
 	att.journal.begin(att.config) //nolint:contextcheck // it lasts until Detach
@@ -62,6 +64,12 @@ func (g *Gateway) join(ctx context.Context, att *Attachment) error {
 	g.attachments = append(g.attachments, att)
 	g.use(att)
 	return nil
+}
+
+func (g *Gateway) delivers() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.attachments) > 0
 }
 
 // Detach takes the attachment's settings out of force. Deliveries go on with the newest

@@ -165,7 +165,7 @@ func (s *store) inspectStreams(ctx context.Context) error {
 		there, err := s.js.Stream(ctx, want.Name)
 		switch {
 		case errors.Is(err, jetstream.ErrStreamNotFound):
-			broken = append(broken, fmt.Errorf("%w: stream %s is gone: restore it from a backup (nats stream restore), or have it made anew, empty, by a reload (caddy reload --force)", inbox.ErrBroken, want.Name))
+			broken = append(broken, errGone(want.Name))
 		case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount), errors.Is(err, nats.ErrNoResponders):
 			return errOff
 		case err != nil:
@@ -186,6 +186,11 @@ func (s *store) inspectStreams(ctx context.Context) error {
 		return errors.Join(broken...)
 	}
 	return errors.Join(other...)
+}
+
+// errGone says that somebody has removed a stream.
+func errGone(stream string) error {
+	return fmt.Errorf("%w: stream %s is gone: restore it from a backup (nats stream restore), or have it made anew, empty, by a reload (caddy reload --force)", inbox.ErrBroken, stream)
 }
 
 // warnReplicas logs once that streams have fewer replicas than configured.

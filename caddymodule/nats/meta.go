@@ -72,6 +72,10 @@ func (s *store) Hold(ctx context.Context) (inbox.Hold, error) {
 	}
 	defer cancel()
 	m, err := s.last(bounded, s.subjects.states(), s.subjects.meta(metaHold))
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		s.health.inspectSoon()
+		return inbox.Hold{}, errGone(s.subjects.states())
+	}
 	if err != nil || m == nil {
 		return inbox.Hold{}, s.failed(ctx, err)
 	}
