@@ -132,6 +132,37 @@ func TestAStreamThatWasRemovedIsMadeAnewByAReload(t *testing.T) {
 	require.Zero(t, stats.Events[inbox.Pending])
 }
 
+// If both streams are removed, sequences begin anew, and the old ones do not count as
+// lost when the stream of events is removed once more.
+func TestALossAfterBothStreamsWereRemovedIsCountedOnce(t *testing.T) {
+	url := serve(t).ClientURL()
+	s := afterMaintenance(t, openWith(t, url, watchful))
+	ctx := context.Background()
+	remove := func(streams ...string) {
+		for _, name := range streams {
+			require.NoError(t, admin(t, url).DeleteStream(ctx, name))
+		}
+		inboxtest.Eventually(t, func() bool { return s.health.problem() != nil })
+		s.requestRemake()
+		inboxtest.Eventually(t, func() bool { return s.health.problem() == nil })
+	}
+	for range 20 {
+		inboxtest.Put(t, s, inboxtest.NewEvent("old", inbox.Completed))
+	}
+	remove("TEST", "TEST_STATE")
+	inboxtest.Eventually(t, func() bool {
+		l, _, err := s.readLedger(ctx)
+		return err == nil && l != nil
+	})
+	inboxtest.Put(t, s, inboxtest.NewEvent("new", inbox.Completed))
+	remove("TEST")
+	inboxtest.Eventually(t, func() bool {
+		stats, err := s.Stats(ctx)
+		require.LessOrEqual(t, stats.Lost, int64(1))
+		return s.retireAll(ctx, 0) == nil && err == nil && stats.Lost == 1
+	})
+}
+
 // Without the stream of states the state of the events is unknown. An event
 // that waited for a retry must be delivered nevertheless.
 func TestWithoutTheStreamOfStatesEventsAreDeliveredAnew(t *testing.T) {

@@ -26,8 +26,11 @@ func (s *store) makeStream(ctx context.Context, want jetstream.StreamConfig) err
 		return err
 	}
 	s.log.Info("stream made", zap.String("name", want.Name), zap.Int("replicas", want.Replicas))
-	if want.Name == s.subjects.states() {
+	switch {
+	case want.Name == s.subjects.states():
 		return s.redeliverAll(ctx)
+	case want.Name == s.subjects.stream && want.FirstSeq == 0:
+		s.newest.Store(0) // its sequences begin anew
 	}
 	return nil
 }
