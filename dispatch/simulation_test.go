@@ -50,18 +50,14 @@ func TestAnOutageAndItsEnd(t *testing.T) {
 				up.set("good", bad)
 				s.put("good", 1000, false)
 				arrive(s, 10, 30*time.Second, "good")
-				before := len(up.hits)
+				before := up.attempts()
 				arrive(s, 10, 10*time.Minute, "good")
-				made := len(up.hits) - before
+				made := up.attempts() - before
 				t.Logf("%d attempts in the first half minute, %d in ten minutes after", before-300, made)
 				assert.Less(t, made, 600)
 
 				up.set("good", quick)
-				waiting := func() int {
-					s.mu.Lock()
-					defer s.mu.Unlock()
-					return len(s.fresh)
-				}()
+				waiting := s.freshLeft()
 				began := time.Now()
 				for s.freshLeft() == waiting {
 					time.Sleep(100 * time.Millisecond)
