@@ -20,7 +20,7 @@ const (
 // Dispatcher delivers the events of one inbox. It has one goroutine that leases,
 // one that settles, and one for each attempt that may be under way.
 type Dispatcher struct {
-	in     inbox.Queue
+	in     inbox.Leaser
 	picker inbox.Picker // nil if the inbox cannot lease out of turn
 
 	mu       sync.Mutex
@@ -63,7 +63,7 @@ type Dispatcher struct {
 
 // New makes a Dispatcher that does nothing until Start. The caller closes the
 // inbox, after Stop.
-func New(in inbox.Queue, s Settings) *Dispatcher {
+func New(in inbox.Leaser, s Settings) *Dispatcher {
 	d := &Dispatcher{
 		in:       in,
 		settings: s.withDefaults(),

@@ -19,7 +19,7 @@ import (
 // simulated is an inbox for very many events, each of a task of its own. It leases
 // in the order that inbox.Picker promises.
 type simulated struct {
-	inbox.Inbox // the rest is never called
+	inbox.Leaser // the rest is never called
 
 	mu      sync.Mutex
 	fresh   []*simEvent // never leased, in order

@@ -30,6 +30,7 @@ const openTimeout = time.Minute
 type Gateway struct {
 	key   string
 	inbox inbox.Inbox
+	queue inbox.Queue // of the default destination
 
 	// holders counts the attachments and the requests under way. The last one
 	// closes the inbox. At zero the gateway cannot be used any more.
@@ -58,7 +59,11 @@ func open(ctx context.Context, c *Config) (*Gateway, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the inbox %s: %w", c.Key, err)
 	}
-	g := &Gateway{key: c.Key, inbox: in, logger: c.Logger}
+	queue, err := in.Queue(ctx, inbox.DefaultDestination)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("opening the inbox %s: %w", c.Key, err), in.Close())
+	}
+	g := &Gateway{key: c.Key, inbox: in, queue: queue, logger: c.Logger}
 	g.holders.Store(1)
 	return g, nil
 }
@@ -111,13 +116,13 @@ func (g *Gateway) begin(att *Attachment, held inbox.Hold, unknown bool) {
 	g.known = held
 	g.watcher = &watcher{gateway: g}
 	g.peers = nil
-	if shared, ok := g.inbox.(inbox.Shared); ok {
+	if shared, ok := g.queue.(inbox.Shared); ok {
 		g.peers = newPeers(g, shared)
 		if unknown {
 			g.peers.unknown = &held
 		}
 	}
-	g.dispatcher = dispatch.New(g.inbox, g.settings(att))
+	g.dispatcher = dispatch.New(g.queue, g.settings(att))
 	g.watcher.dispatcher = g.dispatcher
 	g.dispatcher.Pause(held)
 	g.dispatcher.Start()
@@ -147,14 +152,14 @@ func (g *Gateway) settings(att *Attachment) dispatch.Settings {
 // read yet.
 func (g *Gateway) mayBeAway(c *Config) bool {
 	lenient, ok := c.Storage.(LenientStorage)
-	_, shared := g.inbox.(inbox.Shared)
+	_, shared := g.queue.(inbox.Shared)
 	return ok && shared && lenient.StartsWithoutStorage()
 }
 
 // readHold reads the hold by hand from the inbox. If the inbox cannot be read yet, and
 // the config may be loaded without that, the hold is unknown.
 func (g *Gateway) readHold(ctx context.Context, c *Config) (held inbox.Hold, unknown bool, err error) {
-	held, err = g.inbox.Hold(ctx)
+	held, err = g.queue.Hold(ctx)
 	if err == nil {
 		return held, false, nil
 	}

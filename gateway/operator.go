@@ -99,7 +99,7 @@ func (o *operated) Hold(ctx context.Context, reason string, until time.Time) err
 	o.gateway.byHand.Lock()
 	defer o.gateway.byHand.Unlock()
 	now := time.Now().UTC().Truncate(time.Microsecond)
-	before, err := o.gateway.inbox.Hold(ctx)
+	before, err := o.gateway.queue.Hold(ctx)
 	if err != nil {
 		return err
 	}
@@ -107,7 +107,7 @@ func (o *operated) Hold(ctx context.Context, reason string, until time.Time) err
 	if before.InForce(now) {
 		hold.Since = before.Since
 	}
-	if err := o.gateway.inbox.SetHold(ctx, hold); err != nil {
+	if err := o.gateway.queue.SetHold(ctx, hold); err != nil {
 		return err
 	}
 	o.gateway.known = hold
@@ -120,13 +120,13 @@ func (o *operated) Resume(ctx context.Context) error {
 	o.gateway.byHand.Lock()
 	defer o.gateway.byHand.Unlock()
 	now := time.Now().UTC()
-	hold, err := o.gateway.inbox.Hold(ctx)
+	hold, err := o.gateway.queue.Hold(ctx)
 	if err != nil {
 		return err
 	}
 	if hold.InForce(now) {
 		hold.Ended = now
-		if err := o.gateway.inbox.SetHold(ctx, hold); err != nil {
+		if err := o.gateway.queue.SetHold(ctx, hold); err != nil {
 			return err
 		}
 		o.gateway.known = hold

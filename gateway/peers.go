@@ -149,7 +149,7 @@ func (p *peers) learned(ctx context.Context) bool {
 	if !sameHold(p.gateway.known, *p.unknown) {
 		return true // a peer has changed it meanwhile
 	}
-	h, err := p.gateway.inbox.Hold(ctx)
+	h, err := p.gateway.queue.Hold(ctx)
 	if err == nil {
 		p.adopt(h)
 	}
@@ -170,7 +170,7 @@ func (p *peers) recheck(ctx context.Context) {
 	defer cancel()
 	p.gateway.byHand.Lock()
 	defer p.gateway.byHand.Unlock()
-	h, err := p.gateway.inbox.Hold(ctx)
+	h, err := p.gateway.queue.Hold(ctx)
 	switch {
 	case err != nil: // watch logs that
 	case sameHold(h, p.gateway.known):

@@ -203,6 +203,8 @@ func (m *seat) Watch(ctx context.Context, hold func(inbox.Hold), trouble func(in
 
 func (m *seat) SetPolicy(inbox.Policy) {}
 
+func (m *seat) Queue(context.Context, string) (inbox.Queue, error) { return m, nil }
+
 func (m *seat) Close() error {
 	m.cluster.change(func() {
 		assert.NotContains(m.t, m.cluster.watchers, m, "closed while it is watched")

@@ -27,7 +27,7 @@ type Want struct {
 	Untried bool
 }
 
-// Picker is implemented by an Inbox that can lease out of turn.
+// Picker is implemented by a Queue that can lease out of turn.
 type Picker interface {
 	// Pick is Lease for the events that are wanted. A task's events stay in order.
 	// It may be some seconds after a backlog began that the newest are leased.

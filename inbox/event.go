@@ -32,20 +32,22 @@ func (s Status) String() string {
 	}
 }
 
-// State is where an event is on its way to the upstream.
+// State is where a delivery is on its way to its destination, and where an event is on
+// its way to all of them, see Summarize.
 type State uint8
 
-// The states of an event. All but Pending are final unless the event is
-// replayed.
+// The states of a delivery and of an event. All but Pending are final unless the
+// event is replayed.
 const (
 	Pending    State = iota // accepted; waits for an attempt, a retry or an earlier event of its task
 	Delivered               // accepted by the upstream
 	Superseded              // an in-progress notice that became due after its task's final event was accepted
 	Dead                    // given up; stays until it is replayed or purged
+	Skipped                 // of an event only: it goes to no destination
 )
 
 // States lists every state, for callers that report on each.
-var States = [...]State{Pending, Delivered, Superseded, Dead}
+var States = [...]State{Pending, Delivered, Superseded, Dead, Skipped}
 
 // String returns the state's name in lower case.
 func (s State) String() string {
@@ -58,6 +60,8 @@ func (s State) String() string {
 		return "superseded"
 	case Dead:
 		return "dead"
+	case Skipped:
+		return "skipped"
 	default:
 		return "unknown"
 	}
@@ -90,6 +94,12 @@ type Event struct {
 	// Body is the event as JSON: what the upstream gets, byte for byte.
 	Body []byte
 
+	// Destinations are the names of the destinations that the event goes to, each
+	// once, at most MaxDestinations. Nil means DefaultDestination alone. If it is
+	// empty but not nil, the event goes to none and ends as Skipped at once. Only Put
+	// uses it; what is stored is in Record.Deliveries.
+	Destinations []string
+
 	// TraceParent and TraceState are the W3C Trace Context headers that
 	// continue the callback's trace in the delivery; empty if there is none.
 	TraceParent, TraceState string
@@ -112,25 +122,8 @@ func (e *Event) Check() (id, former RawID, err error) {
 		err = fmt.Errorf("event %s has status %d; expected 0, 1 or 2", e.ID, e.Status)
 	case id.TaskKey() != TaskKey(e.TaskID):
 		err = fmt.Errorf("event %s does not begin with the key of its task %q", e.ID, e.TaskID)
+	default:
+		err = checkDestinations(e)
 	}
 	return id, former, err
-}
-
-// Record is an event and the state of its delivery.
-type Record struct {
-	Event *Event
-	State State
-
-	// Attempts counts the attempts made, without those that were released.
-	Attempts int
-
-	// Due is when the next attempt may begin. It is zero if the event is not
-	// pending, is due now, or waits for an earlier event of its task.
-	Due time.Time
-
-	// SettledAt is when the event left Pending; zero while it is pending.
-	SettledAt time.Time
-
-	// Last is the last attempt that counted; its At is zero if there was none.
-	Last Attempt
 }

@@ -66,6 +66,6 @@ func TestNames(t *testing.T) {
 	for _, s := range inbox.States {
 		names = append(names, s.String())
 	}
-	require.Equal(t, []string{"pending", "delivered", "superseded", "dead"}, names)
+	require.Equal(t, []string{"pending", "delivered", "superseded", "dead", "skipped"}, names)
 	require.Equal(t, "unknown", inbox.State(9).String())
 }

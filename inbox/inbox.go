@@ -1,11 +1,12 @@
 // Package inbox is the contract between the gateway and the store that keeps
-// its events. An inbox stores an event durably, leases it for delivery in the
-// order of its task, records the outcome, and quarantines callbacks that could
+// its events. An inbox stores an event durably, once, with a delivery to each of its
+// destinations. Each destination has a queue, which leases events in the order of
+// their tasks and records the outcome. The inbox also quarantines callbacks that could
 // not be parsed.
 //
 // Read the interface Inbox and those that it consists of first, then the types in the order in which an event
-// meets them: event.go and id.go when it is put, lease.go when it is delivered,
-// page.go when it is listed. suspect.go is the quarantine, hold.go a stop of
+// meets them: event.go, destination.go and id.go when it is put, lease.go when it is delivered,
+// record.go and page.go when it is looked up. suspect.go is the quarantine, hold.go a stop of
 // deliveries, policy.go what an inbox may forget. abilities.go, shared.go and
 // survey.go hold optional interfaces.
 //
@@ -57,6 +58,10 @@ type Stats struct {
 	// OldestPending is ReceivedAt of the oldest pending event; zero if none.
 	OldestPending time.Time
 
+	// Destinations are those that have a queue or deliveries, in the order of their
+	// names: also those that no config names any more.
+	Destinations []DestinationStats
+
 	// Quarantined counts the callbacks in quarantine, equal bodies once.
 	Quarantined int64
 
@@ -73,20 +78,33 @@ type Stats struct {
 	MaxBytes int64
 }
 
+// DestinationStats is the part of a summary that is about one destination.
+type DestinationStats struct {
+	Name string
+
+	// Deliveries counts the deliveries by state, indexed by State.
+	Deliveries [len(States)]int64
+
+	// OldestPending is ReceivedAt of the oldest event whose delivery is pending; zero
+	// if none is.
+	OldestPending time.Time
+}
+
 // Store takes events, looks them up, and edits what is stored.
 type Store interface {
-	// Put stores the event and returns once it is on stable storage. If an
-	// event with the same id or FormerID is stored already, Put stores nothing
-	// and returns the id of that event; otherwise it returns "". After an error
-	// the event will never be leased.
+	// Put stores the event, once, with a pending delivery to each of its destinations,
+	// and returns once it is on stable storage. If an event with the same id or
+	// FormerID is stored already, whatever its destinations, Put stores nothing and
+	// returns the id of that event; otherwise it returns "". After an error the event
+	// will never be leased. A destination without a queue is an error, ErrNotFound.
 	//
 	// If ctx ends first, Put returns its error, and the event may or may not
 	// have been stored.
 	Put(ctx context.Context, e *Event) (duplicateOf string, err error)
 
-	// Get returns the event and its recorded attempts, oldest first: all of
-	// them, or at least the last hundred. A malformed id is ErrNotFound too.
-	Get(ctx context.Context, id string) (*Record, []Attempt, error)
+	// Get returns the event with its deliveries and their logs. A malformed id is
+	// ErrNotFound too.
+	Get(ctx context.Context, id string) (*Record, error)
 
 	// List returns the events that match the filter, newest first unless the
 	// page says otherwise, and the cursor of the next page, "" at the end. A
@@ -96,30 +114,53 @@ type Store interface {
 	// from elsewhere is ErrCursor.
 	List(ctx context.Context, f Filter, p Page) (records []*Record, next string, err error)
 
-	// Replay makes a delivered, superseded or dead event pending and due at
-	// once. Its attempts are counted from 1 again, and the records of earlier
-	// ones are removed. It returns to its place in its task: it waits for an
-	// event that is leased, and later events wait for it. An in-progress event
-	// whose task's final event was accepted is superseded again.
+	// Replay makes the event's delivery to a destination pending and due at once if it
+	// is delivered, superseded or dead. Its attempts are counted from 1 again, and the
+	// records of earlier ones are removed. It returns to its place in its task: it
+	// waits for an event that is leased, and later events wait for it. An in-progress
+	// event whose task's final event was accepted is superseded again.
 	//
-	// A pending event becomes due at once, and keeps its attempts and its place
-	// in its task. For a leased event nothing changes: the attempt under way
-	// decides.
+	// A pending delivery becomes due at once, and keeps its attempts and its place in
+	// its task. For one that is leased nothing changes: the attempt under way decides.
 	//
-	// It returns ErrNotFound, or ErrState if the event is changed concurrently.
-	Replay(ctx context.Context, id string) error
+	// With the destination "" it does so for the deliveries that are pending or dead,
+	// or for all if none is: what one destination has taken is not sent to it again
+	// because another one has not.
+	//
+	// It returns ErrNotFound if there is no such event or delivery, or ErrState if the
+	// event is skipped or is changed concurrently.
+	Replay(ctx context.Context, id, destination string) error
 
-	// Purge removes an event for good, pending or not. It returns ErrNotFound,
-	// or ErrState if the event is leased.
-	Purge(ctx context.Context, id string) error
+	// Move gives the event a pending delivery to the destination to, whose queue must
+	// exist, as Replay does if there is one already. If there is a delivery to from
+	// that is pending or dead, it is removed, unless from is to. With from "" the
+	// others stay as they are.
+	//
+	// It returns ErrNotFound if there is no such event, no such delivery or no queue
+	// to, or ErrState if the delivery to from is leased or the event is changed
+	// concurrently.
+	Move(ctx context.Context, id, from, to string) error
+
+	// Purge removes the event's delivery to a destination for good, pending or not, and
+	// the event with its last delivery. With the destination "" it removes the event
+	// with all of them. It returns ErrNotFound, or ErrState if what is to be removed is
+	// leased.
+	Purge(ctx context.Context, id, destination string) error
 
 	// Stats returns a summary. It does not wait for writes. If the inbox is
 	// broken, the error is ErrBroken.
 	Stats(ctx context.Context) (Stats, error)
 }
 
-// Queue hands out events for delivery.
+// Queue has the deliveries to one destination. What is said of events is about those
+// that go there. Queues do not wait for each other.
 type Queue interface {
+	Leaser
+	Holds
+}
+
+// Leaser hands out events for delivery.
+type Leaser interface {
 	// Lease waits until at least one event is due, and returns between one and
 	// max leases. No event is leased twice at a time, nor while an earlier
 	// event of its task is pending: a task's events are leased in the order in
@@ -138,6 +179,16 @@ type Queue interface {
 	// others are settled. If ctx ends first, Settle returns its error, and the
 	// leases may or may not have been settled.
 	Settle(ctx context.Context, outcomes ...Outcome) error
+}
+
+// Holds keeps the hold by hand of one destination.
+type Holds interface {
+	// SetHold stores a hold durably, in place of the one before. The queue itself goes on leasing: the dispatcher observes the hold.
+	SetHold(ctx context.Context, h Hold) error
+
+	// Hold returns what SetHold stored last, even if it has ended; the zero
+	// Hold if there was none.
+	Hold(ctx context.Context) (Hold, error)
 }
 
 // Quarantine keeps callbacks that were not valid.
@@ -161,24 +212,21 @@ type Quarantine interface {
 	Unquarantine(ctx context.Context, id int64) error
 }
 
-// Holds keeps the hold by hand.
-type Holds interface {
-	// SetHold stores a hold durably, in place of the one before. The inbox
-	// itself goes on leasing: the dispatcher observes the hold.
-	SetHold(ctx context.Context, h Hold) error
-
-	// Hold returns what SetHold stored last, even if it has ended; the zero
-	// Hold if there was none.
-	Hold(ctx context.Context) (Hold, error)
-}
-
 // Inbox is a durable store of events for one gateway handler. Its methods may
 // be called from any number of goroutines.
 type Inbox interface {
 	Store
-	Queue
 	Quarantine
-	Holds
+
+	// Queue returns the queue of a destination, and makes it if there is none. It has
+	// the deliveries of the events that were put for that destination. Each call for
+	// the same name returns the same Queue. That of DefaultDestination exists always;
+	// another one stays as long as it has deliveries, and is gone with the last of
+	// them if it was not asked for since the inbox was opened.
+	//
+	// The name must fit CheckDestination. There may be too many, beyond twice
+	// MaxDestinations; the error says what to do.
+	Queue(ctx context.Context, destination string) (Queue, error)
 
 	// SetPolicy replaces the policy, also for events that are stored already.
 	SetPolicy(p Policy)

@@ -25,7 +25,12 @@ const (
 
 // Filter selects events. A zero field does not restrict.
 type Filter struct {
-	// States lists the wanted states; empty means every state.
+	// Destination selects the events with a delivery to that destination, also to one
+	// that does not exist any more.
+	Destination string
+
+	// States lists the wanted states of the event, or with Destination those of the
+	// delivery there; empty means every state.
 	States []State
 
 	TaskID string

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Trouble is a report on the destination of an inbox's events.
+// Trouble is a report on a destination.
 type Trouble struct {
 	// Until is when the destination may be tried again; zero if it works.
 	Until time.Time
@@ -14,7 +14,7 @@ type Trouble struct {
 	Reason string
 }
 
-// Shared is implemented by an Inbox that several gateways can use at once.
+// Shared is implemented by a Queue that several gateways can use at once.
 type Shared interface {
 	// TellTrouble reports to the other gateways that the destination fails, or
 	// works again. It does not wait for them.
@@ -29,8 +29,9 @@ type Shared interface {
 // Importer is implemented by an Inbox that can take over events of another
 // inbox together with their state.
 type Importer interface {
-	// Import stores the event with its state and attempts, and returns once
-	// that is on stable storage. If an event with the same id is stored
-	// already, it changes nothing and reports a duplicate.
-	Import(ctx context.Context, r *Record, attempts []Attempt) (duplicate bool, err error)
+	// Import stores the event with its deliveries and their logs, and returns once
+	// that is on stable storage. The queues of its destinations must exist. If an
+	// event with the same id is stored already, it changes nothing and reports a
+	// duplicate.
+	Import(ctx context.Context, r *Record) (duplicate bool, err error)
 }

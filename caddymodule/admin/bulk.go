@@ -36,7 +36,7 @@ type bulk struct {
 	limit  int64 // of events to change
 	dryRun bool
 
-	change func(ctx context.Context, id string) error
+	change func(ctx context.Context, id, destination string) error
 
 	matched          int64
 	changed, skipped atomic.Int64
@@ -169,7 +169,7 @@ func (b *bulk) changeSome(ctx context.Context, records []*inbox.Record) error {
 }
 
 func (b *bulk) changeOne(ctx context.Context, r *inbox.Record) error {
-	err := b.change(ctx, r.Event.ID)
+	err := b.change(ctx, r.Event.ID, "")
 	switch {
 	case errors.Is(err, inbox.ErrState), errors.Is(err, inbox.ErrNotFound): // it has changed since it was listed
 		b.skipped.Add(1)

@@ -53,18 +53,20 @@ func (c *call) showEvent() error {
 	if err := c.params().failure(); err != nil {
 		return err
 	}
-	record, attempts, err := c.gateway.Inbox().Get(c.r.Context(), c.id)
+	record, err := c.gateway.Inbox().Get(c.r.Context(), c.id)
 	if err != nil {
 		return inboxFailure(err)
 	}
 	detail := control.EventDetail{
 		Event:          eventOf(record),
 		TraceParent:    record.Event.TraceParent,
-		AttemptRecords: make([]control.Attempt, 0, len(attempts)),
+		AttemptRecords: []control.Attempt{},
 		Body:           record.Event.Body,
 	}
-	for i := range attempts {
-		detail.AttemptRecords = append(detail.AttemptRecords, *attemptOf(&attempts[i]))
+	for _, d := range record.Deliveries {
+		for i := range d.Log {
+			detail.AttemptRecords = append(detail.AttemptRecords, *attemptOf(&d.Log[i]))
+		}
 	}
 	return c.answer(http.StatusOK, detail)
 }
@@ -73,7 +75,7 @@ func (c *call) purgeEvent() error {
 	if err := c.params().failure(); err != nil {
 		return err
 	}
-	if err := c.gateway.Inbox().Purge(c.r.Context(), c.id); err != nil {
+	if err := c.gateway.Inbox().Purge(c.r.Context(), c.id, ""); err != nil {
 		return inboxFailure(err)
 	}
 	c.audit("event purged by hand", zap.String("event_id", c.id))
@@ -85,7 +87,7 @@ func (c *call) replayEvent() error {
 	if err := c.params().failure(); err != nil {
 		return err
 	}
-	if err := c.gateway.Inbox().Replay(c.r.Context(), c.id); err != nil {
+	if err := c.gateway.Inbox().Replay(c.r.Context(), c.id, ""); err != nil {
 		return inboxFailure(err)
 	}
 	c.audit("event replayed by hand", zap.String("event_id", c.id))

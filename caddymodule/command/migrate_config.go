@@ -43,6 +43,7 @@ type migration struct {
 
 	source, target inbox.Inbox
 	importer       inbox.Importer
+	destinations   []string // of the source
 }
 
 // forEver is a Policy.Keep that keeps every event during the migration.

@@ -58,7 +58,6 @@ type memoryInbox struct {
 	policy   inbox.Policy
 	ids      []string // in order of arrival
 	records  map[string]*inbox.Record
-	attempts map[string][]inbox.Attempt
 	suspects []*inbox.Suspect // the oldest first
 	hold     inbox.Hold
 	closed   int
@@ -71,13 +70,13 @@ type memoryInbox struct {
 // newMemory makes an inbox that a config can name.
 func newMemory(t *testing.T) *memoryInbox {
 	t.Helper()
-	in := &memoryInbox{records: map[string]*inbox.Record{}, attempts: map[string][]inbox.Attempt{}}
+	in := &memoryInbox{records: map[string]*inbox.Record{}}
 	memoryInboxes.Store(t.Name(), in)
 	t.Cleanup(func() { memoryInboxes.Delete(t.Name()) })
 	return in
 }
 
-func (m *memoryInbox) Import(_ context.Context, r *inbox.Record, attempts []inbox.Attempt) (bool, error) {
+func (m *memoryInbox) Import(_ context.Context, r *inbox.Record) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.beforeImport != nil {
@@ -92,17 +91,17 @@ func (m *memoryInbox) Import(_ context.Context, r *inbox.Record, attempts []inbo
 		return false, nil
 	}
 	m.ids = append(m.ids, r.Event.ID)
-	m.records[r.Event.ID], m.attempts[r.Event.ID] = r, attempts
+	m.records[r.Event.ID] = r
 	return false, nil
 }
 
-func (m *memoryInbox) Get(_ context.Context, id string) (*inbox.Record, []inbox.Attempt, error) {
+func (m *memoryInbox) Get(_ context.Context, id string) (*inbox.Record, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.records[id] == nil {
-		return nil, nil, inbox.ErrNotFound
+		return nil, inbox.ErrNotFound
 	}
-	return m.records[id], m.attempts[id], nil
+	return m.records[id], nil
 }
 
 func (m *memoryInbox) Stats(context.Context) (s inbox.Stats, err error) {
@@ -111,7 +110,18 @@ func (m *memoryInbox) Stats(context.Context) (s inbox.Stats, err error) {
 	for _, r := range m.records {
 		s.Events[r.State]++
 	}
+	s.Destinations = []inbox.DestinationStats{{Name: inbox.DefaultDestination, Deliveries: s.Events}}
 	return s, nil
+}
+
+// memoryQueue is the queue of a memoryInbox. It leases nothing.
+type memoryQueue struct {
+	inbox.Leaser // never called
+	inbox.Holds
+}
+
+func (m *memoryInbox) Queue(context.Context, string) (inbox.Queue, error) {
+	return memoryQueue{Holds: m}, nil
 }
 
 func (m *memoryInbox) Quarantine(_ context.Context, s *inbox.Suspect) error {
@@ -193,8 +203,10 @@ func oldFile(t *testing.T, each int) string {
 			put(state, n, inbox.Completed)
 		}
 	}
+	queue, err := in.Queue(t.Context(), inbox.DefaultDestination)
+	require.NoError(t, err)
 	for len(outcomes) < 3*each {
-		leases, err := in.Lease(t.Context(), 100)
+		leases, err := queue.Lease(t.Context(), 100)
 		require.NoError(t, err)
 		for _, l := range leases {
 			o := inbox.Outcome{Lease: l, Attempt: inbox.Attempt{At: testNow, Duration: time.Second, Status: 204}}
@@ -210,7 +222,7 @@ func oldFile(t *testing.T, each int) string {
 			outcomes = append(outcomes, o)
 		}
 	}
-	require.NoError(t, in.Settle(t.Context(), outcomes...))
+	require.NoError(t, queue.Settle(t.Context(), outcomes...))
 	for n := range each {
 		put("superseded", n, inbox.InProgress)
 		put("superseded", n, inbox.Completed)
@@ -223,6 +235,14 @@ func oldFile(t *testing.T, each int) string {
 	}
 	require.NoError(t, in.Close())
 	return path
+}
+
+// setHold sets a hold of the default destination.
+func setHold(t *testing.T, in inbox.Inbox, h inbox.Hold) {
+	t.Helper()
+	queue, err := in.Queue(t.Context(), inbox.DefaultDestination)
+	require.NoError(t, err)
+	require.NoError(t, queue.SetHold(t.Context(), h))
 }
 
 // newConfig writes a config with the handler default, which stores in memory, and more.

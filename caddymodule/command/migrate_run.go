@@ -34,9 +34,24 @@ func (m *migration) countSource(ctx context.Context) error {
 		m.add(state, stats.Events[state])
 	}
 	m.Quarantined = stats.Quarantined
-	hold, err := m.source.Hold(ctx)
-	m.HeldByHand = hold.InForce(m.session.now())
-	return err
+	for _, d := range stats.Destinations {
+		hold, err := holdOf(ctx, m.source, d.Name)
+		if err != nil {
+			return err
+		}
+		m.HeldByHand = m.HeldByHand || hold.InForce(m.session.now())
+		m.destinations = append(m.destinations, d.Name)
+	}
+	return nil
+}
+
+// holdOf returns the hold by hand of a destination.
+func holdOf(ctx context.Context, in inbox.Inbox, destination string) (inbox.Hold, error) {
+	queue, err := in.Queue(ctx, destination)
+	if err != nil {
+		return inbox.Hold{}, err
+	}
+	return queue.Hold(ctx)
 }
 
 // run moves everything. The hold by hand goes first, so that no event is delivered in
@@ -46,8 +61,10 @@ func (m *migration) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := m.moveHold(ctx); err != nil {
-		return fmt.Errorf("the hold by hand: %w", err)
+	for _, destination := range m.destinations {
+		if err := m.moveHold(ctx, destination); err != nil {
+			return fmt.Errorf("the queue of destination %s: %w", destination, err)
+		}
 	}
 	read, err := m.moveEvents(ctx)
 	if err != nil {
@@ -63,19 +80,21 @@ func (m *migration) run(ctx context.Context) error {
 	return nil
 }
 
-// moveHold sets the old inbox's hold by hand in the new one, unless that has one.
-func (m *migration) moveHold(ctx context.Context) error {
-	if !m.HeldByHand {
-		return nil
-	}
-	old, err := m.source.Hold(ctx)
+// moveHold makes a destination's queue in the new inbox, and sets the old one's hold by
+// hand there, unless there is one already.
+func (m *migration) moveHold(ctx context.Context, destination string) error {
+	queue, err := m.target.Queue(ctx, destination)
 	if err != nil {
 		return err
 	}
-	if now, err := m.target.Hold(ctx); err != nil || now.InForce(m.session.now()) {
+	old, err := holdOf(ctx, m.source, destination)
+	if err != nil || !old.InForce(m.session.now()) {
 		return err
 	}
-	return m.target.SetHold(ctx, old)
+	if now, err := queue.Hold(ctx); err != nil || now.InForce(m.session.now()) {
+		return err
+	}
+	return queue.SetHold(ctx, old)
 }
 
 // moveEvents imports all events, oldest first, and returns how many there were.
@@ -114,11 +133,11 @@ func (m *migration) importPage(ctx context.Context, records []*inbox.Record, imp
 	for _, lane := range byLane {
 		group.Go(func() error {
 			for _, id := range lane {
-				r, attempts, err := m.source.Get(ctx, id)
+				r, err := m.source.Get(ctx, id)
 				if err != nil {
 					return err
 				}
-				duplicate, err := m.importer.Import(ctx, r, attempts)
+				duplicate, err := m.importer.Import(ctx, r)
 				switch {
 				case err != nil:
 					return fmt.Errorf("importing the event %s: %w", id, err)
@@ -213,7 +232,7 @@ func (m *migration) verifyEach(ctx context.Context) error {
 			return err
 		}
 		for _, r := range records {
-			if _, _, err := m.target.Get(ctx, r.Event.ID); errors.Is(err, inbox.ErrNotFound) {
+			if _, err := m.target.Get(ctx, r.Event.ID); errors.Is(err, inbox.ErrNotFound) {
 				return fmt.Errorf("event %s is not in the new inbox though it was imported", r.Event.ID)
 			} else if err != nil {
 				return err

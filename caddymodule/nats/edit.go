@@ -3,6 +3,7 @@ package nats
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/nats-io/nats.go"
 
@@ -28,7 +29,10 @@ func (s *store) withEvent(ctx context.Context, id string, f func(context.Context
 
 // Replay makes an ended event pending, and a pending one due. The new record is
 // handed out.
-func (s *store) Replay(ctx context.Context, id string) error {
+func (s *store) Replay(ctx context.Context, id, destination string) error {
+	if err := onlyDefault(destination); err != nil {
+		return err
+	}
 	return s.withEvent(ctx, id, func(ctx context.Context, m *member) error {
 		if m.kind == none && m.origin != nil {
 			if err := s.recordOrigin(ctx, m); err != nil {
@@ -64,8 +68,34 @@ func (s *store) Replay(ctx context.Context, id string) error {
 	})
 }
 
+// Move makes an event pending again for a destination.
+func (s *store) Move(ctx context.Context, id, from, to string) error {
+	if err := errors.Join(onlyDefault(from), onlyDefault(to)); err != nil {
+		return err
+	}
+	return s.Replay(ctx, id, to)
+}
+
+func onlyDefault(destination string) error {
+	if destination == "" || destination == inbox.DefaultDestination {
+		return nil
+	}
+	return fmt.Errorf("destination %.80q: %w", destination, inbox.ErrNotFound)
+}
+
+// Queue returns the queue of the default destination.
+func (s *store) Queue(_ context.Context, destination string) (inbox.Queue, error) {
+	if err := onlyDefault(destination); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
 // Purge removes an event.
-func (s *store) Purge(ctx context.Context, id string) error {
+func (s *store) Purge(ctx context.Context, id, destination string) error {
+	if err := onlyDefault(destination); err != nil {
+		return err
+	}
 	return s.withEvent(ctx, id, func(ctx context.Context, m *member) error {
 		if m.kind == leased || s.leaser.holds(id) {
 			return wrongState(id)

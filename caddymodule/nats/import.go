@@ -14,9 +14,13 @@ import (
 const maxOrigin = 40 << 10
 
 // Import stores an event with its state.
-func (s *store) Import(ctx context.Context, r *inbox.Record, attempts []inbox.Attempt) (duplicate bool, err error) {
+func (s *store) Import(ctx context.Context, r *inbox.Record) (duplicate bool, err error) {
 	if _, _, err := r.Event.Check(); err != nil {
 		return false, err
+	}
+	var attempts []inbox.Attempt
+	for _, d := range r.Deliveries {
+		attempts = d.Log
 	}
 	bounded, cancel, err := s.call(ctx)
 	if err != nil {

@@ -46,7 +46,7 @@ func TestWhatSomebodyRemovesFromTheStreamIsCounted(t *testing.T) {
 	inboxtest.Put(t, a, events...)
 	inboxtest.Settle(t, a, inbox.Deliver, inboxtest.Lease(t, a, 5)...)
 	inboxtest.Settle(t, a, inbox.GiveUp, inboxtest.Lease(t, a, 2)...)
-	require.NoError(t, a.Purge(ctx, events[29].ID))
+	require.NoError(t, a.Purge(ctx, events[29].ID, ""))
 	require.Zero(t, lostAfterCheck(t, a))
 
 	// the first twelve: of these, five had been delivered
@@ -84,7 +84,7 @@ func TestWhatGatewaysRemoveIsNotLost(t *testing.T) {
 					if _, err := s.Put(ctx, e); err != nil {
 						t.Error(err)
 					}
-					_ = s.Purge(ctx, e.ID) // the other may have leased it
+					_ = s.Purge(ctx, e.ID, "") // the other may have leased it
 				}
 			}
 		})

@@ -10,12 +10,12 @@ import (
 )
 
 // Get returns an event and its attempts.
-func (s *store) Get(ctx context.Context, id string) (r *inbox.Record, attempts []inbox.Attempt, err error) {
+func (s *store) Get(ctx context.Context, id string) (r *inbox.Record, err error) {
 	err = s.withEvent(ctx, id, func(_ context.Context, m *member) error {
-		r, attempts = m.public(m.stored, s.policy.Load(), time.Now())
+		r = m.public(m.stored, s.policy.Load(), time.Now())
 		return nil
 	})
-	return r, attempts, err
+	return r, err
 }
 
 // pager collects one page of a list of events.
@@ -98,7 +98,7 @@ func (p *pager) add(ctx context.Context, messages []message) error {
 		if !p.matches(m.stored) || m.kind.beingRemoved() || m.newer {
 			continue
 		}
-		r, _ := m.public(m.stored, p.policy.Load(), p.now)
+		r := m.public(m.stored, p.policy.Load(), p.now)
 		if !p.f.HasState(r.State) {
 			continue
 		}

@@ -206,9 +206,9 @@ func (m *model) edit(s *store) {
 		case e == nil || strings.HasPrefix(e.TaskID, "untouched"):
 			continue
 		case m.isPurged(e.ID):
-			err = s.Purge(context.Background(), e.ID)
+			err = s.Purge(context.Background(), e.ID, "")
 		default:
-			err = s.Replay(context.Background(), e.ID)
+			err = s.Replay(context.Background(), e.ID, "")
 		}
 		m.may(err, inbox.ErrState, inbox.ErrNotFound)
 	}

@@ -98,12 +98,12 @@ func (s *store) historyOf(e *stored, messages []message) (h history, err error) 
 }
 
 // public returns the inbox.Record and its attempts.
-func (h *history) public(e *stored, p *inbox.Policy, now time.Time) (*inbox.Record, []inbox.Attempt) {
+func (h *history) public(e *stored, p *inbox.Policy, now time.Time) *inbox.Record {
 	rec, k := h.rec, h.kind
 	if k == none && e.origin != nil {
 		rec, k = e.origin.Record, e.origin.Kind
 	}
-	r := &inbox.Record{Event: e.Event, State: k.public(), Attempts: rec.Attempts, SettledAt: inbox.FromMicros(rec.Settled)}
+	r := inbox.Progress{State: k.public(), Attempts: rec.Attempts, SettledAt: inbox.FromMicros(rec.Settled)}
 	if k == pending {
 		r.Due = p.Due(inbox.FromMicros(rec.Due), now)
 	}
@@ -114,7 +114,10 @@ func (h *history) public(e *stored, p *inbox.Policy, now time.Time) (*inbox.Reco
 	if len(attempts) > 0 {
 		r.Last = attempts[len(attempts)-1]
 	}
-	return r, attempts
+	return &inbox.Record{
+		Event: e.Event, Progress: r,
+		Deliveries: []inbox.Delivery{{Destination: inbox.DefaultDestination, Progress: r, Log: attempts}},
+	}
 }
 
 // writeRecord stores a record if the event's last one still has the sequence

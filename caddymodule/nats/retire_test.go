@@ -81,9 +81,9 @@ func TestARemovalThatWasCutShortIsEnded(t *testing.T) {
 	ctx := context.Background()
 	e := deliver(t, a, 1)[0]
 	require.NoError(t, a.retireOne(ctx, delivered, expiredAs(t, a, e)))
-	_, _, err := b.Get(ctx, e.ID)
+	_, err := b.Get(ctx, e.ID)
 	require.ErrorIs(t, err, inbox.ErrNotFound)
-	require.ErrorIs(t, b.Replay(ctx, e.ID), inbox.ErrNotFound)
+	require.ErrorIs(t, b.Replay(ctx, e.ID, ""), inbox.ErrNotFound)
 	records, _, err := b.List(ctx, inbox.Filter{}, inbox.Page{})
 	require.NoError(t, err)
 	require.Empty(t, records)
@@ -104,7 +104,7 @@ func TestAnEventThatWasReplayedMeanwhileStays(t *testing.T) {
 	ctx := context.Background()
 	e := deliver(t, a, 1)[0]
 	old := expiredAs(t, a, e)
-	require.NoError(t, b.Replay(ctx, e.ID))
+	require.NoError(t, b.Replay(ctx, e.ID, ""))
 	require.NoError(t, a.retireOne(ctx, delivered, old))
 	require.Equal(t, e, inboxtest.Lease(t, a, 1)[0].Event)
 }

@@ -23,6 +23,7 @@ func (s *store) Stats(ctx context.Context) (inbox.Stats, error) {
 		return inbox.Stats{}, err
 	}
 	stats, err := s.stats(bounded)
+	stats.Destinations = []inbox.DestinationStats{{Name: inbox.DefaultDestination, Deliveries: stats.Events, OldestPending: stats.OldestPending}}
 	return stats, s.failed(ctx, err)
 }
 

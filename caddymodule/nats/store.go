@@ -260,6 +260,7 @@ func (s *store) Close() error {
 // Interface guards
 var (
 	_ inbox.Inbox    = (*store)(nil)
+	_ inbox.Queue    = (*store)(nil)
 	_ inbox.Shared   = (*store)(nil)
 	_ inbox.Importer = (*store)(nil)
 	_ inbox.Picker   = (*store)(nil)

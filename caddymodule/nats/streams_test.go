@@ -156,10 +156,10 @@ func TestAFullStreamIsFull(t *testing.T) {
 		require.True(t, err == nil || errors.Is(err, inbox.ErrFull), "%v", err)
 		return err == nil
 	})
-	_, _, err := s.Get(context.Background(), stored[1].ID)
+	_, err := s.Get(context.Background(), stored[1].ID)
 	require.ErrorIs(t, err, inbox.ErrNotFound)
 	for _, e := range []*inbox.Event{kept, stored[len(stored)-1], next} {
-		_, _, err := s.Get(context.Background(), e.ID)
+		_, err := s.Get(context.Background(), e.ID)
 		require.NoError(t, err, "dead, just ended, or new")
 	}
 	stats, err := s.Stats(context.Background())
@@ -184,7 +184,7 @@ func TestNothingGoesEarlyWhileThereIsRoom(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, surplus)
 	for _, e := range stored {
-		_, _, err := s.Get(context.Background(), e.ID)
+		_, err := s.Get(context.Background(), e.ID)
 		require.NoError(t, err)
 	}
 }
@@ -205,7 +205,7 @@ func TestAnEventWithAVeryLongTaskAndTypeIsStored(t *testing.T) {
 			l := inboxtest.Lease(t, s, 1)
 			require.Equal(t, e, l[0].Event)
 			inboxtest.Settle(t, s, inbox.Deliver, l...)
-			r, _, err := s.Get(ctx, e.ID)
+			r, err := s.Get(ctx, e.ID)
 			require.NoError(t, err)
 			require.Equal(t, e, r.Event)
 		}
@@ -224,10 +224,10 @@ func TestRecordsOfALaterEventWithTheSameIDAreNotMisread(t *testing.T) {
 	inboxtest.Put(t, s, e)
 	before, err := s.task(ctx, e.ID)
 	require.NoError(t, err)
-	require.NoError(t, s.Purge(ctx, e.ID))
+	require.NoError(t, s.Purge(ctx, e.ID, ""))
 	inboxtest.Put(t, s, e)
 	inboxtest.Settle(t, s, inbox.Deliver, inboxtest.Lease(t, s, 1)...)
-	require.NoError(t, s.Replay(ctx, e.ID))
+	require.NoError(t, s.Replay(ctx, e.ID, ""))
 	records, err := s.latest(ctx, s.subjects.states(), s.subjects.statesOf(e.ID))
 	require.NoError(t, err)
 	h, err := s.historyOf(before[0].stored, records)
@@ -247,9 +247,10 @@ func TestAnImportBringsAsMuchAsFits(t *testing.T) {
 	}
 	e := inboxtest.NewEvent("task", inbox.Completed)
 	e.Body = make([]byte, 48<<10)
-	_, err := s.Import(ctx, &inbox.Record{Event: e, State: inbox.Dead, Attempts: 100, SettledAt: time.Now()}, attempts)
+	_, err := s.Import(ctx, inboxtest.Record(e, inbox.Progress{State: inbox.Dead, Attempts: 100, SettledAt: time.Now()}, attempts))
 	require.NoError(t, err)
-	r, got, err := s.Get(ctx, e.ID)
+	r, err := s.Get(ctx, e.ID)
+	got := inboxtest.Log(r)
 	require.NoError(t, err)
 	require.Equal(t, 100, r.Attempts)
 	require.NotEmpty(t, got)

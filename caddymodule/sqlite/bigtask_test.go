@@ -65,7 +65,7 @@ func TestOneMoreOfManyNotices(t *testing.T) {
 
 	replay := func() {
 		for n := range sample {
-			require.NoError(t, s.Replay(ctx, noticeOf("task", inbox.InProgress, n).ID))
+			require.NoError(t, s.Replay(ctx, noticeOf("task", inbox.InProgress, n).ID, ""))
 		}
 	}
 	require.Less(t, mallocs(replay), 10*few, "to replay %d notices of %d", sample, most)

@@ -45,7 +45,7 @@ func requireEvents(t *testing.T, s *store, want int, ids ...string) {
 	require.NoError(t, err)
 	require.Equal(t, int64(want), stats.Events[inbox.Pending])
 	for _, id := range ids {
-		_, _, err := s.Get(context.Background(), id)
+		_, err := s.Get(context.Background(), id)
 		require.NoError(t, err)
 	}
 }

@@ -56,7 +56,7 @@ func requireStored(t *testing.T, s *store, lines []string) {
 		}
 	}
 	for id, state := range want {
-		r, _, err := s.Get(context.Background(), id)
+		r, err := s.Get(context.Background(), id)
 		require.NoError(t, err, "it was acknowledged")
 		if state == inbox.Delivered {
 			require.Equal(t, inbox.Delivered, r.State, id)
@@ -105,7 +105,7 @@ func TestImageHoldsWhatWasAcknowledged(t *testing.T) {
 		})
 		crashed := openWith(t, crashImage(t, path), limits)
 		for _, id := range ids {
-			_, _, err := crashed.Get(context.Background(), id)
+			_, err := crashed.Get(context.Background(), id)
 			require.NoError(t, err)
 		}
 		require.NoError(t, crashed.Close())

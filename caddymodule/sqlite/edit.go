@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
@@ -16,13 +17,42 @@ type edit struct {
 }
 
 // Replay makes an event pending again.
-func (s *store) Replay(ctx context.Context, id string) error {
+func (s *store) Replay(ctx context.Context, id, destination string) error {
+	if err := onlyDefault(destination); err != nil {
+		return err
+	}
+	return s.edit(ctx, id, (*tx).replay)
+}
+
+// Move makes an event pending again for a destination.
+func (s *store) Move(ctx context.Context, id, from, to string) error {
+	if err := errors.Join(onlyDefault(from), onlyDefault(to)); err != nil {
+		return err
+	}
 	return s.edit(ctx, id, (*tx).replay)
 }
 
 // Purge removes an event.
-func (s *store) Purge(ctx context.Context, id string) error {
+func (s *store) Purge(ctx context.Context, id, destination string) error {
+	if err := onlyDefault(destination); err != nil {
+		return err
+	}
 	return s.edit(ctx, id, (*tx).purge)
+}
+
+func onlyDefault(destination string) error {
+	if destination == "" || destination == inbox.DefaultDestination {
+		return nil
+	}
+	return fmt.Errorf("destination %.80q: %w", destination, inbox.ErrNotFound)
+}
+
+// Queue returns the queue of the default destination.
+func (s *store) Queue(_ context.Context, destination string) (inbox.Queue, error) {
+	if err := onlyDefault(destination); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 func (s *store) edit(ctx context.Context, id string, change func(*tx, taskEvent, string) (error, error)) error {

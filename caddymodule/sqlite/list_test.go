@@ -71,7 +71,7 @@ func TestPageLooksAtFewEvents(t *testing.T) {
 
 func taskOf(t *testing.T, s *store, id string) string {
 	t.Helper()
-	r, _, err := s.Get(context.Background(), id)
+	r, err := s.Get(context.Background(), id)
 	require.NoError(t, err)
 	return r.Event.TaskID
 }

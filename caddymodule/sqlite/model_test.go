@@ -189,7 +189,7 @@ func (m *model) replay(t *rapid.T) {
 	if e == nil {
 		return
 	}
-	err := m.inbox.Replay(context.Background(), e.event.ID)
+	err := m.inbox.Replay(context.Background(), e.event.ID, "")
 	require.NoError(t, err)
 	if e.state == inbox.Pending {
 		if e.lease == nil {
@@ -206,7 +206,7 @@ func (m *model) purge(t *rapid.T) {
 	if e == nil {
 		return
 	}
-	err := m.inbox.Purge(context.Background(), e.event.ID)
+	err := m.inbox.Purge(context.Background(), e.event.ID, "")
 	if e.lease != nil {
 		require.ErrorIs(t, err, inbox.ErrState)
 		return
@@ -266,7 +266,7 @@ func (m *model) check(t *rapid.T) {
 	var want [len(inbox.States)]int64
 	var listed []string
 	for _, e := range m.events {
-		r, _, err := m.inbox.Get(context.Background(), e.event.ID)
+		r, err := m.inbox.Get(context.Background(), e.event.ID)
 		require.NoError(t, err)
 		if e.limbo && r.State == inbox.Superseded {
 			e.state, e.limbo = inbox.Superseded, false

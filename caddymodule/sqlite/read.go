@@ -22,8 +22,7 @@ const (
 // scanRecord reads recordColumns.
 func (s *store) scanRecord(row []driver.Value) *inbox.Record {
 	st := state(integer(row[9]))
-	r := &inbox.Record{
-		Event:     scanEvent(row[1:]),
+	p := inbox.Progress{
 		State:     st.public(),
 		Attempts:  int(integer(row[10])),
 		SettledAt: inbox.FromMicros(integer(row[12])),
@@ -35,16 +34,19 @@ func (s *store) scanRecord(row []driver.Value) *inbox.Record {
 		},
 	}
 	if st == retry {
-		r.Due = s.policy.Load().Due(inbox.FromMicros(integer(row[11])), s.now())
+		p.Due = s.policy.Load().Due(inbox.FromMicros(integer(row[11])), s.now())
 	}
-	return r
+	return &inbox.Record{
+		Event: scanEvent(row[1:]), Progress: p,
+		Deliveries: []inbox.Delivery{{Destination: inbox.DefaultDestination, Progress: p}},
+	}
 }
 
 // Get returns an event and its attempts.
-func (s *store) Get(ctx context.Context, id string) (record *inbox.Record, attempts []inbox.Attempt, err error) {
+func (s *store) Get(ctx context.Context, id string) (record *inbox.Record, err error) {
 	raw, err := inbox.LookUpID(id)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	err = s.read(ctx, func(c *conn) error {
 		seqs, err := s.taskEvents(c, newestFirst, keyOf(raw), math.MaxInt64, math.MaxInt64)
@@ -62,13 +64,13 @@ func (s *store) Get(ctx context.Context, id string) (record *inbox.Record, attem
 				return err
 			}
 			if record != nil {
-				attempts, err = readAttempts(c, seq, record)
+				record.Deliveries[0].Log, err = readAttempts(c, seq, record)
 				return err
 			}
 		}
 		return fmt.Errorf("event %s: %w", id, inbox.ErrNotFound)
 	})
-	return record, attempts, err
+	return record, err
 }
 
 // readAttempts returns the failed attempts and the successful one, if any.

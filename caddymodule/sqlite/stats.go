@@ -29,6 +29,7 @@ func (s *store) Stats(ctx context.Context) (inbox.Stats, error) {
 		}
 		return err
 	})
+	stats.Destinations = []inbox.DestinationStats{{Name: inbox.DefaultDestination, Deliveries: stats.Events, OldestPending: stats.OldestPending}}
 	return stats, err
 }
 

@@ -162,6 +162,8 @@ func (s *store) closeLast() error {
 // Interface guards
 var (
 	_ inbox.Inbox     = (*store)(nil)
+	_ inbox.Queue     = (*store)(nil)
+	_ inbox.Picker    = (*store)(nil)
 	_ inbox.Breakable = (*store)(nil)
 	_ inbox.Backuper  = (*store)(nil)
 )

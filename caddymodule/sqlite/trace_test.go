@@ -34,13 +34,13 @@ func TestTracesGoWithTheirEvents(t *testing.T) {
 		inboxtest.Put(t, s, e)
 	}
 	require.EqualValues(t, 5, traces(t, s))
-	require.NoError(t, s.Purge(ctx, events[4].ID))
+	require.NoError(t, s.Purge(ctx, events[4].ID, ""))
 	require.EqualValues(t, 4, traces(t, s))
 	deliver(t, s, 3)
 	require.EqualValues(t, 4, traces(t, s))
 	s.SetPolicy(inbox.Policy{Keep: time.Microsecond})
 	inboxtest.Eventually(t, func() bool { return traces(t, s) == 1 })
-	r, _, err := s.Get(ctx, events[3].ID)
+	r, err := s.Get(ctx, events[3].ID)
 	require.NoError(t, err)
 	require.Equal(t, events[3], r.Event)
 }

@@ -105,7 +105,7 @@ func TestFailedTransactionLeavesNothing(t *testing.T) {
 	after, err := s.Stats(ctx)
 	require.NoError(t, err)
 	require.Equal(t, before.Events, after.Events)
-	_, _, err = s.Get(ctx, final.ID)
+	_, err = s.Get(ctx, final.ID)
 	require.ErrorIs(t, err, inbox.ErrNotFound)
 
 	// The event that the failed op would have superseded can be leased.

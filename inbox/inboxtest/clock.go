@@ -63,7 +63,7 @@ var clockTests = []test{
 		require.ElementsMatch(s, []string{first.ID, second.ID}, ids(got))
 		require.Equal(s, 2, got[0].Attempt)
 		s.settle(inbox.Deliver, got...)
-		require.Equal(s, [...]int64{0, 2, 0, 0}, s.stats().Events)
+		require.Equal(s, [...]int64{0, 2, 0, 0, 0}, s.stats().Events)
 	}},
 	{"it holds for what an inbox finds when it is opened", func(s *suite) {
 		e := s.put("task", inbox.Completed)
@@ -77,7 +77,7 @@ var clockTests = []test{
 		s.settle(inbox.Deliver, s.leaseOf(first))
 		second := s.put("task", inbox.Completed)
 		s.settleDue(inbox.Retry, s.leaseOf(second), farFuture())
-		require.NoError(s, s.in.Replay(s.ctx(), first.ID))
+		require.NoError(s, s.in.Replay(s.ctx(), first.ID, ""))
 		s.setMaxWait(time.Millisecond)
 		s.settle(inbox.Deliver, s.leaseOf(first))
 		s.leaseOf(second)
@@ -95,7 +95,7 @@ var clockTests = []test{
 		s.setMaxWait(time.Millisecond)
 		leases := s.lease(n)
 		s.settle(inbox.Deliver, leases...)
-		require.Equal(s, [...]int64{0, n, 0, 0}, s.stats().Events)
+		require.Equal(s, [...]int64{0, n, 0, 0, 0}, s.stats().Events)
 	}},
 	{"no time sets no bound", func(s *suite) {
 		e := s.put("task", inbox.Completed)

@@ -46,7 +46,7 @@ func Put(t testing.TB, in inbox.Inbox, events ...*inbox.Event) {
 }
 
 // Lease leases what is due until it has n leases.
-func Lease(t testing.TB, in inbox.Inbox, n int) []*inbox.Lease {
+func Lease(t testing.TB, in inbox.Leaser, n int) []*inbox.Lease {
 	t.Helper()
 	var leases []*inbox.Lease
 	for len(leases) < n {
@@ -63,12 +63,25 @@ func Lease(t testing.TB, in inbox.Inbox, n int) []*inbox.Lease {
 }
 
 // Settle settles the leases with the verdict. A retry or a release is due at once.
-func Settle(t testing.TB, in inbox.Inbox, v inbox.Verdict, leases ...*inbox.Lease) {
+func Settle(t testing.TB, in inbox.Leaser, v inbox.Verdict, leases ...*inbox.Lease) {
 	t.Helper()
 	withPatience(func(ctx context.Context) {
 		t.Helper()
 		require.NoError(t, in.Settle(ctx, Outcomes(v, leases...)...))
 	})
+}
+
+// Record returns the record of an event whose only destination is the default.
+func Record(e *inbox.Event, p inbox.Progress, log []inbox.Attempt) *inbox.Record {
+	return &inbox.Record{Event: e, Progress: p, Deliveries: []inbox.Delivery{{Destination: inbox.DefaultDestination, Progress: p, Log: log}}}
+}
+
+// Log returns the attempts of an event's only delivery, nil without a record.
+func Log(r *inbox.Record) []inbox.Attempt {
+	if r == nil || len(r.Deliveries) == 0 {
+		return nil
+	}
+	return r.Deliveries[0].Log
 }
 
 var attemptTime = time.Date(2026, 11, 24, 8, 0, 0, 654321000, time.UTC)

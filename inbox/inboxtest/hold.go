@@ -17,13 +17,13 @@ var holdTime = time.Date(2026, 11, 25, 9, 30, 0, 123456000, time.UTC)
 // setHold stores a hold and checks that Hold returns it.
 func (s *suite) setHold(h inbox.Hold) {
 	s.Helper()
-	require.NoError(s, s.in.SetHold(s.ctx(), h))
+	require.NoError(s, s.queue.SetHold(s.ctx(), h))
 	s.requireHold(h)
 }
 
 func (s *suite) requireHold(want inbox.Hold) {
 	s.Helper()
-	got, err := s.in.Hold(s.ctx())
+	got, err := s.queue.Hold(s.ctx())
 	require.NoError(s, err)
 	require.Equal(s, want, got)
 }
@@ -71,9 +71,9 @@ var holdTests = []test{
 			Until: holdTime.Add(time.Hour + 1).In(zone),
 			Ended: holdTime.Add(time.Minute + 500).In(zone),
 		}
-		require.NoError(s, s.in.SetHold(s.ctx(), h))
+		require.NoError(s, s.queue.SetHold(s.ctx(), h))
 		for range 2 {
-			got, err := s.in.Hold(s.ctx())
+			got, err := s.queue.Hold(s.ctx())
 			require.NoError(s, err)
 			require.True(s, holdTime.Equal(got.Since), got.Since)
 			require.True(s, holdTime.Add(time.Hour).Equal(got.Until), got.Until)
@@ -83,9 +83,9 @@ var holdTests = []test{
 	}},
 	{"a long reason is cut between characters", func(s *suite) {
 		long := "x" + strings.Repeat("é", inbox.MaxReason)
-		require.NoError(s, s.in.SetHold(s.ctx(), inbox.Hold{Since: holdTime, Reason: long}))
+		require.NoError(s, s.queue.SetHold(s.ctx(), inbox.Hold{Since: holdTime, Reason: long}))
 		for range 2 {
-			h, err := s.in.Hold(s.ctx())
+			h, err := s.queue.Hold(s.ctx())
 			require.NoError(s, err)
 			require.True(s, utf8.ValidString(h.Reason))
 			require.LessOrEqual(s, len(h.Reason), inbox.MaxReason)
@@ -95,9 +95,9 @@ var holdTests = []test{
 		}
 	}},
 	{"a reason is made valid UTF-8", func(s *suite) {
-		require.NoError(s, s.in.SetHold(s.ctx(), inbox.Hold{Since: holdTime, Reason: "bad \xff gateway"}))
+		require.NoError(s, s.queue.SetHold(s.ctx(), inbox.Hold{Since: holdTime, Reason: "bad \xff gateway"}))
 		for range 2 {
-			h, err := s.in.Hold(s.ctx())
+			h, err := s.queue.Hold(s.ctx())
 			require.NoError(s, err)
 			require.True(s, utf8.ValidString(h.Reason))
 			require.Contains(s, h.Reason, "gateway")
@@ -114,14 +114,14 @@ var holdTests = []test{
 		errs := make([]error, 2*len(holds))
 		ctx := s.ctx()
 		for i, h := range holds {
-			wg.Go(func() { errs[2*i] = s.in.SetHold(ctx, h) })
-			wg.Go(func() { _, errs[2*i+1] = s.in.Hold(ctx) })
+			wg.Go(func() { errs[2*i] = s.queue.SetHold(ctx, h) })
+			wg.Go(func() { _, errs[2*i+1] = s.queue.Hold(ctx) })
 		}
 		wg.Wait()
 		for _, err := range errs {
 			require.NoError(s, err)
 		}
-		h, err := s.in.Hold(s.ctx())
+		h, err := s.queue.Hold(s.ctx())
 		require.NoError(s, err)
 		require.Contains(s, holds, h)
 		s.crash()

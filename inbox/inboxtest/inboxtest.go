@@ -98,13 +98,17 @@ type suite struct {
 	testing.TB
 	storage Storage
 	in      inbox.Inbox
-	content int // number of the last event
+	queue   inbox.Queue // of the default destination
+	content int         // number of the last event
 }
 
 func (s *suite) open(p inbox.Policy) {
 	s.Helper()
 	s.in = s.storage.Open(s.TB, p)
 	require.NotNil(s, s.in)
+	var err error
+	s.queue, err = s.in.Queue(s.ctx(), inbox.DefaultDestination)
+	require.NoError(s, err)
 }
 
 // reopen closes the inbox and opens it again.
@@ -153,7 +157,7 @@ func (s *suite) putEvent(e *inbox.Event) {
 // lease leases what is due until it has n leases.
 func (s *suite) lease(n int) []*inbox.Lease {
 	s.Helper()
-	return Lease(s, s.in, n)
+	return Lease(s, s.queue, n)
 }
 
 // leaseOf leases the only event that is due.
@@ -171,14 +175,14 @@ func (s *suite) nothingDue() {
 	s.Helper()
 	s.content++
 	last := s.put(fmt.Sprintf("sentinel %d", s.content), inbox.Completed)
-	leases, err := s.in.Lease(s.ctx(), 100)
+	leases, err := s.queue.Lease(s.ctx(), 100)
 	require.NoError(s, err)
 	require.Equal(s, []string{last.ID}, ids(leases))
-	require.NoError(s, s.in.Settle(s.ctx(), Outcome(inbox.Deliver, leases[0])))
-	require.NoError(s, s.in.Purge(s.ctx(), last.ID))
+	require.NoError(s, s.queue.Settle(s.ctx(), Outcome(inbox.Deliver, leases[0])))
+	require.NoError(s, s.in.Purge(s.ctx(), last.ID, ""))
 	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 	defer cancel()
-	leases, err = s.in.Lease(ctx, 100)
+	leases, err = s.queue.Lease(ctx, 100)
 	require.ErrorIs(s, err, context.DeadlineExceeded)
 	require.Empty(s, leases)
 }
@@ -187,7 +191,7 @@ func (s *suite) nothingDue() {
 // once.
 func (s *suite) settle(v inbox.Verdict, leases ...*inbox.Lease) {
 	s.Helper()
-	Settle(s, s.in, v, leases...)
+	Settle(s, s.queue, v, leases...)
 }
 
 // settleDue settles a lease with the verdict Retry or Release and a due time.
@@ -195,13 +199,13 @@ func (s *suite) settleDue(v inbox.Verdict, l *inbox.Lease, due time.Time) {
 	s.Helper()
 	o := Outcome(v, l)
 	o.Due = due
-	require.NoError(s, s.in.Settle(s.ctx(), o))
+	require.NoError(s, s.queue.Settle(s.ctx(), o))
 }
 
 // get returns an event that must exist.
 func (s *suite) get(e *inbox.Event) *inbox.Record {
 	s.Helper()
-	r, _, err := s.in.Get(s.ctx(), e.ID)
+	r, err := s.in.Get(s.ctx(), e.ID)
 	require.NoError(s, err)
 	require.Equal(s, e, r.Event)
 	return r

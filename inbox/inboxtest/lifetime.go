@@ -33,7 +33,7 @@ var lifetimeTests = []test{
 		old, final := s.put("c", inbox.InProgress), s.put("c", inbox.Completed)
 		waits := s.put("c", inbox.Failed)
 		purged := s.put("d", inbox.Completed)
-		require.NoError(s, s.in.Purge(s.ctx(), purged.ID))
+		require.NoError(s, s.in.Purge(s.ctx(), purged.ID, ""))
 		q := s.suspects(1)[0]
 		before := s.list(inbox.Filter{}, 100)
 		s.crash()
@@ -52,7 +52,7 @@ var lifetimeTests = []test{
 		e := s.put("task", inbox.Completed)
 		o := Outcome(inbox.Retry, s.leaseOf(e))
 		o.Due = time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)
-		require.NoError(s, s.in.Settle(s.ctx(), o))
+		require.NoError(s, s.queue.Settle(s.ctx(), o))
 		s.crash()
 		s.nothingDue()
 		require.Equal(s, o.Due, s.get(e).Due)
@@ -75,7 +75,7 @@ var lifetimeTests = []test{
 		s.settle(inbox.Deliver, s.leaseOf(first))
 		second := s.put("task", inbox.Completed)
 		s.leaseOf(second)
-		require.NoError(s, s.in.Replay(s.ctx(), first.ID))
+		require.NoError(s, s.in.Replay(s.ctx(), first.ID, ""))
 		s.crash()
 		s.settle(inbox.Deliver, s.leaseOf(first))
 		s.leaseOf(second)
@@ -89,7 +89,7 @@ var lifetimeTests = []test{
 	}},
 	{"closing ends the calls under way", func(s *suite) {
 		var leased error
-		lease := background(func() { _, leased = s.in.Lease(s.ctx(), 1) })
+		lease := background(func() { _, leased = s.queue.Lease(s.ctx(), 1) })
 		var put sync.WaitGroup
 		errs := make([]error, 8)
 		for i := range errs {
@@ -140,7 +140,7 @@ func (s *suite) leasesComeBack(restart func(*suite)) {
 		attempts[l.Event.ID] = l.Attempt
 	}
 	require.Equal(s, map[string]int{a.ID: 2, b.ID: 1}, attempts)
-	require.ErrorContains(s, s.in.Settle(s.ctx(), Outcome(inbox.Deliver, l)), a.ID)
+	require.ErrorContains(s, s.queue.Settle(s.ctx(), Outcome(inbox.Deliver, l)), a.ID)
 	s.settle(inbox.Deliver, leases...)
 	s.nothingDue()
 }
@@ -151,19 +151,19 @@ func (s *suite) requireClosed(e *inbox.Event, l *inbox.Lease) {
 	ctx := s.ctx()
 	calls := map[string]func() error{
 		"Put":          func() error { _, err := s.in.Put(ctx, s.event("other", inbox.Completed)); return err },
-		"Lease":        func() error { _, err := s.in.Lease(ctx, 1); return err },
-		"Settle":       func() error { return s.in.Settle(ctx, Outcome(inbox.Deliver, l)) },
-		"Get":          func() error { _, _, err := s.in.Get(ctx, e.ID); return err },
+		"Lease":        func() error { _, err := s.queue.Lease(ctx, 1); return err },
+		"Settle":       func() error { return s.queue.Settle(ctx, Outcome(inbox.Deliver, l)) },
+		"Get":          func() error { _, err := s.in.Get(ctx, e.ID); return err },
 		"List":         func() error { _, _, err := s.in.List(ctx, inbox.Filter{}, inbox.Page{}); return err },
-		"Replay":       func() error { return s.in.Replay(ctx, e.ID) },
-		"Purge":        func() error { return s.in.Purge(ctx, e.ID) },
+		"Replay":       func() error { return s.in.Replay(ctx, e.ID, "") },
+		"Purge":        func() error { return s.in.Purge(ctx, e.ID, "") },
 		"Stats":        func() error { _, err := s.in.Stats(ctx); return err },
 		"Quarantine":   func() error { return s.in.Quarantine(ctx, &inbox.Suspect{Status: 400}) },
 		"Suspects":     func() error { _, _, err := s.in.Suspects(ctx, inbox.Page{}); return err },
 		"Suspect":      func() error { _, err := s.in.Suspect(ctx, 1); return err },
 		"Unquarantine": func() error { return s.in.Unquarantine(ctx, 1) },
-		"SetHold":      func() error { return s.in.SetHold(ctx, inbox.Hold{}) },
-		"Hold":         func() error { _, err := s.in.Hold(ctx); return err },
+		"SetHold":      func() error { return s.queue.SetHold(ctx, inbox.Hold{}) },
+		"Hold":         func() error { _, err := s.queue.Hold(ctx); return err },
 	}
 	for name, call := range calls {
 		require.ErrorIs(s, call(), inbox.ErrClosed, name)

@@ -106,7 +106,7 @@ func (s *suite) postpone(e *inbox.Event) {
 	o := Outcome(inbox.Release, s.lease(1)[0])
 	require.Equal(s, e, o.Lease.Event)
 	o.Due = time.Now().Add(time.Hour)
-	require.NoError(s, s.in.Settle(s.ctx(), o))
+	require.NoError(s, s.queue.Settle(s.ctx(), o))
 }
 
 var listTests = []test{
@@ -121,7 +121,7 @@ var listTests = []test{
 	}},
 	{"an empty inbox lists nothing, oldest first", func(s *suite) {
 		require.Empty(s, s.listOldest(inbox.Filter{}, 10))
-		require.NoError(s, s.in.Purge(s.ctx(), s.put("task", inbox.Completed).ID))
+		require.NoError(s, s.in.Purge(s.ctx(), s.put("task", inbox.Completed).ID, ""))
 		require.Empty(s, s.listOldest(inbox.Filter{}, 10))
 	}},
 	{"a page has at most 100 rows unless told, oldest first", func(s *suite) {
@@ -166,10 +166,10 @@ var listTests = []test{
 				require.NoError(s, err)
 				for _, r := range records {
 					got = append(got, r.Event.ID)
-					require.NoError(s, s.in.Purge(s.ctx(), r.Event.ID))
+					require.NoError(s, s.in.Purge(s.ctx(), r.Event.ID, ""))
 					at := slices.IndexFunc(left, func(e *inbox.Event) bool { return e.ID == r.Event.ID })
 					if at%3 == 0 {
-						require.NoError(s, s.in.Purge(s.ctx(), left[at+1].ID))
+						require.NoError(s, s.in.Purge(s.ctx(), left[at+1].ID, ""))
 					}
 				}
 				if p.Cursor = next; next == "" {
@@ -202,7 +202,7 @@ var listTests = []test{
 			})
 		}
 		var failed error
-		churn := background(func() { failed = churn(stop, s.in, h.others, arrivals) })
+		churn := background(func() { failed = churn(stop, s.in, s.queue, h.others, arrivals) })
 		for range 3 {
 			for name, f := range h.filters {
 				for _, limit := range []int{1, 2, 7} {
@@ -227,7 +227,7 @@ var listTests = []test{
 			})
 		}
 		var failed error
-		churn := background(func() { failed = churn(stop, s.in, nil, arrivals) })
+		churn := background(func() { failed = churn(stop, s.in, s.queue, nil, arrivals) })
 		for range 20 {
 			for _, oldest := range []bool{false, true} {
 				seen := map[string]bool{}
@@ -268,7 +268,7 @@ var listTests = []test{
 // churn puts events in groups of three, and removes them again: those that are
 // due are settled, then the first and the last are purged. It ends with stop or
 // after the last group.
-func churn(stop <-chan struct{}, in inbox.Inbox, others []*inbox.Event, arrivals [][]*inbox.Event) (err error) {
+func churn(stop <-chan struct{}, in inbox.Inbox, queue inbox.Queue, others []*inbox.Event, arrivals [][]*inbox.Event) (err error) {
 	for i, events := range arrivals {
 		select {
 		case <-stop:
@@ -283,7 +283,7 @@ func churn(stop <-chan struct{}, in inbox.Inbox, others []*inbox.Event, arrivals
 		if i%2 == 1 {
 			slices.Reverse(verdicts)
 		}
-		withPatience(func(ctx context.Context) { err = comeAndGo(ctx, in, events, verdicts, gone) })
+		withPatience(func(ctx context.Context) { err = comeAndGo(ctx, in, queue, events, verdicts, gone) })
 		if err != nil {
 			return err
 		}
@@ -293,23 +293,23 @@ func churn(stop <-chan struct{}, in inbox.Inbox, others []*inbox.Event, arrivals
 
 // comeAndGo puts events, settles those that are due with the verdicts in turn,
 // and purges some.
-func comeAndGo(ctx context.Context, in inbox.Inbox, events []*inbox.Event, verdicts []inbox.Verdict, gone []*inbox.Event) error {
+func comeAndGo(ctx context.Context, in inbox.Inbox, queue inbox.Queue, events []*inbox.Event, verdicts []inbox.Verdict, gone []*inbox.Event) error {
 	for _, e := range events {
 		if _, err := in.Put(ctx, e); err != nil {
 			return err
 		}
 	}
-	leases, err := in.Lease(ctx, 100)
+	leases, err := queue.Lease(ctx, 100)
 	if err != nil {
 		return err
 	}
 	for n, l := range leases {
-		if err := in.Settle(ctx, Outcome(verdicts[n%len(verdicts)], l)); err != nil {
+		if err := queue.Settle(ctx, Outcome(verdicts[n%len(verdicts)], l)); err != nil {
 			return err
 		}
 	}
 	for _, e := range gone {
-		if err := in.Purge(ctx, e.ID); err != nil {
+		if err := in.Purge(ctx, e.ID, ""); err != nil {
 			return err
 		}
 	}

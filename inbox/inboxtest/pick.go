@@ -94,7 +94,7 @@ var pickTests = []test{
 	}},
 	{"what cannot be wanted", func(s *suite) {
 		for _, w := range []inbox.Want{{}, {Max: -1}, {Max: 1, Newest: 2}, {Max: 1, Newest: -1}} {
-			_, err := s.in.(inbox.Picker).Pick(s.ctx(), w)
+			_, err := s.queue.(inbox.Picker).Pick(s.ctx(), w)
 			require.ErrorContains(s, err, "expected 1 or more", w)
 		}
 	}},
@@ -166,7 +166,7 @@ func (s *suite) pickSome(n int, w inbox.Want) []*inbox.Lease {
 	s.Helper()
 	var inTurn, newest []*inbox.Lease
 	for len(inTurn)+len(newest) < n {
-		leases, err := s.in.(inbox.Picker).Pick(s.ctx(), w)
+		leases, err := s.queue.(inbox.Picker).Pick(s.ctx(), w)
 		require.NoError(s, err)
 		require.NotEmpty(s, leases)
 		require.LessOrEqual(s, len(leases), w.Max)
@@ -189,7 +189,7 @@ func (s *suite) try(w inbox.Want) []*inbox.Lease {
 	s.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 	defer cancel()
-	leases, err := s.in.(inbox.Picker).Pick(ctx, w)
+	leases, err := s.queue.(inbox.Picker).Pick(ctx, w)
 	if err != nil {
 		require.ErrorIs(s, err, context.DeadlineExceeded)
 	}

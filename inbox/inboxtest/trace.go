@@ -89,7 +89,7 @@ var traceTests = []test{
 		e := s.event("task", inbox.Completed)
 		e.TraceParent, e.TraceState = "00-1", "a=1"
 		s.putEvent(e)
-		require.NoError(s, s.in.Purge(s.ctx(), e.ID))
+		require.NoError(s, s.in.Purge(s.ctx(), e.ID, ""))
 		e.TraceParent, e.TraceState = "", ""
 		s.putEvent(e)
 		s.leaseOf(e)
