@@ -99,6 +99,8 @@ func (f facts) Config() control.Config {
 		RetryFirst:  time.Duration(h.Retry.First).String(),
 		RetryMax:    time.Duration(h.Retry.Max).String(),
 		GiveUp:      time.Duration(h.Retry.GiveUp).String(),
+
+		Destinations: []control.DestinationConfig{},
 	}
 }
 

@@ -71,12 +71,16 @@ type Handler struct {
 	// UnderWay counts the delivery attempts being made.
 	UnderWay int `json:"underWay"`
 
-	// Pressure says how much the destination gets, and how it takes it.
+	// Pressure is that of the destination which is under the most.
 	Pressure Pressure `json:"pressure"`
 
-	// Holds are the reasons why deliveries are held at the moment: at most one by hand
-	// and one for an upstream in trouble. Empty if deliveries are not held.
+	// Holds are the reasons why deliveries are held at the moment: for each destination
+	// at most one by hand and one because it is in trouble. Empty if none is held.
 	Holds []Hold `json:"holds"`
+
+	// Destinations are where events go, in the order of their names: those of the
+	// config, and those that have deliveries though no config names them any more.
+	Destinations []Destination `json:"destinations"`
 
 	// Refusals are the distinct addresses that were refused last, the latest first; at
 	// most MaxRefusals.
@@ -104,6 +108,32 @@ type Counts struct {
 	Delivered  int64 `json:"delivered"`
 	Superseded int64 `json:"superseded"`
 	Dead       int64 `json:"dead"`
+
+	// Skipped counts the events that go to no destination; absent from the counts of a
+	// destination's deliveries.
+	Skipped int64 `json:"skipped,omitempty"`
+}
+
+// Destination is how one destination is doing.
+type Destination struct {
+	Name string `json:"name"`
+
+	// Configured is false if no running config names the destination: what is pending
+	// there waits until it is configured again, replayed to another one, or purged.
+	Configured bool `json:"configured"`
+
+	// Deliveries counts the deliveries by state; nil if unknown.
+	Deliveries *Counts `json:"deliveries"`
+
+	// OldestPending is when the oldest event arrived whose delivery is pending; nil if
+	// none is, or if Deliveries is nil.
+	OldestPending *time.Time `json:"oldestPending,omitempty"`
+
+	// UnderWay, Pressure and Holds are as in Handler, for this destination. Pressure is
+	// nil if it is not configured.
+	UnderWay int       `json:"underWay"`
+	Pressure *Pressure `json:"pressure"`
+	Holds    []Hold    `json:"holds"`
 }
 
 // Config is the handler's configuration without secrets, with the names of the JSON
@@ -116,10 +146,27 @@ type Config struct {
 	Storage     string   `json:"storage"`      // where the inbox is, such as "sqlite:/var/lib/…"
 	Keep        string   `json:"keep"`         // a Go duration, like the other durations here
 	Quarantine  int      `json:"quarantine"`   // callbacks
-	Forward     string   `json:"forward"`      // scheme and host of the URL, or "routes"
+	Forward     string   `json:"forward"`      // scheme and host of the URL, or "routes"; "" without the destination "default"
 	SignSecrets int      `json:"sign_secrets"` // how many secrets sign
 	Timeout     string   `json:"timeout"`
 	Concurrency int      `json:"concurrency"`
+	RetryFirst  string   `json:"retry_first"`
+	RetryMax    string   `json:"retry_max"`
+	GiveUp      string   `json:"retry_give_up"`
+
+	// Destinations are those beside "default", in the order of their names.
+	Destinations []DestinationConfig `json:"destinations"`
+}
+
+// DestinationConfig is the config of one destination without secrets.
+type DestinationConfig struct {
+	Name        string   `json:"name"`
+	Match       []string `json:"match"` // as lines of a Caddyfile, such as "type avatar video"
+	Forward     string   `json:"forward"`
+	SignSecrets int      `json:"sign_secrets"`
+	Timeout     string   `json:"timeout"`
+	Concurrency int      `json:"concurrency"`
+	Rate        float64  `json:"rate"` // deliveries a second; 0 is unlimited
 	RetryFirst  string   `json:"retry_first"`
 	RetryMax    string   `json:"retry_max"`
 	GiveUp      string   `json:"retry_give_up"`
@@ -131,8 +178,10 @@ const (
 	ByUpstream = "upstream" // the upstream is in trouble
 )
 
-// Hold is a stop of deliveries.
+// Hold is a stop of deliveries to a destination.
 type Hold struct {
+	Destination string `json:"destination"`
+
 	By    string    `json:"by"`
 	Since time.Time `json:"since"` // when it began, however often the upstream was tried since
 
@@ -163,8 +212,11 @@ type Event struct {
 	TaskID     string    `json:"taskId"`
 	Type       string    `json:"type"`
 	Status     string    `json:"status"` // in_progress, completed, failed
-	State      string    `json:"state"`  // pending, delivered, superseded, dead
+	State      string    `json:"state"`  // pending, delivered, superseded, dead, skipped
 	ReceivedAt time.Time `json:"receivedAt"`
+
+	// State and the members from here on are of all deliveries together; in a list of
+	// one destination's events they are of the delivery there.
 
 	// Attempts counts the attempts that count.
 	Attempts int `json:"attempts"`
@@ -176,6 +228,23 @@ type Event struct {
 
 	// LastAttempt is the last attempt that counted.
 	LastAttempt *Attempt `json:"lastAttempt,omitempty"`
+
+	// Deliveries are the event's, in the order of their destinations' names.
+	Deliveries []Delivery `json:"deliveries"`
+}
+
+// Delivery is the way of an event to one destination.
+type Delivery struct {
+	Destination string     `json:"destination"`
+	State       string     `json:"state"` // pending, delivered, superseded, dead
+	Attempts    int        `json:"attempts"`
+	Due         *time.Time `json:"due,omitempty"`
+	SettledAt   *time.Time `json:"settledAt,omitempty"`
+	LastAttempt *Attempt   `json:"lastAttempt,omitempty"`
+
+	// AttemptRecords are the attempts that counted, oldest first; at least the last
+	// hundred. Absent in lists.
+	AttemptRecords []Attempt `json:"attemptRecords,omitempty"`
 }
 
 // Attempt is one delivery attempt.
@@ -203,8 +272,7 @@ type EventDetail struct {
 	Event
 	TraceParent string `json:"traceparent,omitempty"` // W3C Trace Context
 
-	// AttemptRecords are the attempts that counted, oldest first; at least the last
-	// hundred.
+	// AttemptRecords are those of all deliveries, in the order in which they began.
 	AttemptRecords []Attempt `json:"attemptRecords"`
 
 	// Body is the event as the upstream gets it.
@@ -246,7 +314,7 @@ type HoldRequest struct {
 	For    string     `json:"for,omitempty"` // a duration such as "30m"
 }
 
-// Holds is the answer to hold and resume.
+// Holds is the answer to hold and resume. Its members are as in Handler.
 type Holds struct {
 	Holds    []Hold   `json:"holds"`
 	UnderWay int      `json:"underWay"`
@@ -348,6 +416,9 @@ type Notice struct {
 	TaskID string `json:"taskId,omitempty"`
 	Type   string `json:"type,omitempty"`
 	Status string `json:"status,omitempty"`
+
+	// Destination is where an attempt was made, or whose deliveries are held.
+	Destination string `json:"destination,omitempty"`
 
 	// About an attempt.
 	Attempt        int        `json:"attempt,omitempty"`

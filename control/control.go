@@ -32,19 +32,24 @@ type Gateway interface {
 	Summary(ctx context.Context, recent time.Duration) Handler
 
 	// Holds returns why deliveries are held, how many attempts are being made, and how
-	// much the destination gets.
+	// much the destinations get.
 	Holds() Holds
+
+	// Destinations returns the names of the destinations of the config, in order.
+	Destinations() []string
 
 	// Inbox returns the handler's inbox.
 	Inbox() inbox.Inbox
 
-	// Hold stops deliveries by hand until Resume, or until the given time if that is
-	// not zero. It survives a restart. It replaces a hold that is in force, but keeps
-	// the time at which that began.
-	Hold(ctx context.Context, reason string, until time.Time) error
+	// Hold stops deliveries to a destination by hand, or to all with "", until Resume,
+	// or until the given time if that is not zero. It survives a restart. It replaces a
+	// hold that is in force, but keeps the time at which that began. A destination that
+	// the config does not name is inbox.ErrNotFound.
+	Hold(ctx context.Context, destination, reason string, until time.Time) error
 
-	// Resume ends a hold by hand. A destination in trouble is tried at once.
-	Resume(ctx context.Context) error
+	// Resume ends the hold by hand of a destination, or of all with "". Those in
+	// trouble are tried at once.
+	Resume(ctx context.Context, destination string) error
 
 	// Release validates a quarantined callback again. If it is valid now, it is
 	// accepted and removed from the quarantine; otherwise the error is an

@@ -67,6 +67,8 @@ func (o *operated) Summary(ctx context.Context, recent time.Duration) control.Ha
 		Pressure: holds.Pressure,
 		Recent:   o.journal.recent.sum(recent),
 		Refusals: o.journal.refusals.list(),
+
+		Destinations: []control.Destination{},
 	}
 	ctx, cancel := context.WithTimeout(ctx, summaryTimeout)
 	defer cancel()
@@ -75,11 +77,12 @@ func (o *operated) Summary(ctx context.Context, recent time.Duration) control.Ha
 		s.Error = err.Error()
 		return s
 	}
-	s.Events = &control.Counts{
-		Pending:    stats.Events[inbox.Pending],
-		Delivered:  stats.Events[inbox.Delivered],
-		Superseded: stats.Events[inbox.Superseded],
-		Dead:       stats.Events[inbox.Dead],
+	s.Events = countsOf(&stats.Events)
+	for _, d := range stats.Destinations {
+		s.Destinations = append(s.Destinations, control.Destination{
+			Name: d.Name, Configured: true, Deliveries: countsOf(&d.Deliveries), OldestPending: s.OldestPending,
+			UnderWay: s.UnderWay, Pressure: &s.Pressure, Holds: s.Holds,
+		})
 	}
 	if !stats.OldestPending.IsZero() {
 		oldest := stats.OldestPending.UTC()
@@ -93,9 +96,19 @@ func (o *operated) Summary(ctx context.Context, recent time.Duration) control.Ha
 	return s
 }
 
+func countsOf(n *[len(inbox.States)]int64) *control.Counts {
+	return &control.Counts{
+		Pending:    n[inbox.Pending],
+		Delivered:  n[inbox.Delivered],
+		Superseded: n[inbox.Superseded],
+		Dead:       n[inbox.Dead],
+		Skipped:    n[inbox.Skipped],
+	}
+}
+
 // Hold implements control.Gateway. The hold is stored before deliveries stop: one that
 // cannot be stored would not survive a restart.
-func (o *operated) Hold(ctx context.Context, reason string, until time.Time) error {
+func (o *operated) Hold(ctx context.Context, _, reason string, until time.Time) error {
 	o.gateway.byHand.Lock()
 	defer o.gateway.byHand.Unlock()
 	now := time.Now().UTC().Truncate(time.Microsecond)
@@ -116,7 +129,7 @@ func (o *operated) Hold(ctx context.Context, reason string, until time.Time) err
 }
 
 // Resume implements control.Gateway.
-func (o *operated) Resume(ctx context.Context) error {
+func (o *operated) Resume(ctx context.Context, _ string) error {
 	o.gateway.byHand.Lock()
 	defer o.gateway.byHand.Unlock()
 	now := time.Now().UTC()
@@ -162,6 +175,9 @@ func (o *operated) Release(ctx context.Context, id int64) (control.Released, err
 	return control.Released{ID: event.ID, Duplicate: duplicate}, err
 }
 
+// Destinations implements control.Gateway.
+func (o *operated) Destinations() []string { return []string{inbox.DefaultDestination} }
+
 // Holds implements control.Gateway.
 func (o *operated) Holds() control.Holds { return o.gateway.holds(time.Now()) }
 
@@ -172,7 +188,7 @@ func (g *Gateway) holds(now time.Time) control.Holds {
 	reasons := dispatcher.Holds()
 	holds := make([]control.Hold, 0, len(reasons))
 	for _, h := range reasons {
-		hold := control.Hold{By: holder(h), Since: h.Since.UTC(), Reason: h.Reason}
+		hold := control.Hold{Destination: inbox.DefaultDestination, By: holder(h), Since: h.Since.UTC(), Reason: h.Reason}
 		if h.Until.After(now) {
 			until := h.Until.UTC()
 			hold.Until = &until

@@ -33,7 +33,7 @@ func inCluster(t *testing.T, test func(t *testing.T, c *cluster, a, b *edge)) {
 
 func TestAHoldByHandHoldsEveryGateway(t *testing.T) {
 	inCluster(t, func(t *testing.T, c *cluster, a, b *edge) {
-		require.NoError(t, a.operator().Hold(t.Context(), "maintenance", time.Time{}))
+		require.NoError(t, a.operator().Hold(t.Context(), "", "maintenance", time.Time{}))
 		synctest.Wait()
 		c.put(10)
 		pass(time.Hour)
@@ -43,7 +43,7 @@ func TestAHoldByHandHoldsEveryGateway(t *testing.T) {
 			assert.Equal(t, "maintenance", e.holds()[0].Reason)
 			assert.Equal(t, 1, e.lines(heldByHand), "told once")
 		}
-		require.NoError(t, b.operator().Resume(t.Context()))
+		require.NoError(t, b.operator().Resume(t.Context(), ""))
 		synctest.Wait()
 		assert.Equal(t, 10, a.visited()+b.visited())
 		for _, e := range []*edge{a, b} {
@@ -55,7 +55,7 @@ func TestAHoldByHandHoldsEveryGateway(t *testing.T) {
 
 func TestAGatewayThatComesLaterHeedsWhatIsInForce(t *testing.T) {
 	inCluster(t, func(t *testing.T, c *cluster, a, _ *edge) {
-		require.NoError(t, a.operator().Hold(t.Context(), "", time.Now().Add(time.Hour)))
+		require.NoError(t, a.operator().Hold(t.Context(), "", "", time.Now().Add(time.Hour)))
 		a.newest.gateway.peers.report(inbox.Trouble{Until: time.Now().Add(2 * time.Hour), Reason: "down"})
 		synctest.Wait()
 		late := startEdge(t, c, "late")
@@ -69,7 +69,7 @@ func TestAGatewayThatComesLaterHeedsWhatIsInForce(t *testing.T) {
 
 func TestTroubleIsSharedAndItsEnd(t *testing.T) {
 	inCluster(t, func(t *testing.T, c *cluster, a, b *edge) {
-		require.NoError(t, b.operator().Hold(t.Context(), "", time.Now().Add(time.Second)))
+		require.NoError(t, b.operator().Hold(t.Context(), "", "", time.Now().Add(time.Second)))
 		c.change(func() { a.down, b.down = true, true })
 		pass(0)
 		a.operator().gateway.running().Resume() // only a delivers
@@ -120,7 +120,7 @@ func TestADispatcherThatFollowsHeedsAgain(t *testing.T) {
 		synctest.Wait()
 		first := g.running()
 		b.stop()
-		require.NoError(t, a.operator().Hold(t.Context(), "", time.Time{}))
+		require.NoError(t, a.operator().Hold(t.Context(), "", "", time.Time{}))
 		b.load()
 		synctest.Wait()
 		require.Same(t, g, b.newest.gateway)
@@ -138,11 +138,11 @@ func TestPeersOutliveAReload(t *testing.T) {
 		}
 		require.Same(t, dispatcher, b.newest.gateway.running())
 		assert.Equal(t, 2, c.watches)
-		require.NoError(t, a.operator().Hold(t.Context(), "", time.Time{}))
+		require.NoError(t, a.operator().Hold(t.Context(), "", "", time.Time{}))
 		synctest.Wait()
 		assert.Len(t, b.holds(), 1)
 		c.change(func() { a.down, b.down = true, true })
-		require.NoError(t, a.operator().Resume(t.Context()))
+		require.NoError(t, a.operator().Resume(t.Context(), ""))
 		synctest.Wait()
 		c.put(20)
 		pass(time.Second)
@@ -158,8 +158,8 @@ func TestOperatorsAndReloadsAtTheSameTime(t *testing.T) {
 			require.True(t, o.gateway.hold())
 			tasks.Go(func() {
 				for range 50 {
-					assert.NoError(t, o.Hold(context.Background(), o.config.Name, time.Time{}))
-					assert.NoError(t, o.Resume(context.Background()))
+					assert.NoError(t, o.Hold(context.Background(), "", o.config.Name, time.Time{}))
+					assert.NoError(t, o.Resume(context.Background(), ""))
 				}
 				assert.NoError(t, o.Close())
 			})
@@ -181,12 +181,12 @@ func TestOperatorsAndReloadsAtTheSameTime(t *testing.T) {
 func TestAHoldThatWasNotToldIsFound(t *testing.T) {
 	inCluster(t, func(t *testing.T, c *cluster, a, b *edge) {
 		c.change(func() { c.mute = true })
-		require.NoError(t, a.operator().Hold(t.Context(), "", time.Time{}))
+		require.NoError(t, a.operator().Hold(t.Context(), "", "", time.Time{}))
 		pass(recheckEvery)
 		assert.Empty(t, b.holds(), "it may be on its way")
 		pass(recheckEvery)
 		assert.Len(t, b.holds(), 1)
-		require.NoError(t, a.operator().Resume(t.Context()))
+		require.NoError(t, a.operator().Resume(t.Context(), ""))
 		pass(2 * recheckEvery)
 		assert.Empty(t, b.holds())
 	})
@@ -242,7 +242,7 @@ func TestWatchingBeginsAgainAfterLongerAndLongerPauses(t *testing.T) {
 		assert.Equal(t, 4, b.lines(line))
 		pass(time.Hour)
 		assert.InDelta(t, 64, b.lines(line), 5, "once a minute")
-		require.NoError(t, a.operator().Hold(t.Context(), "", time.Time{}))
+		require.NoError(t, a.operator().Hold(t.Context(), "", "", time.Time{}))
 		c.change(func() { c.watchErr = nil })
 		pass(time.Minute)
 		assert.Len(t, b.holds(), 1)

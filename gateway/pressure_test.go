@@ -77,7 +77,7 @@ func TestPressureOutlivesAReload(t *testing.T) {
 
 func TestAHoldByHandDoesNotHidePressure(t *testing.T) {
 	inStumbling(t, func(t *testing.T, _ *cluster, e *edge) {
-		require.NoError(t, e.operator().Hold(t.Context(), "", time.Time{}))
+		require.NoError(t, e.operator().Hold(t.Context(), "", "", time.Time{}))
 		pass(pressureEvery)
 		assert.Equal(t, 1, e.lines(pressureBegan))
 	})
@@ -125,12 +125,12 @@ func TestOperatorsSeeThePressure(t *testing.T) {
 	inStumbling(t, func(t *testing.T, _ *cluster, e *edge) {
 		o := e.operator()
 		assert.Equal(t, control.Pressure{Limit: 8, Concurrency: 32, Attempts: 16, Failed: 16}, o.Holds().Pressure)
-		require.NoError(t, o.Hold(t.Context(), "", time.Time{}))
+		require.NoError(t, o.Hold(t.Context(), "", "", time.Time{}))
 		assert.Equal(t, control.Pressure{Limit: 0, Concurrency: 32, Attempts: 16, Failed: 16}, o.Holds().Pressure)
 		e.newest.gateway.running().PeerTrouble(inbox.Trouble{Until: time.Now().Add(time.Hour), Reason: "down"})
 		assert.Len(t, o.Holds().Holds, 2)
 		assert.Zero(t, o.Holds().Pressure.Limit, "the one by hand outranks the other")
-		require.NoError(t, o.Resume(t.Context()))
+		require.NoError(t, o.Resume(t.Context(), ""))
 		assert.Equal(t, 1, o.Holds().Pressure.Limit)
 	})
 }

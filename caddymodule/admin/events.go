@@ -109,7 +109,22 @@ func eventOf(r *inbox.Record) control.Event {
 	if !r.Last.At.IsZero() {
 		e.LastAttempt = attemptOf(&r.Last)
 	}
+	e.Deliveries = make([]control.Delivery, len(r.Deliveries))
+	for i := range r.Deliveries {
+		e.Deliveries[i] = deliveryOf(&r.Deliveries[i])
+	}
 	return e
+}
+
+func deliveryOf(d *inbox.Delivery) control.Delivery {
+	c := control.Delivery{
+		Destination: d.Destination, State: d.State.String(), Attempts: d.Attempts,
+		Due: optionalTime(d.Due), SettledAt: optionalTime(d.SettledAt),
+	}
+	if !d.Last.At.IsZero() {
+		c.LastAttempt = attemptOf(&d.Last)
+	}
+	return c
 }
 
 func attemptOf(a *inbox.Attempt) *control.Attempt {

@@ -99,7 +99,7 @@ func (c *call) hold() error {
 	}
 	ctx, cancel := c.context()
 	defer cancel()
-	if err := c.gateway.Hold(ctx, request.Reason, until); err != nil {
+	if err := c.gateway.Hold(ctx, "", request.Reason, until); err != nil {
 		return inboxFailure(err)
 	}
 	fields := []zap.Field{zap.String("reason", request.Reason)}
@@ -140,7 +140,7 @@ func (c *call) resume() error {
 	}
 	ctx, cancel := c.context()
 	defer cancel()
-	if err := c.gateway.Resume(ctx); err != nil {
+	if err := c.gateway.Resume(ctx, ""); err != nil {
 		return inboxFailure(err)
 	}
 	c.audit("deliveries resumed by hand")

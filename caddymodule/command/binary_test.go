@@ -169,8 +169,8 @@ func (b *builtBinary) testCompletion(t *testing.T) {
 		typed []string
 		want  []string
 	}{
-		{[]string{"list", "--state", ""}, []string{"pending", "delivered", "superseded", "dead"}},
-		{[]string{"replay", "--state", "dead,"}, []string{"dead,pending", "dead,delivered", "dead,superseded"}},
+		{[]string{"list", "--state", ""}, []string{"pending", "delivered", "superseded", "dead", "skipped"}},
+		{[]string{"replay", "--state", "dead,"}, []string{"dead,pending", "dead,delivered", "dead,superseded", "dead,skipped"}},
 		{[]string{"tail", "--kind", ""}, kinds},
 		{[]string{"list", "--type", ""}, knownTypes},
 		{[]string{"send", "--type", ""}, knownTypes},
