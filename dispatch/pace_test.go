@@ -65,6 +65,7 @@ func paced(t *testing.T, rate float64, events int, answer func() Result, run fun
 }
 
 func TestRateBoundsAttempts(t *testing.T) {
+	t.Parallel()
 	for _, rate := range []float64{0.5, 1, 7, 100, 2500} {
 		for name, answer := range map[string]func() Result{"quick": quick, "slow": after(time.Second, Result{Status: 204}), "failing": broken} {
 			t.Run(fmt.Sprint(rate, " ", name), func(t *testing.T) {
