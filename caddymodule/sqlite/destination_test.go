@@ -354,3 +354,41 @@ func TestBackupHasTheDestinations(t *testing.T) {
 		require.Equal(t, e.Destinations, append([]string{}, names...))
 	}
 }
+
+// An event that leaves a destination is not leased there any more, not even by a scan
+// that began before.
+func TestMovedEventIsNotLeasedWhereItWas(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	s := openTest(t)
+	queues := queuesOf(t, s, "default", "a")
+	leased := make(map[string]bool)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			leases, err := queues[0].Lease(ctx, 4)
+			if err != nil {
+				return
+			}
+			for _, l := range leases {
+				leased[l.Event.ID] = true
+			}
+		}
+	}()
+	var moved []string
+	for range 500 {
+		e := newEvent()
+		inboxtest.Put(t, s, e)
+		if s.Move(ctx, e.ID, "default", "a") == nil { // else it is leased already
+			moved = append(moved, e.ID)
+			require.NoError(t, s.Purge(ctx, e.ID, ""), "so that each is the first that goes elsewhere")
+		}
+	}
+	cancel()
+	<-done
+	require.NotEmpty(t, moved)
+	for _, id := range moved {
+		require.False(t, leased[id])
+	}
+}

@@ -4,19 +4,24 @@
 // An event goes through these files:
 //
 //   - put.go stores it as one row of events, in order of arrival, which never
-//     changes. task.go keeps its task in order, bigtask.go that of a task with
-//     very many events.
+//     changes. route.go says where it goes, unless to the default destination alone.
+//     task.go keeps its task in order at each destination, bigtask.go and bigorder.go
+//     that of a task with very many events.
 //   - writer.go commits it in one transaction with all other requests that are
 //     waiting, so that many callers share one sync of the disk. tx.go is the
 //     transaction, request.go what is asked for.
-//   - lease.go finds it when it is due, and leases.go remembers that it is leased.
-//   - settle.go stores the outcome of the attempt as a small row of delivery.
+//   - lease.go finds it when it is due at a destination: fresh.go if it was never
+//     leased, newest.go out of turn. leases.go remembers that it is leased, yield.go lets
+//     others of its task go first.
+//   - settle.go stores the outcome of the attempt as a small row of that destination's
+//     delivery.
 //   - retire.go removes it when it has been kept long enough.
 //
-// Read schema.go first, then put.go, writer.go and lease.go. index.go is the one
-// index with random keys, from tasks to events: its newest entries are in memory,
-// and index_table.go writes them in sorted batches. maintenance.go schedules such
-// work between requests. checkpoint.go keeps the write-ahead log short. size.go
-// and reserve.go are about full disks; lock.go, identity.go, overwrite.go and
-// broken.go about files that others use, replace or damage.
+// Read schema.go first, then destination.go, put.go, writer.go and lease.go. A
+// destination has a slot and tables of its own, which go when nothing is left of it, see
+// leftbehind.go. index.go is the one index with random keys, from tasks to events: its
+// newest entries are in memory, and index_table.go writes them in sorted batches.
+// maintenance.go schedules such work between requests. checkpoint.go keeps the write-ahead
+// log short. size.go and reserve.go are about full disks; lock.go, identity.go,
+// overwrite.go and broken.go about files that others use, replace or damage.
 package sqlite

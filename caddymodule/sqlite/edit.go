@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
@@ -158,10 +157,15 @@ const replaySooner = `UPDATE delivery$ SET due = 1 WHERE seq = ? AND due > 1`
 // replayAt makes the deliveries to some destinations pending again.
 func (t *tx) replayAt(set slots, e *edited) error {
 	queues, err := t.queues(set)
-	for _, q := range queues {
-		err = errors.Join(err, t.replay(q, e))
+	if err != nil {
+		return err
 	}
-	return err
+	for _, q := range queues {
+		if err := t.replay(q, e); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (t *tx) replay(q *queue, e *edited) error {

@@ -83,8 +83,12 @@ func (s *store) snapshot(ctx context.Context, f func(*conn) error) error {
 func (s *store) destinationsIn(c *conn) (map[int]*queue, error) {
 	queues := map[int]*queue{0: s.usual}
 	err := c.query(`SELECT slot, name FROM destinations`, func(row []driver.Value) error {
-		slot := int(integer(row[0]))
-		queues[slot] = newQueue(s, slot, text(row[1]), counters{}, inbox.Hold{})
+		slot, name := int(integer(row[0])), text(row[1])
+		q := s.queues.find(name)
+		if q == nil || q.slot != slot {
+			q = newQueue(s, slot, name, counters{}, inbox.Hold{})
+		}
+		queues[slot] = q
 		return nil
 	})
 	return queues, err

@@ -26,11 +26,11 @@ const (
 	retireRoom = 8
 )
 
-// retirement removes events whose deliveries all ended as delivered or superseded longer
-// than Policy.Keep ago, and skipped ones. While the inbox is nearly full it removes the oldest of any age:
-// mistaking a repeat for a new event is better than refusing a new one. It goes
-// through the rows in order of arrival, step by step, and skips those that
-// stay.
+// retirement removes events whose deliveries have all ended as delivered or superseded,
+// the last of them longer than Policy.Keep ago, and skipped ones that were stored that
+// long ago. While the inbox is nearly full it removes the oldest of any age: mistaking a
+// repeat for a new event is better than refusing a new one. It goes through the rows in
+// order of arrival, step by step, and skips those that stay.
 type retirement struct {
 	nextPass time.Time
 	running  bool
@@ -106,13 +106,13 @@ func (t *tx) retire(e *ended) error {
 		return t.removeEvent(e.seq, e.state.public(), false)
 	}
 	queues, err := t.queues(e.route.to)
-	for _, q := range queues {
-		if err == nil {
-			err = t.removeDelivery(q, e.seq, e.route.ended(q), false)
-		}
-	}
 	if err != nil {
 		return err
+	}
+	for _, q := range queues {
+		if err := t.removeDelivery(q, e.seq, e.route.ended(q), false); err != nil {
+			return err
+		}
 	}
 	return t.removeEvent(e.seq, e.route.state(), true)
 }

@@ -17,7 +17,7 @@ func RunDestinations(t *testing.T, factory Factory) {
 	run(t, "DestinationOrder", destinationOrderTests, factory)
 	run(t, "DestinationLookUp", destinationLookUpTests, factory)
 	run(t, "Move", moveTests, factory)
-	t.Run("Elsewhere", func(t *testing.T) { Run(t, openElsewhere(factory)) })
+	t.Run("Elsewhere", func(t *testing.T) { Run(t, Elsewhere(factory)) })
 }
 
 // queueOf returns the queue of a destination, and makes it if there is none.

@@ -14,8 +14,9 @@ type elsewhere struct{ inbox.Inbox }
 // otherDestination is where the events of elsewhere go.
 const otherDestination = "elsewhere"
 
-// openElsewhere makes the storages of a factory open as elsewhere.
-func openElsewhere(factory Factory) Factory {
+// Elsewhere makes a suite use another destination than the default: all that it puts
+// goes there, and the queue that it gets is that one's.
+func Elsewhere(factory Factory) Factory {
 	return func(t testing.TB) Storage {
 		storage := factory(t)
 		open, crash, allowNewest := storage.Open, storage.Crash, storage.AllowNewest
