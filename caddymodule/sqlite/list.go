@@ -19,11 +19,23 @@ var errEnough = errors.New("enough rows")
 type listOrder struct {
 	ascending bool
 
-	next, window, task string // queries
+	all, routed walk
+
+	task string // query for the events of a task
 
 	// Queries for what is dead: at one destination, and everywhere.
 	dead, allDead string
 }
+
+// walk goes through the events: all of them, or those in routes, of which only the small
+// rows are read unless they match.
+type walk struct {
+	next, window string // queries
+	steps        int64  // the numbers that one page goes through, as a multiple of limits.scan
+}
+
+// routedSteps is walk.steps of those in routes.
+const routedSteps = 10
 
 var (
 	newestFirst = newListOrder(false, "<", "DESC")
@@ -37,24 +49,43 @@ const skipped = states
 // filterSQL is the filter as a condition of the queries, so that bodies which
 // do not match are not read. Its state is that of all the deliveries to a set of
 // destinations.
-const filterSQL = `(? >> CASE
-	WHEN r.seq IS NULL AND ? & 1 THEN ifnull(d.state, 0)
-	WHEN r.open & ? THEN 0
-	WHEN r.dead & ? THEN 5
-	WHEN r.delivered & ? THEN 3
-	WHEN r.slots & ? THEN 4
-	ELSE 6 END) & 1 AND (? = '' OR e.type = ?) AND e.received_at >= ? AND e.received_at < ?`
+var (
+	filterSQL       = filterWith(`ifnull(d.state, 0)`)
+	filterRoutedSQL = filterWith(`0`)
+)
 
-const listOne = recordColumns + `WHERE e.seq = ? AND ` + filterSQL
+// filterWith returns the condition with the state of an event that is not in routes.
+func filterWith(unrouted string) string {
+	return `(? >> CASE
+		WHEN r.seq IS NULL AND ? & 1 THEN ` + unrouted + `
+		WHEN r.open & ? THEN 0
+		WHEN r.dead & ? THEN 5
+		WHEN r.delivered & ? THEN 3
+		WHEN r.slots & ? THEN 4
+		ELSE 6 END) & 1 AND (? = '' OR e.type = ?) AND e.received_at >= ? AND e.received_at < ?`
+}
+
+var listOne = readRecord + `WHERE e.seq = ? AND ` + filterSQL
 
 func newListOrder(ascending bool, past, order string) *listOrder {
+	next := func(table string) string {
+		return `SELECT seq FROM ` + table + ` WHERE seq ` + past + ` ? ORDER BY seq ` + order + ` LIMIT 1`
+	}
 	return &listOrder{
 		ascending: ascending,
 
-		next:   `SELECT seq FROM events WHERE seq ` + past + ` ? ORDER BY seq ` + order + ` LIMIT 1`,
-		window: recordColumns + `WHERE e.seq >= ? AND e.seq <= ? AND ` + filterSQL + ` ORDER BY e.seq ` + order,
-		task:   `SELECT seq FROM task_index WHERE task_key = ? AND seq ` + past + ` ? ORDER BY seq ` + order + ` LIMIT ?`,
-		dead:   `SELECT seq FROM delivery$ WHERE state = 5 AND seq ` + past + ` ?1 ORDER BY seq ` + order + ` LIMIT ?2`,
+		all: walk{
+			next:   next("events"),
+			window: readRecord + `WHERE e.seq >= ? AND e.seq <= ? AND ` + filterSQL + ` ORDER BY e.seq ` + order,
+			steps:  1,
+		},
+		routed: walk{
+			next:   next("routes"),
+			window: readRouted + `WHERE r.seq >= ? AND r.seq <= ? AND ` + filterRoutedSQL + ` ORDER BY r.seq ` + order,
+			steps:  routedSteps,
+		},
+		task: `SELECT seq FROM task_index WHERE task_key = ? AND seq ` + past + ` ? ORDER BY seq ` + order + ` LIMIT ?`,
+		dead: `SELECT seq FROM delivery$ WHERE state = 5 AND seq ` + past + ` ?1 ORDER BY seq ` + order + ` LIMIT ?2`,
 		allDead: `SELECT seq FROM delivery WHERE state = 5 AND seq ` + past + ` ?1
 			UNION SELECT seq FROM routes WHERE dead != 0 AND seq ` + past + ` ?1 ORDER BY seq ` + order + ` LIMIT ?2`,
 	}
@@ -236,31 +267,31 @@ func (p *pager) filter(values ...driver.Value) []driver.Value {
 // listAll reads the next events, a bounded number of them. It returns the
 // number past which there may be more, or 0.
 func (p *pager) listAll() (rest int64, err error) {
-	first, err := p.next(p.past)
+	w := &p.order.all
+	if p.at != nil && !p.at.isDefault() {
+		w = &p.order.routed
+	}
+	first, err := p.c.number(w.next, p.past)
 	if err != nil || first == 0 {
 		return 0, err
 	}
-	low, high := max(1, first+1-p.limits.scan), first
+	scan := w.steps * p.limits.scan
+	low, high := max(1, first+1-scan), first
 	end := low
 	if p.order.ascending {
-		low, high = first, first+p.limits.scan-1
+		low, high = first, first+scan-1
 		end = high
 	}
-	if err := p.query(p.order.window, p.filter(low, high)...); err != nil {
+	if err := p.query(w.window, p.filter(low, high)...); err != nil {
 		return 0, err
 	}
 	if p.full {
 		end = p.last
 	}
-	if more, err := p.next(end); err != nil || more == 0 {
+	if more, err := p.c.number(w.next, end); err != nil || more == 0 {
 		return 0, err
 	}
 	return end, nil
-}
-
-// next returns the event after a number, or 0.
-func (p *pager) next(past int64) (seq int64, err error) {
-	return p.c.number(p.order.next, past)
 }
 
 // seqStep is the fraction of limits.scan that is read when events are read one

@@ -83,7 +83,8 @@ func TestQueriesGoByNumber(t *testing.T) {
 		"newest, other":       {other.sql(freshOfOthers.newest), []string{"SEARCH r", "SEARCH e", "SEARCH d"}},
 		"ends":                {readEnds, []string{"SEARCH delivery"}},
 		"all ends":            {readAllEnds, []string{"MERGE", "LEFT", "SEARCH d", "CORRELATED", "SEARCH r", "RIGHT", "SEARCH routes"}},
-		"window":              {newestFirst.window, []string{"SEARCH e", "SEARCH d", "SEARCH t", "SEARCH r"}},
+		"window":              {newestFirst.all.window, []string{"SEARCH e", "SEARCH d", "SEARCH t", "SEARCH r"}},
+		"window, other":       {newestFirst.routed.window, []string{"SEARCH r", "SEARCH e", "SEARCH d", "SEARCH t"}},
 		"dead everywhere":     {newestFirst.allDead, []string{"MERGE", "LEFT", "SEARCH delivery USING COVERING INDEX", "RIGHT", "SEARCH routes USING INDEX routes_dead"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -19,8 +19,13 @@ const (
 	deliveryColumns = `d.state, d.attempts, d.due, d.settled_at, d.last_at, d.last_duration, d.last_status, d.last_reason`
 
 	// recordColumns has the delivery to the default destination, if there is one.
-	recordColumns = `SELECT e.seq, ` + eventColumns + `, ` + deliveryColumns + `, r.slots FROM events e
-		LEFT JOIN delivery d ON d.seq = e.seq LEFT JOIN traces t ON t.seq = e.seq LEFT JOIN routes r ON r.seq = e.seq `
+	recordColumns = `SELECT e.seq, ` + eventColumns + `, ` + deliveryColumns + `, r.slots FROM `
+
+	readRecord = recordColumns + `events e LEFT JOIN delivery d ON d.seq = e.seq LEFT JOIN traces t ON t.seq = e.seq
+		LEFT JOIN routes r ON r.seq = e.seq `
+
+	readRouted = recordColumns + `routes r CROSS JOIN events e ON e.seq = r.seq LEFT JOIN delivery d ON d.seq = r.seq
+		LEFT JOIN traces t ON t.seq = r.seq `
 
 	readDelivery = `SELECT ` + deliveryColumns + ` FROM delivery$ d WHERE d.seq = ?`
 )
@@ -172,7 +177,7 @@ func (s *store) get(c *conn, id inbox.RawID) (f found, err error) {
 		if err != nil || f.record != nil {
 			break
 		}
-		err = c.query(recordColumns+`WHERE e.seq = ?`, func(row []driver.Value) error {
+		err = c.query(readRecord+`WHERE e.seq = ?`, func(row []driver.Value) error {
 			if bytes.Equal(blob(row[1]), id[:]) {
 				f = s.scanRecord(row)
 			}
