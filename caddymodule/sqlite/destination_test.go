@@ -198,10 +198,12 @@ func TestRetirementOfDestinations(t *testing.T) {
 		inboxtest.Put(t, s, e)
 	}
 	for i, n := range []int{20, 20, 10} {
-		leases := inboxtest.Lease(t, queues[i], n)
-		inboxtest.Settle(t, queues[i], inbox.Retry, leases...)
-		leases = inboxtest.Lease(t, queues[i], n)
-		inboxtest.Settle(t, queues[i], inbox.Deliver, leases...)
+		for _, l := range inboxtest.Lease(t, queues[i], n) {
+			o := inboxtest.Outcome(inbox.Retry, l)
+			o.Due = c.now()
+			require.NoError(t, queues[i].Settle(ctx, o))
+		}
+		inboxtest.Settle(t, queues[i], inbox.Deliver, inboxtest.Lease(t, queues[i], n)...)
 	}
 	stats, err := s.Stats(ctx)
 	require.NoError(t, err)
@@ -244,7 +246,7 @@ func TestTheOldestMakeRoomWhereverTheyWent(t *testing.T) {
 		return n
 	}
 	inboxtest.Eventually(t, func() bool {
-		inboxtest.Put(t, s, eventFor("a"))
+		loadTo(t, s, 50, 50, "a")
 		return gone() > 0
 	})
 	n := gone()

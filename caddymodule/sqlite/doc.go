@@ -17,9 +17,9 @@
 //     delivery.
 //   - retire.go removes it when it has been kept long enough.
 //
-// Read schema.go first, then destination.go, put.go, writer.go and lease.go. A
-// destination has a slot and tables of its own, which go when nothing is left of it, see
-// leftbehind.go. index.go is the one index with random keys, from tasks to events: its
+// Read schema.go first, then queue.go, put.go, writer.go and lease.go. Each destination
+// has a queue: destination.go makes it with tables of its own, and leftbehind.go removes
+// it when nothing is left of it. index.go is the one index with random keys, from tasks to events: its
 // newest entries are in memory, and index_table.go writes them in sorted batches.
 // maintenance.go schedules such work between requests. checkpoint.go keeps the write-ahead
 // log short. size.go and reserve.go are about full disks; lock.go, identity.go,

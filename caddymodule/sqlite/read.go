@@ -91,7 +91,7 @@ func (s *store) destinationsIn(c *conn) (map[int]*queue, error) {
 		slot, name := int(integer(row[0])), text(row[1])
 		q := s.queues.find(name)
 		if q == nil || q.slot != slot {
-			q = newQueue(s, slot, name, counters{}, inbox.Hold{})
+			q = newQueue(s, slot, name, counters{})
 		}
 		queues[slot] = q
 		return nil

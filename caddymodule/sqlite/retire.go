@@ -66,7 +66,7 @@ const (
 
 	// readAllEnds is for when there are rows in routes. Those of the default destination
 	// and of routes are merged in the order of arrival.
-	readAllEnds = `SELECT d.seq AS seq, d.state, d.settled_at, NULL, NULL, NULL, NULL FROM delivery d
+	readAllEnds = `SELECT d.seq AS seq, d.state, d.settled_at, 1, 0, 0, 0 FROM delivery d
 		WHERE d.seq > ?1 AND NOT EXISTS (SELECT 1 FROM routes r WHERE r.seq = d.seq)
 		UNION ALL SELECT seq, NULL, settled_at, slots, open, delivered, dead FROM routes WHERE seq > ?1
 		ORDER BY 1 LIMIT ?2`
