@@ -113,7 +113,7 @@ func compile(source string) (program, error) {
 	checked, issues := env.Compile(source)
 	if found := issues.Errors(); len(found) > 0 {
 		at := found[0].Location
-		return program{}, fmt.Errorf("line %d, column %d: %s", at.Line(), max(at.Column(), 0)+1, oneLine(found[0].Message))
+		return program{}, fmt.Errorf("line %d, column %d: %s; expected CEL such as event.type == \"avatar\"", at.Line(), max(at.Column(), 0)+1, oneLine(found[0].Message))
 	}
 	switch checked.OutputType() {
 	case cel.BoolType, cel.DynType:
