@@ -108,7 +108,9 @@ func (l *lane) settings() dispatch.Settings {
 	return s
 }
 
-func (l *lane) loggerOf(c *Config) *zap.Logger { return c.Logger.With(zap.String("destination", l.name)) }
+func (l *lane) loggerOf(c *Config) *zap.Logger {
+	return c.Logger.With(zap.String("destination", l.name))
+}
 
 // logger returns the logger of the settings in force, nil once the lane has ended.
 func (l *lane) logger() *zap.Logger {
