@@ -191,7 +191,7 @@ type crossing struct {
 
 	mu     sync.Mutex
 	answer map[string]func(context.Context) dispatch.Result // by destination; none: 204
-	taken  map[string]int                    // attempts, by "config/destination"
+	taken  map[string]int                                   // attempts, by "config/destination"
 	source netip.Addr
 }
 
