@@ -314,11 +314,13 @@ type HoldRequest struct {
 	For    string     `json:"for,omitempty"` // a duration such as "30m"
 }
 
-// Holds is the answer to hold and resume. Its members are as in Handler.
+// Holds is the answer to hold and resume. Its members are as in Handler, but for the
+// destinations: these are the names of those that the config has, in order.
 type Holds struct {
-	Holds    []Hold   `json:"holds"`
-	UnderWay int      `json:"underWay"`
-	Pressure Pressure `json:"pressure"`
+	Holds        []Hold   `json:"holds"`
+	UnderWay     int      `json:"underWay"`
+	Pressure     Pressure `json:"pressure"`
+	Destinations []string `json:"destinations"`
 }
 
 // Quarantined is a callback in quarantine, in a list. Callbacks with the same body are
