@@ -76,6 +76,16 @@ func sameEvents(t *testing.T, old inbox.Inbox, target *memoryInbox) {
 	}
 }
 
+// The counts have the events of every state, or a file would not be taken for moved whole.
+func TestMigrateCountsEveryState(t *testing.T) {
+	var m migrated
+	for i, state := range inbox.States {
+		m.add(state, 1)
+		require.EqualValues(t, i+1, m.total(), state)
+	}
+	require.Contains(t, m.text(), "Of the file: 1 pending, 1 delivered, 1 superseded, 1 dead, 1 skipped.\n")
+}
+
 func TestMigrateMayBeInterrupted(t *testing.T) {
 	from, target := oldFile(t, 300), newMemory(t)
 	config := newConfig(t)
