@@ -99,6 +99,9 @@ func (env *environment) bulkCommand(b bulk, short, long string) *cobra.Command {
 		if b.target, err = targetFlags(cmd); err != nil {
 			return err
 		}
+		if b.target.to != "" { // it may have to be taken from where it is
+			b.skipped = "being delivered or changed by others just then, or gone"
+		}
 		if len(args) == 1 {
 			return s.bulkOne(ctx, cmd, b, args[0])
 		}
@@ -230,6 +233,9 @@ func (s *session) bulkRun(ctx context.Context, b bulk, c call, total int64) erro
 		s.printJSON(raw)
 	} else {
 		s.print(b.result(last))
+		if err == nil && last.Matched == 0 {
+			s.noteUnknown(ctx, c.path[0], b.target.destination)
+		}
 	}
 	if err == nil && last.Error != "" {
 		err = errors.New(quoted(last.Error))

@@ -72,6 +72,7 @@ func TestConfirm(t *testing.T) {
 			requests: []string{
 				"POST /fotor_webhook/default/replay?destination=gone&dry_run=true&to=default",
 				"POST /fotor_webhook/default/replay?destination=gone&to=default",
+				"GET /fotor_webhook/default", // because nothing fits: is there such a destination?
 			},
 		},
 		{

@@ -120,6 +120,19 @@ func (env *environment) destinationNames(configured bool) cobra.CompletionFunc {
 	}
 }
 
+// noteUnknown prints a note if a handler has no such destination. A filter that names one
+// which never was fits nothing, and a slip of the pen would go unseen. It is only a hint,
+// so it says nothing if it cannot find out.
+func (s *session) noteUnknown(ctx context.Context, handler, destination string) {
+	if destination == "" {
+		return
+	}
+	h, _, err := get[control.Handler](ctx, s.client, call{path: []string{handler}})
+	if err == nil && len(h.Destinations) > 0 && !slices.ContainsFunc(h.Destinations, func(d control.Destination) bool { return d.Name == destination }) {
+		s.note("Note that %v.", noDestination(&h, destination))
+	}
+}
+
 // alone reports whether a handler has nothing but the destination that every handler has
 // had since before there were several. What is printed about it then names none. An older
 // Caddy lists no destinations.

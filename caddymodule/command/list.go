@@ -73,6 +73,7 @@ func (s *session) list(ctx context.Context, query url.Values, limit int) error {
 	if err != nil {
 		return err
 	}
+	destination := query.Get(flagDestination)
 	return listPages(ctx, s, lister{
 		path:    []string{handler, "events"},
 		query:   query,
@@ -81,9 +82,12 @@ func (s *session) list(ctx context.Context, query url.Values, limit int) error {
 		row: func(raw json.RawMessage) ([]string, error) {
 			var e control.Event
 			err := json.Unmarshal(raw, &e)
-			return s.eventRow(&e, query.Has(flagDestination)), err
+			return s.eventRow(&e, destination != ""), err
 		},
-		none: "No event fits.",
+		none: func() {
+			s.note("No event fits.")
+			s.noteUnknown(ctx, handler, destination)
+		},
 	}, limit)
 }
 
@@ -94,7 +98,7 @@ type lister struct {
 	member  string // the member of the answer that has the rows
 	columns []column
 	row     func(json.RawMessage) ([]string, error)
-	none    string // printed if there are no rows
+	none    func() // called if there are no rows to print
 }
 
 // listPages prints rows as their pages arrive, so that any number of them needs only the
@@ -113,7 +117,7 @@ func listPages(ctx context.Context, s *session, l lister, limit int) error {
 	switch {
 	case err != nil || s.json:
 	case printed == 0:
-		s.note("%s", l.none)
+		l.none()
 	case more:
 		s.note("There are more; --limit 0 lists all.")
 	}

@@ -99,6 +99,7 @@ func (s *session) tail(ctx context.Context, query url.Values, lines int) error {
 	if err != nil {
 		return err
 	}
+	s.noteUnknown(ctx, handler, query.Get(flagDestination))
 	t := &follower{
 		session: s, query: query, left: lines, pause: firstPause,
 		path: []string{handler, "events", "stream"},
