@@ -164,6 +164,24 @@ func openTest(t *testing.T, change ...func(*options)) *store {
 	return openWith(t, filepath.Join(t.TempDir(), "inbox.db"), l, change...)
 }
 
+// Most tests use one destination alone, so they call the queue's methods on the inbox.
+
+func (s *store) Lease(ctx context.Context, max int) ([]*inbox.Lease, error) {
+	return s.usual.Lease(ctx, max)
+}
+
+func (s *store) Pick(ctx context.Context, w inbox.Want) ([]*inbox.Lease, error) {
+	return s.usual.Pick(ctx, w)
+}
+
+func (s *store) Settle(ctx context.Context, outcomes ...inbox.Outcome) error {
+	return s.usual.Settle(ctx, outcomes...)
+}
+
+func (s *store) SetHold(ctx context.Context, h inbox.Hold) error { return s.usual.SetHold(ctx, h) }
+
+func (s *store) Hold(ctx context.Context) (inbox.Hold, error) { return s.usual.Hold(ctx) }
+
 // fill puts events until there is no room.
 func fill(t *testing.T, s *store) (n int) {
 	t.Helper()

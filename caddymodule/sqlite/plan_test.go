@@ -14,12 +14,12 @@ import (
 func TestQueriesUseTheirIndexes(t *testing.T) {
 	s := openTest(t)
 	for name, c := range map[string]struct{ query, index string }{
-		"ready":        {readyRows, "delivery_pending"},
-		"retries":      {dueRetries, "delivery_due"},
-		"last retry":   {lastDue, "delivery_due"},
-		"oldest":       {oldestWithRow, "delivery_pending"},
-		"dead":         {newestFirst.dead, "delivery_dead"},
-		"dead, oldest": {oldestFirst.dead, "delivery_dead"},
+		"ready":        {s.usual.sql(readyRows), "delivery_pending"},
+		"retries":      {s.usual.sql(dueRetries), "delivery_due"},
+		"last retry":   {s.usual.sql(lastDue), "delivery_due"},
+		"oldest":       {s.usual.sql(oldestWithRow), "delivery_pending"},
+		"dead":         {s.usual.sql(newestFirst.dead), "delivery_dead"},
+		"dead, oldest": {s.usual.sql(oldestFirst.dead), "delivery_dead"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var plan []string

