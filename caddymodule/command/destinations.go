@@ -98,6 +98,8 @@ func (s *session) howItIs(d *control.Destination) (told []string) {
 	switch {
 	case pending > 0 || dead > 0:
 		return []string{s.paint("left behind: no config names it", text.FgYellow)}
+	case !d.Configured && d.Deliveries == nil:
+		return []string{"no config names it"}
 	case !d.Configured:
 		return []string{"no config names it; nothing is left to deliver"}
 	}

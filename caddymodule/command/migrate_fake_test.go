@@ -58,7 +58,7 @@ type memoryInbox struct {
 	policy   inbox.Policy
 	ids      []string // in order of arrival
 	records  map[string]*inbox.Record
-	suspects []*inbox.Suspect // the oldest first
+	suspects []*inbox.Suspect      // the oldest first
 	holds    map[string]inbox.Hold // by destination
 	closed   int
 	warn     string
