@@ -225,7 +225,7 @@ func destinationConfig(c *control.Config, name string) *control.DestinationConfi
 // ownConfig returns what the handler's own options say about deliveries.
 func ownConfig(c *control.Config) *control.DestinationConfig {
 	return &control.DestinationConfig{
-		Name: inbox.DefaultDestination, Forward: c.Forward, SignSecrets: c.SignSecrets, Timeout: c.Timeout, Concurrency: c.Concurrency,
+		Name: inbox.DefaultDestination, Forward: c.Forward, SignSecrets: c.SignSecrets, Timeout: c.Timeout, Concurrency: c.Concurrency, Rate: c.Rate,
 		RetryFirst: c.RetryFirst, RetryMax: c.RetryMax, GiveUp: c.GiveUp,
 	}
 }

@@ -95,7 +95,7 @@ var (
 	counts = control.Counts{Pending: 1, Delivered: 2, Superseded: 3, Dead: 4, Skipped: 5}
 	config = control.Config{
 		Allow: []string{"fotor"}, AllowFrom: []string{"static"}, MaxBody: 1, Inbox: "sqlite", Storage: "sqlite:/x", Keep: "1h",
-		Quarantine: 1, Forward: "routes", SignSecrets: 1, Timeout: "1s", Concurrency: 1, RetryFirst: "1s", RetryMax: "1s", GiveUp: "1h",
+		Quarantine: 1, Forward: "routes", SignSecrets: 1, Timeout: "1s", Concurrency: 1, Rate: 0.5, RetryFirst: "1s", RetryMax: "1s", GiveUp: "1h",
 		Destinations: []control.DestinationConfig{destinationConfig},
 	}
 	leastConfig       = control.Config{Allow: []string{}, AllowFrom: []string{}, Destinations: []control.DestinationConfig{}}
