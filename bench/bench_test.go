@@ -103,10 +103,10 @@ func TestFileSystemTypeIsThatOfTheNearestMount(t *testing.T) {
 }
 
 func TestParseDeliveries(t *testing.T) {
-	const text = `# TYPE caddy_fotor_webhook_deliveries gauge
-caddy_fotor_webhook_deliveries{destination="a",handler="default",state="dead"} 0
-caddy_fotor_webhook_deliveries{destination="a",handler="default",state="pending"} 1.000123e+06
-caddy_fotor_webhook_deliveries{destination="b",handler="default",state="pending"} 7
+	const text = `# TYPE caddy_fotor_webhook_destination_events gauge
+caddy_fotor_webhook_destination_events{destination="a",handler="default",state="dead"} 0
+caddy_fotor_webhook_destination_events{destination="a",handler="default",state="pending"} 1.000123e+06
+caddy_fotor_webhook_destination_events{destination="b",handler="default",state="pending"} 7
 `
 	count, err := parseDeliveries(text, "a", "pending")
 	require.NoError(t, err)
@@ -118,7 +118,7 @@ caddy_fotor_webhook_deliveries{destination="b",handler="default",state="pending"
 	require.ErrorContains(t, err, `state="delivered"`)
 	_, err = parseDeliveries(text, "c", "pending")
 	require.ErrorContains(t, err, `destination="c"`)
-	_, err = parseDeliveries(`caddy_fotor_webhook_deliveries{state="pending"} many`, "", "pending")
+	_, err = parseDeliveries(`caddy_fotor_webhook_destination_events{state="pending"} many`, "", "pending")
 	require.ErrorContains(t, err, "many")
 }
 

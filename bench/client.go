@@ -62,7 +62,7 @@ func (s *server) deliveries(ctx context.Context, destination, state string) (int
 
 // parseDeliveries finds the number of deliveries in a state in Prometheus's text format.
 func parseDeliveries(text, destination, state string) (sum int64, err error) {
-	const metric = "caddy_fotor_webhook_deliveries{"
+	const metric = "caddy_fotor_webhook_destination_events{"
 	labels := []string{`state="` + state + `"`}
 	if destination != "" {
 		labels = append(labels, `destination="`+destination+`"`)

@@ -59,7 +59,7 @@ func (d *three) Check(callers ...*callers) (repeats int) {
 // pendingAt returns how many deliveries to a destination are pending.
 func (g *gateway) pendingAt(destination string) int {
 	g.t.Helper()
-	return int(g.Metric(fmt.Sprintf(`caddy_fotor_webhook_deliveries{destination=%q,handler="default",state="pending"}`, destination)))
+	return int(g.Metric(fmt.Sprintf(`caddy_fotor_webhook_destination_events{destination=%q,handler="default",state="pending"}`, destination)))
 }
 
 // Whenever and however often Caddy is killed, each of several destinations gets each
