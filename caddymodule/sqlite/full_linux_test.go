@@ -53,7 +53,14 @@ func onFullDisk(dir string) error {
 	if err := withoutReserve(dir, o); err != nil {
 		return fmt.Errorf("without the reserve: %w", err)
 	}
-	return fillAndEmpty(dir, o)
+	if err := fillAndEmpty(dir, o, inbox.DefaultDestination); err != nil {
+		return err
+	}
+	o.path = filepath.Join(dir, "destinations.db")
+	if err := fillAndEmpty(dir, o, childDestinations...); err != nil {
+		return fmt.Errorf("with several destinations: %w", err)
+	}
+	return nil
 }
 
 // withoutReserve delivers on a disk that others have filled, including the
@@ -66,7 +73,7 @@ func withoutReserve(dir string, o options) error {
 	}
 	const n = 50
 	for range n {
-		if err := putOne(s); err != nil {
+		if err := putOne(s, inbox.DefaultDestination); err != nil {
 			return err
 		}
 	}
@@ -77,7 +84,7 @@ func withoutReserve(dir string, o options) error {
 		return err
 	}
 	for range n / 5 { // so that the log has some space
-		if err := deliverAll(s, 1); err != nil {
+		if err := deliverAll(s.usual, 1); err != nil {
 			return err
 		}
 	}
@@ -92,7 +99,7 @@ func withoutReserve(dir string, o options) error {
 		return err
 	}
 	for range n - n/5 {
-		if err := deliverAll(s, 1); err != nil {
+		if err := deliverAll(s.usual, 1); err != nil {
 			return err
 		}
 	}
@@ -101,30 +108,40 @@ func withoutReserve(dir string, o options) error {
 
 // fillAndEmpty fills the disk, delivers nevertheless, and puts again: first
 // into the space that retention freed in the file, then on the disk.
-func fillAndEmpty(dir string, o options) error {
+func fillAndEmpty(dir string, o options, destinations ...string) error {
 	s, err := open(context.Background(), o)
 	if err != nil {
 		return err
 	}
-	stored, err := fillDisk(s, dir)
+	var queues []inbox.Queue
+	for _, name := range destinations {
+		q, err := s.Queue(context.Background(), name)
+		if err != nil {
+			return err
+		}
+		queues = append(queues, q)
+	}
+	stored, err := fillDisk(s, dir, destinations...)
 	if err != nil {
 		return err
 	}
 	fmt.Println("events on the full disk:", stored)
-	if err := deliverAll(s, stored); err != nil {
-		return fmt.Errorf("on the full disk: %w", err)
+	for _, q := range queues {
+		if err := deliverAll(q, stored); err != nil {
+			return fmt.Errorf("on the full disk: %w", err)
+		}
 	}
-	if err := putOne(s); !errors.Is(err, inbox.ErrFull) {
+	if err := putOne(s, destinations...); !errors.Is(err, inbox.ErrFull) {
 		return fmt.Errorf("put on a full disk: %w", err)
 	}
 	s.SetPolicy(inbox.Policy{Keep: time.Microsecond})
-	if err := again(func() error { return putOne(s) }); err != nil {
+	if err := again(func() error { return putOne(s, destinations...) }); err != nil {
 		return fmt.Errorf("when retention had made room in the file: %w", err)
 	}
 	if err := os.Remove(filepath.Join(dir, "filler")); err != nil {
 		return err
 	}
-	if err := again(func() error { return putOne(s) }); err != nil {
+	if err := again(func() error { return putOne(s, destinations...) }); err != nil {
 		return fmt.Errorf("when the disk had room: %w", err)
 	}
 	if err := s.Close(); err != nil {
@@ -138,12 +155,12 @@ func fillAndEmpty(dir string, o options) error {
 	if err == nil && stats.Events[inbox.Pending] != 2 {
 		err = fmt.Errorf("two events were put again, but there are %v", stats.Events)
 	}
-	return errors.Join(err, s.Close())
+	return errors.Join(err, s.Close(), os.Remove(o.path))
 }
 
 // fillDisk uses up some of the disk, puts events until it is full, and uses up
 // the rest.
-func fillDisk(s *store, dir string) (stored int, err error) {
+func fillDisk(s *store, dir string, destinations ...string) (stored int, err error) {
 	filler, err := os.Create(filepath.Join(dir, "filler"))
 	if err != nil {
 		return 0, err
@@ -152,7 +169,7 @@ func fillDisk(s *store, dir string) (stored int, err error) {
 		return 0, err
 	}
 	for {
-		if _, err = s.Put(context.Background(), newEvent()); err != nil {
+		if err = putOne(s, destinations...); err != nil {
 			break
 		}
 		stored++
@@ -178,9 +195,9 @@ func fillRest(filler *os.File) (err error) {
 
 // deliverAll delivers n events, in batches of one and more. Like a dispatcher,
 // it retries outcomes that could not be stored.
-func deliverAll(s *store, n int) error {
+func deliverAll(q inbox.Queue, n int) error {
 	for n > 0 {
-		leases, err := s.Lease(context.Background(), min(n, 1+n%17))
+		leases, err := q.Lease(context.Background(), min(n, 1+n%17))
 		if err != nil {
 			return err
 		}
@@ -188,7 +205,7 @@ func deliverAll(s *store, n int) error {
 		for i, l := range leases {
 			outcomes[i] = inboxtest.Outcome(inbox.Deliver, l)
 		}
-		if err := again(func() error { return s.Settle(context.Background(), outcomes...) }); err != nil {
+		if err := again(func() error { return q.Settle(context.Background(), outcomes...) }); err != nil {
 			return err
 		}
 		n -= len(leases)
@@ -196,8 +213,8 @@ func deliverAll(s *store, n int) error {
 	return nil
 }
 
-func putOne(s *store) error {
-	_, err := s.Put(context.Background(), newEvent())
+func putOne(s *store, destinations ...string) error {
+	_, err := s.Put(context.Background(), eventFor(destinations...))
 	return err
 }
 
