@@ -58,6 +58,6 @@ func (s *store) claim(ctx context.Context, mine *claim) (bool, error) {
 // releaseClaim lets others claim at once. If it fails the claim expires.
 func (s *store) releaseClaim(ctx context.Context, mine *claim) {
 	if mine.Until != 0 {
-		_ = s.setMeta(ctx, metaMaintenance, claim{By: s.instance, Books: !mine.stale})
+		_ = s.setMeta(ctx, s.subjects.meta(metaMaintenance), claim{By: s.instance, Books: !mine.stale})
 	}
 }

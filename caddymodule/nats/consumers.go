@@ -9,82 +9,108 @@ import (
 	"go.uber.org/zap"
 )
 
+// consumed is a stream from which deliveries of a destination are leased.
+type consumed struct {
+	stream, consumer, filter string
+
+	fresh bool
+	from  uint64 // of the stream of events: the first event that counts
+}
+
+// consumed returns the streams that have a consumer for the destination: that of the
+// events first, then those of records.
+func (d *destination) consumed() []consumed {
+	all := []consumed{{d.subjects.stream, d.consumer(), d.subjects.allEvents(), true, max(1, d.from.Load())}}
+	places := []place{d.place()}
+	if d.isDefault() {
+		places = []place{d.subjects.home()}
+		if d.several.Load() {
+			places = append(places, d.place())
+		}
+	}
+	for _, at := range places {
+		all = append(all, consumed{stream: at.stream, consumer: consumerName, filter: at.ofKind(pending)})
+	}
+	return all
+}
+
 // restoreConsumers creates consumers that were removed again. It never creates
 // a stream: somebody may be about to restore it.
 func (s *store) restoreConsumers(ctx context.Context) error {
-	for _, c := range s.consumedStreams() {
-		there, err := s.js.Consumer(ctx, c.stream, consumerName)
-		if errors.Is(err, jetstream.ErrConsumerNotFound) {
-			s.log.Error("somebody has removed the consumer, it is made anew", zap.String("of", c.stream))
-			err = s.ensureConsumer(ctx, c.stream, c.filter)
-		} else if err == nil && c.stream == s.subjects.stream {
-			s.leaser.recheckNew.Store(there.CachedInfo().Config.Metadata[recheckKey] != "")
+	for _, q := range s.openQueues() {
+		for _, c := range q.consumed() {
+			there, err := s.js.Consumer(ctx, c.stream, c.consumer)
+			if errors.Is(err, jetstream.ErrConsumerNotFound) {
+				s.log.Error("somebody has removed the consumer, it is made anew", zap.String("of", c.stream), zap.String("name", c.consumer))
+				err = q.ensureConsumer(ctx, c)
+			} else if err == nil && c.fresh {
+				q.leaser.recheckNew.Store(there.CachedInfo().Config.Metadata[recheckKey] != "")
+			}
+			if err != nil {
+				return err
+			}
 		}
-		if err != nil {
+	}
+	return nil
+}
+
+// ensureConsumers creates the consumers of a destination, or checks and updates existing
+// ones.
+func (s *store) ensureConsumers(ctx context.Context, d *destination) error {
+	for _, c := range d.consumed() {
+		if err := d.ensureConsumer(ctx, c); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// ensureConsumer creates the consumer of a stream, or checks and updates an
-// existing one.
-func (s *store) ensureConsumer(ctx context.Context, stream, filter string) error {
+// ensureConsumer creates a consumer, or checks and updates an existing one.
+func (d *destination) ensureConsumer(ctx context.Context, c consumed) error {
 	want := jetstream.ConsumerConfig{
-		Durable: consumerName, AckPolicy: jetstream.AckExplicitPolicy, AckWait: s.current.Load().lease,
-		MaxDeliver: -1, MaxAckPending: maxAckPending, FilterSubject: filter, MaxWaiting: 4096,
+		Durable: c.consumer, AckPolicy: jetstream.AckExplicitPolicy, AckWait: d.current.Load().lease,
+		MaxDeliver: -1, MaxAckPending: maxAckPending, FilterSubject: c.filter, MaxWaiting: 4096,
 		Metadata: map[string]string{layoutKey: layout},
 	}
-	there, err := s.js.Consumer(ctx, stream, consumerName)
+	if c.from > 1 {
+		want.DeliverPolicy, want.OptStartSeq = jetstream.DeliverByStartSequencePolicy, c.from
+	}
+	there, err := d.js.Consumer(ctx, c.stream, c.consumer)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
-		if n, nerr := s.count(ctx, stream, ">"); nerr != nil {
-			return fmt.Errorf("counting stream %s: %w", stream, nerr)
+		if n, nerr := d.countFrom(ctx, c.stream, ">", max(1, c.from)); nerr != nil {
+			return fmt.Errorf("counting stream %s: %w", c.stream, nerr)
 		} else if n > 0 {
 			// It was removed, and a new one begins at the first event.
 			want.Metadata[recheckKey] = "1"
 		}
-		_, err = s.js.CreateConsumer(ctx, stream, want)
+		_, err = d.js.CreateConsumer(ctx, c.stream, want)
 		if errors.Is(err, jetstream.ErrConsumerExists) {
 			err = nil // another Caddy was faster
 		}
 		if err != nil {
-			return fmt.Errorf("making consumer %s of stream %s: %w", consumerName, stream, err)
+			return fmt.Errorf("making consumer %s of stream %s: %w", c.consumer, c.stream, err)
 		}
-		there, err = s.js.Consumer(ctx, stream, consumerName)
+		there, err = d.js.Consumer(ctx, c.stream, c.consumer)
 	}
 	if err != nil {
-		return fmt.Errorf("looking for consumer %s of stream %s: %w", consumerName, stream, err)
+		return fmt.Errorf("looking for consumer %s of stream %s: %w", c.consumer, c.stream, err)
 	}
 	have := there.CachedInfo().Config
 	switch {
 	case have.Metadata[layoutKey] != layout:
-		return fmt.Errorf("consumer %s of stream %s was not made by the gateway; it is left as it is: remove it", consumerName, stream)
-	case have.FilterSubject != filter, have.AckPolicy != want.AckPolicy, have.MaxDeliver != -1, have.DeliverSubject != "":
-		return fmt.Errorf("consumer %s of stream %s was changed: remove it, and it will be made anew", consumerName, stream)
+		return fmt.Errorf("consumer %s of stream %s was not made by the gateway; it is left as it is: remove it", c.consumer, c.stream)
+	case have.FilterSubject != c.filter, have.AckPolicy != want.AckPolicy, have.MaxDeliver != -1, have.DeliverSubject != "":
+		return fmt.Errorf("consumer %s of stream %s was changed: remove it, and it will be made anew", c.consumer, c.stream)
 	}
-	if stream == s.subjects.stream {
-		s.leaser.recheckNew.Store(have.Metadata[recheckKey] != "")
+	if q := d.queueNamed(d.name); c.fresh && q != nil {
+		q.leaser.recheckNew.Store(have.Metadata[recheckKey] != "")
 	}
 	if have.AckWait == want.AckWait {
 		return nil
 	}
 	have.AckWait = want.AckWait
-	if _, err := s.js.UpdateConsumer(ctx, stream, have); err != nil {
-		return fmt.Errorf("changing the lease of consumer %s of stream %s: %w", consumerName, stream, err)
+	if _, err := d.js.UpdateConsumer(ctx, c.stream, have); err != nil {
+		return fmt.Errorf("changing the lease of consumer %s of stream %s: %w", c.consumer, c.stream, err)
 	}
 	return nil
-}
-
-// consumedStream is a stream from which events are leased.
-type consumedStream struct {
-	stream, filter string
-	src            *source
-}
-
-// consumedStreams returns the streams that have a consumer.
-func (s *store) consumedStreams() []consumedStream {
-	return []consumedStream{
-		{s.subjects.stream, s.subjects.allEvents(), &s.leaser.fresh},
-		{s.subjects.states(), s.subjects.ofKind(pending), &s.leaser.again},
-	}
 }

@@ -9,6 +9,12 @@
 // the outstanding deliveries of two durable consumers: what a Caddy does not
 // acknowledge before it dies is handed out again.
 //
+// With several destinations an event is still one message, which names them in a header.
+// Each destination has a consumer of the stream of events, and a stream for the records of
+// its deliveries. One more stream has a record of each event as a whole, once all its
+// deliveries have ended. Events that go to the default destination alone have neither:
+// their records are in the stream of states, as in an inbox without destinations.
+//
 // An event goes through these files:
 //
 //   - put.go stores it behind the other events of its task. event.go is its
@@ -19,12 +25,18 @@
 //     lease_record.go writes that down for the other Caddys.
 //   - pick.go leases the newest behind a backlog out of turn. newest.go keeps other
 //     Caddys from leasing the same without a look, early.go keeps such leases.
-//   - settle.go stores the outcome of the attempt as a record, see record.go.
+//   - settle.go stores the outcome of the attempt as a record, see record.go, and
+//     conclude.go what that means for an event with several destinations.
+//   - edit.go replays it or gives it to another destination, purge.go removes it.
 //   - retire.go removes it when it has been kept long enough.
 //
-// Read subjects.go and streams.go first, then put.go, record.go and lease.go.
-// directget.go and read.go read the streams. connect.go and link.go are about the
+// Read subjects.go and streams.go first, then destinations.go and queue.go, put.go,
+// record.go and lease.go.
+// directget.go and read.go read the streams. whole.go puts events and records together,
+// list.go, stats.go and waiting.go show them. connect.go and link.go are about the
 // connection, health.go and stream_check.go about streams that cannot store.
 // ledger.go finds events that were removed by others, with orphans.go and
-// remake.go. maintenance.go schedules what is done from time to time.
+// remake.go. maintenance.go schedules what is done from time to time: tend.go sees to
+// destinations that no config names any more, mend.go to replays that a Caddy did not
+// live to complete, and forgotten.go to deliveries that nobody would hand out any more.
 package nats

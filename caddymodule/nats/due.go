@@ -14,12 +14,12 @@ import (
 // postpone returns an event to the server until it is due. If it cannot be
 // meant to be due as late as that, because a clock was wrong, its record is
 // corrected instead.
-func (s *store) postpone(ctx context.Context, c *candidate, m *member, left time.Duration) error {
-	now, p := time.Now(), s.policy.Load()
+func (q *queue) postpone(ctx context.Context, c *candidate, m *member, left time.Duration) error {
+	now, p := time.Now(), q.policy.Load()
 	if !p.TooLate(inbox.FromMicros(m.rec.Due), now) {
 		return c.msg.NakWithDelay(left)
 	}
-	if err := s.writePending(ctx, m, now.Add(p.MaxWait)); err != nil {
+	if err := q.writePending(ctx, m, now.Add(p.MaxWait)); err != nil {
 		return err
 	}
 	return c.msg.Ack()
@@ -27,23 +27,23 @@ func (s *store) postpone(ctx context.Context, c *candidate, m *member, left time
 
 // writePending stores a new pending record with this due time for an event that
 // has a record. The new record is handed out.
-func (s *store) writePending(ctx context.Context, m *member, due time.Time) error {
+func (d *destination) writePending(ctx context.Context, m *member, due time.Time) error {
 	rec := m.rec
-	rec.Event, rec.Received, rec.By, rec.Base, rec.Due = m.seq, inbox.Micros(m.ReceivedAt), s.instance, 0, inbox.Micros(due)
-	if _, err := s.writeRecord(ctx, pending, m.ID, rec, m.last); err != nil {
+	rec.Event, rec.Received, rec.By, rec.Base, rec.Due = m.seq, inbox.Micros(m.ReceivedAt), d.instance, 0, inbox.Micros(due)
+	if _, err := d.writeRecord(ctx, m.at, pending, m.ID, rec, m.last); err != nil {
 		return err
 	}
-	s.forgetRecords(ctx, m.others)
+	d.forgetRecords(ctx, m.at, m.others)
 	return nil
 }
 
 // makeDue makes an event due that waits for its time. It does nothing unless
 // the event is pending and has a record.
-func (s *store) makeDue(ctx context.Context, m *member) error {
+func (d *destination) makeDue(ctx context.Context, m *member) error {
 	for m.kind == pending {
-		err := s.writePending(ctx, m, time.Time{})
+		err := d.writePending(ctx, m, time.Time{})
 		if err == nil {
-			s.leaser.signal()
+			d.wake()
 		}
 		if !errors.Is(err, errConflict) {
 			return err
@@ -55,11 +55,32 @@ func (s *store) makeDue(ctx context.Context, m *member) error {
 			return ctx.Err()
 		case <-time.After(conflictWait):
 		}
-		if m, err = s.find(ctx, m.ID); err != nil {
+		if m, err = d.find(ctx, m.ID); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// wake has the queue of the destination look for what is due, if there is one here.
+func (d *destination) wake() {
+	if q := d.queueNamed(d.name); q != nil {
+		q.leaser.signal()
+	}
+}
+
+// wakeTask has it look at the events of a task.
+func (d *destination) wakeTask(id string) {
+	if q := d.queueNamed(d.name); q != nil {
+		q.leaser.wakeTask(id)
+		q.pick.wakeTask(id)
+	}
+}
+
+// holds reports whether an event is leased by this inbox.
+func (d *destination) holds(id string) bool {
+	q := d.queueNamed(d.name)
+	return q != nil && q.leaser.holds(id)
 }
 
 // bringForward makes events due within Policy.MaxWait that were set to be due
@@ -72,19 +93,23 @@ func (s *store) bringForward(ctx context.Context) error {
 		s.boundedTo = p.MaxWait
 		return nil
 	}
-	for records, err := range s.batches(ctx, s.subjects.states(), s.subjects.ofKind(pending), 1, maxBatch) {
-		if err == nil {
-			err = s.bringSomeForward(ctx, p, records)
-		}
-		if err != nil {
-			return err
+	for _, q := range s.openQueues() {
+		for _, c := range q.consumed()[1:] {
+			for records, err := range s.batches(ctx, c.stream, c.filter, 1, maxBatch) {
+				if err == nil {
+					err = q.bringSomeForward(ctx, p, records)
+				}
+				if err != nil {
+					return err
+				}
+			}
 		}
 	}
 	s.boundedTo = p.MaxWait
 	return nil
 }
 
-func (s *store) bringSomeForward(ctx context.Context, p *inbox.Policy, records []message) error {
+func (q *queue) bringSomeForward(ctx context.Context, p *inbox.Policy, records []message) error {
 	var jobs errgroup.Group
 	jobs.SetLimit(retireAtOnce)
 	for _, message := range records {
@@ -94,9 +119,9 @@ func (s *store) bringSomeForward(ctx context.Context, p *inbox.Policy, records [
 			continue
 		}
 		jobs.Go(func() error {
-			m, err := s.find(ctx, id)
+			m, err := q.find(ctx, id)
 			if err == nil && m.kind == pending && p.TooLate(inbox.FromMicros(m.rec.Due), now) {
-				err = s.writePending(ctx, m, now.Add(p.MaxWait))
+				err = q.writePending(ctx, m, now.Add(p.MaxWait))
 			}
 			if errors.Is(err, inbox.ErrNotFound) || errors.Is(err, errConflict) {
 				return nil // it was changed concurrently
@@ -105,6 +130,6 @@ func (s *store) bringSomeForward(ctx context.Context, p *inbox.Policy, records [
 		})
 	}
 	err := jobs.Wait()
-	s.leaser.signal()
+	q.leaser.signal()
 	return err
 }

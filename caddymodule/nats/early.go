@@ -13,22 +13,22 @@ import (
 // renewed for as long as a lease lasts.
 
 // renewEarly renews the leases out of turn. The leaser is locked.
-func (s *store) renewEarly() {
-	for _, h := range s.leaser.leases {
+func (q *queue) renewEarly() {
+	for _, h := range q.leaser.leases {
 		if h.early {
-			s.work.Go(func() { s.renew(h) })
+			q.work.Go(func() { q.renew(h) })
 		}
 	}
 }
 
-func (s *store) renew(h *heldLease) {
-	ctx, cancel := s.bound(s.life)
+func (q *queue) renew(h *heldLease) {
+	ctx, cancel := q.bound(q.life)
 	defer cancel()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	seq, err := s.writeRecord(ctx, leased, h.id, h.history.lease, h.last)
+	seq, err := q.writeRecord(ctx, h.history.at, leased, h.id, h.history.lease, h.last)
 	if errors.Is(err, errConflict) {
-		seq, err = s.ownMark(ctx, h)
+		seq, err = q.ownMark(ctx, h)
 	}
 	if err == nil && seq != 0 {
 		h.others = append(h.others[:len(h.others)-1], seq)
@@ -39,9 +39,10 @@ func (s *store) renew(h *heldLease) {
 // ownMark returns the number of the last record of an event if it is that of this
 // lease: the answer to a renewal may have been lost. It is 0 if the event was settled
 // meanwhile, or another Caddy has it.
-func (s *store) ownMark(ctx context.Context, h *heldLease) (uint64, error) {
-	m, err := s.last(ctx, s.subjects.states(), s.subjects.statesOf(h.id))
-	if err != nil || m == nil || s.subjects.kindIn(m.subject) != leased {
+func (q *queue) ownMark(ctx context.Context, h *heldLease) (uint64, error) {
+	at := h.history.at
+	m, err := q.last(ctx, at.stream, at.statesOf(h.id))
+	if err != nil || m == nil || at.kindIn(m.subject) != leased {
 		return 0, err
 	}
 	var r record
@@ -88,16 +89,16 @@ func (l *leaser) pendingNew() (n uint64, at time.Time, asked bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	src := &l.fresh
-	return src.pending, src.at, src.asked > 0 && len(src.queue) == 0 && time.Now().Before(src.until)
+	return src.pending, src.heard, src.asked > 0 && len(src.queue) == 0 && time.Now().Before(src.until)
 }
 
 // handBack returns a lease unspent: the event is as it was.
-func (s *store) handBack(ctx context.Context, h *heldLease) error {
+func (q *queue) handBack(ctx context.Context, h *heldLease) error {
 	if h.marked {
-		s.withdraw(ctx, []*heldLease{h})
-		s.pick.forget(h.event.seq)
+		q.withdraw(ctx, []*heldLease{h})
+		q.pick.forget(h.event.seq)
 	}
-	m := s.leaser.messageOf(h)
+	m := q.leaser.messageOf(h)
 	if m.Reply == "" {
 		return nil // it was leased out of turn, and was not handed out since
 	}
@@ -106,10 +107,12 @@ func (s *store) handBack(ctx context.Context, h *heldLease) error {
 
 // withdraw removes the records of leases that are none, also if ctx has ended: the
 // events are as they were.
-func (s *store) withdraw(ctx context.Context, held []*heldLease) {
-	seqs := make([]uint64, len(held))
-	for i, h := range held {
-		seqs[i] = h.last
+func (q *queue) withdraw(ctx context.Context, held []*heldLease) {
+	seqs := map[place][]uint64{}
+	for _, h := range held {
+		seqs[h.history.at] = append(seqs[h.history.at], h.last)
 	}
-	s.forgetRecords(context.WithoutCancel(ctx), seqs)
+	for at, some := range seqs {
+		q.forgetRecords(context.WithoutCancel(ctx), at, some)
+	}
 }

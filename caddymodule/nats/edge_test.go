@@ -26,8 +26,8 @@ func TestALeaseIsSettledWhileItsEventComesAgain(t *testing.T) {
 	s := openWith(t, serve(t).ClientURL())
 	for range 20 {
 		inboxtest.Put(t, s, inboxtest.NewEvent("task", inbox.Completed))
-		l := inboxtest.Lease(t, s, 1)
-		again := *s.leaser.get(l[0].Ref).msg
+		l := inboxtest.Lease(t, s.home, 1)
+		again := *s.home.leaser.get(l[0].Ref).msg
 		stop := make(chan struct{})
 		var wg sync.WaitGroup
 		wg.Go(func() {
@@ -36,14 +36,14 @@ func TestALeaseIsSettledWhileItsEventComesAgain(t *testing.T) {
 				case <-stop:
 					return
 				default:
-					s.arrived(&s.leaser.fresh, &again)
+					s.home.arrived(&s.home.leaser.fresh, &again)
 				}
 			}
 		})
-		inboxtest.Settle(t, s, inbox.Deliver, l...)
+		inboxtest.Settle(t, s.home, inbox.Deliver, l...)
 		close(stop)
 		wg.Wait()
-		s.leaser.drop(l[0].Event.ID)
+		s.home.leaser.drop(l[0].Event.ID)
 	}
 }
 
@@ -55,24 +55,24 @@ func TestWhatIsRemovedLateTakesNothingOfAnEventThatWasPutAgain(t *testing.T) {
 	ctx := context.Background()
 	e := inboxtest.NewEvent("task", inbox.Completed)
 	inboxtest.Put(t, a, e)
-	inboxtest.Settle(t, a, inbox.Deliver, inboxtest.Lease(t, a, 1)...)
-	m, err := a.find(ctx, e.ID)
+	inboxtest.Settle(t, a.home, inbox.Deliver, inboxtest.Lease(t, a.home, 1)...)
+	m, err := a.home.find(ctx, e.ID)
 	require.NoError(t, err)
 	late := expired{id: e.ID, seq: m.seq}
-	late.last, err = a.writeRecord(ctx, gone, e.ID, record{Event: m.seq}, m.last)
+	late.last, err = a.writeRecord(ctx, home, gone, e.ID, record{Event: m.seq}, m.last)
 	require.NoError(t, err)
-	require.NoError(t, b.retireOne(ctx, gone, late), "another is faster")
-	b.forgetRecords(ctx, []uint64{m.last, late.last})
+	require.NoError(t, b.retireOne(ctx, home, gone, late), "another is faster")
+	b.forgetRecords(ctx, home, []uint64{m.last, late.last})
 	inboxtest.Put(t, b, e)
-	inboxtest.Settle(t, b, inbox.Deliver, inboxtest.Lease(t, b, 1)...)
-	require.NoError(t, a.retireOne(ctx, gone, late))
-	require.NoError(t, a.erase(ctx, late, late.last))
+	inboxtest.Settle(t, b.home, inbox.Deliver, inboxtest.Lease(t, b.home, 1)...)
+	require.NoError(t, a.retireOne(ctx, home, gone, late))
+	require.NoError(t, a.erase(ctx, home, late, late.last))
 	r, err := b.Get(ctx, e.ID)
 	require.NoError(t, err)
 	require.Equal(t, inbox.Delivered, r.State)
 	next := inboxtest.NewEvent("task", inbox.Completed)
 	inboxtest.Put(t, b, next)
-	require.Equal(t, next.ID, inboxtest.Lease(t, b, 1)[0].Event.ID)
+	require.Equal(t, next.ID, inboxtest.Lease(t, b.home, 1)[0].Event.ID)
 }
 
 // If somebody removes the consumers while Caddys run, events are still
@@ -84,7 +84,7 @@ func TestConsumersThatVanishAreMadeAnew(t *testing.T) {
 	ctx := context.Background()
 	for _, s := range []*store{a, b} {
 		inboxtest.Put(t, s, inboxtest.NewEvent("done", inbox.Completed))
-		inboxtest.Settle(t, s, inbox.Deliver, inboxtest.Lease(t, s, 1)...)
+		inboxtest.Settle(t, s.home, inbox.Deliver, inboxtest.Lease(t, s.home, 1)...)
 	}
 	js := admin(t, server.ClientURL())
 	for _, stream := range []string{"TEST", "TEST_STATE"} {
@@ -92,12 +92,12 @@ func TestConsumersThatVanishAreMadeAnew(t *testing.T) {
 	}
 	waits := inboxtest.NewEvent("other", inbox.Completed)
 	inboxtest.Put(t, a, waits)
-	l := inboxtest.Lease(t, b, 1)
+	l := inboxtest.Lease(t, b.home, 1)
 	require.Equal(t, waits, l[0].Event)
-	inboxtest.Settle(t, b, inbox.Retry, l...)
-	l = inboxtest.Lease(t, a, 1)
+	inboxtest.Settle(t, b.home, inbox.Retry, l...)
+	l = inboxtest.Lease(t, a.home, 1)
 	require.Equal(t, waits, l[0].Event)
-	inboxtest.Settle(t, a, inbox.Deliver, l...)
+	inboxtest.Settle(t, a.home, inbox.Deliver, l...)
 	nothingElse(t, a)
 	nothingElse(t, b)
 }
@@ -108,15 +108,15 @@ func TestNobodyIsAskedWithoutAPause(t *testing.T) {
 	require.NoError(t, admin(t, url).DeleteStream(context.Background(), "TEST_STATE"))
 	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
 	defer cancel()
-	_, err := s.Lease(ctx, 1)
+	_, err := s.home.Lease(ctx, 1)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.Less(t, requests(s), 20)
 }
 
 func requests(s *store) int {
-	s.leaser.mu.Lock()
-	defer s.leaser.mu.Unlock()
-	return s.leaser.fresh.requests + s.leaser.again.requests
+	s.home.leaser.mu.Lock()
+	defer s.home.leaser.mu.Unlock()
+	return s.home.leaser.fresh.requests + s.home.leaser.again.requests
 }
 
 // A network that swallows everything fills the buffers of the connection.
@@ -148,9 +148,9 @@ func TestAnEventThatWasPurgedDuringItsFirstAttemptIsNotDead(t *testing.T) {
 	ctx := context.Background()
 	e := inboxtest.NewEvent("task", inbox.Completed)
 	inboxtest.Put(t, a, e)
-	l := inboxtest.Lease(t, a, 1)
+	l := inboxtest.Lease(t, a.home, 1)
 	require.NoError(t, b.Purge(ctx, e.ID, ""))
-	require.ErrorIs(t, a.Settle(ctx, inboxtest.Outcomes(inbox.GiveUp, l...)...), inbox.ErrState)
+	require.ErrorIs(t, a.home.Settle(ctx, inboxtest.Outcomes(inbox.GiveUp, l...)...), inbox.ErrState)
 	stats, err := b.Stats(ctx)
 	require.NoError(t, err)
 	require.Zero(t, stats.Events)
@@ -169,11 +169,11 @@ func TestALeaseOfALongTaskAsksLittle(t *testing.T) {
 	s := openWith(t, serve(t).ClientURL())
 	for range 100 {
 		inboxtest.Put(t, s, inboxtest.NewEvent("task", inbox.Completed))
-		inboxtest.Settle(t, s, inbox.Deliver, inboxtest.Lease(t, s, 1)...)
+		inboxtest.Settle(t, s.home, inbox.Deliver, inboxtest.Lease(t, s.home, 1)...)
 	}
 	inboxtest.Put(t, s, inboxtest.NewEvent("task", inbox.Completed))
 	asked := counting(s)
-	inboxtest.Lease(t, s, 1)
+	inboxtest.Lease(t, s.home, 1)
 	require.Less(t, asked(), 30)
 }
 
@@ -242,13 +242,13 @@ func TestLongReasonsOfManyAttemptsFitTheServersMessages(t *testing.T) {
 	reason := strings.Repeat("<\x01", inbox.MaxReason/2)
 	const times = 12
 	for range times {
-		o := inboxtest.Outcomes(inbox.Retry, inboxtest.Lease(t, s, 1)...)
+		o := inboxtest.Outcomes(inbox.Retry, inboxtest.Lease(t, s.home, 1)...)
 		o[0].Attempt.Reason = reason
-		require.NoError(t, s.Settle(ctx, o...))
+		require.NoError(t, s.home.Settle(ctx, o...))
 	}
-	l := inboxtest.Lease(t, s, 1)
+	l := inboxtest.Lease(t, s.home, 1)
 	require.Equal(t, times+1, l[0].Attempt)
-	inboxtest.Settle(t, s, inbox.Deliver, l...)
+	inboxtest.Settle(t, s.home, inbox.Deliver, l...)
 	record, err := s.Get(ctx, l[0].Event.ID)
 	attempts := inboxtest.Log(record)
 	require.NoError(t, err)
@@ -269,7 +269,7 @@ func TestAPageOfLargeRecordsIsWhole(t *testing.T) {
 	for n := range 450 {
 		e := inboxtest.NewEvent(fmt.Sprint("task ", n), inbox.Completed)
 		inboxtest.Put(t, s, e)
-		_, err := s.writeRecord(ctx, dead, e.ID, record{Event: uint64(n) + 1, Log: long}, 0) //nolint:gosec // it is small
+		_, err := s.writeRecord(ctx, home, dead, e.ID, record{Event: uint64(n) + 1, Log: long}, 0) //nolint:gosec // it is small
 		require.NoError(t, err)
 	}
 	records, _, err := s.List(ctx, inbox.Filter{}, inbox.Page{Limit: 450})
@@ -292,7 +292,7 @@ func TestWhatCannotBeLookedAtIsTriedLessOften(t *testing.T) {
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	_, err = s.Lease(ctx, 1)
+	_, err = s.home.Lease(ctx, 1)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	looks := logs.FilterMessageSnippet("cannot be looked at").Len()
 	require.Positive(t, looks)
@@ -306,14 +306,14 @@ func TestWithoutItsRecordsEveryEventComesAgain(t *testing.T) {
 	ctx := context.Background()
 	done, retried := inboxtest.NewEvent("done", inbox.Completed), inboxtest.NewEvent("retried", inbox.Completed)
 	inboxtest.Put(t, s, done)
-	inboxtest.Settle(t, s, inbox.Deliver, inboxtest.Lease(t, s, 1)...)
+	inboxtest.Settle(t, s.home, inbox.Deliver, inboxtest.Lease(t, s.home, 1)...)
 	inboxtest.Put(t, s, retried)
-	inboxtest.Settle(t, s, inbox.Retry, inboxtest.Lease(t, s, 1)...)
+	inboxtest.Settle(t, s.home, inbox.Retry, inboxtest.Lease(t, s.home, 1)...)
 	require.NoError(t, admin(t, url).DeleteStream(ctx, s.subjects.states()))
 	require.NoError(t, s.Close())
 	require.NoError(t, admin(t, url).DeleteConsumer(ctx, s.subjects.stream, consumerName))
 	s = openWith(t, url)
-	all := inboxtest.Lease(t, s, 2)
+	all := inboxtest.Lease(t, s.home, 2)
 	require.ElementsMatch(t, []string{done.ID, retried.ID}, []string{all[0].Event.ID, all[1].Event.ID})
 }
 
@@ -326,22 +326,22 @@ func TestAnEventThatIsMissingForAMomentIsNotGivenUp(t *testing.T) {
 	inboxtest.Put(t, s, inboxtest.NewEvent("task", inbox.Completed))
 	c := candidateOf(t, s)
 	require.NoError(t, stream(t, url, "TEST").DeleteMsg(ctx, c.seq)) // so it looks from there
-	require.NoError(t, s.dropPurged(ctx, c))
-	require.Equal(t, []*candidate{c}, s.leaser.parked, "it is looked at again")
+	require.NoError(t, s.home.dropPurged(ctx, c))
+	require.Equal(t, []*candidate{c}, s.home.leaser.parked, "it is looked at again")
 
-	s.leaser.parked = nil
+	s.home.leaser.parked = nil
 	c.missing = time.Now().Add(-missingFor)
-	require.NoError(t, s.dropPurged(ctx, c))
-	require.Empty(t, s.leaser.parked)
+	require.NoError(t, s.home.dropPurged(ctx, c))
+	require.Empty(t, s.home.leaser.parked)
 }
 
 // candidateOf takes the event that is handed out next.
 func candidateOf(t *testing.T, s *store) *candidate {
 	t.Helper()
-	require.NoError(t, s.request(&s.leaser.fresh, 1))
+	require.NoError(t, s.home.request(&s.home.leaser.fresh, 1))
 	var batch []*candidate
 	inboxtest.Eventually(t, func() bool {
-		batch, _ = s.leaser.take(1, false, time.Now())
+		batch, _ = s.home.leaser.take(1, false, time.Now())
 		return len(batch) > 0
 	})
 	return batch[0]

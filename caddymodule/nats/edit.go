@@ -4,135 +4,283 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
-	"github.com/nats-io/nats.go"
+	"maps"
+	"slices"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// withEvent calls f with an event and its history.
-func (s *store) withEvent(ctx context.Context, id string, f func(context.Context, *member) error) error {
-	bounded, cancel, err := s.call(ctx)
-	if err != nil {
-		return err
-	}
-	defer cancel()
-	if _, err := inbox.LookUpID(id); err != nil {
-		return err
-	}
-	m, err := s.find(bounded, id)
-	if err == nil {
-		err = f(bounded, m)
-	}
-	return s.failed(ctx, err)
-}
-
-// Replay makes an ended event pending, and a pending one due. The new record is
+// Replay makes an ended delivery pending, and a pending one due. The new record is
 // handed out.
 func (s *store) Replay(ctx context.Context, id, destination string) error {
-	if err := onlyDefault(destination); err != nil {
-		return err
-	}
-	return s.withEvent(ctx, id, func(ctx context.Context, m *member) error {
-		if m.kind == none && m.origin != nil {
-			if err := s.recordOrigin(ctx, m); err != nil {
-				return conflictAsState(id, err)
-			}
-			var err error
-			if m, err = s.find(ctx, id); err != nil {
-				return err
-			}
+	return s.withWhole(ctx, id, func(ctx context.Context, w *whole) error {
+		if destination == "" && len(w.parts) == 0 {
+			return fmt.Errorf("event %s goes to no destination: %w", id, inbox.ErrState)
 		}
-		if !m.kind.ended() {
-			return conflictAsState(id, s.makeDue(ctx, m))
-		}
-		m.rec = initial(m.stored)
-		if !m.Status.Final() {
-			events, err := s.events(ctx, id)
-			if err != nil {
-				return err
-			}
-			if isFinal(events) {
-				// If it is superseded already, the new record replaces the one
-				// on the same subject.
-				return conflictAsState(id, s.supersede(ctx, m))
-			}
-		}
-		m.rec.By = s.instance
-		if _, err := s.writeRecord(ctx, pending, id, m.rec, m.last); err != nil {
-			return conflictAsState(id, err)
-		}
-		s.forgetRecords(ctx, m.others)
-		s.leaser.signal()
-		return nil
-	})
-}
-
-// Move makes an event pending again for a destination.
-func (s *store) Move(ctx context.Context, id, from, to string) error {
-	if err := errors.Join(onlyDefault(from), onlyDefault(to)); err != nil {
-		return err
-	}
-	return s.Replay(ctx, id, to)
-}
-
-func onlyDefault(destination string) error {
-	if destination == "" || destination == inbox.DefaultDestination {
-		return nil
-	}
-	return fmt.Errorf("destination %.80q: %w", destination, inbox.ErrNotFound)
-}
-
-// Queue returns the queue of the default destination.
-func (s *store) Queue(_ context.Context, destination string) (inbox.Queue, error) {
-	if err := onlyDefault(destination); err != nil {
-		return nil, err
-	}
-	return s, nil
-}
-
-// Purge removes an event.
-func (s *store) Purge(ctx context.Context, id, destination string) error {
-	if err := onlyDefault(destination); err != nil {
-		return err
-	}
-	return s.withEvent(ctx, id, func(ctx context.Context, m *member) error {
-		if m.kind == leased || s.leaser.holds(id) {
-			return wrongState(id)
-		}
-		if err := s.remove(ctx, expired{id, m.seq, m.last, inbox.Micros(m.ReceivedAt)}); err != nil {
+		chosen, err := w.toReplay(destination)
+		if err != nil {
 			return err
 		}
-		s.leaser.drop(id)
-		s.leaser.wakeTask(id)
-		return nil
+		if !w.spread {
+			return s.replayHome(ctx, w.parts[0].member)
+		}
+		return s.replayParts(ctx, w, chosen)
 	})
 }
 
-// remove removes an event and its records. It first marks the event as purged,
-// so that nobody leases or replays it meanwhile. The records go last, because
-// without an event they are ignored.
-func (s *store) remove(ctx context.Context, e expired) error {
-	rec := record{Event: e.seq, Received: e.received, By: s.instance}
-	seq, err := s.writeRecord(ctx, purged, e.id, rec, e.last)
-	if err != nil {
-		return conflictAsState(e.id, err)
+// toReplay returns the deliveries that a replay is about.
+func (w *whole) toReplay(destination string) (chosen []*part, err error) {
+	if destination != "" {
+		p := w.part(destination)
+		if p == nil {
+			return nil, notThere(w.ID, destination)
+		}
+		return []*part{p}, nil
 	}
-	return s.erase(ctx, e, seq)
+	var all []*part
+	for i := range w.parts {
+		p := &w.parts[i]
+		all = append(all, p)
+		if state := p.state(); state == inbox.Pending || state == inbox.Dead {
+			chosen = append(chosen, p)
+		}
+	}
+	if len(chosen) == 0 {
+		return all, nil
+	}
+	return chosen, nil
 }
 
-// erase removes an event that was marked as purged by the record with the
-// sequence seq. Another Caddy may have done so already, and the event may have
-// been put again since: nothing newer is removed. A mark in the stream of
-// states records the removal for the ledger.
-func (s *store) erase(ctx context.Context, e expired, seq uint64) error {
-	err := s.api(ctx, "STREAM.PURGE."+s.subjects.stream, map[string]any{"filter": s.subjects.event(e.id), "seq": e.seq + 1})
+func notThere(id, destination string) error {
+	return fmt.Errorf("event %s does not go to destination %.80q: %w", id, destination, inbox.ErrNotFound)
+}
+
+// replayHome replays the only delivery of an event to the default destination.
+func (s *store) replayHome(ctx context.Context, m *member) error {
+	if m.kind == none && m.origin != nil {
+		if err := s.home.recordOrigin(ctx, m); err != nil {
+			return err
+		}
+		var err error
+		if m, err = s.home.find(ctx, m.ID); err != nil {
+			return err
+		}
+	}
+	if !m.kind.ended() {
+		return s.home.makeDue(ctx, m)
+	}
+	return s.home.restart(ctx, m)
+}
+
+// restart makes an ended delivery, or one that there was not, pending. An in-progress
+// event whose task's final one goes there, too, is superseded.
+func (d *destination) restart(ctx context.Context, m *member) error {
+	m.rec = initial(m.stored)
+	if !m.Status.Final() {
+		final, err := d.finalExists(ctx, m.ID)
+		if err != nil {
+			return err
+		}
+		if final {
+			// If it is superseded already, the new record replaces the one
+			// on the same subject.
+			return d.supersede(ctx, m)
+		}
+	}
+	m.rec.By = d.instance
+	if _, err := d.writeRecord(ctx, m.at, pending, m.ID, m.rec, m.last); err != nil {
+		return err
+	}
+	d.forgetRecords(ctx, m.at, m.others)
+	d.wake()
+	return nil
+}
+
+// replayParts replays deliveries of an event with several.
+func (s *store) replayParts(ctx context.Context, w *whole, chosen []*part) error {
+	redo := map[string]uint64{}
+	for _, p := range chosen {
+		if p.redo || p.state() != inbox.Pending {
+			redo[p.name] = p.member.last
+		}
+	}
+	if len(redo) > 0 {
+		if err := s.reopen(ctx, w, nil, redo); err != nil {
+			return err
+		}
+	}
+	var errs []error
+	for _, p := range chosen {
+		if _, again := redo[p.name]; again {
+			errs = append(errs, p.restart(ctx, p.member))
+		} else {
+			errs = append(errs, p.makeDue(ctx, p.member))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return errors.Join(err, s.conclude(ctx, w.stored))
+	}
+	return nil
+}
+
+// reopen writes down that an event as a whole is pending again, because the deliveries in
+// redo are about to be. names are destinations that are added.
+func (s *store) reopen(ctx context.Context, w *whole, names []string, redo map[string]uint64) error {
+	rec := wholeRecord(w.stored, namesOf(w.stored, &record{Also: append(slices.Clone(w.sum.rec.Also), names...)}))
+	rec.Redo = maps.Clone(redo)
+	for name, last := range w.sum.rec.Redo {
+		if p := w.part(name); p != nil && p.redo && rec.Redo[name] == 0 {
+			rec.Redo[name] = last
+		}
+	}
+	return s.writeWhole(ctx, reopened, w.stored, rec, &w.sum)
+}
+
+// Move gives an event a pending delivery to a destination, and removes that to another
+// one unless that has taken it. A crash in between leaves both.
+func (s *store) Move(ctx context.Context, id, from, to string) error {
+	return s.withWhole(ctx, id, func(ctx context.Context, w *whole) error {
+		target, err := s.destinationNamed(ctx, to)
+		if err != nil {
+			return err
+		}
+		if to == inbox.DefaultDestination {
+			target = s.home.destination
+		}
+		source := w.part(from)
+		switch {
+		case target == nil:
+			return fmt.Errorf("destination %.80q does not exist: %w", to, inbox.ErrNotFound)
+		case from != "" && source == nil:
+			return notThere(id, from)
+		case source != nil && source.leasedNow():
+			return wrongState(id)
+		case !w.spread && to == inbox.DefaultDestination:
+			return s.replayHome(ctx, w.parts[0].member)
+		}
+		leaves := source != nil && from != to && (source.state() == inbox.Pending || source.state() == inbox.Dead)
+		if !w.spread {
+			return s.spread(ctx, w, target, leaves)
+		}
+		if err := s.add(ctx, w, target); err != nil {
+			return err
+		}
+		if leaves {
+			err = source.drop(ctx, source.member)
+		}
+		return errors.Join(err, s.conclude(ctx, w.stored))
+	})
+}
+
+// add gives an event with several destinations a pending delivery to one.
+func (s *store) add(ctx context.Context, w *whole, to *destination) error {
+	p := w.part(to.name)
+	if p != nil && !p.redo && p.state() == inbox.Pending {
+		return to.makeDue(ctx, p.member)
+	}
+	var m *member
+	if p != nil {
+		m = p.member
+	} else {
+		members, err := to.membersOf(ctx, []*stored{w.stored})
+		if err != nil {
+			return err
+		}
+		m = members[0]
+	}
+	if err := s.reopen(ctx, w, []string{to.name}, map[string]uint64{to.name: m.last}); err != nil {
+		return err
+	}
+	return to.restart(ctx, m)
+}
+
+// drop removes a delivery, of which a record remains so that it does not come back.
+func (d *destination) drop(ctx context.Context, m *member) error {
+	if m.kind == none {
+		if err := d.lookUpTo(ctx, m.seq); err != nil {
+			return err
+		}
+	}
+	rec := initial(m.stored)
+	rec.By, rec.Settled = d.instance, d.now()
+	if _, err := d.writeRecord(ctx, m.at, purged, m.ID, rec, m.last); err != nil {
+		return err
+	}
+	d.forgetRecords(ctx, m.at, m.others)
+	if q := d.queueNamed(d.name); q != nil {
+		q.leaser.drop(m.ID)
+	}
+	d.wakeTask(m.ID)
+	return nil
+}
+
+// spread turns an event that goes to the default destination alone into one with several
+// destinations, and adds one. Nobody heeds the new records before the last one is
+// stored, which replaces that of the delivery.
+func (s *store) spread(ctx context.Context, w *whole, to *destination, leaves bool) error {
+	m := w.parts[0].member
+	if w.parts[0].leasedNow() {
+		return wrongState(w.ID)
+	}
+	if m.kind == none {
+		if err := s.home.lookUpTo(ctx, m.seq); err != nil {
+			return err
+		}
+	}
+	names := []string{to.name}
+	if !leaves {
+		names = append(names, inbox.DefaultDestination)
+		if err := s.copyHome(ctx, m); err != nil {
+			return err
+		}
+	}
+	var err error
+	if w.sum, err = s.sumOf(ctx, w.stored); err != nil {
+		return err
+	}
+	added, err := to.endAt(ctx, w.stored)
 	if err != nil {
 		return err
 	}
-	_, err = s.publish(ctx, &nats.Msg{Subject: s.subjects.erased(seq)}, seq, s.subjects.statesOf(e.id))
-	if err != nil && !errors.Is(err, errConflict) { // else another Caddy has made it
+	if err := s.reopen(ctx, w, names, map[string]uint64{to.name: added.last}); err != nil {
 		return err
 	}
-	return s.api(ctx, "STREAM.PURGE."+s.subjects.states(), map[string]any{"filter": s.subjects.statesOf(e.id), "seq": seq + 1})
+	rec := initial(w.stored)
+	rec.By = s.instance
+	if _, err := s.writeRecord(ctx, m.at, moved, w.ID, rec, m.last); err != nil {
+		if errors.Is(err, errConflict) {
+			s.forgetRecords(ctx, s.subjects.all(), []uint64{w.sum.last})
+		}
+		return err
+	}
+	s.forgetRecords(ctx, m.at, m.others)
+	s.home.leaser.drop(w.ID)
+	s.home.wakeTask(w.ID)
+	next := &member{stored: w.stored, history: history{at: to.place(), last: added.last}}
+	if err := to.restart(ctx, next); err != nil {
+		return errors.Join(err, s.conclude(ctx, w.stored))
+	}
+	return nil
+}
+
+// copyHome copies the record of a delivery to the default destination to where it is if
+// the event has others.
+func (s *store) copyHome(ctx context.Context, m *member) error {
+	rec, k := m.rec, m.kind
+	if k == none && m.origin != nil {
+		rec, k = m.origin.Record, m.origin.Kind
+	}
+	if k == none {
+		k = pending
+	}
+	rec.Event, rec.Received, rec.By, rec.Base = m.seq, inbox.Micros(m.ReceivedAt), s.instance, 0
+	had, err := s.home.endAt(ctx, m.stored)
+	if err != nil {
+		return err
+	}
+	_, err = s.writeRecord(ctx, s.home.place(), k, m.ID, rec, had.last)
+	if err == nil && had.last != 0 && had.kind != k {
+		s.forgetRecords(ctx, s.home.place(), []uint64{had.last})
+	}
+	return err
 }

@@ -16,14 +16,6 @@ func notFound(id string) error { return fmt.Errorf("event %s: %w", id, inbox.Err
 
 func wrongState(id string) error { return fmt.Errorf("event %s: %w", id, inbox.ErrState) }
 
-// conflictAsState turns a conflict into ErrState.
-func conflictAsState(id string, err error) error {
-	if err == errConflict { //nolint:errorlint // it is never wrapped
-		return wrongState(id)
-	}
-	return err
-}
-
 func errClosed() error { return fmt.Errorf("inbox nats: %w", inbox.ErrClosed) }
 
 // errNotReady says that no server has been reached since the inbox was opened.

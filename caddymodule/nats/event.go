@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -15,13 +17,14 @@ import (
 
 // The headers of an event's message. Its payload is the event's body.
 const (
-	headerTask     = "Fotor-Task"     // the task's id, percent-encoded, unless it is very long
-	headerType     = "Fotor-Type"     // the task's type, percent-encoded, unless it is very long
-	headerStatus   = "Fotor-Status"   // 0, 1 or 2
-	headerReceived = "Fotor-Received" // RFC 3339, to the microsecond
-	headerPrev     = "Fotor-Prev"     // 1 if the task had an event before
-	headerFinal    = "Fotor-Final"    // 1 if one of those was final
-	headerImport   = "Fotor-Import"   // the state of an imported event
+	headerTask     = "Fotor-Task"         // the task's id, percent-encoded, unless it is very long
+	headerType     = "Fotor-Type"         // the task's type, percent-encoded, unless it is very long
+	headerStatus   = "Fotor-Status"       // 0, 1 or 2
+	headerReceived = "Fotor-Received"     // RFC 3339, to the microsecond
+	headerPrev     = "Fotor-Prev"         // 1 if the task had an event before
+	headerFinal    = "Fotor-Final"        // 1 if one of those was final
+	headerImport   = "Fotor-Import"       // the state of an imported event
+	headerTo       = "Fotor-Destinations" // their names, separated by commas; absent if the default is the only one
 	headerParent   = "traceparent"
 	headerState    = "tracestate"
 )
@@ -35,6 +38,39 @@ type stored struct {
 	prev   bool      // the task had an event before
 	final  bool      // one of those was final
 	origin *imported // nil unless it was imported
+
+	// several says that it has other destinations than the default alone: those in
+	// to, perhaps none.
+	several bool
+	to      []string
+}
+
+// goesTo reports whether an event was put for a destination.
+func (e *stored) goesTo(destination string) bool {
+	if !e.several {
+		return destination == inbox.DefaultDestination
+	}
+	return slices.Contains(e.to, destination)
+}
+
+// originAt returns the state of the delivery to a destination in the inbox from which
+// the event was imported, nil if there is none.
+func (e *stored) originAt(destination string) *imported {
+	switch {
+	case e.origin == nil:
+		return nil
+	case e.several:
+		return e.origin.To[destination]
+	default:
+		return e.origin
+	}
+}
+
+// onlyDefault reports whether an event that is to be put goes to the default destination
+// alone. Its message is that of an inbox without destinations.
+func onlyDefault(e *inbox.Event) bool {
+	to := e.GoesTo()
+	return len(to) == 1 && to[0] == inbox.DefaultDestination
 }
 
 // maxHeader is the length above which a value is not put into a header but read
@@ -68,6 +104,9 @@ func encodeEvent(subject string, e *inbox.Event) (*nats.Msg, error) {
 			return nil, fmt.Errorf("event %s has a task id of %d and a type of %d bytes, and a body that does not name them", e.ID, len(e.TaskID), len(e.Type))
 		}
 	}
+	if !onlyDefault(e) {
+		m.Header.Set(headerTo, strings.Join(e.Destinations, ","))
+	}
 	if e.TraceParent != "" {
 		m.Header.Set(headerParent, e.TraceParent)
 	}
@@ -98,6 +137,10 @@ func decodeEvent(m message) (*stored, error) {
 		ID: idOf(m.subject), TaskID: name.TaskID, Type: name.Type, Status: inbox.Status(status), ReceivedAt: received.UTC(),
 		Body: m.data, TraceParent: m.header.Get(headerParent), TraceState: m.header.Get(headerState),
 	}}
+	if to, ok := m.header[headerTo]; ok {
+		s.several = true
+		s.to = strings.FieldsFunc(strings.Join(to, ","), func(r rune) bool { return r == ',' })
+	}
 	if text := m.header.Get(headerImport); text != "" {
 		s.origin = new(imported)
 		if err := json.Unmarshal([]byte(text), s.origin); err != nil {

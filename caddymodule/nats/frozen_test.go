@@ -34,10 +34,10 @@ func rounds(t *testing.T, s *store, n int) time.Duration {
 			e := inboxtest.NewEvent(task, status)
 			_, err := s.Put(ctx, e)
 			require.NoError(t, err)
-			l, err := s.Lease(ctx, 1)
+			l, err := s.home.Lease(ctx, 1)
 			require.NoError(t, err)
 			require.Equal(t, e.ID, l[0].Event.ID)
-			require.NoError(t, s.Settle(ctx, inboxtest.Outcomes(inbox.Deliver, l...)...))
+			require.NoError(t, s.home.Settle(ctx, inboxtest.Outcomes(inbox.Deliver, l...)...))
 		}
 	}
 	return time.Since(began)
@@ -57,10 +57,10 @@ func awaitRound(t *testing.T, s *store) {
 		require.NoError(t, ctx.Err())
 	}
 	for found := false; !found; {
-		l, err := s.Lease(ctx, 10)
+		l, err := s.home.Lease(ctx, 10)
 		require.NoError(t, err)
 		found = l[len(l)-1].Event.ID == e.ID
-		for err = s.Settle(ctx, inboxtest.Outcomes(inbox.Deliver, l...)...); err != nil; err = s.Settle(ctx, inboxtest.Outcomes(inbox.Deliver, l...)...) {
+		for err = s.home.Settle(ctx, inboxtest.Outcomes(inbox.Deliver, l...)...); err != nil; err = s.home.Settle(ctx, inboxtest.Outcomes(inbox.Deliver, l...)...) {
 			require.NoError(t, ctx.Err())
 		}
 	}

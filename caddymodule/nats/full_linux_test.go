@@ -50,5 +50,5 @@ func TestAServerThatCannotWriteIsNamed(t *testing.T) {
 	require.Eventually(t, func() bool { return big() == nil }, time.Minute, 10*time.Millisecond)
 	_, err = s.Stats(ctx)
 	require.NoError(t, err)
-	require.Equal(t, stored, inboxtest.Lease(t, s, 1)[0].Event)
+	require.Equal(t, stored, inboxtest.Lease(t, s.home, 1)[0].Event)
 }

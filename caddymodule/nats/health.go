@@ -165,7 +165,9 @@ func (s *store) inspectStreams(ctx context.Context) error {
 		there, err := s.js.Stream(ctx, want.Name)
 		switch {
 		case errors.Is(err, jetstream.ErrStreamNotFound):
-			broken = append(broken, errGone(want.Name))
+			if !s.wasClosed(ctx, want.Name) {
+				broken = append(broken, errGone(want.Name))
+			}
 		case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount), errors.Is(err, nats.ErrNoResponders):
 			return errOff
 		case err != nil:

@@ -75,9 +75,9 @@ func nothingElse(t testing.TB, s *store) {
 	t.Helper()
 	e := inboxtest.NewEvent(rand.Text(), inbox.Completed)
 	inboxtest.Put(t, s, e)
-	l := inboxtest.Lease(t, s, 1)
+	l := inboxtest.Lease(t, s.home, 1)
 	require.Equal(t, e, l[0].Event)
-	inboxtest.Settle(t, s, inbox.Deliver, l...)
+	inboxtest.Settle(t, s.home, inbox.Deliver, l...)
 }
 
 // admin returns a client that bypasses the inbox.
@@ -157,9 +157,9 @@ func deliver(t testing.TB, s *store, n int) (events []*inbox.Event) {
 		events = append(events, lane...)
 	}
 	for done := 0; done < n; {
-		l, err := s.Lease(context.Background(), 100)
+		l, err := s.home.Lease(context.Background(), 100)
 		require.NoError(t, err)
-		inboxtest.Settle(t, s, inbox.Deliver, l...)
+		inboxtest.Settle(t, s.home, inbox.Deliver, l...)
 		done += len(l)
 	}
 	return events
@@ -184,3 +184,6 @@ var smallLimits = limits{
 	expires: 100 * time.Millisecond, unclaimed: 50 * time.Millisecond, maintenance: 50 * time.Millisecond,
 	inspect: 50 * time.Millisecond, known: 100 * time.Millisecond,
 }
+
+// home is where the records of the streams of testOptions are.
+var home = subjects{"TEST"}.home()

@@ -15,34 +15,59 @@ const maxOrigin = 40 << 10
 
 // Import stores an event with its state.
 func (s *store) Import(ctx context.Context, r *inbox.Record) (duplicate bool, err error) {
-	if _, _, err := r.Event.Check(); err != nil {
-		return false, err
+	e := *r.Event
+	e.Destinations = make([]string, len(r.Deliveries))
+	for i, d := range r.Deliveries {
+		e.Destinations[i] = d.Destination
 	}
-	var attempts []inbox.Attempt
-	for _, d := range r.Deliveries {
-		attempts = d.Log
+	if _, _, err := e.Check(); err != nil {
+		return false, err
 	}
 	bounded, cancel, err := s.call(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer cancel()
-	duplicateOf, err := s.put(bounded, r.Event, originOf(r, attempts, s.attemptRoom(r.Event)))
+	if err := s.checkQueues(bounded, &e); err != nil {
+		return false, s.failed(ctx, err)
+	}
+	duplicateOf, err := s.put(bounded, &e, originOf(&e, r.Deliveries, s.attemptRoom(r.Event)))
 	return duplicateOf != "", s.failed(ctx, err)
 }
 
-// originOf returns the state to be stored with an imported event, nil if it is
-// that of a new one. It is stored in the same message, so that the event never
-// appears without it.
-func originOf(r *inbox.Record, attempts []inbox.Attempt, room int) *imported {
-	if r.State == inbox.Pending && r.Attempts == 0 && r.Due.IsZero() && len(attempts) == 0 {
+// originOf returns the states to be stored with an imported event, nil if they are those
+// of a new one. They are stored in the same message, so that the event never
+// appears without them.
+func originOf(e *inbox.Event, deliveries []inbox.Delivery, room int) *imported {
+	if len(deliveries) == 0 {
 		return nil
 	}
-	o := &imported{Kind: kindOf(r.State), Record: record{
-		Received: inbox.Micros(r.Event.ReceivedAt), Attempts: r.Attempts, Due: inbox.Micros(r.Due), Settled: inbox.Micros(r.SettledAt),
+	room /= len(deliveries)
+	o := &imported{To: map[string]*imported{}}
+	for _, d := range deliveries {
+		if one := originOfOne(e, &d, room); one != nil {
+			o.To[d.Destination] = one
+		}
+	}
+	if onlyDefault(e) {
+		return o.To[inbox.DefaultDestination]
+	}
+	if len(o.To) == 0 {
+		return nil
+	}
+	return o
+}
+
+func originOfOne(e *inbox.Event, d *inbox.Delivery, room int) *imported {
+	if d.State == inbox.Pending && d.Attempts == 0 && d.Due.IsZero() && len(d.Log) == 0 {
+		return nil
+	}
+	o := &imported{Kind: kindOf(d.State), Record: record{
+		Received: inbox.Micros(e.ReceivedAt), Attempts: d.Attempts, Due: inbox.Micros(d.Due), Settled: inbox.Micros(d.SettledAt),
 	}}
-	if len(attempts) == 0 && !r.Last.At.IsZero() {
-		attempts = []inbox.Attempt{r.Last}
+	attempts := d.Log
+	if len(attempts) == 0 && !d.Last.At.IsZero() {
+		attempts = []inbox.Attempt{d.Last}
 	}
 	size := 0
 	for _, last := range slices.Backward(attempts) {
@@ -62,16 +87,22 @@ func (s *store) attemptRoom(e *inbox.Event) int {
 	return int(min(maxOrigin, s.conn.MaxPayload()-int64(len(e.Body))-overhead/2))
 }
 
-// recordOrigin writes the record of an imported event.
-func (s *store) recordOrigin(ctx context.Context, m *member) error {
+// recordOrigin writes the record of an imported delivery.
+func (d *destination) recordOrigin(ctx context.Context, m *member) error {
 	rec := m.origin.Record
-	rec.Event, rec.By = m.seq, s.instance
-	_, err := s.writeRecord(ctx, m.origin.Kind, m.ID, rec, m.last)
-	return err
+	rec.Event, rec.By = m.seq, d.instance
+	seq, err := d.writeRecord(ctx, m.at, m.origin.Kind, m.ID, rec, m.last)
+	if err != nil || !m.origin.Kind.ended() {
+		return err
+	}
+	done := *m
+	done.kind, done.rec, done.last = m.origin.Kind, rec, seq
+	return d.concludeMember(ctx, &done)
 }
 
 // imported is the state of an event in the inbox from which it was imported.
 type imported struct {
-	Kind   kind   `json:"kind"`
-	Record record `json:"record"`
+	Kind   kind                 `json:"kind,omitempty"`
+	Record record               `json:"record,omitzero"`
+	To     map[string]*imported `json:"to,omitempty"` // of an event with several destinations: by their names
 }

@@ -30,62 +30,62 @@ const (
 )
 
 // Lease waits until events are due.
-func (s *store) Lease(ctx context.Context, max int) ([]*inbox.Lease, error) {
+func (q *queue) Lease(ctx context.Context, max int) ([]*inbox.Lease, error) {
 	if err := checkMax(max); err != nil {
 		return nil, err
 	}
-	return s.Pick(ctx, inbox.Want{Max: max})
+	return q.Pick(ctx, inbox.Want{Max: max})
 }
 
 // awaitReady waits until the streams are set up, but no longer than the publish
 // timeout.
-func (s *store) awaitReady(ctx context.Context) error {
-	bounded, cancel := s.bound(ctx)
+func (q *queue) awaitReady(ctx context.Context) error {
+	bounded, cancel := q.bound(ctx)
 	defer cancel()
 	select {
-	case <-s.ready:
-		if s.closed() {
+	case <-q.ready:
+		if q.closed() {
 			return errClosed()
 		}
 		return nil
 	case <-bounded.Done():
-		if s.closed() {
+		if q.closed() {
 			return errClosed()
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return *s.setUpErr.Load()
+		return *q.setUpErr.Load()
 	}
 }
 
 // leaseBatch leases the events of a batch whose turn it is. It does not end
 // with the context of the caller, or leases would be lost.
-func (s *store) leaseBatch(batch []*candidate) []*inbox.Lease {
+func (q *queue) leaseBatch(batch []*candidate) []*inbox.Lease {
 	if len(batch) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(s.life, min(s.publishTimeout(), lookTimeout))
+	ctx, cancel := context.WithTimeout(q.life, min(q.publishTimeout(), lookTimeout))
 	defer cancel()
 	got := make([]*inbox.Lease, len(batch))
 	var wg sync.WaitGroup
 	places := make(chan struct{}, looksAtOnce)
-	first := s.leaser.firstOfTasks(batch)
+	first := q.leaser.firstOfTasks(batch)
 	for i, c := range batch {
-		if s.isFirst(c) && !s.pick.mayHave(c.seq) {
-			got[i] = s.leaseOf(ctx, &heldLease{candidate: c, history: history{}}, s.token())
+		if q.isFirst(c) && !q.pick.mayHave(c.seq) {
+			got[i] = q.leaseOf(ctx, &heldLease{candidate: c, history: history{at: q.placeOf(c.event)}}, q.token())
 			continue
 		}
 		if !c.again && !c.event.Status.Final() && first[c.id[:keyLength]] < c.seq {
 			// An earlier event of its task is here. A look would read all
 			// events of the task, so there is none.
-			s.park(c, c.lookDelay())
+			q.park(c, c.lookDelay())
 			continue
 		}
 		places <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-places }()
-			got[i] = s.leaseOne(ctx, c)
+			got[i] = q.leaseOne(ctx, c)
 		})
 	}
 	wg.Wait()
@@ -101,27 +101,27 @@ func (s *store) leaseBatch(batch []*candidate) []*inbox.Lease {
 // isFirst reports whether an event can be leased without a look at its
 // task: it was never handed out before, is the first of its task, and nothing
 // can supersede it. Later events wait for it.
-func (s *store) isFirst(c *candidate) bool {
-	return !c.again && c.times == 1 && c.event.Status.Final() && !c.event.prev && c.event.origin == nil && !s.leaser.recheckNew.Load()
+func (q *queue) isFirst(c *candidate) bool {
+	return !c.again && c.times == 1 && c.event.Status.Final() && !c.event.prev && c.event.originAt(q.name) == nil && !q.leaser.recheckNew.Load()
 }
 
 // token returns a name for a lease that no other Caddy uses.
-func (s *store) token() string {
-	return fmt.Sprintf("%s.%d", s.instance, lastRef.Add(1))
+func (q *queue) token() string {
+	return fmt.Sprintf("%s.%d", q.instance, lastRef.Add(1))
 }
 
 // leaseOf creates the lease of an event; nil if the event is leased here
 // already.
-func (s *store) leaseOf(ctx context.Context, h *heldLease, token string) *inbox.Lease {
+func (q *queue) leaseOf(ctx context.Context, h *heldLease, token string) *inbox.Lease {
 	h.token = token
 	h.lease = &inbox.Lease{Event: h.event.Event, Attempt: h.rec.Attempts + 1, Ref: lastRef.Add(1)}
 	h.lease.Untried = !h.again && h.rec.Attempts == 0
-	if !s.leaser.add(h) {
+	if !q.leaser.add(h) {
 		if h.early {
-			s.withdraw(ctx, []*heldLease{h})
+			q.withdraw(ctx, []*heldLease{h})
 			return nil
 		}
-		s.park(h.candidate, firstLook)
+		q.park(h.candidate, firstLook)
 		return nil
 	}
 	return h.lease
@@ -129,18 +129,18 @@ func (s *store) leaseOf(ctx context.Context, h *heldLease, token string) *inbox.
 
 // leaseOne leases an event if it is its turn, and otherwise decides what to do
 // with it.
-func (s *store) leaseOne(ctx context.Context, c *candidate) *inbox.Lease {
-	h, err := s.tryLease(ctx, c)
+func (q *queue) leaseOne(ctx context.Context, c *candidate) *inbox.Lease {
+	h, err := q.tryLease(ctx, c)
 	if h != nil {
-		return s.leaseOf(ctx, h, h.token)
+		return q.leaseOf(ctx, h, h.token)
 	}
 	if err != nil {
 		wait := firstLook
-		if !errors.Is(err, errConflict) && !s.closed() {
-			s.log.Warn("an event cannot be looked at, it is tried again", zap.String("event", c.id), zap.Error(err))
+		if !errors.Is(err, errConflict) && !q.closed() {
+			q.log.Warn("an event cannot be looked at, it is tried again", zap.String("event", c.id), zap.Error(err))
 			wait = c.lookDelay()
 		}
-		s.park(c, wait)
+		q.park(c, wait)
 	}
 	return nil
 }
@@ -151,8 +151,8 @@ func (c *candidate) lookDelay() time.Duration { return min(firstLook<<min(c.wait
 
 // park keeps an event here for a while, or returns it to the server for a while
 // if too many are here.
-func (s *store) park(c *candidate, wait time.Duration) {
-	if !s.leaser.park(c, wait, s.options.limits.parked) {
+func (q *queue) park(c *candidate, wait time.Duration) {
+	if !q.leaser.park(c, wait, q.options.limits.parked) {
 		_ = c.msg.NakWithDelay(passedOn)
 	}
 }
@@ -160,23 +160,26 @@ func (s *store) park(c *candidate, wait time.Duration) {
 // tryLease returns a lease if it is the event's turn. Otherwise it parks or
 // postpones the event, or acknowledges its message if that need not be handed
 // out again.
-func (s *store) tryLease(ctx context.Context, c *candidate) (*heldLease, error) {
-	if s.leaser.holds(c.id) {
-		s.park(c, firstLook) // it is just being settled
+func (q *queue) tryLease(ctx context.Context, c *candidate) (*heldLease, error) {
+	if q.leaser.holds(c.id) {
+		q.park(c, firstLook) // it is just being settled
 		return nil, nil
 	}
-	if s.isFirst(c) {
+	if q.isFirst(c) {
 		// Unless it was leased out of turn.
-		if m, err := s.last(ctx, s.subjects.states(), s.subjects.statesOf(c.id)); err != nil || m == nil {
-			return &heldLease{candidate: c, token: s.token()}, err
+		at := q.placeOf(c.event)
+		if m, err := q.last(ctx, at.stream, at.statesOf(c.id)); err != nil {
+			return nil, err
+		} else if m == nil {
+			return &heldLease{candidate: c, history: history{at: at}, token: q.token()}, nil
 		}
 	}
 	if !c.again && c.waited > 0 {
-		if ended, err := s.hasEnded(ctx, c); ended || err != nil {
+		if ended, err := q.hasEnded(ctx, c); ended || err != nil {
 			return nil, err
 		}
 	}
-	task, err := s.task(ctx, c.id)
+	task, err := q.task(ctx, c.id)
 	if err != nil {
 		return nil, err
 	}
@@ -187,60 +190,60 @@ func (s *store) tryLease(ctx context.Context, c *candidate) (*heldLease, error) 
 		}
 	}
 	if me == nil {
-		return nil, s.dropPurged(ctx, c)
+		return nil, q.dropPurged(ctx, c)
 	}
-	c.event = me.stored
+	c.event, task = me.stored, present(task)
 	switch {
-	case c.again && !c.isOf(me) && me.last < c.seq:
+	case c.again && !c.isOf(me) && me.at == c.at && me.last < c.seq:
 		// The replica does not have the record yet that this message is.
 		return nil, errConflict
 	case !c.isOf(me):
-		// Another message stands for the event.
-		if c.again && me.last != c.seq {
-			s.forgetRecords(ctx, []uint64{c.seq})
+		// Another message stands for the event, or it has ended.
+		if c.again && (me.at != c.at || me.last != c.seq) {
+			q.forgetRecords(ctx, c.at, []uint64{c.seq})
 		}
-		return nil, c.msg.Ack()
+		return nil, q.finishMessage(ctx, c, me)
 	case me.kind == none && me.origin != nil:
-		if err := s.recordOrigin(ctx, me); err != nil {
+		if err := q.recordOrigin(ctx, me); err != nil {
 			return nil, err
 		}
 		return nil, c.msg.Ack()
-	case me.kind == leased && me.history.lease.Early && s.leaser.isClaimed(me.last, s.current.Load().lease):
-		s.park(c, c.lookDelay())
+	case me.kind == leased && me.history.lease.Early && q.leaser.isClaimed(me.last, q.current.Load().lease):
+		q.park(c, c.lookDelay())
 		return nil, nil
 	}
 	outdated, gone, waits := arrange(task, c.id)
 	if gone {
-		if err := s.supersede(ctx, me); err != nil {
+		if err := q.supersede(ctx, me); err != nil {
 			return nil, err
 		}
-		s.leaser.wakeTask(c.id)
+		q.leaser.wakeTask(c.id)
 		return nil, c.msg.Ack()
 	}
 	for _, m := range outdated {
-		if err := s.supersede(ctx, m); err != nil {
+		if err := q.supersede(ctx, m); err != nil {
 			return nil, err
 		}
 	}
 	if left := time.Until(inbox.FromMicros(me.rec.Due)); me.kind == pending && left > 0 {
-		return nil, s.postpone(ctx, c, me, left)
+		return nil, q.postpone(ctx, c, me, left)
 	}
 	if waits {
-		return nil, s.parkWaiting(ctx, c, me)
+		return nil, q.parkWaiting(ctx, c, me)
 	}
-	h, err := s.markLeased(ctx, c, me)
+	h, err := q.markLeased(ctx, c, me)
 	if err != nil {
 		return nil, err
 	}
-	free, err := s.unchanged(ctx, task, c.id, h.last)
+	free, err := q.unchanged(ctx, task, c.id, h.last)
 	if err == nil && !free {
-		free, err = s.stillFree(ctx, task, c.id)
+		free, err = q.stillFree(ctx, task, c.id)
 	}
 	if !free || err != nil {
 		// Another Caddy may have done the same: both retry, and one will be
 		// faster.
 		me.kind, me.last, me.others = leased, h.last, h.others
-		return nil, s.parkWaiting(ctx, c, me)
+		return nil, q.parkWaiting(ctx, c, me)
 	}
 	return h, nil
 }
@@ -248,17 +251,21 @@ func (s *store) tryLease(ctx context.Context, c *candidate) (*heldLease, error) 
 // unchanged reports whether the mark is the only record of the task that was
 // written since its events were read. Two queries suffice for any number of
 // events: one for the next record, one for the last.
-func (s *store) unchanged(ctx context.Context, task []*member, id string, mark uint64) (bool, error) {
+func (q *queue) unchanged(ctx context.Context, task []*member, id string, mark uint64) (bool, error) {
 	if len(task) == 1 {
 		return true, nil
 	}
 	known := uint64(0)
 	for _, m := range task {
+		if m.at != task[0].at {
+			return false, nil // their numbers cannot be compared: each is looked at
+		}
 		known = max(known, m.last)
 	}
-	of := s.subjects.taskStates(id)
+	at := task[0].at
+	of := at.taskStates(id)
 	for _, request := range []map[string]any{{"seq": known + 1, "next_by_subj": of}, {"last_by_subj": of}} {
-		if m, err := s.leaderGet(ctx, s.subjects.states(), request); err != nil || m == nil || m.seq != mark {
+		if m, err := q.leaderGet(ctx, at.stream, request); err != nil || m == nil || m.seq != mark {
 			return false, err
 		}
 	}
@@ -267,37 +274,37 @@ func (s *store) unchanged(ctx context.Context, task []*member, id string, mark u
 
 // hasEnded reports whether a parked event was superseded meanwhile. If so, its
 // message is acknowledged.
-func (s *store) hasEnded(ctx context.Context, c *candidate) (bool, error) {
-	records, err := s.latest(ctx, s.subjects.states(), s.subjects.statesOf(c.id))
+func (q *queue) hasEnded(ctx context.Context, c *candidate) (bool, error) {
+	members, err := q.membersOf(ctx, []*stored{c.event})
 	if err != nil {
 		return false, err
 	}
-	h, err := s.historyOf(c.event, records)
-	if err != nil || h.newer || !h.kind.ended() {
-		return false, err
+	m := members[0]
+	if m.newer || m.absent || !m.kind.ended() {
+		return false, nil
 	}
-	s.leaser.wakeTask(c.id)
-	return true, c.msg.Ack()
+	q.leaser.wakeTask(c.id)
+	return true, q.finishMessage(ctx, c, m)
 }
 
 // stillFree reports whether no other event of the task goes before one that was
 // just marked as leased. Another Caddy may have replayed and leased one since
 // the task was read. As each marks first and looks then, at least one sees the
 // other.
-func (s *store) stillFree(ctx context.Context, task []*member, id string) (bool, error) {
+func (q *queue) stillFree(ctx context.Context, task []*member, id string) (bool, error) {
 	before := true
 	for _, m := range task {
 		if m.ID == id {
 			before = false
 			continue
 		}
-		last, err := s.last(ctx, s.subjects.states(), s.subjects.statesOf(m.ID))
+		last, err := q.last(ctx, m.at.stream, m.at.statesOf(m.ID))
 		if err != nil {
 			return false, err
 		}
 		k := none
 		if last != nil {
-			k = s.subjects.kindIn(last.subject)
+			k = m.at.kindIn(last.subject)
 		} else if m.origin != nil {
 			k = m.origin.Kind
 		}
@@ -312,10 +319,10 @@ func (s *store) stillFree(ctx context.Context, task []*member, id string) (bool,
 // own message until there is a pending record, and then that record.
 func (c *candidate) isOf(m *member) bool {
 	switch {
-	case m.kind.ended():
+	case m.absent, m.kind.ended():
 		return false
 	case c.again:
-		return m.base == c.seq
+		return m.base == c.seq && m.at == c.at
 	default:
 		return m.seq == c.seq && m.base == 0
 	}
@@ -329,8 +336,8 @@ const missingFor = 5 * time.Second
 // dropPurged acknowledges the message of an event that was purged. If the event
 // is only missing on the server that answered, it is looked at again: once it is
 // acknowledged, nothing would bring it back.
-func (s *store) dropPurged(ctx context.Context, c *candidate) error {
-	m, err := s.last(ctx, s.subjects.stream, s.subjects.event(c.id))
+func (q *queue) dropPurged(ctx context.Context, c *candidate) error {
+	m, err := q.last(ctx, q.subjects.stream, q.subjects.event(c.id))
 	if err != nil {
 		return err
 	}
@@ -342,11 +349,23 @@ func (s *store) dropPurged(ctx context.Context, c *candidate) error {
 		c.missing = time.Now()
 	}
 	if time.Since(c.missing) < missingFor {
-		s.park(c, c.lookDelay())
+		q.park(c, c.lookDelay())
 		return nil
 	}
 	if c.again {
-		s.forgetRecords(ctx, []uint64{c.seq})
+		q.forgetRecords(ctx, c.at, []uint64{c.seq})
+	}
+	return c.msg.Ack()
+}
+
+// finishMessage acknowledges a message that does not stand for the event any more. If
+// the delivery has ended, and a Caddy died before it wrote down what that means for the
+// event, that is done first.
+func (q *queue) finishMessage(ctx context.Context, c *candidate, m *member) error {
+	if m.absent || m.kind.ended() {
+		if err := q.concludeMember(ctx, m); err != nil {
+			return err
+		}
 	}
 	return c.msg.Ack()
 }

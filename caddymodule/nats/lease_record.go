@@ -8,28 +8,28 @@ import (
 
 // parkWaiting parks an event until its turn. If it is marked as leased, it
 // becomes pending first, because others would wait for it.
-func (s *store) parkWaiting(ctx context.Context, c *candidate, m *member) error {
+func (q *queue) parkWaiting(ctx context.Context, c *candidate, m *member) error {
 	if m.kind == leased {
 		rec := m.rec
-		rec.Event, rec.Received, rec.By, rec.Base = m.seq, inbox.Micros(m.ReceivedAt), s.instance, 0
-		if _, err := s.writeRecord(ctx, pending, m.ID, rec, m.last); err != nil {
+		rec.Event, rec.Received, rec.By, rec.Base = m.seq, inbox.Micros(m.ReceivedAt), q.instance, 0
+		if _, err := q.writeRecord(ctx, m.at, pending, m.ID, rec, m.last); err != nil {
 			return err
 		}
-		s.forgetRecords(ctx, m.others)
-		s.leaser.wakeTask(c.id)
+		q.forgetRecords(ctx, m.at, m.others)
+		q.leaser.wakeTask(c.id)
 		return c.msg.Ack()
 	}
-	s.park(c, c.lookDelay())
+	q.park(c, c.lookDelay())
 	return nil
 }
 
 // markLeased writes the record that the event is leased. Any concurrent change
 // of the event conflicts with it, and an earlier lease can no longer be
 // settled.
-func (s *store) markLeased(ctx context.Context, c *candidate, m *member) (*heldLease, error) {
-	token := s.token()
+func (q *queue) markLeased(ctx context.Context, c *candidate, m *member) (*heldLease, error) {
+	token := q.token()
 	rec := record{Event: m.seq, Received: inbox.Micros(m.ReceivedAt), By: token, Base: m.base, Early: c.early}
-	seq, err := s.writeRecord(ctx, leased, m.ID, rec, m.last)
+	seq, err := q.writeRecord(ctx, m.at, leased, m.ID, rec, m.last)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 // leaser has the events that the server has handed out to this inbox.
 type leaser struct {
 	fresh, again source
+	spread       source      // as again, of events with several destinations; of the default destination only
 	recheckNew   atomic.Bool // events handed out for the first time may have been settled
 	wake         chan struct{}
 
@@ -44,11 +45,14 @@ type heldLease struct {
 var lastRef atomic.Int64
 
 func (l *leaser) init() {
-	l.again.again = true
+	l.again.again, l.spread.again = true, true
 	l.wake = make(chan struct{}, 1)
 	l.leases, l.byID = map[int64]*heldLease{}, map[string]*heldLease{}
 	l.claims = map[uint64]time.Time{}
 }
+
+// all returns the sources in the order of destination.consumed.
+func (l *leaser) all() []*source { return []*source{&l.fresh, &l.again, &l.spread} }
 
 func (l *leaser) signal() {
 	select {
@@ -82,10 +86,17 @@ func (l *leaser) take(n int, onlyNew bool, now time.Time) (batch []*candidate, n
 	}
 	clear(l.parked[len(kept):])
 	l.parked = kept
-	for len(batch) < n && (len(l.fresh.queue) > 0 || !onlyNew && len(l.again.queue) > 0) {
-		src := &l.fresh
-		if l.turn = !l.turn; !onlyNew && !l.turn && len(l.again.queue) > 0 || len(src.queue) == 0 {
-			src = &l.again
+	for len(batch) < n {
+		src, again := &l.fresh, &l.again
+		if len(again.queue) == 0 {
+			again = &l.spread
+		}
+		hasAgain := !onlyNew && len(again.queue) > 0
+		if l.turn = !l.turn; hasAgain && (!l.turn || len(src.queue) == 0) {
+			src = again
+		}
+		if len(src.queue) == 0 {
+			break
 		}
 		batch = append(batch, src.queue[0])
 		src.queue = src.queue[1:]
@@ -151,7 +162,7 @@ func (l *leaser) wakeTask(id string) {
 func (l *leaser) drop(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, list := range []*[]*candidate{&l.fresh.queue, &l.again.queue, &l.parked} {
+	for _, list := range l.lists() {
 		*list = slices.DeleteFunc(*list, func(c *candidate) bool {
 			if c.id == id {
 				_ = c.msg.Ack()
@@ -162,26 +173,26 @@ func (l *leaser) drop(id string) {
 }
 
 // keepLeases extends the leases, and returns events that nobody leases.
-func (s *store) keepLeases() {
-	l := &s.leaser
+func (q *queue) keepLeases() {
+	l := &q.leaser
 	var extended time.Time
 	for {
-		lease := s.current.Load().lease
-		timer := time.NewTimer(min(lease/6, s.options.limits.unclaimed))
+		lease := q.current.Load().lease
+		timer := time.NewTimer(min(lease/6, q.options.limits.unclaimed))
 		select {
-		case <-s.life.Done():
+		case <-q.life.Done():
 			timer.Stop()
 			return
 		case <-timer.C:
 		}
 		l.mu.Lock()
-		if !l.busy && time.Since(l.idleSince) > s.options.limits.unclaimed {
+		if !l.busy && time.Since(l.idleSince) > q.options.limits.unclaimed {
 			l.releaseUnleased()
 		}
 		if time.Since(extended) >= lease/3-lease/12 {
 			extended = time.Now()
 			l.each(func(c *candidate) { _ = c.msg.InProgress() })
-			s.renewEarly()
+			q.renewEarly()
 		}
 		l.mu.Unlock()
 	}
@@ -189,8 +200,8 @@ func (s *store) keepLeases() {
 
 // each calls f with everything handed out to this inbox.
 func (l *leaser) each(f func(*candidate)) {
-	for _, list := range [][]*candidate{l.fresh.queue, l.again.queue, l.parked} {
-		for _, c := range list {
+	for _, list := range l.lists() {
+		for _, c := range *list {
 			f(c)
 		}
 	}
@@ -199,9 +210,14 @@ func (l *leaser) each(f func(*candidate)) {
 	}
 }
 
+// lists returns what is here and not leased.
+func (l *leaser) lists() []*[]*candidate {
+	return []*[]*candidate{&l.fresh.queue, &l.again.queue, &l.spread.queue, &l.parked}
+}
+
 // releaseUnleased returns the events that are not leased.
 func (l *leaser) releaseUnleased() {
-	for _, list := range []*[]*candidate{&l.fresh.queue, &l.again.queue, &l.parked} {
+	for _, list := range l.lists() {
 		for _, c := range *list {
 			_ = c.msg.Nak()
 		}
@@ -212,14 +228,14 @@ func (l *leaser) releaseUnleased() {
 // releaseAll returns all events when the inbox is closed. First it stops
 // receiving, then it returns what was received.
 func (l *leaser) releaseAll(conn *nats.Conn) {
-	for _, src := range []*source{&l.fresh, &l.again} {
+	for _, src := range l.all() {
 		if src.sub != nil {
 			_ = src.sub.Drain()
 		}
 	}
 	end := time.Now().Add(closeWait)
 	_ = conn.FlushTimeout(closeWait)
-	for _, src := range []*source{&l.fresh, &l.again} {
+	for _, src := range l.all() {
 		for src.sub != nil && src.sub.IsValid() && time.Now().Before(end) {
 			time.Sleep(time.Millisecond)
 		}

@@ -34,6 +34,26 @@ type ledger struct {
 	// have marks of purges below Erased.
 	Gone   uint64 `json:"gone,omitempty"`
 	Erased uint64 `json:"erased,omitempty"`
+
+	// The same of the stream for events with several destinations as wholes.
+	AllLostFrom uint64 `json:"allLostFrom,omitempty"`
+	AllGone     uint64 `json:"allGone,omitempty"`
+	AllErased   uint64 `json:"allErased,omitempty"`
+}
+
+// gone and erased return up to where the records of a stream have been counted.
+func (l *ledger) gone(all bool) *uint64 {
+	if all {
+		return &l.AllGone
+	}
+	return &l.Gone
+}
+
+func (l *ledger) erased(all bool) *uint64 {
+	if all {
+		return &l.AllErased
+	}
+	return &l.Erased
 }
 
 // missing returns the number of events that are neither in the stream nor
@@ -176,9 +196,9 @@ func (s *store) accountForLosses(ctx context.Context, mine *claim) error {
 	stale, older := mine.stale, state.LastSeq < old.Seen
 	if missing := now.missing(state); !stale && !older && (missing > 0 || old.mayRecover()) {
 		// Events that had ended are gone but not lost.
-		from := uint64(1)
+		from := map[place]uint64{}
 		if missing <= 0 {
-			from = old.LostFrom
+			from[s.subjects.home()], from[s.subjects.all()] = old.LostFrom, old.AllLostFrom
 		}
 		if err := s.dropOrphans(ctx, mine, from); err != nil {
 			return err
@@ -186,6 +206,10 @@ func (s *store) accountForLosses(ctx context.Context, mine *claim) error {
 		if state, quiet, err = s.finishRemovals(ctx, mine); err != nil || !quiet {
 			return err
 		}
+	}
+	allAt, err := s.lastOfAll(ctx)
+	if err != nil {
+		return err
 	}
 	lost := int64(0)
 	err = s.updateLedger(ctx, func(l *ledger) {
@@ -195,7 +219,7 @@ func (s *store) accountForLosses(ctx context.Context, mine *claim) error {
 			lost = 0
 			l.balance(state)
 		case lost > 0:
-			l.LostAt, l.LostFrom = time.Now().UnixMicro(), at
+			l.LostAt, l.LostFrom, l.AllLostFrom = time.Now().UnixMicro(), at, allAt
 		}
 		l.Lost += uint64(lost)
 		l.Seen = state.LastSeq
@@ -217,6 +241,16 @@ func (s *store) accountForLosses(ctx context.Context, mine *claim) error {
 	return nil
 }
 
+// lastOfAll returns the last sequence of the stream for events with several destinations
+// as wholes, 0 if there is none.
+func (s *store) lastOfAll(ctx context.Context) (uint64, error) {
+	if !s.several.Load() {
+		return 0, nil
+	}
+	_, last, err := s.bounds(ctx, s.subjects.all().stream)
+	return last, err
+}
+
 func (s *store) eventState(ctx context.Context) (*jetstream.StreamState, error) {
 	there, err := s.js.Stream(ctx, s.subjects.stream)
 	if err != nil {
@@ -228,21 +262,25 @@ func (s *store) eventState(ctx context.Context) (*jetstream.StreamState, error) 
 // finishRemovals completes the removals under way and returns the state of the
 // stream then. It reports false if events are being removed concurrently.
 func (s *store) finishRemovals(ctx context.Context, mine *claim) (state *jetstream.StreamState, quiet bool, err error) {
-	if err := s.retire(ctx, gone, nil, mine); err != nil {
-		return nil, false, err
-	}
-	if err := s.finishPurges(ctx); err != nil {
-		return nil, false, err
+	for _, at := range s.eventPlaces() {
+		if err := s.retire(ctx, at, gone, nil, mine); err != nil {
+			return nil, false, err
+		}
+		if err := s.finishPurges(ctx, at); err != nil {
+			return nil, false, err
+		}
 	}
 	if state, err = s.eventState(ctx); err != nil {
 		return nil, false, err
 	}
 	// One of these exists before an event is removed, and until the removal is
 	// in the ledger.
-	for _, subject := range []string{s.subjects.ofKind(gone), s.subjects.ofKind(purged), s.subjects.allErased()} {
-		m, err := s.leaderGet(ctx, s.subjects.states(), map[string]any{"seq": 1, "next_by_subj": subject})
-		if err != nil || m != nil {
-			return nil, false, err
+	for _, at := range s.eventPlaces() {
+		for _, subject := range []string{at.ofKind(gone), at.ofKind(purged), at.allErased()} {
+			m, err := s.leaderGet(ctx, at.stream, map[string]any{"seq": 1, "next_by_subj": subject})
+			if err != nil || m != nil {
+				return nil, false, err
+			}
 		}
 	}
 	return state, true, nil
@@ -250,8 +288,8 @@ func (s *store) finishRemovals(ctx context.Context, mine *claim) (state *jetstre
 
 // finishPurges completes the purges of Caddys that have died, and counts the
 // completed ones.
-func (s *store) finishPurges(ctx context.Context) error {
-	records, err := s.all(ctx, s.subjects.states(), s.subjects.ofKind(purged))
+func (s *store) finishPurges(ctx context.Context, at place) error {
+	records, err := s.all(ctx, at.stream, at.ofKind(purged))
 	if err != nil {
 		return err
 	}
@@ -260,12 +298,12 @@ func (s *store) finishPurges(ctx context.Context) error {
 		if err := json.Unmarshal(m.data, &r); err != nil {
 			return err
 		}
-		if err := s.erase(ctx, expired{id: idOf(m.subject), seq: r.Event}, m.seq); err != nil {
+		if err := s.erase(ctx, at, expired{id: idOf(m.subject), seq: r.Event, also: r.Also, moved: r.Moved}, m.seq); err != nil {
 			return err
 		}
 	}
 	for {
-		marks, more, err := s.directGet(ctx, s.subjects.states(), query{Seq: 1, NextFor: s.subjects.allErased(), Batch: retireBatch, MaxBytes: maxAnswer})
+		marks, more, err := s.directGet(ctx, at.stream, query{Seq: 1, NextFor: at.allErased(), Batch: retireBatch, MaxBytes: maxAnswer})
 		if err != nil || len(marks) == 0 {
 			return err
 		}
@@ -274,10 +312,10 @@ func (s *store) finishPurges(ctx context.Context) error {
 		for i, m := range marks {
 			list[i].last = m.seq
 		}
-		if err := s.updateLedger(ctx, func(l *ledger) { l.countRemoved(&l.Erased, list, past) }); err != nil {
+		if err := s.updateLedger(ctx, func(l *ledger) { l.countRemoved(l.erased(at == s.subjects.all()), list, past) }); err != nil {
 			return err
 		}
-		err = s.api(ctx, "STREAM.PURGE."+s.subjects.states(), map[string]any{"filter": s.subjects.allErased(), "seq": past})
+		err = s.api(ctx, "STREAM.PURGE."+at.stream, map[string]any{"filter": at.allErased(), "seq": past})
 		if err != nil || more == 0 {
 			return err
 		}

@@ -44,8 +44,8 @@ func TestWhatSomebodyRemovesFromTheStreamIsCounted(t *testing.T) {
 		events = append(events, inboxtest.NewEvent(fmt.Sprint("task ", i), inbox.Completed))
 	}
 	inboxtest.Put(t, a, events...)
-	inboxtest.Settle(t, a, inbox.Deliver, inboxtest.Lease(t, a, 5)...)
-	inboxtest.Settle(t, a, inbox.GiveUp, inboxtest.Lease(t, a, 2)...)
+	inboxtest.Settle(t, a.home, inbox.Deliver, inboxtest.Lease(t, a.home, 5)...)
+	inboxtest.Settle(t, a.home, inbox.GiveUp, inboxtest.Lease(t, a.home, 2)...)
 	require.NoError(t, a.Purge(ctx, events[29].ID, ""))
 	require.Zero(t, lostAfterCheck(t, a))
 
@@ -93,11 +93,11 @@ func TestWhatGatewaysRemoveIsNotLost(t *testing.T) {
 	for _, s := range stores {
 		workers.Go(func() {
 			for {
-				l, err := s.Lease(life, 10)
+				l, err := s.home.Lease(life, 10)
 				if err != nil {
 					return
 				}
-				_ = s.Settle(ctx, inboxtest.Outcomes(inbox.Deliver, l...)...) // it may be purged
+				_ = s.home.Settle(ctx, inboxtest.Outcomes(inbox.Deliver, l...)...) // it may be purged
 			}
 		})
 	}
@@ -127,7 +127,7 @@ func TestWhatAnEarlierVersionRemovesIsNotLost(t *testing.T) {
 	ctx := context.Background()
 	inboxtest.Put(t, s, inboxtest.NewEvent("one", inbox.Completed), inboxtest.NewEvent("other", inbox.Completed))
 	require.Zero(t, lostAfterCheck(t, s))
-	require.NoError(t, s.setMeta(ctx, metaMaintenance, map[string]string{"by": "another"}))
+	require.NoError(t, s.setMeta(ctx, s.subjects.meta(metaMaintenance), map[string]string{"by": "another"}))
 	require.NoError(t, stream(t, url, "TEST").DeleteMsg(ctx, 1))
 	require.Zero(t, lostAfterCheck(t, s))
 	require.NoError(t, stream(t, url, "TEST").DeleteMsg(ctx, 2))
@@ -139,12 +139,12 @@ func TestWhatIsDeliveredAllTheSameIsNotLost(t *testing.T) {
 	url := serve(t).ClientURL()
 	s := afterMaintenance(t, openWith(t, url, passive))
 	inboxtest.Put(t, s, inboxtest.NewEvent("one", inbox.Completed), inboxtest.NewEvent("other", inbox.Completed))
-	l := inboxtest.Lease(t, s, 2)
+	l := inboxtest.Lease(t, s.home, 2)
 	require.NoError(t, stream(t, url, "TEST").Purge(context.Background()))
 	require.Equal(t, 2, lostAfterCheck(t, s))
-	inboxtest.Settle(t, s, inbox.Deliver, l[0])
+	inboxtest.Settle(t, s.home, inbox.Deliver, l[0])
 	require.Equal(t, 1, lostAfterCheck(t, s))
-	inboxtest.Settle(t, s, inbox.Retry, l[1])
+	inboxtest.Settle(t, s.home, inbox.Retry, l[1])
 	require.Equal(t, 1, lostAfterCheck(t, s))
 	nothingElse(t, s)
 }

@@ -70,7 +70,9 @@ func (s *store) setConnected(up bool) {
 	// made again, because the server has forgotten them.
 	close(l.nextUp)
 	l.nextUp = make(chan struct{})
-	s.leaser.forgetRequests()
+	for _, q := range s.openQueues() {
+		q.leaser.forgetRequests()
+	}
 }
 
 // awaitConnection waits until the connection is up. It fails if the connection

@@ -11,8 +11,8 @@ import (
 
 // Get returns an event and its attempts.
 func (s *store) Get(ctx context.Context, id string) (r *inbox.Record, err error) {
-	err = s.withEvent(ctx, id, func(_ context.Context, m *member) error {
-		r = m.public(m.stored, s.policy.Load(), time.Now())
+	err = s.withWhole(ctx, id, func(_ context.Context, w *whole) error {
+		r = w.public("", s.policy.Load(), time.Now())
 		return nil
 	})
 	return r, err
@@ -70,43 +70,45 @@ func (p *pager) matches(e *stored) bool {
 
 // add adds the events that match to the page, in the given order.
 func (p *pager) add(ctx context.Context, messages []message) error {
-	var events []*stored
-	var subjects []string
+	var matching []*stored
+	end := uint64(0)
 	for _, m := range messages {
 		e, err := decodeEvent(m)
 		if err != nil {
 			return err
 		}
-		events = append(events, e)
+		end = e.seq
 		if p.matches(e) {
-			subjects = append(subjects, p.subjects.statesOf(e.ID))
+			matching = append(matching, e)
 		}
 	}
-	var records []message
-	if len(subjects) > 0 {
+	var found []*whole
+	if len(matching) > 0 {
 		var err error
-		if records, err = p.latest(ctx, p.subjects.states(), subjects...); err != nil {
+		if found, err = p.wholes(ctx, matching); err != nil {
 			return err
 		}
 	}
-	members, err := p.members(events, records)
-	if err != nil {
-		return err
-	}
-	for _, m := range members {
-		p.last = m.seq
-		if !p.matches(m.stored) || m.kind.beingRemoved() || m.newer {
+	for _, w := range found {
+		p.last = w.seq
+		if w.removed() || w.newer() || p.f.Destination != "" && w.part(p.f.Destination) == nil {
 			continue
 		}
-		r := m.public(m.stored, p.policy.Load(), p.now)
+		r := w.public(p.f.Destination, p.policy.Load(), p.now)
 		if !p.f.HasState(r.State) {
 			continue
+		}
+		for i := range r.Deliveries {
+			r.Deliveries[i].Log = nil
 		}
 		p.records = append(p.records, r)
 		p.bytes += len(r.Event.Body)
 		if p.full = len(p.records) == p.limit || p.bytes >= inbox.MaxPageBytes; p.full {
 			return nil
 		}
+	}
+	if len(messages) > 0 {
+		p.last = end
 	}
 	return nil
 }

@@ -46,17 +46,17 @@ func TestALongTaskIsNotReadForEachOfItsEvents(t *testing.T) {
 	}
 	require.LessOrEqual(t, reads(), int64(length), "a Put asks for the last event only")
 
-	l := inboxtest.Lease(t, s, 1)
+	l := inboxtest.Lease(t, s.home, 1)
 	require.Equal(t, events[0], l[0].Event)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_, err := s.Lease(ctx, length)
+	_, err := s.home.Lease(ctx, length)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.Less(t, reads(), int64(15*length), "of those that wait the first is looked at")
 
 	for i, e := range events[1:] {
-		inboxtest.Settle(t, s, inbox.Deliver, l...)
-		l = inboxtest.Lease(t, s, 1)
+		inboxtest.Settle(t, s.home, inbox.Deliver, l...)
+		l = inboxtest.Lease(t, s.home, 1)
 		require.Equal(t, e, l[0].Event, "event %d", i+1)
 	}
 	require.Less(t, reads(), int64(6*length*length))
@@ -64,16 +64,16 @@ func TestALongTaskIsNotReadForEachOfItsEvents(t *testing.T) {
 	// A final event goes before waiting in-progress ones.
 	more := inboxtest.NewEvent("task", inbox.InProgress)
 	inboxtest.Put(t, s, more)
-	inboxtest.Settle(t, s, inbox.Deliver, l...)
-	l = inboxtest.Lease(t, s, 1)
+	inboxtest.Settle(t, s.home, inbox.Deliver, l...)
+	l = inboxtest.Lease(t, s.home, 1)
 	require.Equal(t, more, l[0].Event)
 	for range length {
 		inboxtest.Put(t, s, inboxtest.NewEvent("task", inbox.InProgress))
 	}
 	final := inboxtest.NewEvent("task", inbox.Completed)
 	inboxtest.Put(t, s, final)
-	inboxtest.Settle(t, s, inbox.Deliver, l...)
-	require.Equal(t, final, inboxtest.Lease(t, s, 1)[0].Event)
+	inboxtest.Settle(t, s.home, inbox.Deliver, l...)
+	require.Equal(t, final, inboxtest.Lease(t, s.home, 1)[0].Event)
 	stats, err := s.Stats(context.Background())
 	require.NoError(t, err)
 	require.EqualValues(t, length, stats.Events[inbox.Superseded])

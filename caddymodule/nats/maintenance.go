@@ -61,6 +61,9 @@ func (s *store) maintain(applied *settings) error {
 	if err := s.bringForward(ctx); err != nil {
 		return err
 	}
+	if err := s.tendAll(); err != nil {
+		return err
+	}
 	if err := s.trimQuarantine(ctx); err != nil {
 		return err
 	}
@@ -109,4 +112,19 @@ func (s *store) applySettings(ctx context.Context, now settings) error {
 	}
 	s.log.Info("settings changed", zap.Duration("lease", now.lease), zap.Int("replicas", now.replicas), zap.Int64("max_size", now.maxSize))
 	return nil
+}
+
+// tendAll sees to destinations and to events that are not as they should be.
+func (s *store) tendAll() error {
+	ctx, cancel := context.WithTimeout(s.life, 4*retireTimeout)
+	defer cancel()
+	var mine claim
+	defer s.releaseClaim(ctx, &mine)
+	if err := s.tendDestinations(ctx, &mine); err != nil {
+		return err
+	}
+	if err := s.mendWholes(ctx, &mine); err != nil {
+		return err
+	}
+	return s.findForgotten(ctx, &mine)
 }

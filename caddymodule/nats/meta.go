@@ -21,6 +21,7 @@ const (
 	metaLedger      = "ledger"
 	metaErased      = "erased"
 	metaNewest      = "newest"
+	metaDestination = "destination"
 )
 
 // holdRecord is a stored hold. Times are in µs since 1970.
@@ -43,8 +44,8 @@ type troubleRecord struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// setMeta stores a value that all Caddys share under a name.
-func (s *store) setMeta(ctx context.Context, name string, value any) error {
+// setMeta stores a value that all Caddys share.
+func (s *store) setMeta(ctx context.Context, subject string, value any) error {
 	bounded, cancel, err := s.call(ctx)
 	if err != nil {
 		return err
@@ -54,31 +55,31 @@ func (s *store) setMeta(ctx context.Context, name string, value any) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.js.Publish(bounded, s.subjects.meta(name), data); err != nil {
+	if _, err := s.js.Publish(bounded, subject, data); err != nil {
 		return s.failed(ctx, publishError(err))
 	}
 	return nil
 }
 
 // SetHold stores a hold.
-func (s *store) SetHold(ctx context.Context, h inbox.Hold) error {
-	return s.setMeta(ctx, metaHold, holdRecord{s.instance, inbox.Micros(h.Since), inbox.Micros(h.Until), inbox.Micros(h.Ended), cutReason(h.Reason)})
+func (q *queue) SetHold(ctx context.Context, h inbox.Hold) error {
+	return q.setMeta(ctx, q.subjects.metaOf(metaHold, q.name), holdRecord{q.instance, inbox.Micros(h.Since), inbox.Micros(h.Until), inbox.Micros(h.Ended), cutReason(h.Reason)})
 }
 
 // Hold returns the hold that any Caddy stored last.
-func (s *store) Hold(ctx context.Context) (inbox.Hold, error) {
-	bounded, cancel, err := s.call(ctx)
+func (q *queue) Hold(ctx context.Context) (inbox.Hold, error) {
+	bounded, cancel, err := q.call(ctx)
 	if err != nil {
 		return inbox.Hold{}, err
 	}
 	defer cancel()
-	m, err := s.last(bounded, s.subjects.states(), s.subjects.meta(metaHold))
+	m, err := q.last(bounded, q.subjects.states(), q.subjects.metaOf(metaHold, q.name))
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		s.health.inspectSoon()
-		return inbox.Hold{}, errGone(s.subjects.states())
+		q.health.inspectSoon()
+		return inbox.Hold{}, errGone(q.subjects.states())
 	}
 	if err != nil || m == nil {
-		return inbox.Hold{}, s.failed(ctx, err)
+		return inbox.Hold{}, q.failed(ctx, err)
 	}
 	var r holdRecord
 	if err := json.Unmarshal(m.data, &r); err != nil {
@@ -88,29 +89,29 @@ func (s *store) Hold(ctx context.Context) (inbox.Hold, error) {
 }
 
 // TellTrouble reports the state of the destination to the other Caddys.
-func (s *store) TellTrouble(ctx context.Context, t inbox.Trouble) error {
-	return s.setMeta(ctx, metaTrouble, troubleRecord{s.instance, inbox.Micros(t.Until), cutReason(t.Reason)})
+func (q *queue) TellTrouble(ctx context.Context, t inbox.Trouble) error {
+	return q.setMeta(ctx, q.subjects.metaOf(metaTrouble, q.name), troubleRecord{q.instance, inbox.Micros(t.Until), cutReason(t.Reason)})
 }
 
 // watchPause is how long Watch waits before it watches again.
 const watchPause = 250 * time.Millisecond
 
 // Watch reports the changes made by other Caddys.
-func (s *store) Watch(ctx context.Context, hold func(inbox.Hold), trouble func(inbox.Trouble)) error {
-	if err := s.awaitReady(ctx); err != nil && !errors.Is(err, *s.setUpErr.Load()) {
+func (q *queue) Watch(ctx context.Context, hold func(inbox.Hold), trouble func(inbox.Trouble)) error {
+	if err := q.awaitReady(ctx); err != nil && !errors.Is(err, *q.setUpErr.Load()) {
 		return err
 	}
 	life, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(s.life, cancel)() //nolint:contextcheck // it ends with the inbox too
-	tell := func(m jetstream.Msg) { s.deliverMeta(m, hold, trouble) }
+	defer context.AfterFunc(q.life, cancel)() //nolint:contextcheck // it ends with the inbox too
+	tell := func(m jetstream.Msg) { q.deliverMeta(m, hold, trouble) }
 	for {
-		if err := s.watch(life, tell); err != nil && life.Err() == nil {
-			s.log.Debug("what other gateways say cannot be heard, it is tried again")
+		if err := q.watch(life, tell); err != nil && life.Err() == nil {
+			q.log.Debug("what other gateways say cannot be heard, it is tried again")
 		}
 		select {
 		case <-life.Done():
-			if s.closed() {
+			if q.closed() {
 				return errClosed()
 			}
 			return ctx.Err()
@@ -120,14 +121,14 @@ func (s *store) Watch(ctx context.Context, hold func(inbox.Hold), trouble func(i
 }
 
 // watch reports what is stored and what comes, until it fails.
-func (s *store) watch(ctx context.Context, tell func(jetstream.Msg)) error {
+func (q *queue) watch(ctx context.Context, tell func(jetstream.Msg)) error {
 	select {
-	case <-s.ready:
+	case <-q.ready:
 	default:
 		return errNotReady
 	}
-	consumer, err := s.js.OrderedConsumer(ctx, s.subjects.states(), jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{s.subjects.meta(metaHold), s.subjects.meta(metaTrouble)},
+	consumer, err := q.js.OrderedConsumer(ctx, q.subjects.states(), jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{q.subjects.metaOf(metaHold, q.name), q.subjects.metaOf(metaTrouble, q.name)},
 		DeliverPolicy:  jetstream.DeliverLastPerSubjectPolicy,
 	})
 	if err != nil {
@@ -150,16 +151,16 @@ func (s *store) watch(ctx context.Context, tell func(jetstream.Msg)) error {
 
 // deliverMeta passes a message to the function for it, unless this inbox sent
 // it.
-func (s *store) deliverMeta(m jetstream.Msg, hold func(inbox.Hold), trouble func(inbox.Trouble)) {
+func (q *queue) deliverMeta(m jetstream.Msg, hold func(inbox.Hold), trouble func(inbox.Trouble)) {
 	switch m.Subject() {
-	case s.subjects.meta(metaHold):
+	case q.subjects.metaOf(metaHold, q.name):
 		var r holdRecord
-		if json.Unmarshal(m.Data(), &r) == nil && r.By != s.instance {
+		if json.Unmarshal(m.Data(), &r) == nil && r.By != q.instance {
 			hold(r.public())
 		}
-	case s.subjects.meta(metaTrouble):
+	case q.subjects.metaOf(metaTrouble, q.name):
 		var r troubleRecord
-		if json.Unmarshal(m.Data(), &r) == nil && r.By != s.instance {
+		if json.Unmarshal(m.Data(), &r) == nil && r.By != q.instance {
 			trouble(inbox.Trouble{Until: inbox.FromMicros(r.Until), Reason: r.Reason})
 		}
 	}

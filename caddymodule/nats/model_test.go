@@ -24,18 +24,39 @@ const modelEvents = 30 // put by each store
 // being delivered.
 var modelTasks = []string{"untouched", "untouched", "replayed", "purged"}
 
+// modelDestinations are where events go. All events of a task go to the same ones.
+var modelDestinations = []string{inbox.DefaultDestination, "a", "b"}
+
+// destinationsOf returns where the events of a task go.
+func destinationsOf(task string) []string {
+	switch inbox.TaskKey(task) % 5 {
+	case 0:
+		return nil
+	case 1:
+		return []string{"a"}
+	case 2:
+		return []string{inbox.DefaultDestination, "b"}
+	default:
+		return modelDestinations
+	}
+}
+
+// key identifies an event or a task at a destination.
+func key(destination, id string) string { return destination + " " + id }
+
 // model is the expected state of an inbox that several stores share.
 type model struct {
 	t   *testing.T
 	url string
 
 	mu       sync.Mutex
-	events   map[string]*inbox.Event // what was put
-	finals   map[string]time.Time    // when a task's first final event was accepted
-	out      map[string]string       // the leased event of a task
-	ends     map[string][]string     // events of a task in the order in which they ended
-	verdicts map[string]inbox.Verdict
-	purged   map[string]bool // some of these may exist nevertheless
+	events   map[string]*inbox.Event  // what was put
+	finals   map[string]time.Time     // when a task's first final event for a destination was accepted
+	to       map[string][]string      // where an event goes
+	out      map[string]string        // the leased event of a task at a destination
+	ends     map[string][]string      // events of a task in the order in which they ended at a destination
+	verdicts map[string]inbox.Verdict // of an event at a destination
+	purged   map[string]bool          // some of these may exist nevertheless
 	suspects int
 
 	puts chan struct{} // receives once for each put
@@ -45,7 +66,7 @@ type model struct {
 // random. The checks hold whatever they do.
 func TestWhateverSeveralDoNothingIsLostTwiceOrOutOfOrder(t *testing.T) {
 	m := &model{
-		t: t, url: serve(t).ClientURL(), events: map[string]*inbox.Event{}, finals: map[string]time.Time{}, out: map[string]string{},
+		t: t, url: serve(t).ClientURL(), events: map[string]*inbox.Event{}, finals: map[string]time.Time{}, out: map[string]string{}, to: map[string][]string{},
 		ends: map[string][]string{}, verdicts: map[string]inbox.Verdict{}, purged: map[string]bool{},
 		puts: make(chan struct{}, 3*modelEvents),
 	}
@@ -56,7 +77,9 @@ func TestWhateverSeveralDoNothingIsLostTwiceOrOutOfOrder(t *testing.T) {
 	for n, s := range stores {
 		random := rand.New(rand.NewPCG(rand.Uint64(), 0)) //nolint:gosec // it need not be secret
 		putting.Go(func() { m.put(s, stores[(n+1)%3], random) })
-		delivering.Go(func() { m.deliver(ctx, s) })
+		for _, d := range modelDestinations {
+			delivering.Go(func() { m.deliver(ctx, s, d) })
+		}
 	}
 	busy.Go(func() { m.edit(m.open()) })
 	busy.Go(m.vanish)
@@ -72,10 +95,14 @@ func TestWhateverSeveralDoNothingIsLostTwiceOrOutOfOrder(t *testing.T) {
 
 // open opens a store with small limits, so that all code paths are taken.
 func (m *model) open() *store {
-	return openWith(m.t, m.url, func(o *options) {
+	s := openWith(m.t, m.url, func(o *options) {
 		o.limits, o.policy.Quarantine = smallLimits, 1000
 		o.limits.parked = 20 // events beyond it take long to come back
 	})
+	for _, d := range modelDestinations {
+		at(m.t, s, d)
+	}
+	return s
 }
 
 // put puts events, some through both stores at the same time.
@@ -88,12 +115,15 @@ func (m *model) put(a, b *store, random *rand.Rand) {
 		}
 		m.mu.Lock()
 		m.events[e.ID] = e
+		sent := *e
+		sent.Destinations = destinationsOf(e.TaskID)
+		m.to[e.ID] = sent.GoesTo()
 		m.mu.Unlock()
 		var firsts [2]int
 		var wg sync.WaitGroup
 		for n, s := range []*store{a, b}[:1+random.IntN(2)] {
 			wg.Go(func() {
-				duplicateOf, err := s.Put(context.Background(), e)
+				duplicateOf, err := s.Put(context.Background(), &sent)
 				if assert.NoError(m.t, err) && duplicateOf == "" {
 					firsts[n] = 1
 				}
@@ -101,8 +131,10 @@ func (m *model) put(a, b *store, random *rand.Rand) {
 		}
 		wg.Wait()
 		m.mu.Lock()
-		if e.Status.Final() && m.finals[e.TaskID].IsZero() {
-			m.finals[e.TaskID] = time.Now()
+		for _, d := range sent.GoesTo() {
+			if task := key(d, e.TaskID); e.Status.Final() && m.finals[task].IsZero() {
+				m.finals[task] = time.Now()
+			}
 		}
 		if !m.purged[e.ID] { // it may have been purged in between
 			assert.Equal(m.t, 1, firsts[0]+firsts[1], "how often it was new")
@@ -119,9 +151,9 @@ func (m *model) put(a, b *store, random *rand.Rand) {
 }
 
 // lease leases events and checks that it is their turn.
-func (m *model) lease(ctx context.Context, s *store, n int) []*inbox.Lease {
+func (m *model) lease(ctx context.Context, s *store, destination string, n int) []*inbox.Lease {
 	began := time.Now()
-	leases, err := s.Lease(ctx, n)
+	leases, err := at(m.t, s, destination).Lease(ctx, n)
 	if err != nil {
 		m.may(err, ctx.Err())
 	}
@@ -133,9 +165,10 @@ func (m *model) lease(ctx context.Context, s *store, n int) []*inbox.Lease {
 		if strings.HasPrefix(task, "purged") {
 			continue // another store may purge one that was just leased
 		}
-		assert.Empty(m.t, m.out[task], "another event of %s is leased beside %s", task, l.Event.ID)
-		m.out[task] = l.Event.ID
-		if final := m.finals[task]; !l.Event.Status.Final() && !final.IsZero() {
+		assert.Contains(m.t, m.to[l.Event.ID], destination)
+		assert.Empty(m.t, m.out[key(destination, task)], "another event of %s is leased beside %s", task, l.Event.ID)
+		m.out[key(destination, task)] = l.Event.ID
+		if final := m.finals[key(destination, task)]; !l.Event.Status.Final() && !final.IsZero() {
 			assert.Greater(m.t, final, began, "an event in progress of %s was leased after its final one", task)
 		}
 	}
@@ -143,10 +176,10 @@ func (m *model) lease(ctx context.Context, s *store, n int) []*inbox.Lease {
 }
 
 // deliver leases and settles until ctx ends.
-func (m *model) deliver(ctx context.Context, s *store) {
+func (m *model) deliver(ctx context.Context, s *store, destination string) {
 	for ctx.Err() == nil {
 		var all []inbox.Outcome
-		for _, l := range m.lease(ctx, s, 1+rand.IntN(8)) { //nolint:gosec // as above
+		for _, l := range m.lease(ctx, s, destination, 1+rand.IntN(8)) { //nolint:gosec // as above
 			o := inbox.Outcome{Lease: l, Verdict: inbox.Deliver, Attempt: inbox.Attempt{At: time.Now(), Status: 500}}
 			switch rand.IntN(10) { //nolint:gosec // as above
 			case 0, 1:
@@ -160,24 +193,24 @@ func (m *model) deliver(ctx context.Context, s *store) {
 			}
 			all = append(all, o)
 		}
-		m.settle(s, all) //nolint:contextcheck // leases are settled after ctx has ended, too
+		m.settle(s, destination, all) //nolint:contextcheck // leases are settled after ctx has ended, too
 	}
 }
 
 // settle settles leases. It records the ends first, before others can lease the
 // next events.
-func (m *model) settle(s *store, all []inbox.Outcome) {
+func (m *model) settle(s *store, destination string, all []inbox.Outcome) {
 	m.mu.Lock()
 	for _, o := range all {
-		delete(m.out, o.Lease.Event.TaskID)
+		task := key(destination, o.Lease.Event.TaskID)
+		delete(m.out, task)
 		if o.Verdict == inbox.Deliver || o.Verdict == inbox.GiveUp {
-			task := o.Lease.Event.TaskID
 			m.ends[task] = append(m.ends[task], o.Lease.Event.ID)
-			m.verdicts[o.Lease.Event.ID] = o.Verdict
+			m.verdicts[key(destination, o.Lease.Event.ID)] = o.Verdict
 		}
 	}
 	m.mu.Unlock()
-	err := s.Settle(context.Background(), all...)
+	err := at(m.t, s, destination).Settle(context.Background(), all...)
 	if err == nil {
 		return
 	}
@@ -207,11 +240,26 @@ func (m *model) edit(s *store) {
 			continue
 		case m.isPurged(e.ID):
 			err = s.Purge(context.Background(), e.ID, "")
+		case rand.IntN(3) == 0: //nolint:gosec // as above
+			err = s.Replay(context.Background(), e.ID, modelDestinations[rand.IntN(3)]) //nolint:gosec // as above
+		case rand.IntN(3) == 0: //nolint:gosec // as above
+			err = m.move(s, e)
 		default:
 			err = s.Replay(context.Background(), e.ID, "")
 		}
 		m.may(err, inbox.ErrState, inbox.ErrNotFound)
 	}
+}
+
+// move gives an event a delivery to one more destination, or repeats that.
+func (m *model) move(s *store, e *inbox.Event) error {
+	to := modelDestinations[rand.IntN(3)] //nolint:gosec // it need not be secret
+	m.mu.Lock()
+	if !slices.Contains(m.to[e.ID], to) {
+		m.to[e.ID] = append(slices.Clone(m.to[e.ID]), to)
+	}
+	m.mu.Unlock()
+	return s.Move(context.Background(), e.ID, "", to)
 }
 
 // may fails the test unless the error is nil or allowed.
@@ -232,11 +280,12 @@ func (m *model) vanish() {
 	for range 3 {
 		s := m.open()
 		ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
-		leases := m.lease(ctx, s, 3)
+		destination := modelDestinations[rand.IntN(3)] //nolint:gosec // it need not be secret
+		leases := m.lease(ctx, s, destination, 3)
 		cancel()
 		m.mu.Lock()
 		for _, l := range leases {
-			delete(m.out, l.Event.TaskID)
+			delete(m.out, key(destination, l.Event.TaskID))
 		}
 		m.mu.Unlock()
 		crash(s)
@@ -245,8 +294,31 @@ func (m *model) vanish() {
 
 // await waits until nothing is pending. The stores go on delivering.
 func (m *model) await(s *store) {
+	var records []*inbox.Record
+	m.t.Cleanup(func() {
+		for _, r := range records {
+			m.t.Logf("pending: %+v", r)
+			w, err := s.findWhole(context.Background(), r.Event.ID)
+			if err != nil {
+				m.t.Log(err)
+				continue
+			}
+			m.t.Logf("event %d of %s, sum %+v", w.seq, w.TaskID, w.sum)
+			for _, p := range w.parts {
+				m.t.Logf("at %s: %+v", p.name, p.history)
+			}
+		}
+		for _, d := range append(s.destinations(), s.home.destination) {
+			for _, of := range d.consumed() {
+				c, err := s.js.Consumer(context.Background(), of.stream, of.consumer)
+				if err == nil && len(records) > 0 {
+					m.t.Logf("consumer %s of %s: %+v", of.consumer, of.stream, c.CachedInfo())
+				}
+			}
+		}
+	})
 	inboxtest.Eventually(m.t, func() bool {
-		records := m.list(s, inbox.Filter{States: []inbox.State{inbox.Pending}}, true)
+		records = m.list(s, inbox.Filter{States: []inbox.State{inbox.Pending}}, true)
 		return len(records) == 0
 	})
 }
@@ -273,26 +345,35 @@ func (m *model) check(s *store) {
 	require.Equal(m.t, records, down)
 	there := map[string]bool{}
 	order := map[string][]string{}
+	deliveries := map[string]*[len(inbox.States)]int64{}
+	for _, d := range modelDestinations {
+		deliveries[d] = new([len(inbox.States)]int64)
+	}
 	var counts [len(inbox.States)]int64
 	for _, r := range records {
 		require.False(m.t, there[r.Event.ID], "twice")
 		there[r.Event.ID] = true
 		require.Equal(m.t, m.events[r.Event.ID], r.Event)
 		counts[r.State]++
-		if r.State == inbox.Superseded {
-			require.False(m.t, r.Event.Status.Final())
-			continue
-		}
-		order[r.Event.TaskID] = append(order[r.Event.TaskID], r.Event.ID)
-		if strings.HasPrefix(r.Event.TaskID, "untouched") {
-			require.Equal(m.t, m.verdicts[r.Event.ID] == inbox.GiveUp, r.State == inbox.Dead)
+		require.Equal(m.t, inbox.Summarize(r.Deliveries), r.Progress)
+		for _, d := range r.Deliveries {
+			deliveries[d.Destination][d.State]++
+			if d.State == inbox.Superseded {
+				require.False(m.t, r.Event.Status.Final())
+				continue
+			}
+			task := key(d.Destination, r.Event.TaskID)
+			order[task] = append(order[task], r.Event.ID)
+			if strings.HasPrefix(r.Event.TaskID, "untouched") {
+				require.Equal(m.t, m.verdicts[key(d.Destination, r.Event.ID)] == inbox.GiveUp, d.State == inbox.Dead)
+			}
 		}
 	}
 	for id := range m.events {
 		require.True(m.t, there[id] || m.purged[id], "lost")
 	}
 	for task, ids := range order {
-		if strings.HasPrefix(task, "untouched") {
+		if strings.Contains(task, " untouched") {
 			require.Equal(m.t, ids, m.ends[task], task)
 		}
 	}
@@ -305,27 +386,41 @@ func (m *model) check(s *store) {
 	// delivered.
 	counts[inbox.Delivered] = stats.Events[inbox.Delivered]
 	require.Equal(m.t, counts, stats.Events)
+	for _, d := range stats.Destinations {
+		want := deliveries[d.Name]
+		want[inbox.Delivered] = d.Deliveries[inbox.Delivered]
+		require.Equal(m.t, *want, d.Deliveries, d.Name)
+	}
 }
 
 // awaitRest waits until nothing is outstanding and no replaced record is left.
 func (m *model) awaitRest(s *store) {
 	js, ctx := admin(m.t, m.url), context.Background()
 	inboxtest.Eventually(m.t, func() bool {
-		for _, stream := range []string{"TEST", "TEST_STATE"} {
-			c, err := js.Consumer(ctx, stream, consumerName)
-			if err != nil || c.CachedInfo().NumAckPending > 0 || c.CachedInfo().NumPending > 0 {
-				return false
+		places := []place{s.subjects.home(), s.subjects.all()}
+		for _, d := range s.destinations() {
+			places = append(places, d.place())
+			for _, of := range d.consumed() {
+				c, err := js.Consumer(ctx, of.stream, of.consumer)
+				if err != nil || c.CachedInfo().NumAckPending > 0 || c.CachedInfo().NumPending > 0 {
+					return false
+				}
 			}
 		}
-		records, err := s.all(ctx, "TEST_STATE", "TEST.state.>")
-		if err != nil {
-			return false
-		}
-		records = slices.DeleteFunc(records, func(r message) bool { return m.isPurged(idOf(r.subject)) })
-		once := map[string]bool{}
-		for _, r := range records {
-			once[idOf(r.subject)] = true
-		}
-		return len(once) == len(records)
+		return !slices.ContainsFunc(places, func(at place) bool { return !m.recordedOnce(s, at) })
 	})
+}
+
+// recordedOnce reports whether no event has two records in a place.
+func (m *model) recordedOnce(s *store, at place) bool {
+	records, err := s.all(context.Background(), at.stream, at.everything())
+	if err != nil {
+		return false
+	}
+	records = slices.DeleteFunc(records, func(r message) bool { return m.isPurged(idOf(r.subject)) })
+	once := map[string]bool{}
+	for _, r := range records {
+		once[idOf(r.subject)] = true
+	}
+	return len(once) == len(records)
 }

@@ -36,12 +36,22 @@ type span struct {
 
 func (r span) has(seq uint64) bool { return r.From <= seq && seq <= r.To }
 
+// turns is the message that says which events have to be looked at before they are leased.
+type turns struct {
+	span
+
+	// Look is the number of the last event of which a delivery that was never tried was
+	// purged or given to another destination. Up to it, each is looked at.
+	Look uint64 `json:"look,omitempty"`
+}
+
 // newest is what an inbox has to know for leases out of turn.
 type newest struct {
 	known time.Duration // for which what was read counts
 
 	mu      sync.Mutex
 	span    span
+	look    uint64    // as turns.Look
 	record  uint64    // number of the message that says so
 	at      time.Time // when it was asked for
 	reading bool
@@ -64,12 +74,12 @@ type opening struct {
 	since time.Time
 }
 
-// mayHave reports whether an event may have been leased out of turn, for all that is
-// known here.
+// mayHave reports whether an event may have a record though it was not handed out before,
+// for all that is known here.
 func (n *newest) mayHave(seq uint64) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.age() >= n.known || n.span.has(seq)
+	return n.age() >= n.known || seq <= n.look || n.span.has(seq)
 }
 
 // age is how old what is known is. A clock that stood still while the machine was
@@ -117,13 +127,14 @@ func (n *newest) pause(d time.Duration) {
 }
 
 // learn notes what the range was at a time or later.
-func (n *newest) learn(r span, record uint64, asked time.Time) {
+func (n *newest) learn(now turns, record uint64, asked time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if asked.Before(n.at) {
 		return
 	}
-	n.at = asked
+	r := now.span
+	n.at, n.look = asked, max(n.look, now.Look)
 	if record == 0 {
 		n.opened, n.looked = nil, nil
 	} else if last := len(n.opened) - 1; last < 0 || n.opened[last].span != r {
@@ -135,18 +146,18 @@ func (n *newest) learn(r span, record uint64, asked time.Time) {
 
 // learnNewest has the range read if it was some time ago, and waits for that if what is
 // known does not count any more.
-func (s *store) learnNewest(ctx context.Context) {
-	n := &s.pick
+func (q *queue) learnNewest(ctx context.Context) {
+	n := &q.pick
 	n.mu.Lock()
 	age := n.age()
-	due := age >= n.known/4 && !n.reading && s.link.isUp()
+	due := age >= n.known/4 && !n.reading && q.link.isUp()
 	n.reading = n.reading || due
 	n.mu.Unlock()
 	read := func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 		defer cancel()
-		if err := s.readNewest(ctx); err != nil && ctx.Err() == nil {
-			s.log.Debug("what may be leased out of turn cannot be read", zap.Error(err))
+		if err := q.readNewest(ctx); err != nil && ctx.Err() == nil {
+			q.log.Debug("what may be leased out of turn cannot be read", zap.Error(err))
 		}
 		n.mu.Lock()
 		n.reading = false
@@ -157,44 +168,84 @@ func (s *store) learnNewest(ctx context.Context) {
 	case age >= n.known:
 		read(ctx)
 	default:
-		go read(s.life) //nolint:contextcheck // others wait for it
+		go read(q.life) //nolint:contextcheck // others wait for it
 	}
 }
 
-func (s *store) readNewest(ctx context.Context) error {
+func (q *queue) readNewest(ctx context.Context) error {
 	asked := time.Now()
-	m, err := s.last(ctx, s.subjects.states(), s.subjects.meta(metaNewest))
+	m, err := q.last(ctx, q.subjects.states(), q.subjects.metaOf(metaNewest, q.name))
 	if err != nil {
 		return err
 	}
-	var r span
+	var r turns
 	if m == nil {
-		s.pick.learn(r, 0, asked)
+		q.pick.learn(r, 0, asked)
 		return nil
 	}
 	if err := json.Unmarshal(m.data, &r); err != nil {
 		return err
 	}
-	s.pick.learn(r, m.seq, asked)
+	q.pick.learn(r, m.seq, asked)
 	return nil
+}
+
+// lookUpTo has all Caddys look at an event before they lease it, because the delivery,
+// which none may have tried yet, is purged or given to another destination. Those that
+// have leased it by then, or do so within limits.known, make one attempt in vain.
+func (d *destination) lookUpTo(ctx context.Context, seq uint64) error {
+	subject := d.subjects.metaOf(metaNewest, d.name)
+	for {
+		m, err := d.last(ctx, d.subjects.states(), subject)
+		if err != nil {
+			return err
+		}
+		now, after := turns{span: span{1, 0}}, uint64(0)
+		if m != nil {
+			if err := json.Unmarshal(m.data, &now); err != nil {
+				return err
+			}
+			after = m.seq
+		}
+		if seq > now.Look {
+			now.Look = seq
+			data, err := json.Marshal(now)
+			if err != nil {
+				return err
+			}
+			_, err = d.publish(ctx, &nats.Msg{Subject: subject, Data: data}, after, subject)
+			if errors.Is(err, errConflict) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if q := d.queueNamed(d.name); q != nil {
+			q.pick.mu.Lock()
+			q.pick.look = max(q.pick.look, seq)
+			q.pick.mu.Unlock()
+		}
+		return nil
+	}
 }
 
 // openNewest makes sure that events which come soon will be in the range, if there has
 // been a backlog for a while. last is the number of the last event.
-func (s *store) openNewest(ctx context.Context, last uint64) error {
-	n := &s.pick
+func (q *queue) openNewest(ctx context.Context, last uint64) error {
+	n := &q.pick
 	n.mu.Lock()
 	ahead := uint64(newestWindow)
 	if rate := n.rate(last); rate > 0 {
 		ahead = max(ahead, uint64(rate*(4*n.known).Seconds()))
 	}
-	old, record := n.span, n.record
-	enough := n.age() >= n.known || old.has(last) && old.To-last >= ahead/2 || time.Since(n.crowded) < s.options.limits.crowded
+	old, look, record := n.span, n.look, n.record
+	enough := n.age() >= n.known || old.has(last) && old.To-last >= ahead/2 || time.Since(n.crowded) < q.options.limits.crowded
 	n.mu.Unlock()
 	if enough {
 		return nil
 	}
-	there, err := s.js.Consumer(ctx, s.subjects.stream, consumerName)
+	there, err := q.js.Consumer(ctx, q.subjects.stream, q.consumer())
 	if err != nil {
 		return err
 	}
@@ -204,19 +255,19 @@ func (s *store) openNewest(ctx context.Context, last uint64) error {
 	} else {
 		next.From = max(next.From, saturatingSub(last+1, newestWindow))
 	}
-	data, err := json.Marshal(next)
+	data, err := json.Marshal(turns{next, look})
 	if err != nil {
 		return err
 	}
-	asked, subject := time.Now(), s.subjects.meta(metaNewest)
-	seq, err := s.publish(ctx, &nats.Msg{Subject: subject, Data: data}, record, subject)
+	asked, subject := time.Now(), q.subjects.metaOf(metaNewest, q.name)
+	seq, err := q.publish(ctx, &nats.Msg{Subject: subject, Data: data}, record, subject)
 	if errors.Is(err, errConflict) {
-		return s.readNewest(ctx) // another Caddy has done it
+		return q.readNewest(ctx) // another Caddy has done it
 	}
 	if err != nil {
 		return err
 	}
-	n.learn(next, seq, asked)
+	n.learn(turns{next, look}, seq, asked)
 	n.mu.Lock()
 	n.extended, n.made = last, asked
 	n.mu.Unlock()

@@ -11,20 +11,29 @@ import (
 )
 
 // dropOrphans removes records whose events no longer exist, beginning with the
-// sequence first. Records of delivered and superseded events become records of
+// sequences in first. Records of delivered and superseded events become records of
 // kind gone, so that their events are counted as removed. A dead event had not
 // been delivered, so it is lost.
-func (s *store) dropOrphans(ctx context.Context, mine *claim, first uint64) error {
-	for _, k := range []kind{delivered, superseded, dead} {
-		for records, err := range s.batches(ctx, s.subjects.states(), s.subjects.ofKind(k), first, s.options.limits.window) {
-			if err != nil {
-				return err
+func (s *store) dropOrphans(ctx context.Context, mine *claim, first map[place]uint64) error {
+	places := s.eventPlaces()
+	for _, d := range s.destinations() {
+		places = append(places, d.place())
+	}
+	for _, at := range places {
+		for _, k := range []kind{delivered, superseded, dead, skipped, reopened, purged} {
+			if k == purged && at.marks != "" {
+				continue // that is seen to elsewhere
 			}
-			if ok, err := s.claim(ctx, mine); err != nil || !ok {
-				return err
-			}
-			if err := s.dropOrphansAmong(ctx, k, records); err != nil {
-				return err
+			for records, err := range s.batches(ctx, at.stream, at.ofKind(k), max(1, first[at]), s.options.limits.window) {
+				if err != nil {
+					return err
+				}
+				if ok, err := s.claim(ctx, mine); err != nil || !ok {
+					return err
+				}
+				if err := s.dropOrphansAmong(ctx, at, k, records); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -32,7 +41,7 @@ func (s *store) dropOrphans(ctx context.Context, mine *claim, first uint64) erro
 }
 
 // dropOrphansAmong removes those of the records whose events no longer exist.
-func (s *store) dropOrphansAmong(ctx context.Context, k kind, records []message) error {
+func (s *store) dropOrphansAmong(ctx context.Context, at place, k kind, records []message) error {
 	subjects := make([]string, 0, len(records))
 	for _, m := range records {
 		if id := idOf(m.subject); len(id) == inbox.IDLength { // else the gateway did not write it
@@ -57,30 +66,30 @@ func (s *store) dropOrphansAmong(ctx context.Context, k kind, records []message)
 		if len(id) != inbox.IDLength || there[s.subjects.event(id)] {
 			continue
 		}
-		jobs.Go(func() error { return s.dropOrphan(ctx, k, id, m) })
+		jobs.Go(func() error { return s.dropOrphan(ctx, at, k, id, m) })
 	}
 	return jobs.Wait()
 }
 
-func (s *store) dropOrphan(ctx context.Context, k kind, id string, m message) error {
+func (s *store) dropOrphan(ctx context.Context, at place, k kind, id string, m message) error {
 	// A replica may not have the event yet.
 	if event, err := s.last(ctx, s.subjects.stream, s.subjects.event(id)); err != nil || event != nil {
 		return err
 	}
-	if k == dead {
-		s.forgetRecords(ctx, []uint64{m.seq})
+	if at.marks == "" || k == dead || k == reopened {
+		s.forgetRecords(ctx, at, []uint64{m.seq})
 		return nil
 	}
 	var r record
 	if err := json.Unmarshal(m.data, &r); err != nil {
 		return err
 	}
-	_, err := s.writeRecord(ctx, gone, id, record{Event: r.Event, Received: r.Received, By: s.instance}, m.seq)
+	_, err := s.writeRecord(ctx, at, gone, id, record{Event: r.Event, Received: r.Received, By: s.instance, Also: r.Also, Moved: r.Moved}, m.seq)
 	if errors.Is(err, errConflict) {
 		return nil // there is a newer record, which the next round looks at
 	}
 	if err == nil {
-		s.forgetRecords(ctx, []uint64{m.seq})
+		s.forgetRecords(ctx, at, []uint64{m.seq})
 	}
 	return err
 }

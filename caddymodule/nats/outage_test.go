@@ -32,14 +32,14 @@ func TestWhileTheServerIsAwayCallsFailQuicklyAndThenWorkAgain(t *testing.T) {
 	require.Less(t, time.Since(began), 20*time.Second)
 	got := make(chan []*inbox.Lease, 1)
 	go func() {
-		l, _ := s.Lease(ctx, 1)
+		l, _ := s.home.Lease(ctx, 1)
 		got <- l
 	}()
 	serve(t, fixed(port, dir))
 	l := <-got
 	require.Len(t, l, 1)
 	require.Equal(t, e, l[0].Event)
-	inboxtest.Settle(t, s, inbox.Deliver, l...)
+	inboxtest.Settle(t, s.home, inbox.Deliver, l...)
 	_, err = s.Get(ctx, lost.ID)
 	require.ErrorIs(t, err, inbox.ErrNotFound, "nothing is kept back to be sent later")
 	nothingElse(t, s)
@@ -62,7 +62,7 @@ func TestAShortGapIsWaitedFor(t *testing.T) {
 	inboxtest.Eventually(t, func() bool { return !s.link.isUp() })
 	serve(t, fixed(port, dir))
 	require.NoError(t, <-stored)
-	require.Len(t, inboxtest.Lease(t, s, 1), 1)
+	require.Len(t, inboxtest.Lease(t, s.home, 1), 1)
 }
 
 // If the answer to a publish was lost, the event is found, and not taken for a
@@ -99,7 +99,7 @@ func TestClosingIsQuickWhileTheServerIsAway(t *testing.T) {
 	first := serve(t)
 	s := openWith(t, first.ClientURL(), func(o *options) { o.settings.publishTimeout = time.Hour })
 	inboxtest.Put(t, s, inboxtest.NewEvent("task", inbox.Completed))
-	inboxtest.Lease(t, s, 1)
+	inboxtest.Lease(t, s.home, 1)
 	first.Shutdown()
 	first.WaitForShutdown()
 	began := time.Now()
@@ -122,14 +122,14 @@ func TestWithoutAServerAnInboxIsOpenedOnlyIfTold(t *testing.T) {
 	e := inboxtest.NewEvent("task", inbox.Completed)
 	_, err = s.Put(ctx, e)
 	require.ErrorIs(t, err, errNotReady)
-	_, err = s.Lease(ctx, 1)
+	_, err = s.home.Lease(ctx, 1)
 	require.ErrorIs(t, err, errNotReady)
 	serve(t, fixed(port, t.TempDir()))
 	inboxtest.Eventually(t, func() bool {
 		_, err := s.Put(ctx, e)
 		return err == nil
 	})
-	require.Equal(t, e, inboxtest.Lease(t, s, 1)[0].Event)
+	require.Equal(t, e, inboxtest.Lease(t, s.home, 1)[0].Event)
 }
 
 func TestWhatCannotBeCheckedLaterSaysWhy(t *testing.T) {

@@ -32,38 +32,41 @@ const (
 
 // Pick waits for events that are due and wanted. The newest come out of turn once there
 // has been a backlog for some seconds, see newest.
-func (s *store) Pick(ctx context.Context, w inbox.Want) ([]*inbox.Lease, error) {
+func (q *queue) Pick(ctx context.Context, w inbox.Want) ([]*inbox.Lease, error) {
 	if w.Max < 1 || w.Newest < 0 || w.Newest > w.Max {
 		return nil, fmt.Errorf("lease of %d events, of them %d of the newest: expected 1 or more, and no more of the newest", w.Max, w.Newest)
 	}
-	if err := s.awaitReady(ctx); err != nil {
+	if err := q.awaitReady(ctx); err != nil {
 		return nil, err
+	}
+	if !q.used.Swap(true) && q.several.Load() {
+		q.wakeMaintenance() // to say that it is used
 	}
 	onlyNewest := w.Newest == w.Max
 	// What is here and not wanted is handed back as if nobody waited.
-	s.leaser.setBusy(!w.Untried && !onlyNewest)
-	defer s.leaser.setBusy(false)
+	q.leaser.setBusy(!w.Untried && !onlyNewest)
+	defer q.leaser.setBusy(false)
 	for {
-		link := s.link.next()
-		s.learnNewest(ctx)
-		backlog := w.Newest > 0 && s.hasBacklog(ctx, onlyNewest)
+		link := q.link.next()
+		q.learnNewest(ctx)
+		backlog := w.Newest > 0 && q.hasBacklog(ctx, onlyNewest)
 		inTurn, onlyNew := w.Max-w.Newest, w.Untried || onlyNewest
 		if onlyNewest && !backlog {
 			inTurn = w.Max
 		}
-		if err := s.requestSome(inTurn, onlyNew); err != nil {
+		if err := q.requestSome(inTurn, onlyNew); err != nil {
 			return nil, err
 		}
-		batch, next := s.leaser.take(inTurn, onlyNew, time.Now())
-		leases := s.leaseBatch(batch) //nolint:contextcheck // what it leases is not lost if ctx ends
+		batch, next := q.leaser.take(inTurn, onlyNew, time.Now())
+		leases := q.leaseBatch(batch) //nolint:contextcheck // what it leases is not lost if ctx ends
 		for _, l := range leases {
 			l.Newest = onlyNewest
 		}
 		if backlog {
-			leases = append(leases, s.leaseNewest(w.Newest)...) //nolint:contextcheck // as above
+			leases = append(leases, q.leaseNewest(w.Newest)...) //nolint:contextcheck // as above
 		}
 		switch {
-		case s.closed():
+		case q.closed():
 			return nil, errClosed()
 		case len(leases) > 0:
 			return leases, nil
@@ -72,7 +75,7 @@ func (s *store) Pick(ctx context.Context, w inbox.Want) ([]*inbox.Lease, error) 
 		case len(batch) > 0:
 			continue
 		}
-		wait := s.options.limits.expires
+		wait := q.options.limits.expires
 		if !next.IsZero() {
 			wait = min(wait, time.Until(next))
 		}
@@ -82,8 +85,8 @@ func (s *store) Pick(ctx context.Context, w inbox.Want) ([]*inbox.Lease, error) 
 		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
-		case <-s.life.Done():
-		case <-s.leaser.wake:
+		case <-q.life.Done():
+		case <-q.leaser.wake:
 		case <-link:
 		case <-timer.C:
 		}
@@ -94,12 +97,12 @@ func (s *store) Pick(ctx context.Context, w inbox.Want) ([]*inbox.Lease, error) 
 // requestSome asks for new events and for those that come again, unless some
 // are here, so that neither kind waits for the other. While the connection is
 // cut there is nobody to ask.
-func (s *store) requestSome(n int, onlyNew bool) error {
-	for _, src := range []*source{&s.leaser.again, &s.leaser.fresh} {
+func (q *queue) requestSome(n int, onlyNew bool) error {
+	for _, src := range []*source{&q.leaser.again, &q.leaser.spread, &q.leaser.fresh} {
 		if n == 0 || src.again && onlyNew {
 			continue
 		}
-		if err := s.request(src, n); err != nil && s.link.isUp() && !s.closed() {
+		if err := q.request(src, n); err != nil && q.link.isUp() && !q.closed() {
 			return err
 		}
 	}
@@ -109,9 +112,9 @@ func (s *store) requestSome(n int, onlyNew bool) error {
 // hasBacklog reports whether many new events wait to be handed out. Each that comes
 // says how many do. The consumer is looked at only while there may be a backlog, and
 // if none is asked for.
-func (s *store) hasBacklog(ctx context.Context, onlyNewest bool) bool {
-	pending, at, asked := s.leaser.pendingNew()
-	n := &s.pick
+func (q *queue) hasBacklog(ctx context.Context, onlyNewest bool) bool {
+	pending, at, asked := q.leaser.pendingNew()
+	n := &q.pick
 	n.mu.Lock()
 	if at.After(n.counted) {
 		n.pending, n.counted = pending, at
@@ -120,12 +123,12 @@ func (s *store) hasBacklog(ctx context.Context, onlyNewest bool) bool {
 	if old && asked { // it has none
 		n.pending, n.counted, old = 0, time.Now(), false
 	}
-	count := old && (onlyNewest || n.pending > newestBacklog) && s.link.isUp()
+	count := old && (onlyNewest || n.pending > newestBacklog) && q.link.isUp()
 	n.mu.Unlock()
 	if count {
 		bounded, cancel := context.WithTimeout(ctx, lookTimeout)
 		defer cancel()
-		if _, err := s.countNew(bounded); err != nil {
+		if _, err := q.countNew(bounded); err != nil {
 			return false
 		}
 	}
@@ -142,13 +145,13 @@ func (s *store) hasBacklog(ctx context.Context, onlyNewest bool) bool {
 
 // countNew asks how many new events have yet to be handed out, and returns the number
 // of the last one that was.
-func (s *store) countNew(ctx context.Context) (delivered uint64, err error) {
+func (q *queue) countNew(ctx context.Context) (delivered uint64, err error) {
 	at := time.Now()
-	there, err := s.js.Consumer(ctx, s.subjects.stream, consumerName)
+	there, err := q.js.Consumer(ctx, q.subjects.stream, q.consumer())
 	if err != nil {
 		return 0, err
 	}
-	info, n := there.CachedInfo(), &s.pick
+	info, n := there.CachedInfo(), &q.pick
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.pending, n.counted = info.NumPending, at
@@ -157,44 +160,44 @@ func (s *store) countNew(ctx context.Context) (delivered uint64, err error) {
 
 // leaseNewest leases up to n of the newest events that were never leased. As those in
 // turn wait for it, it takes no more than a quarter of the time.
-func (s *store) leaseNewest(n int) []*inbox.Lease {
+func (q *queue) leaseNewest(n int) []*inbox.Lease {
 	began := time.Now()
-	if !s.pick.lookNow(began, s.options.limits.crowded) {
+	if !q.pick.lookNow(began, q.options.limits.crowded) {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(s.life, min(s.publishTimeout(), lookTimeout))
+	ctx, cancel := context.WithTimeout(q.life, min(q.publishTimeout(), lookTimeout))
 	defer cancel()
-	leases, err := s.tryNewest(ctx, n)
-	if err != nil && !s.closed() && s.link.isUp() {
-		s.log.Warn("the newest events cannot be leased, it is tried again", zap.Error(err))
+	leases, err := q.tryNewest(ctx, n)
+	if err != nil && !q.closed() && q.link.isUp() {
+		q.log.Warn("the newest events cannot be leased, it is tried again", zap.Error(err))
 	}
 	pause := 3 * time.Since(began)
 	if len(leases) < n {
 		pause = max(pause, newestPause)
 	}
-	s.pick.pause(pause)
+	q.pick.pause(pause)
 	return leases
 }
 
-func (s *store) tryNewest(ctx context.Context, most int) ([]*inbox.Lease, error) {
+func (q *queue) tryNewest(ctx context.Context, most int) ([]*inbox.Lease, error) {
 	var state *jetstream.StreamState
 	var delivered uint64
 	var jobs errgroup.Group
 	jobs.Go(func() (err error) {
-		state, err = s.eventState(ctx)
+		state, err = q.eventState(ctx)
 		return err
 	})
 	jobs.Go(func() (err error) {
-		delivered, err = s.countNew(ctx)
+		delivered, err = q.countNew(ctx)
 		return err
 	})
 	if err := jobs.Wait(); err != nil {
 		return nil, err
 	}
-	if err := s.openNewest(ctx, state.LastSeq); err != nil {
+	if err := q.openNewest(ctx, state.LastSeq); err != nil {
 		return nil, err
 	}
-	open, n := s.pick.open(), &s.pick
+	open, n := q.pick.open(), &q.pick
 	n.wakeAll()
 	from := max(open.From, delivered+1, saturatingSub(state.LastSeq+1, newestWindow))
 	var held []*heldLease
@@ -204,16 +207,16 @@ func (s *store) tryNewest(ctx context.Context, most int) ([]*inbox.Lease, error)
 		if part.To < part.From {
 			break
 		}
-		free, last, err := s.neverLeased(ctx, part)
+		free, last, err := q.neverLeased(ctx, part)
 		if err != nil {
-			s.withdraw(ctx, held)
+			q.withdraw(ctx, held)
 			return nil, err
 		}
 		looked := span{part.From, last}
 		for len(free) > 0 && len(held) < most {
 			some := free[:min(most-len(held), len(free))]
 			free = free[len(some):]
-			held = append(held, s.claimAll(ctx, some)...)
+			held = append(held, q.claimAll(ctx, some)...)
 			if len(free) > 0 {
 				looked.From = some[len(some)-1].seq
 			} else {
@@ -223,14 +226,13 @@ func (s *store) tryNewest(ctx context.Context, most int) ([]*inbox.Lease, error)
 		n.noteLooked(looked)
 		to = part.From - 1
 	}
-	return s.keepUndelivered(ctx, held)
+	return q.keepUndelivered(ctx, held)
 }
 
 // neverLeased returns the events in a range of which there is no record, the newest
 // first, and the number of the last one that was found there.
-func (s *store) neverLeased(ctx context.Context, r span) (events []*stored, last uint64, err error) {
-	var states []string
-	for messages, err := range s.batches(ctx, s.subjects.stream, s.subjects.allEvents(), r.From, int(r.To-r.From+1)) {
+func (q *queue) neverLeased(ctx context.Context, r span) (events []*stored, last uint64, err error) {
+	for messages, err := range q.batches(ctx, q.subjects.stream, q.subjects.allEvents(), r.From, int(r.To-r.From+1)) {
 		if err != nil {
 			return nil, 0, err
 		}
@@ -239,8 +241,8 @@ func (s *store) neverLeased(ctx context.Context, r span) (events []*stored, last
 				break
 			}
 			last = m.seq
-			if e, err := decodeEvent(m); err == nil && e.origin == nil { // else it comes in turn
-				events, states = append(events, e), append(states, s.subjects.statesOf(e.ID))
+			if e, err := decodeEvent(m); err == nil && e.origin == nil && e.goesTo(q.name) { // else it comes in turn
+				events = append(events, e)
 			}
 		}
 		if messages[len(messages)-1].seq >= r.To {
@@ -250,29 +252,29 @@ func (s *store) neverLeased(ctx context.Context, r span) (events []*stored, last
 	if len(events) == 0 {
 		return nil, last, nil
 	}
-	records, err := s.latest(ctx, s.subjects.states(), states...)
+	members, err := q.membersOf(ctx, events)
 	if err != nil {
 		return nil, 0, err
 	}
-	has := make(map[string]bool, len(records))
-	for _, m := range records {
-		has[idOf(m.subject)] = true
+	events = events[:0]
+	for _, m := range slices.Backward(members) {
+		if !m.absent && m.last == 0 {
+			events = append(events, m.stored)
+		}
 	}
-	events = slices.DeleteFunc(events, func(e *stored) bool { return has[e.ID] })
-	slices.Reverse(events)
 	return events, last, nil
 }
 
 // claimAll writes down that events are leased out of turn, and returns the leases of
 // those for which that was right.
-func (s *store) claimAll(ctx context.Context, events []*stored) []*heldLease {
+func (q *queue) claimAll(ctx context.Context, events []*stored) []*heldLease {
 	got := make([]*heldLease, len(events))
 	var wg sync.WaitGroup
 	for i, e := range events {
 		wg.Go(func() {
 			var err error
-			if got[i], err = s.claimEarly(ctx, e); err != nil && !errors.Is(err, errConflict) && ctx.Err() == nil {
-				s.log.Warn("an event cannot be leased out of turn, it comes in turn", zap.String("event", e.ID), zap.Error(err))
+			if got[i], err = q.claimEarly(ctx, e); err != nil && !errors.Is(err, errConflict) && ctx.Err() == nil {
+				q.log.Warn("an event cannot be leased out of turn, it comes in turn", zap.String("event", e.ID), zap.Error(err))
 			}
 		})
 	}
@@ -282,14 +284,15 @@ func (s *store) claimAll(ctx context.Context, events []*stored) []*heldLease {
 
 // claimEarly leases one event out of turn. If it has to wait for others of its task it
 // is nil.
-func (s *store) claimEarly(ctx context.Context, e *stored) (*heldLease, error) {
+func (q *queue) claimEarly(ctx context.Context, e *stored) (*heldLease, error) {
 	c := &candidate{msg: &nats.Msg{}, early: true, id: e.ID, seq: e.seq, event: e}
-	task := []*member{{stored: e}}
+	task := []*member{{stored: e, history: history{at: q.placeOf(e)}}}
 	if e.prev || !e.Status.Final() {
 		var err error
-		if task, err = s.task(ctx, e.ID); err != nil {
+		if task, err = q.task(ctx, e.ID); err != nil {
 			return nil, err
 		}
+		task = present(task)
 	}
 	at := slices.IndexFunc(task, func(m *member) bool { return m.ID == e.ID })
 	if at < 0 || task[at].seq != e.seq || task[at].kind != none {
@@ -300,24 +303,24 @@ func (s *store) claimEarly(ctx context.Context, e *stored) (*heldLease, error) {
 	case gone: // it ends as superseded in turn
 		return nil, nil //nolint:nilnil // as above
 	case waits:
-		s.pick.block(e.ID, e.seq)
+		q.pick.block(e.ID, e.seq)
 		return nil, nil //nolint:nilnil // as above
 	}
 	for _, m := range outdated {
-		if err := s.supersede(ctx, m); err != nil {
+		if err := q.supersede(ctx, m); err != nil {
 			return nil, err
 		}
 	}
-	h, err := s.markLeased(ctx, c, task[at])
+	h, err := q.markLeased(ctx, c, task[at])
 	if err != nil {
 		return nil, err
 	}
-	free, err := s.unchanged(ctx, task, c.id, h.last)
+	free, err := q.unchanged(ctx, task, c.id, h.last)
 	if err == nil && !free {
-		free, err = s.stillFree(ctx, task, c.id)
+		free, err = q.stillFree(ctx, task, c.id)
 	}
 	if err != nil || !free {
-		s.withdraw(ctx, []*heldLease{h})
+		q.withdraw(ctx, []*heldLease{h})
 		return nil, err
 	}
 	return h, nil
@@ -325,22 +328,22 @@ func (s *store) claimEarly(ctx context.Context, e *stored) (*heldLease, error) {
 
 // keepUndelivered makes leases of those that the consumer has not handed out, and
 // withdraws the others: some Caddy may have leased them without a look.
-func (s *store) keepUndelivered(ctx context.Context, held []*heldLease) (leases []*inbox.Lease, err error) {
+func (q *queue) keepUndelivered(ctx context.Context, held []*heldLease) (leases []*inbox.Lease, err error) {
 	if len(held) == 0 {
 		return nil, nil
 	}
-	delivered, err := s.countNew(ctx)
+	delivered, err := q.countNew(ctx)
 	if err != nil {
-		s.withdraw(ctx, held)
+		q.withdraw(ctx, held)
 		return nil, err
 	}
 	slices.SortFunc(held, func(a, b *heldLease) int { return cmp.Compare(b.event.seq, a.event.seq) })
 	for _, h := range held {
-		if h.event.seq <= delivered || s.leaser.holds(h.id) {
-			s.withdraw(ctx, []*heldLease{h})
+		if h.event.seq <= delivered || q.leaser.holds(h.id) {
+			q.withdraw(ctx, []*heldLease{h})
 			continue
 		}
-		if l := s.leaseOf(ctx, h, h.token); l != nil {
+		if l := q.leaseOf(ctx, h, h.token); l != nil {
 			l.Newest = true
 			leases = append(leases, l)
 		}

@@ -29,7 +29,7 @@ func allowNewest(t testing.TB, s *store) {
 	subject := s.subjects.meta(metaNewest)
 	_, err = s.publish(ctx, &nats.Msg{Subject: subject, Data: data}, 0, subject)
 	require.NoError(t, err)
-	inboxtest.Eventually(t, func() bool { return s.readNewest(ctx) == nil && s.pick.open().has(1) })
+	inboxtest.Eventually(t, func() bool { return s.home.readNewest(ctx) == nil && s.home.pick.open().has(1) })
 }
 
 // putTasks puts an event of each of so many tasks.
@@ -48,7 +48,7 @@ func pickNewest(t testing.TB, s *store) *inbox.Lease {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	leases, err := s.Pick(ctx, inbox.Want{Max: 1, Newest: 1})
+	leases, err := s.home.Pick(ctx, inbox.Want{Max: 1, Newest: 1})
 	require.NoError(t, err)
 	require.True(t, leases[0].Newest)
 	return leases[0]
@@ -57,7 +57,7 @@ func pickNewest(t testing.TB, s *store) *inbox.Lease {
 // leaseIDs leases n events and returns which they are.
 func leaseIDs(t testing.TB, s *store, n int) (ids []string) {
 	t.Helper()
-	for _, l := range inboxtest.Lease(t, s, n) {
+	for _, l := range inboxtest.Lease(t, s.home, n) {
 		ids = append(ids, l.Event.ID)
 	}
 	return ids
@@ -155,8 +155,8 @@ func (m *pickModel) fill(s *store, n int) {
 
 // pick leases some, and checks that it is their turn.
 func (m *pickModel) pick(ctx context.Context, s *store) []*inbox.Lease {
-	most := 1 + rand.IntN(8)                                                       //nolint:gosec // as above
-	leases, err := s.Pick(ctx, inbox.Want{Max: most, Newest: rand.IntN(most + 1)}) //nolint:gosec // as above
+	most := 1 + rand.IntN(8)                                                            //nolint:gosec // as above
+	leases, err := s.home.Pick(ctx, inbox.Want{Max: most, Newest: rand.IntN(most + 1)}) //nolint:gosec // as above
 	if err != nil {
 		require.ErrorIs(m.t, err, ctx.Err())
 	}
@@ -202,7 +202,7 @@ func (m *pickModel) deliver(ctx context.Context, s *store) {
 			all = append(all, o)
 		}
 		m.mu.Unlock()
-		assert.NoError(m.t, s.Settle(context.Background(), all...)) //nolint:contextcheck // it is settled though ctx has ended
+		assert.NoError(m.t, s.home.Settle(context.Background(), all...)) //nolint:contextcheck // it is settled though ctx has ended
 	}
 }
 
@@ -232,21 +232,21 @@ func TestALeaseOutOfTurnIsWithdrawnIfTheEventWasHandedOut(t *testing.T) {
 	a, b := openWith(t, url), openWith(t, url)
 	ctx := context.Background()
 	events := putTasks(t, a, "task", 20)
-	require.NoError(t, b.readNewest(ctx))
-	free, last, err := a.neverLeased(ctx, span{1, 20})
+	require.NoError(t, b.home.readNewest(ctx))
+	free, last, err := a.home.neverLeased(ctx, span{1, 20})
 	require.NoError(t, err)
 	require.EqualValues(t, 20, last)
-	held := a.claimAll(ctx, free[:2])
+	held := a.home.claimAll(ctx, free[:2])
 	require.Len(t, held, 2)
-	theirs := inboxtest.Lease(t, b, 20)
-	inboxtest.Settle(t, b, inbox.Retry, theirs[19])
-	leases, err := a.keepUndelivered(ctx, held)
+	theirs := inboxtest.Lease(t, b.home, 20)
+	inboxtest.Settle(t, b.home, inbox.Retry, theirs[19])
+	leases, err := a.home.keepUndelivered(ctx, held)
 	require.NoError(t, err)
 	require.Empty(t, leases)
-	inboxtest.Settle(t, b, inbox.Retry, theirs[:19]...)
-	again := inboxtest.Lease(t, a, 20)
+	inboxtest.Settle(t, b.home, inbox.Retry, theirs[:19]...)
+	again := inboxtest.Lease(t, a.home, 20)
 	require.Equal(t, 2, again[0].Attempt)
-	inboxtest.Settle(t, a, inbox.Deliver, again...)
+	inboxtest.Settle(t, a.home, inbox.Deliver, again...)
 	require.Len(t, events, 20)
 	nothingElse(t, b)
 }
@@ -260,17 +260,17 @@ func TestALeaseOutOfTurnLastsAsLongAsItsCaddy(t *testing.T) {
 	events := putTasks(t, a, "task", 20)
 	kept, lost := pickNewest(t, a), pickNewest(t, a)
 	require.Equal(t, []string{events[19].ID, events[18].ID}, []string{kept.Event.ID, lost.Event.ID})
-	inboxtest.Settle(t, b, inbox.Deliver, inboxtest.Lease(t, b, 18)...)
+	inboxtest.Settle(t, b.home, inbox.Deliver, inboxtest.Lease(t, b.home, 18)...)
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second) // three times the lease
 	defer cancel()
-	_, err := b.Lease(ctx, 1)
+	_, err := b.home.Lease(ctx, 1)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	inboxtest.Settle(t, a, inbox.Deliver, kept)
+	inboxtest.Settle(t, a.home, inbox.Deliver, kept)
 	crash(a)
-	again := inboxtest.Lease(t, b, 1)
+	again := inboxtest.Lease(t, b.home, 1)
 	require.Equal(t, lost.Event, again[0].Event)
 	require.Equal(t, 1, again[0].Attempt)
-	inboxtest.Settle(t, b, inbox.Deliver, again...)
+	inboxtest.Settle(t, b.home, inbox.Deliver, again...)
 	nothingElse(t, b)
 }
 
@@ -284,17 +284,17 @@ func TestARenewalWhoseAnswerWasLostCounts(t *testing.T) {
 	settled, renewed := pickNewest(t, s), pickNewest(t, s)
 	ctx := context.Background()
 	for _, l := range []*inbox.Lease{settled, renewed} {
-		h := s.leaser.get(l.Ref)
-		_, err := s.writeRecord(ctx, leased, h.id, h.history.lease, h.last)
+		h := s.home.leaser.get(l.Ref)
+		_, err := s.writeRecord(ctx, home, leased, h.id, h.history.lease, h.last)
 		require.NoError(t, err)
 	}
-	inboxtest.Settle(t, s, inbox.Retry, settled)
-	h := s.leaser.get(renewed.Ref)
+	inboxtest.Settle(t, s.home, inbox.Retry, settled)
+	h := s.home.leaser.get(renewed.Ref)
 	before := h.last
-	s.renew(h)
-	s.renew(h)
+	s.home.renew(h)
+	s.home.renew(h)
 	require.Greater(t, h.last, before+1)
-	inboxtest.Settle(t, s, inbox.GiveUp, renewed)
+	inboxtest.Settle(t, s.home, inbox.GiveUp, renewed)
 }
 
 // What was leased out of turn is as it was once it is handed back, or its Caddy ends.
@@ -304,7 +304,7 @@ func TestWhatWasLeasedOutOfTurnKeepsItsPlace(t *testing.T) {
 	allowNewest(t, a)
 	events := putTasks(t, a, "task", 20)
 	released, open := pickNewest(t, a), pickNewest(t, a)
-	inboxtest.Settle(t, a, inbox.Release, released)
+	inboxtest.Settle(t, a.home, inbox.Release, released)
 	require.Equal(t, events[18].ID, open.Event.ID)
 	require.NoError(t, a.Close())
 	b := openWith(t, url, small)
@@ -319,11 +319,11 @@ func TestWhatWasLeasedOutOfTurnKeepsItsPlace(t *testing.T) {
 func TestTheNewestAreLeasedOnceThereIsABacklog(t *testing.T) {
 	s := openWith(t, serve(t).ClientURL(), small, func(o *options) { o.limits.known = 500 * time.Millisecond })
 	putTasks(t, s, "old", 30)
-	require.False(t, s.pick.open().has(30))
+	require.False(t, s.home.pick.open().has(30))
 	began := time.Now()
 	pickNewest(t, s)
 	require.Greater(t, time.Since(began), 600*time.Millisecond)
-	opened := s.pick.open()
+	opened := s.home.pick.open()
 	require.True(t, opened.has(30))
 	for n := range 700 {
 		if n%100 == 0 {
@@ -333,8 +333,8 @@ func TestTheNewestAreLeasedOnceThereIsABacklog(t *testing.T) {
 		}
 	}
 	inboxtest.Eventually(t, func() bool {
-		inboxtest.Settle(t, s, inbox.Deliver, pickNewest(t, s))
-		return s.pick.open().To > opened.To
+		inboxtest.Settle(t, s.home, inbox.Deliver, pickNewest(t, s))
+		return s.home.pick.open().To > opened.To
 	})
 }
 
@@ -354,12 +354,12 @@ func TestWithoutABacklogTheNewestCostNothing(t *testing.T) {
 	began := time.Now()
 	for n := range 200 {
 		e := putTasks(t, s, fmt.Sprint(n), 1)
-		leases, err := s.Pick(context.Background(), inbox.Want{Max: 8, Newest: 2})
+		leases, err := s.home.Pick(context.Background(), inbox.Want{Max: 8, Newest: 2})
 		require.NoError(t, err)
 		require.Equal(t, e[0].ID, leases[0].Event.ID)
-		inboxtest.Settle(t, s, inbox.Deliver, leases...)
+		inboxtest.Settle(t, s.home, inbox.Deliver, leases...)
 	}
 	require.NoError(t, conn.Flush())
 	require.Less(t, asked.Load(), 20+int64(2*time.Since(began).Seconds()), "for 200 leases")
-	require.False(t, slices.ContainsFunc(s.pick.opened, func(o opening) bool { return o.To > 0 }))
+	require.False(t, slices.ContainsFunc(s.home.pick.opened, func(o opening) bool { return o.To > 0 }))
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
@@ -41,8 +42,26 @@ func (s *store) Put(ctx context.Context, e *inbox.Event) (duplicateOf string, er
 		return "", err
 	}
 	defer cancel()
+	if err := s.checkQueues(bounded, e); err != nil {
+		return "", s.failed(ctx, err)
+	}
 	duplicateOf, err = s.put(bounded, e, nil)
 	return duplicateOf, s.failed(ctx, err)
+}
+
+// checkQueues returns an error unless each destination of the event has a queue.
+func (s *store) checkQueues(ctx context.Context, e *inbox.Event) error {
+	for _, name := range e.GoesTo() {
+		if s.queueNamed(name) == nil {
+			return fmt.Errorf("event %s cannot be stored for destination %q, which has no queue: %w", e.ID, name, inbox.ErrNotFound)
+		}
+	}
+	if onlyDefault(e) || s.several.Load() {
+		return nil
+	}
+	s.making.Lock() // it goes to no destination, and there never was another than the default
+	defer s.making.Unlock()
+	return s.makePlaces(ctx)
 }
 
 // put stores an event behind the last one of its task. It first assumes that
@@ -132,7 +151,11 @@ func (p *pendingPut) try(ctx context.Context) (done bool, duplicateOf string, er
 	switch {
 	case err == nil:
 		p.noteNewest(seq)
-		p.supersedeOutdated(ctx, &stored{Event: p.event, seq: seq, prev: p.after > 0, final: p.final, origin: p.origin})
+		e := &stored{Event: p.event, seq: seq, prev: p.after > 0, final: p.final, origin: p.origin}
+		if !onlyDefault(p.event) {
+			e.several, e.to = true, p.event.Destinations
+		}
+		p.supersedeOutdated(ctx, e)
 		return true, "", nil
 	case errors.Is(err, errUnanswered):
 		p.mayBeStored = true
@@ -227,51 +250,71 @@ func (s *store) tryOnce(ctx context.Context, f func(context.Context) error) erro
 	}
 }
 
-// supersedeOutdated supersedes the events that a new one outdates. If it fails,
-// the next look at the task does so.
+// supersedeOutdated supersedes the events that a new one outdates, at each of its
+// destinations. If it fails, the next look at the task does so.
 func (s *store) supersedeOutdated(ctx context.Context, e *stored) {
+	to := []string{inbox.DefaultDestination}
+	if e.several {
+		to = e.to
+	}
+	if !e.prev && e.origin == nil && len(to) > 0 {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, sideWorkTimeout)
 	defer cancel()
-	var err error
-	switch {
-	case e.origin != nil:
-		err = s.recordOrigin(ctx, &member{stored: e})
-	case !e.prev:
-	case e.Status.Final() && !e.final:
-		err = s.supersedeBefore(ctx, e)
-	case !e.Status.Final() && e.final:
-		err = s.supersedeLate(ctx, e)
+	var jobs errgroup.Group
+	for _, name := range to {
+		if q := s.queueNamed(name); q != nil {
+			jobs.Go(func() error { return q.supersedeOutdated(ctx, e) })
+		}
+	}
+	err := jobs.Wait()
+	if len(to) == 0 {
+		err = s.conclude(ctx, e) // it is skipped
 	}
 	if err != nil && !errors.Is(err, errConflict) {
 		s.log.Debug("events in progress were not superseded at once", zap.String("task", e.TaskID), zap.Error(err))
 	}
 }
 
+func (d *destination) supersedeOutdated(ctx context.Context, e *stored) error {
+	switch origin := e.originAt(d.name); {
+	case origin != nil:
+		return d.recordOrigin(ctx, &member{stored: e, origin: origin, history: history{at: d.placeOf(e)}})
+	case !e.prev:
+	case e.Status.Final() && (!e.final || d.several.Load()): // that one may go elsewhere
+		return d.supersedeBefore(ctx, e)
+	case !e.Status.Final() && e.final:
+		return d.supersedeLate(ctx, e)
+	}
+	return nil
+}
+
 // supersedeLate supersedes an in-progress event that came after a final one,
 // unless that was removed.
-func (s *store) supersedeLate(ctx context.Context, e *stored) error {
-	events, err := s.events(ctx, e.ID)
-	if err == nil && isFinal(events) {
-		err = s.supersede(ctx, &member{stored: e})
+func (d *destination) supersedeLate(ctx context.Context, e *stored) error {
+	final, err := d.finalExists(ctx, e.ID)
+	if err == nil && final {
+		err = d.supersede(ctx, &member{stored: e, history: history{at: d.placeOf(e)}})
 	}
 	return err
 }
 
 // supersedeBefore supersedes the waiting in-progress events before a final one.
-func (s *store) supersedeBefore(ctx context.Context, e *stored) error {
-	task, err := s.task(ctx, e.ID)
+func (d *destination) supersedeBefore(ctx context.Context, e *stored) error {
+	task, err := d.task(ctx, e.ID)
 	if err != nil {
 		return err
 	}
 	if !slices.ContainsFunc(task, func(m *member) bool { return m.ID == e.ID }) {
 		task = append(task, &member{stored: e}) // a lagging replica does not have it yet
 	}
-	outdated, _, _ := arrange(task, e.ID)
+	outdated, _, _ := arrange(present(task), e.ID)
 	for _, m := range outdated {
 		if m.seq > e.seq {
 			continue // the Put that stored m does so
 		}
-		if err := s.supersede(ctx, m); err != nil {
+		if err := d.supersede(ctx, m); err != nil {
 			return err
 		}
 	}

@@ -47,7 +47,12 @@ func (s *store) next(ctx context.Context, stream, subject string, from uint64) (
 
 // count returns the number of messages with this subject.
 func (s *store) count(ctx context.Context, stream, subject string) (uint64, error) {
-	messages, more, err := s.directGet(ctx, stream, query{NextFor: subject, Batch: 1})
+	return s.countFrom(ctx, stream, subject, 0)
+}
+
+// countFrom is count for the messages from a sequence on.
+func (s *store) countFrom(ctx context.Context, stream, subject string, from uint64) (uint64, error) {
+	messages, more, err := s.directGet(ctx, stream, query{Seq: from, NextFor: subject, Batch: 1})
 	return uint64(len(messages)) + more, err
 }
 

@@ -25,6 +25,14 @@ type record struct {
 	Due      int64     `json:"due,omitempty"`
 	Settled  int64     `json:"settled,omitempty"`
 	Log      []attempt `json:"log,omitempty"` // the last attempts
+
+	// Of the record of an event with several destinations as a whole: the destinations
+	// that were added, and those to which its delivery is to become pending again, with
+	// the number of the last record there at that time. Until there is a newer one, the
+	// delivery counts as pending.
+	Also  []string          `json:"also,omitempty"`
+	Redo  map[string]uint64 `json:"redo,omitempty"`
+	Moved bool              `json:"moved,omitempty"` // the event was put for the default destination alone
 }
 
 type attempt struct {
@@ -44,6 +52,7 @@ func attemptOf(a inbox.Attempt) attempt {
 
 // history is the combined content of an event's records.
 type history struct {
+	at     place // where they are
 	kind   kind
 	rec    record // of a leased event: the record before the lease
 	lease  record // of a leased event: the record of the lease
@@ -57,7 +66,8 @@ type history struct {
 }
 
 // historyOf combines the records of an event, which are oldest first.
-func (s *store) historyOf(e *stored, messages []message) (h history, err error) {
+func historyOf(e *stored, at place, messages []message) (h history, err error) {
+	h.at = at
 	var base record
 	for _, m := range messages {
 		if idOf(m.subject) != e.ID {
@@ -75,7 +85,7 @@ func (s *store) historyOf(e *stored, messages []message) (h history, err error) 
 		if r.Event != e.seq {
 			continue // it belongs to an earlier event with this id
 		}
-		h.kind = s.subjects.kindIn(m.subject)
+		h.kind = at.kindIn(m.subject)
 		switch h.kind {
 		case leased:
 			h.lease, h.rec = r, record{}
@@ -97,11 +107,11 @@ func (s *store) historyOf(e *stored, messages []message) (h history, err error) 
 	return h, nil
 }
 
-// public returns the inbox.Record and its attempts.
-func (h *history) public(e *stored, p *inbox.Policy, now time.Time) *inbox.Record {
+// delivery returns what is known of the delivery.
+func (h *history) delivery(destination string, origin *imported, p *inbox.Policy, now time.Time) inbox.Delivery {
 	rec, k := h.rec, h.kind
-	if k == none && e.origin != nil {
-		rec, k = e.origin.Record, e.origin.Kind
+	if k == none && origin != nil {
+		rec, k = origin.Record, origin.Kind
 	}
 	r := inbox.Progress{State: k.public(), Attempts: rec.Attempts, SettledAt: inbox.FromMicros(rec.Settled)}
 	if k == pending {
@@ -114,20 +124,17 @@ func (h *history) public(e *stored, p *inbox.Policy, now time.Time) *inbox.Recor
 	if len(attempts) > 0 {
 		r.Last = attempts[len(attempts)-1]
 	}
-	return &inbox.Record{
-		Event: e.Event, Progress: r,
-		Deliveries: []inbox.Delivery{{Destination: inbox.DefaultDestination, Progress: r, Log: attempts}},
-	}
+	return inbox.Delivery{Destination: destination, Progress: r, Log: attempts}
 }
 
-// writeRecord stores a record if the event's last one still has the sequence
-// after.
-func (s *store) writeRecord(ctx context.Context, k kind, id string, r record, after uint64) (uint64, error) {
+// writeRecord stores a record if the event's last one in the place still has the
+// sequence after.
+func (s *store) writeRecord(ctx context.Context, at place, k kind, id string, r record, after uint64) (uint64, error) {
 	data, err := encodeRecord(r, s.conn.MaxPayload()-overhead)
 	if err != nil {
 		return 0, err
 	}
-	return s.publish(ctx, &nats.Msg{Subject: s.subjects.state(k, id), Data: data}, after, s.subjects.statesOf(id))
+	return s.publish(ctx, &nats.Msg{Subject: at.state(k, id), Data: data}, after, at.statesOf(id))
 }
 
 // encodeRecord encodes a record, dropping the earliest attempts if the message

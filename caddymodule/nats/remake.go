@@ -28,9 +28,16 @@ func (s *store) makeStream(ctx context.Context, want jetstream.StreamConfig) err
 	s.log.Info("stream made", zap.String("name", want.Name), zap.Int("replicas", want.Replicas))
 	switch {
 	case want.Name == s.subjects.states():
-		return s.redeliverAll(ctx)
+		return errors.Join(s.registerFound(ctx), s.redeliverAll(ctx, s.home.destination))
+	case want.Name == s.subjects.all().stream:
+		return s.redeliverAll(ctx, s.destinations()...)
 	case want.Name == s.subjects.stream && want.FirstSeq == 0:
 		s.newest.Store(0) // its sequences begin anew
+	}
+	for _, d := range s.destinations() {
+		if want.Name == d.place().stream {
+			return s.redeliverAll(ctx, d)
+		}
 	}
 	return nil
 }
@@ -61,10 +68,10 @@ func (s *store) nextSequence(ctx context.Context) (first uint64, err error) {
 	return first, err
 }
 
-// redeliverAll makes all existing events be handed out again, because the
-// stream of states with their records was removed. Otherwise an event that
+// redeliverAll makes all existing events be handed out again to some destinations, because
+// the stream with their records was removed. Otherwise an event that
 // waited for a retry would never be delivered.
-func (s *store) redeliverAll(ctx context.Context) error {
+func (s *store) redeliverAll(ctx context.Context, to ...*destination) error {
 	state, err := s.eventState(ctx)
 	if errors.Is(err, jetstream.ErrStreamNotFound) || err == nil && state.Msgs == 0 {
 		return nil
@@ -74,14 +81,31 @@ func (s *store) redeliverAll(ctx context.Context) error {
 	}
 	s.log.Error("what became of the events is not known any more, as the stream of that was removed: all that are kept are delivered again",
 		zap.Uint64("events", state.Msgs))
-	err = s.js.DeleteConsumer(ctx, s.subjects.stream, consumerName)
-	if err == nil || errors.Is(err, jetstream.ErrConsumerNotFound) {
-		s.leaser.recheckNew.Store(true)
-		if err = s.ensureConsumer(ctx, s.subjects.stream, s.subjects.allEvents()); err == nil {
-			s.leaser.forgetRequests()
+	for _, d := range to {
+		if err := d.redeliver(ctx); err != nil {
+			return err
 		}
 	}
-	return err
+	return nil
+}
+
+// redeliver makes the consumer of the stream of events anew.
+func (d *destination) redeliver(ctx context.Context) error {
+	err := d.js.DeleteConsumer(ctx, d.subjects.stream, d.consumer())
+	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return err
+	}
+	q := d.queueNamed(d.name)
+	if q != nil {
+		q.leaser.recheckNew.Store(true)
+	}
+	if err := d.ensureConsumer(ctx, d.consumed()[0]); err != nil {
+		return err
+	}
+	if q != nil {
+		q.leaser.forgetRequests()
+	}
+	return nil
 }
 
 // remakeStreams creates streams again that were removed, if a config was loaded
@@ -102,9 +126,11 @@ func (s *store) remakeStreams() {
 			continue
 		}
 		err := s.makeStream(ctx, want)
-		for _, of := range s.consumedStreams() {
-			if err == nil && of.stream == want.Name {
-				err = s.ensureConsumer(ctx, of.stream, of.filter)
+		for _, d := range append(s.destinations(), s.home.destination) {
+			for _, c := range d.consumed() {
+				if err == nil && c.stream == want.Name {
+					err = d.ensureConsumer(ctx, c)
+				}
 			}
 		}
 		if err != nil {

@@ -31,22 +31,32 @@ const (
 func (s *store) retireAll(ctx context.Context, surplus int64) error {
 	var mine claim
 	defer s.releaseClaim(ctx, &mine)
-	for _, k := range []kind{gone, delivered, superseded} {
-		if err := s.retire(ctx, k, &surplus, &mine); err != nil {
-			return err
+	for _, at := range s.eventPlaces() {
+		for _, k := range []kind{gone, delivered, superseded, skipped} {
+			if err := s.retire(ctx, at, k, &surplus, &mine); err != nil {
+				return err
+			}
 		}
 	}
 	return s.checkLedger(ctx, &mine)
 }
 
+// eventPlaces returns where the records are that say how an event as a whole ended.
+func (s *store) eventPlaces() []place {
+	if !s.several.Load() {
+		return []place{s.subjects.home()}
+	}
+	return []place{s.subjects.home(), s.subjects.all()}
+}
+
 // retire goes through the records of a kind, which are in the order in which
 // their events ended, until one is not due to be removed.
-func (s *store) retire(ctx context.Context, k kind, surplus *int64, mine *claim) error {
+func (s *store) retire(ctx context.Context, at place, k kind, surplus *int64, mine *claim) error {
 	for {
 		bounded, cancel := context.WithTimeout(ctx, retireTimeout)
-		more, err := s.retireSome(bounded, k, surplus, mine)
+		more, err := s.retireSome(bounded, at, k, surplus, mine)
 		if err == nil && k != gone {
-			err = s.retire(bounded, gone, nil, mine)
+			err = s.retire(bounded, at, gone, nil, mine)
 		}
 		cancel()
 		if err != nil || !more {
@@ -56,10 +66,10 @@ func (s *store) retire(ctx context.Context, k kind, surplus *int64, mine *claim)
 }
 
 // retireSome removes a batch. It reports whether there may be more to do.
-func (s *store) retireSome(ctx context.Context, k kind, surplus *int64, mine *claim) (more bool, err error) {
+func (s *store) retireSome(ctx context.Context, at place, k kind, surplus *int64, mine *claim) (more bool, err error) {
 	// To read a batch the server counts all records of the kind. So it only
 	// does if the first record is due.
-	first, err := s.next(ctx, s.subjects.states(), s.subjects.ofKind(k), 1)
+	first, err := s.next(ctx, at.stream, at.ofKind(k), 1)
 	if err != nil || first == nil {
 		return false, err
 	}
@@ -69,7 +79,7 @@ func (s *store) retireSome(ctx context.Context, k kind, surplus *int64, mine *cl
 	if ok, err := s.claim(ctx, mine); err != nil || !ok {
 		return false, err
 	}
-	messages, _, err := s.directGet(ctx, s.subjects.states(), query{Seq: 1, NextFor: s.subjects.ofKind(k), Batch: retireBatch, MaxBytes: maxAnswer})
+	messages, _, err := s.directGet(ctx, at.stream, query{Seq: 1, NextFor: at.ofKind(k), Batch: retireBatch, MaxBytes: maxAnswer})
 	if err != nil {
 		return false, err
 	}
@@ -80,7 +90,7 @@ func (s *store) retireSome(ctx context.Context, k kind, surplus *int64, mine *cl
 	var jobs errgroup.Group
 	jobs.SetLimit(retireAtOnce)
 	for _, e := range old {
-		jobs.Go(func() error { return s.retireOne(ctx, k, e) })
+		jobs.Go(func() error { return s.retireOne(ctx, at, k, e) })
 	}
 	if err := jobs.Wait(); err != nil {
 		return false, err
@@ -89,13 +99,13 @@ func (s *store) retireSome(ctx context.Context, k kind, surplus *int64, mine *cl
 		*surplus -= int64(len(old))
 	}
 	if k == gone {
-		err := s.updateLedger(ctx, func(l *ledger) { l.countRemoved(&l.Gone, old, past) })
+		err := s.updateLedger(ctx, func(l *ledger) { l.countRemoved(l.gone(at == s.subjects.all()), old, past) })
 		if err != nil {
 			return false, err
 		}
 	}
 	// Sequences only grow, so no record was added among these since.
-	err = s.api(ctx, "STREAM.PURGE."+s.subjects.states(), map[string]any{"filter": s.subjects.ofKind(k), "seq": past})
+	err = s.api(ctx, "STREAM.PURGE."+at.stream, map[string]any{"filter": at.ofKind(k), "seq": past})
 	return past > messages[len(messages)-1].seq, err
 }
 
@@ -105,6 +115,8 @@ type expired struct {
 	seq      uint64
 	last     uint64 // sequence of its last record
 	received int64
+	also     []string // of an event with several destinations: their names
+	moved    bool     // as record.Moved
 }
 
 // due returns the events to be removed: those of the first records that ended
@@ -122,33 +134,34 @@ func (s *store) due(k kind, records []message, surplus *int64) (old []expired, p
 		}
 		past = m.seq + 1
 		if id := idOf(m.subject); len(id) == inbox.IDLength { // else the gateway did not write it
-			old = append(old, expired{id, r.Event, m.seq, r.Received})
+			old = append(old, expired{id, r.Event, m.seq, r.Received, r.Also, r.Moved})
 		}
 	}
 	return old, past, nil
 }
 
 // retireOne takes the next step of removing an event.
-func (s *store) retireOne(ctx context.Context, k kind, e expired) error {
+func (s *store) retireOne(ctx context.Context, at place, k kind, e expired) error {
 	if k != gone {
-		_, err := s.writeRecord(ctx, gone, e.id, record{Event: e.seq, Received: e.received, By: s.instance}, e.last)
+		rec := record{Event: e.seq, Received: e.received, By: s.instance, Also: e.also, Moved: e.moved}
+		_, err := s.writeRecord(ctx, at, gone, e.id, rec, e.last)
 		if !errors.Is(err, errConflict) {
 			return err
 		}
 		// It was replayed, or another Caddy removes it. But the conflicting
 		// record may be lost together with its server: this one must stay while
 		// it is the last.
-		m, err := s.last(ctx, s.subjects.states(), s.subjects.statesOf(e.id))
+		m, err := s.last(ctx, at.stream, at.statesOf(e.id))
 		if err == nil && m != nil && m.seq <= e.last {
 			err = fmt.Errorf("event %s is not removed: %w", e.id, errConflict)
 		}
 		return err
 	}
 	err := s.api(ctx, "STREAM.MSG.DELETE."+s.subjects.stream, map[string]any{"seq": e.seq, "no_erase": true})
-	if isMissing(err) {
-		return nil
+	if err != nil && !isMissing(err) {
+		return err
 	}
-	return err
+	return s.forgetDeliveries(ctx, at, e)
 }
 
 // isMissing reports whether a message could not be deleted because it does not

@@ -22,9 +22,9 @@ func keepNothing(s *store) {
 // expiredAs returns the event as one to be removed, in its present state.
 func expiredAs(t testing.TB, s *store, e *inbox.Event) expired {
 	t.Helper()
-	m, err := s.find(context.Background(), e.ID)
+	m, err := s.home.find(context.Background(), e.ID)
 	require.NoError(t, err)
-	return expired{e.ID, m.seq, m.last, inbox.Micros(e.ReceivedAt)}
+	return expired{id: e.ID, seq: m.seq, last: m.last, received: inbox.Micros(e.ReceivedAt)}
 }
 
 // numbers returns the number of events and of records in the streams.
@@ -70,7 +70,7 @@ func TestWhatIsTooOldGoesWhoeverTidiesUp(t *testing.T) {
 	events, records = numbers(ctx, t, a)
 	require.EqualValues(t, 1, events)
 	require.Zero(t, records)
-	require.Equal(t, waits, inboxtest.Lease(t, a, 1)[0].Event)
+	require.Equal(t, waits, inboxtest.Lease(t, a.home, 1)[0].Event)
 }
 
 // Between the two steps of its removal an event counts as removed. If the Caddy
@@ -80,7 +80,7 @@ func TestARemovalThatWasCutShortIsEnded(t *testing.T) {
 	a, b := afterMaintenance(t, openWith(t, url, idle)), afterMaintenance(t, openWith(t, url, idle))
 	ctx := context.Background()
 	e := deliver(t, a, 1)[0]
-	require.NoError(t, a.retireOne(ctx, delivered, expiredAs(t, a, e)))
+	require.NoError(t, a.retireOne(ctx, home, delivered, expiredAs(t, a, e)))
 	_, err := b.Get(ctx, e.ID)
 	require.ErrorIs(t, err, inbox.ErrNotFound)
 	require.ErrorIs(t, b.Replay(ctx, e.ID, ""), inbox.ErrNotFound)
@@ -95,7 +95,7 @@ func TestARemovalThatWasCutShortIsEnded(t *testing.T) {
 	duplicateOf, err := b.Put(ctx, e)
 	require.NoError(t, err)
 	require.Empty(t, duplicateOf)
-	require.Equal(t, e, inboxtest.Lease(t, a, 1)[0].Event)
+	require.Equal(t, e, inboxtest.Lease(t, a.home, 1)[0].Event)
 }
 
 func TestAnEventThatWasReplayedMeanwhileStays(t *testing.T) {
@@ -105,8 +105,8 @@ func TestAnEventThatWasReplayedMeanwhileStays(t *testing.T) {
 	e := deliver(t, a, 1)[0]
 	old := expiredAs(t, a, e)
 	require.NoError(t, b.Replay(ctx, e.ID, ""))
-	require.NoError(t, a.retireOne(ctx, delivered, old))
-	require.Equal(t, e, inboxtest.Lease(t, a, 1)[0].Event)
+	require.NoError(t, a.retireOne(ctx, home, delivered, old))
+	require.Equal(t, e, inboxtest.Lease(t, a.home, 1)[0].Event)
 }
 
 func TestOneTidiesUpAtATime(t *testing.T) {
@@ -127,7 +127,7 @@ func TestOneTidiesUpAtATime(t *testing.T) {
 	require.False(t, claims(a, new(claim)))
 
 	// The claim of a Caddy that died expires.
-	require.NoError(t, b.setMeta(ctx, metaMaintenance, claim{By: b.instance, Until: time.Now().Add(-time.Second).UnixMicro()}))
+	require.NoError(t, b.setMeta(ctx, b.subjects.meta(metaMaintenance), claim{By: b.instance, Until: time.Now().Add(-time.Second).UnixMicro()}))
 	require.True(t, claims(a, new(claim)))
 }
 

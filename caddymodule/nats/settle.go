@@ -19,13 +19,13 @@ func (s *store) now() int64 { return time.Now().UnixMicro() }
 
 // Settle ends leases. Each outcome is a message of its own. If some cannot be
 // stored, the others are remembered, so that the call can be repeated.
-func (s *store) Settle(ctx context.Context, outcomes ...inbox.Outcome) error {
+func (q *queue) Settle(ctx context.Context, outcomes ...inbox.Outcome) error {
 	for _, o := range outcomes {
 		if o.Verdict < inbox.Deliver || o.Verdict > inbox.Release {
 			return fmt.Errorf("verdict %d is none", o.Verdict)
 		}
 	}
-	bounded, cancel, err := s.call(ctx)
+	bounded, cancel, err := q.call(ctx)
 	if err != nil {
 		return err
 	}
@@ -38,7 +38,7 @@ func (s *store) Settle(ctx context.Context, outcomes ...inbox.Outcome) error {
 	for i, o := range outcomes {
 		var h *heldLease
 		if o.Lease != nil {
-			h = s.leaser.get(o.Lease.Ref)
+			h = q.leaser.get(o.Lease.Ref)
 		}
 		if h == nil || h.lease != o.Lease || seen[h] {
 			errs[i] = notHeld(o.Lease)
@@ -51,7 +51,7 @@ func (s *store) Settle(ctx context.Context, outcomes ...inbox.Outcome) error {
 		places <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-places }()
-			if errs[i] = s.settle(bounded, h, o); errs[i] == nil {
+			if errs[i] = q.settle(bounded, h, o); errs[i] == nil {
 				h.ended = o.Verdict
 			}
 		})
@@ -63,15 +63,15 @@ func (s *store) Settle(ctx context.Context, outcomes ...inbox.Outcome) error {
 		case errors.Is(err, inbox.ErrState):
 			lost = append(lost, err)
 		case err != nil:
-			return s.failed(ctx, err)
+			return q.failed(ctx, err)
 		}
 	}
 	for i, h := range leases {
 		if h != nil {
-			s.leaser.remove(h)
+			q.leaser.remove(h)
 			if errs[i] == nil {
-				s.leaser.wakeTask(h.id)
-				s.pick.wakeTask(h.id)
+				q.leaser.wakeTask(h.id)
+				q.pick.wakeTask(h.id)
 			}
 		}
 	}
@@ -88,116 +88,123 @@ func notHeld(l *inbox.Lease) error {
 // settle stores the outcome of one lease, and then acknowledges its message.
 // After a crash in between, the event is handed out again, and its record says
 // that it was settled.
-func (s *store) settle(ctx context.Context, h *heldLease, o inbox.Outcome) error {
+func (q *queue) settle(ctx context.Context, h *heldLease, o inbox.Outcome) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	k, rec, err := s.outcome(ctx, h, o)
+	k, rec, err := q.outcome(ctx, h, o)
 	if err != nil {
 		return err
 	}
 	if k == none {
-		return s.handBack(ctx, h)
+		return q.handBack(ctx, h)
 	}
-	seq, others, err := s.writeOutcome(ctx, h, o.Verdict, k, rec)
+	m, others, err := q.writeOutcome(ctx, h, o.Verdict, k, rec)
 	if err != nil {
 		return err
 	}
 	if k == dead && !h.marked {
-		if err := s.checkDeadExists(ctx, h, seq); err != nil {
+		if err := q.checkDeadExists(ctx, h, m); err != nil {
 			return err
 		}
 	}
-	_ = s.leaser.messageOf(h).Ack()
-	s.forgetRecords(ctx, others)
+	if k.ended() {
+		if err := q.concludeMember(ctx, m); err != nil {
+			return err
+		}
+	}
+	_ = q.leaser.messageOf(h).Ack()
+	q.forgetRecords(ctx, m.at, others)
 	return nil
 }
 
-// writeOutcome stores the record of an outcome. It returns its sequence, and
-// those of the records that it replaces. If there are records that the lease
+// writeOutcome stores the record of an outcome. It returns the event with it, and the
+// sequences of the records that it replaces. If there are records that the lease
 // does not know of, it finds out whether the lease still holds.
-func (s *store) writeOutcome(ctx context.Context, h *heldLease, v inbox.Verdict, k kind, rec record) (seq uint64, others []uint64, err error) {
-	after, others := h.last, h.others
+func (q *queue) writeOutcome(ctx context.Context, h *heldLease, v inbox.Verdict, k kind, rec record) (done *member, others []uint64, err error) {
+	at, after, others := h.history.at, h.last, h.others
+	var seq uint64
 	for wait := conflictWait; ; wait = min(2*wait, 50*time.Millisecond) {
-		err = s.tryOnce(ctx, func(ctx context.Context) (err error) {
-			seq, err = s.writeRecord(ctx, k, h.id, rec, after)
+		err = q.tryOnce(ctx, func(ctx context.Context) (err error) {
+			seq, err = q.writeRecord(ctx, at, k, h.id, rec, after)
 			return err
 		})
 		if errors.Is(err, errUnanswered) {
 			continue // if it was stored after all, the next try finds that out
 		}
 		if !errors.Is(err, errConflict) {
-			return seq, others, err
+			done = &member{stored: h.event, history: history{at: at, kind: k, rec: rec, last: seq}}
+			return done, others, err
 		}
-		m, err := s.find(ctx, h.id)
+		m, err := q.find(ctx, h.id)
 		switch {
 		case errors.Is(err, inbox.ErrNotFound):
-			return 0, nil, notHeld(h.lease)
+			return nil, nil, notHeld(h.lease)
 		case err != nil:
-			return 0, nil, err
-		case m.kind == leased && m.history.lease.By == h.token && m.last > after:
+			return nil, nil, err
+		case m.kind == leased && m.history.lease.By == h.token && (m.at != at || m.last > after):
 			// The lease was renewed, but the answer was lost.
 		case m.kind != leased && m.rec.By == h.token:
-			return m.last, m.others[:len(m.others)-1], nil // it was stored, only the answer was lost
-		case m.last <= after:
+			return m, m.others[:len(m.others)-1], nil // it was stored, only the answer was lost
+		case m.at == at && m.last <= after:
 			// The conflicting record is not stored yet, or not visible here
 			// yet.
 			select {
 			case <-ctx.Done():
-				return 0, nil, ctx.Err()
+				return nil, nil, ctx.Err()
 			case <-time.After(wait):
 				continue
 			}
 		case m.seq != h.event.seq, m.kind == delivered, m.kind == dead:
-			return 0, nil, notHeld(h.lease)
+			return nil, nil, notHeld(h.lease)
 		case !h.marked && m.kind == leased && m.history.lease.Early:
 			// It was handed to this inbox before, so the other one withdraws.
 		case v != inbox.Deliver && (h.marked || m.kind != none):
-			return 0, nil, notHeld(h.lease)
+			return nil, nil, notHeld(h.lease)
 		}
 		// Either a slow inbox lost the lease but delivered the event, or the
 		// records are of an earlier event with the same id.
-		after, others = m.last, m.others
+		at, after, others = m.at, m.last, m.others
 	}
 }
 
 // checkDeadExists makes sure that the event of a dead record exists. A lease
 // without a record is invisible to other Caddys: one may have purged the event,
 // and the record would stay and be counted for ever.
-func (s *store) checkDeadExists(ctx context.Context, h *heldLease, seq uint64) error {
-	m, err := s.last(ctx, s.subjects.stream, s.subjects.event(h.id))
+func (q *queue) checkDeadExists(ctx context.Context, h *heldLease, written *member) error {
+	m, err := q.last(ctx, q.subjects.stream, q.subjects.event(h.id))
 	if err != nil || m != nil && m.seq == h.event.seq {
 		return err
 	}
-	s.forgetRecords(ctx, []uint64{seq})
+	q.forgetRecords(ctx, written.at, []uint64{written.last})
 	return notHeld(h.lease)
 }
 
 // outcome returns the record of an outcome, and its kind: none if the event is
 // just returned to the server.
-func (s *store) outcome(ctx context.Context, h *heldLease, o inbox.Outcome) (kind, record, error) {
+func (q *queue) outcome(ctx context.Context, h *heldLease, o inbox.Outcome) (kind, record, error) {
 	rec := h.rec
 	rec.Event, rec.Received, rec.By, rec.Base, rec.Due = h.event.seq, inbox.Micros(h.event.ReceivedAt), h.token, 0, 0
 	if o.Verdict != inbox.Release {
 		rec.Attempts++
 		rec.Log = append(slices.Clip(rec.Log), attemptOf(o.Attempt))
-		rec.Log = rec.Log[max(0, len(rec.Log)-s.options.limits.attempts):]
+		rec.Log = rec.Log[max(0, len(rec.Log)-q.options.limits.attempts):]
 	}
 	switch o.Verdict {
 	case inbox.Deliver:
-		rec.Settled = s.now()
+		rec.Settled = q.now()
 		return delivered, rec, nil
 	case inbox.GiveUp:
-		rec.Settled = s.now()
+		rec.Settled = q.now()
 		return dead, rec, nil
 	default:
 	}
 	if !h.event.Status.Final() {
-		events, err := s.events(ctx, h.id)
+		final, err := q.finalExists(ctx, h.id)
 		if err != nil {
 			return none, rec, err
 		}
-		if isFinal(events) {
-			rec.Settled = s.now()
+		if final {
+			rec.Settled = q.now()
 			return superseded, rec, nil
 		}
 	}

@@ -51,7 +51,7 @@ func TestTwoThatLeaseGetNoEventTwiceAndKeepTheOrder(t *testing.T) {
 	for _, s := range inboxes {
 		wg.Go(func() {
 			for {
-				l, err := s.Lease(ctx, 4)
+				l, err := s.home.Lease(ctx, 4)
 				if err != nil {
 					return
 				}
@@ -71,7 +71,7 @@ func TestTwoThatLeaseGetNoEventTwiceAndKeepTheOrder(t *testing.T) {
 					total++
 				}
 				mu.Unlock()
-				if s.Settle(ctx, inboxtest.Outcomes(inbox.Deliver, l...)...) != nil {
+				if s.home.Settle(ctx, inboxtest.Outcomes(inbox.Deliver, l...)...) != nil {
 					return
 				}
 				mu.Lock()
@@ -92,15 +92,15 @@ func TestALeaseOfOneThatVanishedComesBackToAnother(t *testing.T) {
 	a, b := openWith(t, url), openWith(t, url)
 	first, second := inboxtest.NewEvent("task", inbox.InProgress), inboxtest.NewEvent("other", inbox.Completed)
 	inboxtest.Put(t, a, first, second)
-	old := inboxtest.Lease(t, a, 2)
+	old := inboxtest.Lease(t, a.home, 2)
 	crash(a)
 	began := time.Now()
-	again := inboxtest.Lease(t, b, 2)
+	again := inboxtest.Lease(t, b.home, 2)
 	require.ElementsMatch(t, []string{first.ID, second.ID}, []string{again[0].Event.ID, again[1].Event.ID})
 	require.Less(t, time.Since(began), 15*time.Second)
 	require.Equal(t, []int{1, 1}, []int{again[0].Attempt, again[1].Attempt})
-	inboxtest.Settle(t, b, inbox.Deliver, again...)
-	require.ErrorIs(t, a.Settle(context.Background(), inboxtest.Outcomes(inbox.Deliver, old...)...), inbox.ErrClosed)
+	inboxtest.Settle(t, b.home, inbox.Deliver, again...)
+	require.ErrorIs(t, a.home.Settle(context.Background(), inboxtest.Outcomes(inbox.Deliver, old...)...), inbox.ErrClosed)
 	nothingElse(t, b)
 }
 
@@ -109,12 +109,12 @@ func TestASlowOneKeepsItsLease(t *testing.T) {
 	a, b := openWith(t, url), openWith(t, url)
 	e := inboxtest.NewEvent("task", inbox.Completed)
 	inboxtest.Put(t, a, e)
-	l := inboxtest.Lease(t, a, 1)
+	l := inboxtest.Lease(t, a.home, 1)
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second) // three times the lease
 	defer cancel()
-	_, err := b.Lease(ctx, 1)
+	_, err := b.home.Lease(ctx, 1)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	inboxtest.Settle(t, a, inbox.Deliver, l...)
+	inboxtest.Settle(t, a.home, inbox.Deliver, l...)
 }
 
 func TestOneWhoseLeaseWasGivenToAnotherCannotUndoItsEnd(t *testing.T) {
@@ -124,16 +124,16 @@ func TestOneWhoseLeaseWasGivenToAnotherCannotUndoItsEnd(t *testing.T) {
 	for _, v := range []inbox.Verdict{inbox.Retry, inbox.GiveUp, inbox.Deliver} {
 		e := inboxtest.NewEvent("task", inbox.Completed)
 		inboxtest.Put(t, a, e)
-		old := inboxtest.Lease(t, a, 1)
-		h := a.leaser.get(old[0].Ref)
+		old := inboxtest.Lease(t, a.home, 1)
+		h := a.home.leaser.get(old[0].Ref)
 		require.NoError(t, h.msg.Nak()) // as after a long silence
-		taken := inboxtest.Lease(t, b, 1)
+		taken := inboxtest.Lease(t, b.home, 1)
 		if v == inbox.Retry {
-			require.ErrorIs(t, a.Settle(ctx, inboxtest.Outcomes(v, old...)...), inbox.ErrState, "another has it")
+			require.ErrorIs(t, a.home.Settle(ctx, inboxtest.Outcomes(v, old...)...), inbox.ErrState, "another has it")
 		}
-		inboxtest.Settle(t, b, inbox.Deliver, taken...)
+		inboxtest.Settle(t, b.home, inbox.Deliver, taken...)
 		if v != inbox.Retry {
-			require.ErrorIs(t, a.Settle(ctx, inboxtest.Outcomes(v, old...)...), inbox.ErrState)
+			require.ErrorIs(t, a.home.Settle(ctx, inboxtest.Outcomes(v, old...)...), inbox.ErrState)
 		}
 		r, err := b.Get(ctx, e.ID)
 		attempts := inboxtest.Log(r)
@@ -149,11 +149,11 @@ func TestAFinalEventWaitsForOneInProgressThatAnotherHas(t *testing.T) {
 	a, b := openWith(t, url), openWith(t, url)
 	first, final := inboxtest.NewEvent("task", inbox.InProgress), inboxtest.NewEvent("task", inbox.Completed)
 	inboxtest.Put(t, a, first)
-	l := inboxtest.Lease(t, a, 1)
+	l := inboxtest.Lease(t, a.home, 1)
 	inboxtest.Put(t, b, final)
 	nothingElse(t, b)
-	inboxtest.Settle(t, a, inbox.Deliver, l...)
-	require.Equal(t, final.ID, inboxtest.Lease(t, b, 1)[0].Event.ID)
+	inboxtest.Settle(t, a.home, inbox.Deliver, l...)
+	require.Equal(t, final.ID, inboxtest.Lease(t, b.home, 1)[0].Event.ID)
 	r, err := b.Get(context.Background(), first.ID)
 	require.NoError(t, err)
 	require.Equal(t, inbox.Delivered, r.State)
@@ -164,19 +164,19 @@ func TestWhatOneChangesTheOtherIsTold(t *testing.T) {
 	a, b := openWith(t, url), openWith(t, url)
 	ctx, cancel := context.WithCancel(context.Background())
 	hold := inbox.Hold{Since: time.UnixMicro(1e15).UTC(), Reason: "maintenance"}
-	require.NoError(t, a.SetHold(ctx, hold))
+	require.NoError(t, a.home.SetHold(ctx, hold))
 	holds, troubles := make(chan inbox.Hold, 10), make(chan inbox.Trouble, 10)
 	ended := make(chan error)
 	go func() {
-		ended <- b.Watch(ctx, func(h inbox.Hold) { holds <- h }, func(t inbox.Trouble) { troubles <- t })
+		ended <- b.home.Watch(ctx, func(h inbox.Hold) { holds <- h }, func(t inbox.Trouble) { troubles <- t })
 	}()
 	require.Equal(t, hold, <-holds)
 	own := inbox.Hold{Since: time.UnixMicro(2e15).UTC()}
-	require.NoError(t, b.SetHold(ctx, own))
+	require.NoError(t, b.home.SetHold(ctx, own))
 	trouble := inbox.Trouble{Until: time.UnixMicro(3e15).UTC(), Reason: "503"}
-	require.NoError(t, a.TellTrouble(ctx, trouble))
+	require.NoError(t, a.home.TellTrouble(ctx, trouble))
 	require.Equal(t, trouble, <-troubles)
-	require.NoError(t, a.TellTrouble(ctx, inbox.Trouble{}))
+	require.NoError(t, a.home.TellTrouble(ctx, inbox.Trouble{}))
 	require.Equal(t, inbox.Trouble{}, <-troubles)
 	require.Empty(t, holds, "its own")
 	cancel()
@@ -213,7 +213,7 @@ func TestWhatIsImportedKeepsItsState(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, [...]int64{1, 2, 1, 1, 0}, stats.Events) // including the sentinel
 	require.NoError(t, s.Replay(ctx, want[1].Event.ID, ""))
-	require.Equal(t, 1, inboxtest.Lease(t, s, 1)[0].Attempt)
+	require.Equal(t, 1, inboxtest.Lease(t, s.home, 1)[0].Attempt)
 }
 
 // If another Caddy replays an event while a later one of its task is being
@@ -224,20 +224,20 @@ func TestOneThatWasReplayedSinceIsSeenOnceTheLeaseIsMarked(t *testing.T) {
 	ctx := context.Background()
 	first, second := inboxtest.NewEvent("task", inbox.Completed), inboxtest.NewEvent("task", inbox.Completed)
 	inboxtest.Put(t, a, first)
-	inboxtest.Settle(t, a, inbox.Deliver, inboxtest.Lease(t, a, 1)...)
+	inboxtest.Settle(t, a.home, inbox.Deliver, inboxtest.Lease(t, a.home, 1)...)
 	inboxtest.Put(t, a, second)
-	task, err := a.task(ctx, second.ID)
+	task, err := a.home.task(ctx, second.ID)
 	require.NoError(t, err)
-	free, err := a.stillFree(ctx, task, second.ID)
+	free, err := a.home.stillFree(ctx, task, second.ID)
 	require.NoError(t, err)
 	require.True(t, free)
 	require.NoError(t, b.Replay(ctx, first.ID, ""))
-	free, err = a.stillFree(ctx, task, second.ID)
+	free, err = a.home.stillFree(ctx, task, second.ID)
 	require.NoError(t, err)
 	require.False(t, free)
-	l := inboxtest.Lease(t, b, 1)
+	l := inboxtest.Lease(t, b.home, 1)
 	require.Equal(t, first.ID, l[0].Event.ID)
 	nothingElse(t, a)
-	inboxtest.Settle(t, b, inbox.Deliver, l...)
-	require.Equal(t, second.ID, inboxtest.Lease(t, a, 1)[0].Event.ID)
+	inboxtest.Settle(t, b.home, inbox.Deliver, l...)
+	require.Equal(t, second.ID, inboxtest.Lease(t, a.home, 1)[0].Event.ID)
 }

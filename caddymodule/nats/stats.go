@@ -2,8 +2,9 @@ package nats
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -23,41 +24,124 @@ func (s *store) Stats(ctx context.Context) (inbox.Stats, error) {
 		return inbox.Stats{}, err
 	}
 	stats, err := s.stats(bounded)
-	stats.Destinations = []inbox.DestinationStats{{Name: inbox.DefaultDestination, Deliveries: stats.Events, OldestPending: stats.OldestPending}}
+	if err != nil && s.several.Load() {
+		// Another Caddy may have removed a destination without deliveries.
+		if lerr := s.learn(bounded); lerr == nil {
+			stats, err = s.stats(bounded)
+		}
+	}
 	return stats, s.failed(ctx, err)
 }
 
-func (s *store) stats(ctx context.Context) (stats inbox.Stats, err error) {
-	var states [4]jetstream.StreamState
-	var meta uint64
-	var limit int64
-	kinds := []kind{pending, leased, superseded, dead}
-	counts := make([]uint64, len(kinds))
-	var jobs errgroup.Group
-	for i, name := range []string{s.subjects.stream, s.subjects.states(), s.subjects.quarantine()} {
-		jobs.Go(func() error {
-			there, err := s.info(ctx, name, s.subjects.allMeta())
-			if err != nil {
-				return err
-			}
-			states[i] = there.State
-			switch i {
-			case 0:
-				limit = there.Config.MaxBytes
-			case 1:
-				// Other messages in the stream of states are counted in the
-				// same answer, because they come and go.
-				meta = uint64(len(there.State.Subjects))
-			}
-			return nil
-		})
+// tally is the number of records in a place by kind.
+type tally struct {
+	messages uint64
+	counts   map[kind]uint64
+	rest     uint64 // those of kind delivered
+}
+
+// ended counts the records of kinds that have ended, by state.
+func (t *tally) ended(n *[len(inbox.States)]int64) {
+	n[inbox.Delivered] += int64(t.rest)
+	for _, k := range []kind{superseded, dead, skipped} {
+		n[k.public()] += int64(t.counts[k])
 	}
+}
+
+// tallyOf counts the records in a place. others is the number of messages in the stream
+// that are no records.
+func (s *store) tallyOf(ctx context.Context, at place, kinds ...kind) (t tally, err error) {
+	t.counts = make(map[kind]uint64, len(kinds))
+	counts := make([]uint64, len(kinds))
+	var others uint64
+	var jobs errgroup.Group
+	jobs.Go(func() error {
+		// Other messages in the stream are counted in the same answer, because they come
+		// and go.
+		filter := ""
+		switch at {
+		case s.subjects.home():
+			filter = s.subjects.allMeta()
+		case s.subjects.all():
+			filter = at.allErased()
+		}
+		there, err := s.info(ctx, at.stream, filter)
+		t.messages, others = there.State.Msgs, uint64(len(there.State.Subjects))
+		return err
+	})
 	for i, k := range kinds {
 		jobs.Go(func() (err error) {
-			counts[i], err = s.count(ctx, s.subjects.states(), s.subjects.ofKind(k))
+			counts[i], err = s.count(ctx, at.stream, at.ofKind(k))
 			return err
 		})
 	}
+	if err := jobs.Wait(); err != nil {
+		return t, err
+	}
+	// All other records are of delivered events. Those are not counted by
+	// themselves, as there may be very many.
+	sum := others
+	for i, k := range kinds {
+		t.counts[k] = counts[i]
+		sum += counts[i]
+	}
+	t.rest = saturatingSub(t.messages, sum)
+	return t, nil
+}
+
+// eventTally counts the events.
+type eventTally struct {
+	events    *jetstream.StreamInfo
+	home, all tally
+}
+
+func (s *store) tallyEvents(ctx context.Context) (t eventTally, err error) {
+	var jobs errgroup.Group
+	jobs.Go(func() (err error) {
+		t.events, err = s.info(ctx, s.subjects.stream, "")
+		return err
+	})
+	jobs.Go(func() (err error) {
+		kinds := []kind{pending, leased, superseded, dead}
+		if s.several.Load() {
+			kinds = append(kinds, moved)
+		}
+		t.home, err = s.tallyOf(ctx, s.subjects.home(), kinds...)
+		return err
+	})
+	if s.several.Load() {
+		jobs.Go(func() (err error) {
+			t.all, err = s.tallyOf(ctx, s.subjects.all(), reopened, superseded, dead, skipped, gone, purged)
+			return err
+		})
+	}
+	return t, jobs.Wait()
+}
+
+// byState returns the numbers of events by state.
+func (t *eventTally) byState() (n [len(inbox.States)]int64) {
+	t.home.ended(&n)
+	t.all.ended(&n)
+	ended := t.all.counts[gone] + t.all.counts[purged]
+	for _, some := range n {
+		ended += uint64(some)
+	}
+	n[inbox.Pending] = int64(saturatingSub(t.events.State.Msgs, ended))
+	return n
+}
+
+func (s *store) stats(ctx context.Context) (stats inbox.Stats, err error) {
+	var tally eventTally
+	var suspects *jetstream.StreamInfo
+	var jobs errgroup.Group
+	jobs.Go(func() (err error) {
+		tally, err = s.tallyEvents(ctx)
+		return err
+	})
+	jobs.Go(func() (err error) {
+		suspects, err = s.info(ctx, s.subjects.quarantine(), "")
+		return err
+	})
 	jobs.Go(func() error {
 		l, _, err := s.readLedger(ctx)
 		if l != nil {
@@ -65,30 +149,77 @@ func (s *store) stats(ctx context.Context) (stats inbox.Stats, err error) {
 		}
 		return err
 	})
+	others := s.destinations()
+	of := make([]destinationTally, len(others))
+	for i, d := range others {
+		jobs.Go(func() (err error) {
+			of[i], err = d.tally(ctx)
+			return err
+		})
+	}
+	var waits waiting
 	jobs.Go(func() (err error) {
-		stats.OldestPending, err = s.oldestPending(ctx)
+		waits, err = s.home.waiting(ctx, len(others) == 0)
 		return err
 	})
 	if err := jobs.Wait(); err != nil {
 		return inbox.Stats{}, err
 	}
-	// All other records are of delivered events. Those are not counted by
-	// themselves, as there may be very many.
-	rest := saturatingSub(states[1].Msgs, counts[0]+counts[1]+counts[2]+counts[3]+meta)
-	stats.Events[inbox.Delivered] = int64(rest)
-	stats.Events[inbox.Superseded] = int64(counts[2])
-	stats.Events[inbox.Dead] = int64(counts[3])
-	stats.Events[inbox.Pending] = int64(saturatingSub(states[0].Msgs, rest+counts[2]+counts[3]))
-	if stats.Events[inbox.Pending] == 0 {
-		stats.OldestPending = time.Time{} // it was of an event that is gone
-	}
-	stats.Quarantined = int64(states[2].Msgs)
+	stats.Events = tally.byState()
+	s.addDestinations(&stats, &tally.home, waits, others, of)
+	stats.Quarantined = int64(suspects.State.Msgs)
 	if s.policy.Load().Quarantine == 0 {
 		stats.Quarantined = 0
 	}
-	stats.Bytes = int64(states[0].Bytes) // MaxBytes limits this stream
-	stats.MaxBytes = max(0, limit)
+	stats.Bytes = int64(tally.events.State.Bytes) // MaxBytes limits this stream
+	stats.MaxBytes = max(0, tally.events.Config.MaxBytes)
 	return stats, nil
+}
+
+// addDestinations adds the part of a summary that is about each destination.
+func (s *store) addDestinations(stats *inbox.Stats, home *tally, waits waiting, others []*destination, of []destinationTally) {
+	usual := inbox.DestinationStats{Name: inbox.DefaultDestination}
+	home.ended(&usual.Deliveries)
+	if len(others) == 0 {
+		usual.Deliveries[inbox.Pending] = stats.Events[inbox.Pending]
+	} else {
+		usual.Deliveries[inbox.Pending] = int64(home.counts[pending]+home.counts[leased]) + waits.count
+	}
+	usual.OldestPending = waits.oldest.at
+	stats.Destinations = []inbox.DestinationStats{usual}
+	for i, d := range others {
+		one := of[i].public(d.name)
+		if d.isDefault() {
+			first := &stats.Destinations[0]
+			for state, n := range one.Deliveries {
+				first.Deliveries[state] += n
+			}
+			first.OldestPending = earlier(first.OldestPending, one.OldestPending)
+			continue
+		}
+		if one.Deliveries != [len(inbox.States)]int64{} || s.queueNamed(d.name) != nil {
+			stats.Destinations = append(stats.Destinations, one)
+		}
+	}
+	slices.SortFunc(stats.Destinations, func(a, b inbox.DestinationStats) int { return strings.Compare(a.Name, b.Name) })
+	for i := range stats.Destinations {
+		one := &stats.Destinations[i]
+		if one.Deliveries[inbox.Pending] == 0 {
+			one.OldestPending = time.Time{} // it was of an event that is gone
+		}
+		stats.OldestPending = earlier(stats.OldestPending, one.OldestPending)
+	}
+	if stats.Events[inbox.Pending] == 0 {
+		stats.OldestPending = time.Time{}
+	}
+}
+
+// earlier returns the earlier of two times that are not zero.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // info returns the state of a stream, and the subjects in it that match.
@@ -110,51 +241,4 @@ func saturatingSub(a, b uint64) uint64 {
 		return 0
 	}
 	return a - b
-}
-
-// oldestPending returns when the oldest pending event was received. It is the
-// oldest of the events that have a pending record and of those that were not
-// acknowledged yet.
-func (s *store) oldestPending(ctx context.Context) (time.Time, error) {
-	var seq uint64
-	var received time.Time
-	take := func(n uint64, at time.Time) {
-		if seq == 0 || n < seq {
-			seq, received = n, at
-		}
-	}
-	records, _, err := s.directGet(ctx, s.subjects.states(), query{NextFor: s.subjects.ofKind(pending), Batch: s.options.limits.scan, MaxBytes: maxAnswer})
-	if err != nil {
-		return received, err
-	}
-	for _, m := range records {
-		var r record
-		if err := json.Unmarshal(m.data, &r); err == nil {
-			take(r.Event, inbox.FromMicros(r.Received))
-		}
-	}
-	there, err := s.js.Consumer(ctx, s.subjects.stream, consumerName)
-	if err != nil {
-		return received, err
-	}
-	past := there.CachedInfo().AckFloor.Stream
-	for seen := 0; seen < s.options.limits.scan; {
-		messages, more, err := s.directGet(ctx, s.subjects.stream, query{Seq: past + 1, Batch: s.options.limits.window, MaxBytes: maxAnswer})
-		if err != nil || len(messages) == 0 {
-			return received, err
-		}
-		p := &pager{store: s, f: inbox.Filter{States: []inbox.State{inbox.Pending}}, limit: 1}
-		if err := p.add(ctx, messages); err != nil {
-			return received, err
-		}
-		if p.full {
-			take(p.last, p.records[0].Event.ReceivedAt)
-			return received, nil
-		}
-		if past = p.last; more == 0 {
-			break
-		}
-		seen += len(messages)
-	}
-	return received, nil
 }

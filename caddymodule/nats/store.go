@@ -91,8 +91,23 @@ type store struct {
 	clock           inbox.Clock   // used by maintenance only
 	boundedTo       time.Duration // the Policy.MaxWait that bringForward last enforced; used by maintenance only
 
-	leaser  leaser
-	pick    newest
+	home   *queue     // of the default destination
+	making sync.Mutex // held while queues are made
+	mu     sync.Mutex
+	queues map[string]*queue       // by destination
+	known  map[string]*destination // of which the streams tell
+
+	// several says that there were other destinations than the default: only then is
+	// there a stream for events as wholes, and one of the default destination beside
+	// that of its states.
+	several atomic.Bool
+
+	// Up to reopenedUntil, events had been reopened before the last round of maintenance,
+	// and mendFrom is where the next one goes on; used by maintenance only.
+	reopenedUntil, mendFrom uint64
+
+	forgotten forgotten // used by maintenance only
+
 	replies replies
 	health  health
 	newest  atomic.Uint64 // sequence of the last event that this inbox stored
@@ -115,8 +130,8 @@ func open(ctx context.Context, o options, secrets *secrets) (*store, error) {
 	s.policy.Store(&o.policy)
 	s.link.init(o.limits.grace)
 	s.setUpErr.Store(&errNotReady)
-	s.leaser.init()
-	s.pick.known = o.limits.known
+	s.home = s.newQueue(&destination{store: s, name: inbox.DefaultDestination})
+	s.queues, s.known = map[string]*queue{inbox.DefaultDestination: s.home}, map[string]*destination{}
 	s.health.init()
 	s.life, s.end = context.WithCancel(context.Background())
 	err := s.connect(ctx)
@@ -141,7 +156,7 @@ func open(ctx context.Context, o options, secrets *secrets) (*store, error) {
 		s.work.Go(s.setUpLater)
 	}
 	s.work.Go(s.maintenanceLoop)
-	s.work.Go(s.keepLeases)
+	s.home.keepAlive()
 	s.work.Go(s.inspectLoop)
 	return s, nil
 }
@@ -243,13 +258,14 @@ const closeWait = time.Second
 func (s *store) Close() error {
 	s.closeOnce.Do(func() {
 		s.end()
+		s.making.Lock()   // what makes a queue has ended then
+		s.making.Unlock() //nolint:staticcheck // as above
 		if s.conn == nil {
 			return
 		}
 		s.work.Wait()
 		if s.conn.IsConnected() {
-			s.withdraw(context.Background(), s.leaser.early())
-			s.leaser.releaseAll(s.conn)
+			s.releaseAll()
 			_ = s.conn.FlushTimeout(closeWait)
 		}
 		s.conn.Close()
@@ -257,11 +273,20 @@ func (s *store) Close() error {
 	return nil
 }
 
+// releaseAll returns what is leased and what was handed out to all queues.
+func (s *store) releaseAll() {
+	var wg sync.WaitGroup
+	for _, q := range s.openQueues() {
+		wg.Go(func() {
+			q.withdraw(context.Background(), q.leaser.early())
+			q.leaser.releaseAll(s.conn)
+		})
+	}
+	wg.Wait()
+}
+
 // Interface guards
 var (
 	_ inbox.Inbox    = (*store)(nil)
-	_ inbox.Queue    = (*store)(nil)
-	_ inbox.Shared   = (*store)(nil)
 	_ inbox.Importer = (*store)(nil)
-	_ inbox.Picker   = (*store)(nil)
 )

@@ -44,8 +44,8 @@ func (s *store) setUp(ctx context.Context) error {
 	if err := s.ensureAll(ctx); err != nil {
 		return err
 	}
-	for _, c := range s.consumedStreams() {
-		if err := s.listen(c.src, c.stream); err != nil {
+	for _, q := range s.openQueues() {
+		if err := q.listenAll(); err != nil {
 			return err
 		}
 	}
@@ -62,14 +62,27 @@ func (s *store) setUp(ctx context.Context) error {
 // ensureAll creates missing streams and consumers, and applies the settings to
 // existing ones.
 func (s *store) ensureAll(ctx context.Context) error {
-	for _, config := range s.streamConfigs() {
+	for _, config := range s.coreConfigs() {
 		if err := s.ensureStream(ctx, config); err != nil {
 			return err
 		}
 	}
-	for _, c := range s.consumedStreams() {
-		if err := s.ensureConsumer(ctx, c.stream, c.filter); err != nil {
+	if err := s.learn(ctx); err != nil {
+		return err
+	}
+	if err := s.ensureConsumers(ctx, s.home.destination); err != nil {
+		return err
+	}
+	for _, config := range s.placeConfigs() {
+		if err := s.ensureStream(ctx, config); err != nil {
 			return err
+		}
+	}
+	for _, q := range s.openQueues() {
+		if q != s.home {
+			if err := s.makeQueue(ctx, q); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -85,14 +98,33 @@ func (s *store) checkPayload() error {
 		has, int64(most)+overhead, int64(most)+overhead)
 }
 
-// streamConfigs returns the required configs of the streams.
-func (s *store) streamConfigs() []jetstream.StreamConfig {
-	now := s.current.Load()
-	base := jetstream.StreamConfig{
-		Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage, Replicas: now.replicas,
+func (s *store) baseConfig() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage, Replicas: s.current.Load().replicas,
 		AllowDirect: true, Metadata: map[string]string{layoutKey: layout},
 		MaxMsgs: -1, MaxBytes: -1, MaxMsgsPerSubject: -1, Duplicates: time.Second,
 	}
+}
+
+// streamConfigs returns the required configs of the streams.
+func (s *store) streamConfigs() []jetstream.StreamConfig {
+	return append(s.coreConfigs(), s.placeConfigs()...)
+}
+
+// placeConfigs returns those of the streams that an inbox with several destinations has.
+func (s *store) placeConfigs() (configs []jetstream.StreamConfig) {
+	for _, d := range s.destinations() {
+		configs = append(configs, s.placeConfig(d.place()))
+	}
+	if len(configs) > 0 {
+		configs = append(configs, s.placeConfig(s.subjects.all()))
+	}
+	return configs
+}
+
+// coreConfigs returns those of the streams that every inbox has.
+func (s *store) coreConfigs() []jetstream.StreamConfig {
+	now, base := s.current.Load(), s.baseConfig()
 	events, states, suspects := base, base, base
 	events.Name, events.Subjects = s.subjects.stream, []string{s.subjects.allEvents()}
 	events.Description = "Events of the Fotor webhook gateway in order of arrival"
@@ -102,7 +134,7 @@ func (s *store) streamConfigs() []jetstream.StreamConfig {
 	// middle.
 	events.MaxBytes, events.Discard = now.maxSize, jetstream.DiscardNew
 
-	states.Name, states.Subjects = s.subjects.states(), []string{s.subjects.allStates(), s.subjects.allMeta()}
+	states.Name, states.Subjects = s.subjects.states(), []string{s.subjects.home().everything(), s.subjects.allMeta()}
 	states.Description = "What became of the events of the Fotor webhook gateway"
 	states.MaxMsgsPerSubject = 1
 

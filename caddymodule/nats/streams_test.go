@@ -107,13 +107,13 @@ func TestAConsumerThatWasRemovedRepeatsNothing(t *testing.T) {
 	s := openWith(t, url)
 	e := inboxtest.NewEvent("task", inbox.Completed)
 	inboxtest.Put(t, s, e)
-	inboxtest.Settle(t, s, inbox.Deliver, inboxtest.Lease(t, s, 1)...)
+	inboxtest.Settle(t, s.home, inbox.Deliver, inboxtest.Lease(t, s.home, 1)...)
 	waits := inboxtest.NewEvent("other", inbox.Completed)
 	inboxtest.Put(t, s, waits)
 	require.NoError(t, s.Close())
 	require.NoError(t, admin(t, url).DeleteConsumer(context.Background(), "TEST", consumerName))
 	s = openWith(t, url)
-	require.Equal(t, waits, inboxtest.Lease(t, s, 1)[0].Event)
+	require.Equal(t, waits, inboxtest.Lease(t, s.home, 1)[0].Event)
 	nothingElse(t, s)
 }
 
@@ -141,13 +141,13 @@ func TestAFullStreamIsFull(t *testing.T) {
 	// first are removed.
 	kept := stored[0]
 	for i, e := range stored {
-		l := inboxtest.Lease(t, s, 1)
+		l := inboxtest.Lease(t, s.home, 1)
 		require.Equal(t, e.ID, l[0].Event.ID)
 		v := inbox.Deliver
 		if i == 0 {
 			v = inbox.GiveUp
 		}
-		inboxtest.Settle(t, s, v, l...)
+		inboxtest.Settle(t, s.home, v, l...)
 	}
 	next := inboxtest.NewEvent("task", inbox.Completed)
 	next.Body = make([]byte, 100<<10)
@@ -177,7 +177,7 @@ func TestNothingGoesEarlyWhileThereIsRoom(t *testing.T) {
 		e := inboxtest.NewEvent("task", inbox.Completed)
 		e.Body = make([]byte, 100<<10)
 		inboxtest.Put(t, s, e)
-		inboxtest.Settle(t, s, inbox.Deliver, inboxtest.Lease(t, s, 1)...)
+		inboxtest.Settle(t, s.home, inbox.Deliver, inboxtest.Lease(t, s.home, 1)...)
 		stored = append(stored, e)
 	}
 	surplus, err := s.surplus(context.Background())
@@ -202,9 +202,9 @@ func TestAnEventWithAVeryLongTaskAndTypeIsStored(t *testing.T) {
 			e.Type = long.kind
 			e.Body = fmt.Appendf(nil, `{"taskId":%q,"type":%q,"n":%q}`, e.TaskID, e.Type, rand.Text())
 			inboxtest.Put(t, s, e)
-			l := inboxtest.Lease(t, s, 1)
+			l := inboxtest.Lease(t, s.home, 1)
 			require.Equal(t, e, l[0].Event)
-			inboxtest.Settle(t, s, inbox.Deliver, l...)
+			inboxtest.Settle(t, s.home, inbox.Deliver, l...)
 			r, err := s.Get(ctx, e.ID)
 			require.NoError(t, err)
 			require.Equal(t, e, r.Event)
@@ -222,18 +222,18 @@ func TestRecordsOfALaterEventWithTheSameIDAreNotMisread(t *testing.T) {
 	ctx := context.Background()
 	e := inboxtest.NewEvent("task", inbox.Completed)
 	inboxtest.Put(t, s, e)
-	before, err := s.task(ctx, e.ID)
+	before, err := s.home.task(ctx, e.ID)
 	require.NoError(t, err)
 	require.NoError(t, s.Purge(ctx, e.ID, ""))
 	inboxtest.Put(t, s, e)
-	inboxtest.Settle(t, s, inbox.Deliver, inboxtest.Lease(t, s, 1)...)
+	inboxtest.Settle(t, s.home, inbox.Deliver, inboxtest.Lease(t, s.home, 1)...)
 	require.NoError(t, s.Replay(ctx, e.ID, ""))
-	records, err := s.latest(ctx, s.subjects.states(), s.subjects.statesOf(e.ID))
+	records, err := s.latest(ctx, home.stream, home.statesOf(e.ID))
 	require.NoError(t, err)
-	h, err := s.historyOf(before[0].stored, records)
+	h, err := historyOf(before[0].stored, home, records)
 	require.NoError(t, err)
 	require.True(t, h.newer)
-	now, err := s.find(ctx, e.ID)
+	now, err := s.home.find(ctx, e.ID)
 	require.NoError(t, err)
 	require.False(t, now.newer)
 }

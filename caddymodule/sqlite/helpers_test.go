@@ -32,12 +32,20 @@ func newEvent() *inbox.Event {
 // load puts n events from several goroutines.
 func load(b testing.TB, s inbox.Inbox, n, goroutines int) {
 	b.Helper()
+	loadTo(b, s, n, goroutines, inbox.DefaultDestination)
+}
+
+// loadTo puts n events for some destinations from several goroutines.
+func loadTo(b testing.TB, s inbox.Inbox, n, goroutines int, destinations ...string) {
+	b.Helper()
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range goroutines {
 		wg.Go(func() {
 			for next.Add(1) <= int64(n) {
-				if _, err := s.Put(context.Background(), newEvent()); err != nil {
+				e := newEvent()
+				e.Destinations = destinations
+				if _, err := s.Put(context.Background(), e); err != nil {
 					b.Error(err)
 					return
 				}
@@ -45,6 +53,17 @@ func load(b testing.TB, s inbox.Inbox, n, goroutines int) {
 		})
 	}
 	wg.Wait()
+}
+
+// queuesOf returns the queues of some destinations.
+func queuesOf(t require.TestingT, s inbox.Inbox, names ...string) []inbox.Queue {
+	queues := make([]inbox.Queue, len(names))
+	for i, name := range names {
+		var err error
+		queues[i], err = s.Queue(context.Background(), name)
+		require.NoError(t, err)
+	}
+	return queues
 }
 
 // smallLimits are so small that tests reach each of them soon.

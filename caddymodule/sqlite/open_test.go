@@ -109,9 +109,15 @@ func TestAnotherProcessIsNamed(t *testing.T) {
 // fileOfVersion1 makes a file of the first release with additional rows.
 func fileOfVersion1(t *testing.T, rows ...string) string {
 	t.Helper()
-	return sqliteFile(t, slices.Concat(schema[0], []string{
+	return fileOfVersion(t, 1, rows...)
+}
+
+// fileOfVersion makes a file of an older release with additional rows.
+func fileOfVersion(t *testing.T, version int, rows ...string) string {
+	t.Helper()
+	return sqliteFile(t, slices.Concat(slices.Concat(schema[:version]...), []string{
 		fmt.Sprint(`PRAGMA application_id = `, applicationID),
-		`PRAGMA user_version = 1`,
+		fmt.Sprint(`PRAGMA user_version = `, version),
 	}, rows)...)
 }
 

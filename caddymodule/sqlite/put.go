@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math/bits"
 	"sync"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
@@ -128,7 +129,7 @@ func (p *put) applyBig(t *tx, b *bigTask) error {
 // request was refused.
 func (p *put) insert(t *tx) (to []*queue, seq int64, err error) {
 	to, set, ok := t.destinations(&p.request, p.event)
-	if !ok || !t.indexHasRoom(&p.request) || !t.hasRoom(&p.request, eventSize(p.event)) {
+	if !ok || !t.indexHasRoom(&p.request) || !t.hasRoom(&p.request, eventSize(p.event, set)) {
 		return nil, 0, nil
 	}
 	seq = t.meta.nextSeq
@@ -181,14 +182,15 @@ func (p *put) grows() bool { return true }
 
 func hasTrace(e *inbox.Event) bool { return e.TraceParent != "" || e.TraceState != "" }
 
-// eventSize returns about the size of the event in the file, in bytes.
-func eventSize(e *inbox.Event) int {
+// eventSize returns about the size in the file, in bytes, of an event that goes to these
+// destinations.
+func eventSize(e *inbox.Event, set slots) int {
 	size := len(e.Body) + eventOverhead
 	if hasTrace(e) {
 		size += len(e.TraceParent) + len(e.TraceState) + traceOverhead
 	}
-	if e.Destinations != nil {
-		size += routeOverhead + len(e.Destinations)*deliveryOverhead
+	if set != defaultOnly {
+		size += routeOverhead + bits.OnesCount64(uint64(set))*deliveryOverhead //nolint:gosec // the same bits
 	}
 	return size
 }

@@ -1,0 +1,123 @@
+package nats
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
+)
+
+// A Caddy dies after it has recorded the last delivery's end, and before it has recorded
+// that of the event.
+func TestTheEndOfAnEventIsRecordedAfterACrash(t *testing.T) {
+	url := serve(t).ClientURL()
+	s, other := openWith(t, url), openWith(t, url)
+	ctx := context.Background()
+	e := send(t, s, 1, "a", "b")[0]
+	finish(t, s, inbox.GiveUp, 1, "a")
+	at(t, other, "b")
+	l := inboxtest.Lease(t, at(t, s, "b"), 1)
+	h := s.queueNamed("b").leaser.get(l[0].Ref)
+	rec := initial(h.event)
+	rec.Settled = s.now()
+	_, err := s.writeRecord(ctx, s.subjects.to("b"), delivered, e.ID, rec, 0)
+	require.NoError(t, err)
+	stats, _ := statsOf(t, s, "b")
+	require.EqualValues(t, 1, stats.Events[inbox.Pending], "the test is about what is not recorded yet")
+	crash(s)
+	new := send(t, other, 1, "b")
+	require.Equal(t, idsOf(new), finish(t, other, inbox.Deliver, 1, "b"))
+	inboxtest.Eventually(t, func() bool {
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+		defer cancel()
+		_, err := at(t, other, "b").Lease(ctx, 1)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		stats, _ := statsOf(t, other, "b")
+		return stats.Events == [5]int64{0, 1, 0, 1, 0}
+	})
+}
+
+// A Caddy dies after it has written down that a delivery is to be added or repeated.
+func TestAMoveOrReplayIsCompletedAfterACrash(t *testing.T) {
+	url := serve(t).ClientURL()
+	s := openWith(t, url, passive)
+	ctx := context.Background()
+	events := send(t, s, 2, "a")
+	at(t, s, "b")
+	finish(t, s, inbox.Deliver, 2, "a")
+	for i, name := range []string{"b", "a"} {
+		w, err := s.findWhole(ctx, events[i].ID)
+		require.NoError(t, err)
+		redo := map[string]uint64{name: 0}
+		if p := w.part(name); p != nil {
+			redo[name] = p.member.last
+		}
+		require.NoError(t, s.reopen(ctx, w, []string{name}, redo))
+		r, err := s.Get(ctx, events[i].ID)
+		require.NoError(t, err)
+		require.Equal(t, inbox.Pending, r.State, "it is pending from then on")
+		require.NoError(t, s.conclude(ctx, w.stored))
+	}
+	stats, _ := statsOf(t, s, "a")
+	require.EqualValues(t, 2, stats.Events[inbox.Pending], "nobody ends it before")
+	crash(s)
+
+	s = openWith(t, url, small)
+	require.Equal(t, []string{events[0].ID}, finish(t, s, inbox.Deliver, 1, "b"))
+	require.Equal(t, []string{events[1].ID}, finish(t, s, inbox.Deliver, 1, "a"))
+	stats, _ = statsOf(t, s, "a")
+	require.Equal(t, [5]int64{0, 2, 0, 0, 0}, stats.Events)
+}
+
+// Two deliveries of an event end at the same moment in two Caddys.
+func TestOfTwoThatEndAnEventAtOnceOneRecordsIt(t *testing.T) {
+	url := serve(t).ClientURL()
+	a, b := openWith(t, url), openWith(t, url)
+	const n = 100
+	send(t, a, n, "a", "b")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		finish(t, b, inbox.Deliver, n, "b")
+	}()
+	finish(t, a, inbox.Deliver, n, "a")
+	<-done
+	stats, _ := statsOf(t, a, "a")
+	require.Equal(t, [5]int64{0, n, 0, 0, 0}, stats.Events)
+}
+
+// A fault of a server or of the gateway may leave a delivery without a message.
+func TestForgottenDeliveriesAreRemembered(t *testing.T) {
+	url := serve(t).ClientURL()
+	s := openWith(t, url, passive)
+	ctx := context.Background()
+	usual := send(t, s, 3, inbox.DefaultDestination)
+	both := send(t, s, 3, inbox.DefaultDestination, "app")
+	require.ElementsMatch(t, idsOf(append(usual, both...)), finish(t, s, inbox.Retry, 6, inbox.DefaultDestination))
+	fresh := send(t, s, 3, inbox.DefaultDestination)
+	app := send(t, s, 3, "app")
+	require.NoError(t, s.Close())
+	for _, of := range [][2]string{{"TEST", "gateway"}, {"TEST", "gateway_app"}, {"TEST_STATE", "gateway"}, {"TEST_TO_default", "gateway"}} {
+		consumer, err := admin(t, url).Consumer(ctx, of[0], of[1])
+		require.NoError(t, err)
+		require.NotZero(t, consumer.CachedInfo().NumPending+uint64(consumer.CachedInfo().NumAckPending))
+		for n := 1; n > 0; {
+			n = 0
+			batch, err := consumer.FetchNoWait(100)
+			require.NoError(t, err)
+			for m := range batch.Messages() {
+				n++
+				require.NoError(t, m.DoubleAck(ctx))
+			}
+		}
+	}
+	s = openWith(t, url, small)
+	require.ElementsMatch(t, idsOf(append(both, app...)), finish(t, s, inbox.Deliver, 6, "app"))
+	require.ElementsMatch(t, idsOf(append(append(usual, both...), fresh...)), finish(t, s, inbox.Deliver, 9, inbox.DefaultDestination))
+	stats, _ := statsOf(t, s, "app")
+	require.Equal(t, [5]int64{0, 12, 0, 0, 0}, stats.Events)
+}
