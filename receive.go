@@ -153,10 +153,14 @@ func (h *Handler) store(ctx context.Context, gw *gateway.Gateway, event *inbox.E
 		return h.unavailable(err)
 	}
 	if line := h.logger.Check(zap.InfoLevel, "callback accepted"); line != nil {
-		line.Write(logfield.Event(event,
+		fields := logfield.Event(event,
 			zap.Stringer("source_ip", c.source),
 			zap.Bool("duplicate", duplicate),
-			zap.Duration("took", time.Since(c.receivedAt)))...)
+			zap.Duration("took", time.Since(c.receivedAt)))
+		if event.Destinations != nil && !duplicate { // a repeat goes where the first one went
+			fields = append(fields, zap.Strings("destinations", event.Destinations))
+		}
+		line.Write(fields...)
 	}
 	return answerAccepted(event.ID, duplicate)
 }

@@ -37,7 +37,7 @@ func TestOperatorSeesTheHandlers(t *testing.T) {
 	assert.Equal(t, control.Config{
 		Allow: []string{"127.0.0.1"}, AllowFrom: []string{}, MaxBody: 1 << 20, Inbox: "sqlite", Storage: "sqlite:" + g.DB,
 		Keep: "24h0m0s", Quarantine: 1000, Forward: up.URL, SignSecrets: 1, Timeout: "30s", Concurrency: 32,
-		RetryFirst: "5s", RetryMax: "1h0m0s", GiveUp: "48h0m0s",
+		RetryFirst: "5s", RetryMax: "1h0m0s", GiveUp: "48h0m0s", Destinations: []control.DestinationConfig{},
 	}, h.Config)
 	assert.Equal(t, &control.Counts{Dead: 1}, h.Events)
 	assert.EqualValues(t, 1, *h.Quarantined)

@@ -22,6 +22,7 @@ type span struct {
 	Name, Trace, ID, Parent string
 	Kind                    tracepb.Span_SpanKind
 	Failed                  bool
+	Destination             string
 }
 
 // spans collects the spans that Caddy exports, as an OTLP collector does.
@@ -59,6 +60,12 @@ func (s *spans) add(request *collector.ExportTraceServiceRequest) {
 	for _, resource := range request.GetResourceSpans() {
 		for _, scope := range resource.GetScopeSpans() {
 			for _, sp := range scope.GetSpans() {
+				destination := ""
+				for _, a := range sp.GetAttributes() {
+					if a.GetKey() == "fotor_webhook.destination" {
+						destination = a.GetValue().GetStringValue()
+					}
+				}
 				s.all = append(s.all, span{
 					Name:   sp.GetName(),
 					Trace:  hex.EncodeToString(sp.GetTraceId()),
@@ -66,6 +73,8 @@ func (s *spans) add(request *collector.ExportTraceServiceRequest) {
 					Parent: hex.EncodeToString(sp.GetParentSpanId()),
 					Kind:   sp.GetKind(),
 					Failed: sp.GetStatus().GetCode() == tracepb.Status_STATUS_CODE_ERROR,
+
+					Destination: destination,
 				})
 			}
 		}
@@ -117,6 +126,7 @@ func TestTraceGoesOnInAttempts(t *testing.T) {
 			assert.Equal(t, callback.ID, sp.Parent)
 			assert.Equal(t, tracepb.Span_SPAN_KIND_CLIENT, sp.Kind)
 			assert.Equal(t, i == 0, sp.Failed)
+			assert.Equal(t, "default", sp.Destination)
 			d := up.Deliveries()[i]
 			assert.Equal(t, "00-"+callersTrace+"-"+sp.ID+"-01", d.Header.Get("Traceparent"))
 			assert.Equal(t, "vendor=value", d.Header.Get("Tracestate"))

@@ -132,8 +132,9 @@ func (l *lane) stop(ctx context.Context) error {
 // holds returns why deliveries are held. The end of a pause is told as long as it is to
 // come.
 func (l *lane) holds(now time.Time) []control.Hold {
-	holds := []control.Hold{}
-	for _, h := range l.dispatcher.Holds() {
+	reasons := l.dispatcher.Holds()
+	holds := make([]control.Hold, 0, len(reasons))
+	for _, h := range reasons {
 		hold := control.Hold{Destination: l.name, By: holder(h), Since: h.Since.UTC(), Reason: h.Reason}
 		if h.Until.After(now) {
 			until := h.Until.UTC()

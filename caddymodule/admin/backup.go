@@ -27,7 +27,7 @@ func (c *call) backup() error {
 	backuper, ok := c.gateway.Inbox().(inbox.Backuper)
 	if !ok {
 		return failure(http.StatusNotImplemented, fmt.Errorf("the inbox is kept by %q, which makes no copy of itself: "+
-			"use the means of what it stands on, for NATS 'nats stream backup' of its three streams, see docs/production.md#backup-and-restore", module))
+			"use the means of what it stands on, for NATS 'nats stream backup' of its streams, see docs/production.md#backup-and-restore", module))
 	}
 	ctx, cancel := c.context()
 	defer cancel()

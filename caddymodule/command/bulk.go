@@ -234,7 +234,7 @@ func (s *session) bulkRun(ctx context.Context, b bulk, c call, total int64) erro
 	} else {
 		s.print(b.result(last))
 		if err == nil && last.Matched == 0 {
-			s.noteUnknown(ctx, c.path[0], b.target.destination)
+			s.noteNothing(ctx, c.path[0], c.query)
 		}
 	}
 	if err == nil && last.Error != "" {

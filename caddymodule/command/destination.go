@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -130,6 +131,31 @@ func (s *session) noteUnknown(ctx context.Context, handler, destination string) 
 	h, _, err := get[control.Handler](ctx, s.client, call{path: []string{handler}})
 	if err == nil && len(h.Destinations) > 0 && !slices.ContainsFunc(h.Destinations, func(d control.Destination) bool { return d.Name == destination }) {
 		s.note("Note that %v.", noDestination(&h, destination))
+	}
+}
+
+// noteNothing prints a note if nothing fits a filter, but might without a slip of the pen,
+// or with a destination: an event that is dead at one and pending at another is pending.
+func (s *session) noteNothing(ctx context.Context, handler string, query url.Values) {
+	if destination := query.Get(flagDestination); destination != "" {
+		s.noteUnknown(ctx, handler, destination)
+		return
+	}
+	if !slices.Contains(strings.Split(query.Get("state"), ","), inbox.Dead.String()) {
+		return
+	}
+	h, _, err := get[control.Handler](ctx, s.client, call{path: []string{handler}})
+	if err != nil {
+		return
+	}
+	var with []string
+	for i := range h.Destinations {
+		if d := &h.Destinations[i]; d.Deliveries != nil && d.Deliveries.Dead > 0 {
+			with = append(with, quoted(d.Name))
+		}
+	}
+	if len(h.Destinations) > 1 && len(with) > 0 {
+		s.note("Note that events are dead at %s which are pending elsewhere. --destination finds them.", strings.Join(with, ", "))
 	}
 }
 

@@ -90,6 +90,8 @@ var goldenCases = []struct {
 	{name: "destinations_list", args: "list", setup: withDestinations},
 	{name: "destinations_list_one", args: "list --destination shop --state dead", setup: withDestinations},
 	{name: "destinations_list_none", args: "list --destination stagin", setup: withDestinations},
+	{name: "destinations_list_dead", args: "list --state dead", setup: withDestinations},
+	{name: "destinations_replay_dead", args: "replay --state dead --yes", setup: withDestinations},
 	{name: "destinations_list_none_here", args: "list --destination staging --state dead", setup: withDestinations},
 	{name: "destinations_purge_none", args: "purge --destination stagin --yes", setup: withDestinations},
 	{name: "destinations_tail_unknown", args: "tail --destination stagin -n 4", setup: happeningsAtStaging},

@@ -86,7 +86,7 @@ func (s *session) list(ctx context.Context, query url.Values, limit int) error {
 		},
 		none: func() {
 			s.note("No event fits.")
-			s.noteUnknown(ctx, handler, destination)
+			s.noteNothing(ctx, handler, query)
 		},
 	}, limit)
 }

@@ -1,4 +1,4 @@
-package fotorwebhook
+package mediatype
 
 import (
 	"net/http"
@@ -56,7 +56,7 @@ func TestMediaTypeAndEncoding(t *testing.T) {
 		{types: list("application/json"), encodings: list("identity, br"), want: `The body has the Content-Encoding "identity, br"; expected none`},
 		{types: list("text/plain"), encodings: list("br"), want: `The body has the Content-Encoding "br"; expected none`},
 	} {
-		assert.Equal(t, test.want, unsupportedMedia(mediaHeader(test.types, test.encodings)), "%q %q", test.types, test.encodings)
+		assert.Equal(t, test.want, Unsupported(mediaHeader(test.types, test.encodings)), "%q %q", test.types, test.encodings)
 	}
 }
 
@@ -64,7 +64,7 @@ func TestMediaTypeAndEncoding(t *testing.T) {
 func TestQuotedHeadersAreBounded(t *testing.T) {
 	for _, hostile := range []string{"x", "\x00", "\xff", "\U0001f600", `"`, ",", ";"} {
 		types := []string{strings.Repeat(hostile, 100_000), strings.Repeat(hostile, 100_000)}
-		detail := unsupportedMedia(mediaHeader(types, nil))
+		detail := Unsupported(mediaHeader(types, nil))
 		assert.NotEmpty(t, detail)
 		assert.Less(t, len(detail), 512, "%q", hostile)
 		for _, c := range []byte(strings.ReplaceAll(detail, "…", "")) {
