@@ -92,9 +92,7 @@ func (a *App) Start() error {
 	go func() {
 		defer close(a.surveyed)
 		gateway.WarnUnattended(ctx, surveyors, a.logger)
-		for _, att := range attached {
-			att.WarnLeftBehind(ctx)
-		}
+		gateway.WarnLeftBehind(ctx, attached)
 	}()
 	return nil
 }

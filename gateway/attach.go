@@ -98,7 +98,7 @@ func (att *Attachment) Detach() (stopped bool) {
 	}
 	att.forget(next)
 	if newest != nil {
-		g.warnLeftBehind(context.Background(), newest)
+		g.warnLeftBehind(context.Background(), newest, true)
 		return false
 	}
 	if err != nil {

@@ -326,7 +326,7 @@ func TestWhatIsLeftBehindIsLogged(t *testing.T) {
 		c.put("1", "avatar")
 		pass(time.Second)
 		require.NoError(t, c.attach(c.config("b", to("app"))))
-		c.atts[1].WarnLeftBehind(t.Context())
+		WarnLeftBehind(t.Context(), c.atts[1:])
 		assert.Zero(t, lines(), "it is still delivered")
 		c.detach(0)
 		require.Equal(t, 1, lines())
@@ -337,7 +337,7 @@ func TestWhatIsLeftBehindIsLogged(t *testing.T) {
 
 		for range 100 {
 			c.load("b", to("app"))
-			c.atts[0].WarnLeftBehind(t.Context())
+			WarnLeftBehind(t.Context(), c.atts)
 		}
 		assert.Equal(t, 1, lines(), "not with each reload")
 		pass(leftAgain)
@@ -361,8 +361,13 @@ func TestWhatIsLeftBehindIsLoggedAtAStart(t *testing.T) {
 	atCrossing(t, func(t *testing.T, c *crossing) {
 		c.depot.queues["gone"] = &depotQueue{depot: c.depot, counts: [len(inbox.States)]int64{inbox.Dead: 3}}
 		c.load("a", to("app"))
+		c.depot.statsErr = errors.New("away")
 		assert.Zero(t, c.logs.FilterMessage(leftLineText).Len())
-		c.atts[0].WarnLeftBehind(t.Context())
+		go WarnLeftBehind(t.Context(), c.atts)
+		pass(10 * leftRetry)
+		assert.Equal(t, 1, c.logs.Len(), "that it cannot be read is told once")
+		c.depot.change(func() { c.depot.statsErr = nil })
+		pass(leftRetry)
 		assert.Equal(t, 1, c.logs.FilterMessage(leftLineText).Len())
 	})
 }

@@ -3,6 +3,7 @@ package gateway
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -105,29 +106,47 @@ func (l *leftBehind) keep(left []control.Destination) {
 	l.logged = logged
 }
 
+// leftRetry is the pause until a start looks again whether something is left behind, after
+// the inbox could not be read.
+const leftRetry = time.Minute
+
 // WarnLeftBehind logs the destinations to which deliveries are pending or dead though
-// the newest config does not name them. While an older config still delivers to them it
-// does nothing: Detach logs them after that.
-func (att *Attachment) WarnLeftBehind(ctx context.Context) {
-	g := att.gateway
-	g.mu.Lock()
-	alone := len(g.attachments) == 1 && g.attachments[0] == att
-	g.mu.Unlock()
-	if alone {
-		g.warnLeftBehind(ctx, att.config)
+// the config does not name them. It is for a start: while an older config still
+// delivers to them it does nothing, and Detach logs them after that. It returns when it
+// could read the inboxes, or when ctx ends.
+func WarnLeftBehind(ctx context.Context, atts []*Attachment) {
+	var looks sync.WaitGroup
+	for _, att := range atts {
+		looks.Go(func() {
+			for first := true; att.alone(); first = false {
+				if att.gateway.warnLeftBehind(ctx, att.config, first) || !waited(ctx, leftRetry) {
+					return
+				}
+			}
+		})
 	}
+	looks.Wait()
 }
 
-func (g *Gateway) warnLeftBehind(ctx context.Context, newest *Config) {
+// alone reports whether the gateway has no other attachment.
+func (att *Attachment) alone() bool {
+	g := att.gateway
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.attachments) == 1 && g.attachments[0] == att
+}
+
+// warnLeftBehind reports false if the inbox cannot be read, which it logs only if told.
+func (g *Gateway) warnLeftBehind(ctx context.Context, newest *Config, tell bool) bool {
 	ctx, cancel := context.WithTimeout(ctx, surveyTimeout)
 	defer cancel()
 	logger := newest.Logger
 	stats, err := g.inbox.Stats(ctx)
 	if err != nil {
-		if ctx.Err() == nil {
+		if tell && !errors.Is(ctx.Err(), context.Canceled) {
 			logger.Warn("it cannot be read whether deliveries wait for destinations that the config does not name", zap.Error(err))
 		}
-		return
+		return false
 	}
 	left := slices.DeleteFunc(g.Destinations(newest, &stats), func(d control.Destination) bool { return d.Configured })
 	g.left.keep(left)
@@ -140,4 +159,5 @@ func (g *Gateway) warnLeftBehind(ctx context.Context, newest *Config) {
 			zap.String("destination", d.Name), zap.Int64("pending", d.Deliveries.Pending), zap.Int64("dead", d.Deliveries.Dead),
 			zap.String("advice", "name it again, replay them to another one with --to, or purge them"))
 	}
+	return true
 }
