@@ -159,6 +159,9 @@ func TestAnotherInbox(t *testing.T) {
 		requireReason(t, h, isSlow)
 		running.set(t, "default", next)
 		requireReason(t, h, isStoring)
+		running.set(t, "default", old)
+		requireReason(t, h, isSlow) // that the other one has just stored does not count
+		running.set(t, "default", next)
 		next.fails(inbox.ErrFull)
 		time.Sleep(every)
 		requireReason(t, h, isFull)

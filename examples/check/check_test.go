@@ -181,7 +181,7 @@ func TestCompose(t *testing.T) {
 		for _, v := range s.Volumes {
 			if v.Type == types.VolumeTypeBind {
 				_, err := os.Stat(v.Source)
-				assert.NoError(t, err, name)
+				require.NoError(t, err, name)
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -77,7 +78,7 @@ func shell(t *testing.T, flag, line string, env ...string) (exit int, output str
 	}
 	cmd.Env = append(os.Environ(), env...)
 	out, err := cmd.CombinedOutput()
-	if _, exited := err.(*exec.ExitError); !exited {
+	if exited := new(exec.ExitError); !errors.As(err, &exited) {
 		require.NoError(t, err)
 	}
 	if flag == "-n" {
