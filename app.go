@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
+	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule"
 	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
 	"github.com/fotor-webhook/caddy-fotor-webhook/internal/configdiff"
 )
@@ -18,7 +19,7 @@ func init() {
 	caddy.RegisterModule(App{})
 }
 
-const appID = "fotor_webhook"
+const appID = caddymodule.AppID
 
 // App opens the inboxes of the handlers and starts their deliveries once the whole
 // config has been provisioned, and stops them: a Caddy HTTP handler has no such life
@@ -26,6 +27,7 @@ const appID = "fotor_webhook"
 type App struct {
 	handlers []*Handler // the first of each name; the others are its copies
 	attached []*gateway.Attachment
+	onStart  []func() error
 
 	logger     *zap.Logger
 	stopSurvey context.CancelFunc
@@ -75,10 +77,28 @@ func (h *Handler) join(first *Handler) error {
 	return nil
 }
 
+// OnStart implements caddymodule.App.
+func (a *App) OnStart(f func() error) { a.onStart = append(a.onStart, f) }
+
+// Handlers implements caddymodule.App.
+func (a *App) Handlers() []string {
+	names := make([]string, 0, len(a.handlers))
+	for _, h := range a.handlers {
+		names = append(names, h.Name)
+	}
+	slices.Sort(names)
+	return names
+}
+
 // Start opens every handler's inbox, or on a reload joins the gateway that has it
 // open, and delivers as the new config says. If an inbox cannot store, all are
 // released and the config is refused.
 func (a *App) Start() error {
+	for _, f := range a.onStart {
+		if err := f(); err != nil {
+			return err
+		}
+	}
 	for _, h := range a.handlers {
 		att, err := h.attach()
 		if err != nil {
@@ -143,4 +163,5 @@ var (
 	_ caddy.App          = (*App)(nil)
 	_ caddy.Provisioner  = (*App)(nil)
 	_ caddy.CleanerUpper = (*App)(nil)
+	_ caddymodule.App    = (*App)(nil)
 )

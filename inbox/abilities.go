@@ -13,6 +13,15 @@ type Breakable interface {
 	Broken() error
 }
 
+// Prober is implemented by an Inbox that can prove that it stores.
+type Prober interface {
+	// Probe makes a durable write that leaves nothing behind, and looks whether there
+	// is room for an event of 4 KiB. It returns nil if such an event, put at the same
+	// moment, would have been stored; otherwise the error that Put would have returned.
+	// It may take as long as Put.
+	Probe(ctx context.Context) error
+}
+
 // Want says which events a Lease is for.
 type Want struct {
 	// Max is the largest number of leases wanted, at least 1.

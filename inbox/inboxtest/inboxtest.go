@@ -69,6 +69,7 @@ func Run(t *testing.T, factory Factory) {
 		{"Quarantine", quarantineTests},
 		{"Hold", holdTests},
 		{"Clock", clockTests},
+		{"Probe", probeTests},
 		{"Lifetime", lifetimeTests},
 	} {
 		run(t, group.name, group.tests, factory)
