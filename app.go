@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -87,9 +88,13 @@ func (a *App) Start() error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	a.stopSurvey, a.surveyed = cancel, make(chan struct{})
+	attached := slices.Clone(a.attached)
 	go func() {
 		defer close(a.surveyed)
 		gateway.WarnUnattended(ctx, surveyors, a.logger)
+		for _, att := range attached {
+			att.WarnLeftBehind(ctx)
+		}
 	}()
 	return nil
 }

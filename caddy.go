@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
@@ -32,10 +31,10 @@ import (
 	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/command"
 	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/sqlite"
 	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
-	"github.com/fotor-webhook/caddy-fotor-webhook/forward"
 	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 	"github.com/fotor-webhook/caddy-fotor-webhook/internal/configdiff"
+	"github.com/fotor-webhook/caddy-fotor-webhook/metrics"
 )
 
 func init() {
@@ -113,8 +112,14 @@ type Handler struct {
 	// means: `in_progress`, `completed` or `failed`. Default: none
 	MapStatus map[int]string `json:"map_status,omitempty"`
 
-	// Where events go. Required.
+	// Where events go: the destination `default`. Required, unless there are
+	// `destinations`.
 	Forward *Forward `json:"forward,omitempty"`
+
+	// More services that events go to, by their names, of 1 to 64 letters, digits, "_"
+	// and "-"; at most 32 with `default`. `default` may stand here in place of `forward`.
+	// An event that fits none is stored as skipped. Default: none
+	Destinations map[string]*Destination `json:"destinations,omitempty"`
 
 	// Secrets that sign each attempt by the Standard Webhooks specification:
 	// base64 of 24 to 64 bytes, with or without the prefix `whsec_`. If there are
@@ -128,11 +133,15 @@ type Handler struct {
 	// How many delivery attempts may run at once, 1 to 4096. Default: 32
 	Concurrency int `json:"concurrency,omitempty"`
 
+	// How many delivery attempts of `forward` may begin in a second, retries included:
+	// 0.001 to 100,000. It is not a default for destinations. Default: as many as there
+	// can be
+	Rate float64 `json:"rate,omitempty"`
+
 	// When an event is tried again after a failed attempt.
 	Retry *Retry `json:"retry,omitempty"`
 
-	// forwardBlock is a Caddyfile's forward block until it is parsed.
-	forwardBlock *caddyfile.Dispenser
+	destinations []*Destination // all of them, in the order of their names
 
 	config map[string]any // as it was given, with defaults
 	copies []*Handler     // of the same name and config
@@ -146,10 +155,9 @@ type Handler struct {
 	inboxName string
 	key       string
 	rules     *callback.Rules
-	forwarder *forward.Forwarder
 	grace     time.Duration // for attempts under way at a stop
 	times     body.Times
-	metrics   *handlerMetrics
+	metrics   *metrics.Handler
 	gateway   *gateway.Ref // nil until it is provisioned
 	bodies    *bodies
 	server    *caddyhttp.Server // nil if there is none
@@ -196,6 +204,9 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	h.ctx = ctx
 	h.tracers = new(atomic.Pointer[tracerSource])
 	h.setDefaults()
+	if err := h.setDestinations(); err != nil {
+		return err
+	}
 	config, err := configdiff.Canonical(h)
 	if err != nil {
 		return fmt.Errorf("reading the config: %w", err)
@@ -205,10 +216,10 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	h.refusals = sampled(h.logger)
 	h.times = body.DefaultTimes
 
-	if err := registerMetrics(ctx.GetMetricsRegistry()); err != nil {
+	if err := metrics.Register(ctx.GetMetricsRegistry()); err != nil {
 		return err
 	}
-	h.metrics = metrics.forHandler(h.Name)
+	h.metrics = metrics.Of(h.Name)
 	events, err := ctx.App("events")
 	if err != nil {
 		return fmt.Errorf("events app: %w", err)
@@ -224,7 +235,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	if err := h.provisionInbox(ctx); err != nil {
 		return err
 	}
-	if err := h.provisionForward(ctx); err != nil {
+	if err := h.provisionDestinations(ctx); err != nil {
 		return err
 	}
 	if err := h.guardRequestBodies(ctx); err != nil {
@@ -269,10 +280,11 @@ func (h *Handler) setDefaults() {
 	if h.Retry == nil {
 		h.Retry = new(Retry)
 	}
-	first := cmp.Or(h.Retry.First, caddy.Duration(defaultRetryFirst))
-	h.Retry.First = first
-	h.Retry.Max = cmp.Or(h.Retry.Max, max(caddy.Duration(defaultRetryMax), first))
-	h.Retry.GiveUp = cmp.Or(h.Retry.GiveUp, max(caddy.Duration(defaultGiveUp), first))
+	h.Retry.setDefaults(&Retry{
+		First:  caddy.Duration(defaultRetryFirst),
+		Max:    caddy.Duration(defaultRetryMax),
+		GiveUp: caddy.Duration(defaultGiveUp),
+	})
 }
 
 func checkName(name string) error {
@@ -288,12 +300,11 @@ func (h *Handler) Validate() error {
 		within("max_body", h.MaxBody, minMaxBody, maxMaxBody),
 		withinDuration("keep", h.Keep, time.Minute, maxDuration),
 		within("quarantine", int64(*h.Quarantine), 0, maxQuarantine),
-		withinDuration("timeout", h.Timeout, time.Millisecond, time.Hour),
-		within("concurrency", int64(h.Concurrency), 1, maxConcurrency),
-		withinDuration("retry first", h.Retry.First, time.Millisecond, maxDuration),
-		withinDuration("retry max", h.Retry.Max, time.Duration(h.Retry.First), maxDuration),
-		withinDuration("retry give_up", h.Retry.GiveUp, time.Duration(h.Retry.First), maxDuration),
+		checkAttempts("", h.Timeout, h.Concurrency, h.Rate, h.Retry),
 	)
+	if err == nil { // else destinations have the same faults by default
+		err = h.validateDestinations()
+	}
 	if err != nil {
 		return fmt.Errorf("handler %q: %w", h.Name, err)
 	}
@@ -320,9 +331,7 @@ func withinDuration(option string, value caddy.Duration, least, most time.Durati
 // Cleanup releases what the handler holds. Requests that are being served hold
 // their inbox themselves, because they go on after it.
 func (h *Handler) Cleanup() error {
-	if h.forwarder != nil {
-		h.forwarder.Close()
-	}
+	h.closeForwarders()
 	if h.gateway != nil {
 		h.gateway.Close()
 	}

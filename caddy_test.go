@@ -2,12 +2,17 @@ package fotorwebhook
 
 import (
 	"encoding/json"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/configdiff"
 )
 
 // validated validates a handler's JSON config as `caddy validate` does.
@@ -83,6 +88,99 @@ func TestRules(t *testing.T) {
 	} {
 		assert.ErrorContains(t, validated(t, config), want, config)
 	}
+}
+
+func TestRulesOfDestinations(t *testing.T) {
+	const handler, ok = `handler "default": `, `"forward":{"url":"http://b/"}`
+	staging := func(options string) string { return `{"destinations":{"staging":{` + options + `}}}` }
+	many := make([]string, 33)
+	for i := range many {
+		many[i] = fmt.Sprintf(`"d%d":{%s}`, i, ok)
+	}
+	for config, want := range map[string]string{
+		`{"destinations":{}}`:                                                  "forward is missing",
+		`{"destinations":{"a.b":{` + ok + `}}}`:                                handler + `destination "a.b": expected 1 to 64 letters`,
+		`{"destinations":{"staging":null}}`:                                    handler + `destination "staging" is null: expected an object`,
+		`{"destinations":{` + strings.Join(many, ",") + `}}`:                   handler + "33 destinations: expected at most 32",
+		`{"destinations":{"default":{` + ok + `}},` + ok + `}`:                 `both forward and the destination "default"`,
+		`{"rate":1,"destinations":{"default":{` + ok + `}}}`:                   "rate without forward, to which it belongs: expected it in a destination",
+		`{"rate":-1,` + ok + `}`:                                               handler + "rate is -1 a second: expected 0.001 to 100000",
+		`{"timeout":-5,"destinations":{"staging":{` + ok + `}}}`:               handler + "timeout is -5ns: expected",
+		`{"retry":{"max":"1m"},` + staging(ok + `,"retry":{"first":"1h"}`)[1:]: "",
+		`{"retry":{"first":"1m"},` + staging(ok + `,"retry":{"max":"1s"}`)[1:]: `destination "staging": retry max is 1s: expected 1m0s to`,
+		staging(``):                                 handler + `destination "staging": forward is missing`,
+		staging(`"forward":{}`):                     handler + `destination "staging": forward is missing`,
+		staging(`"forward":{"url":"app"}`):          handler + `destination "staging": forward: the URL has the scheme ""`,
+		staging(ok + `,"keep":5`):                   `unknown field "keep"`,
+		staging(ok + `,"sign":["x"]`):               handler + `destination "staging": sign: secret 1 of 1`,
+		staging(ok + `,"timeout":"2h"`):             handler + `destination "staging": timeout is 2h0m0s: expected 1ms to 1h0m0s`,
+		staging(ok + `,"concurrency":5000`):         handler + `destination "staging": concurrency is 5000: expected 1 to 4096`,
+		staging(ok + `,"rate":0.0001`):              handler + `destination "staging": rate is 0.0001 a second: expected 0.001 to 100000`,
+		staging(ok + `,"rate":1e6`):                 handler + `destination "staging": rate is 1e+06 a second: expected`,
+		staging(ok + `,"match":{}`):                 handler + `destination "staging": match is empty: expected types, statuses, sensitive or expressions`,
+		staging(ok + `,"match":{"type":["a"]}`):     `unknown field "type"`,
+		staging(ok + `,"match":{"statuses":["a"]}`): handler + `destination "staging": match status "a": expected in_progress, completed or failed`,
+		staging(ok + `,"match":{"expressions":["event.kind == 1"]}`): handler +
+			`destination "staging": match expression "event.kind == 1": line 1, column 6: undefined field 'kind'`,
+		staging(ok + `,"match":{"expressions":["event.statusCode"]}`): handler +
+			`destination "staging": match expression "event.statusCode": it gives int: expected true or false`,
+	} {
+		err := validated(t, config)
+		if want == "" {
+			require.NoError(t, err, config)
+			continue
+		}
+		require.ErrorContains(t, err, want, config)
+		assert.LessOrEqual(t, strings.Count(err.Error(), "expected"), 1, "one error: %v", err)
+	}
+}
+
+// A destination has what it does not say from the handler, option by option.
+func TestDestinationsInherit(t *testing.T) {
+	h := &Handler{
+		Forward: &Forward{URL: "http://a/"}, Sign: []string{"s"}, Timeout: 7, Concurrency: 5, Rate: 3,
+		Retry: &Retry{First: 2, Max: 50},
+		Destinations: map[string]*Destination{
+			"plain": {Forward: &Forward{URL: "http://b/"}},
+			"own":   {Sign: []string{"t"}, Timeout: 8, Concurrency: 6, Rate: 4, Retry: &Retry{First: 100}},
+		},
+	}
+	h.setDefaults()
+	require.NoError(t, h.setDestinations())
+	names := make([]string, 0, 3)
+	for _, d := range h.destinations {
+		names = append(names, d.name)
+	}
+	require.Equal(t, []string{"default", "own", "plain"}, names)
+	giveUp := caddy.Duration(defaultGiveUp)
+	for i, want := range []Destination{
+		{Sign: []string{"s"}, Timeout: 7, Concurrency: 5, Rate: 3, Retry: &Retry{First: 2, Max: 50, GiveUp: giveUp}},
+		{Sign: []string{"t"}, Timeout: 8, Concurrency: 6, Rate: 4, Retry: &Retry{First: 100, Max: 100, GiveUp: giveUp}},
+		{Sign: []string{"s"}, Timeout: 7, Concurrency: 5, Rate: 0, Retry: &Retry{First: 2, Max: 50, GiveUp: giveUp}},
+	} {
+		got := h.destinations[i]
+		want.name, want.Forward = got.name, got.Forward
+		assert.Equal(t, want, *got)
+	}
+	h.rules = new(callback.Rules)
+	assert.EqualValues(t, 100, h.policy().MaxWait, "the longest of all")
+}
+
+// Handlers of one name must have the same destinations.
+func TestDifferingDestinationsAreNamed(t *testing.T) {
+	config := func(options string) map[string]any {
+		h := new(Handler)
+		require.NoError(t, json.Unmarshal([]byte(`{"destinations":{"app":{"forward":{"url":"http://a/"}},"staging":{`+options+`}}}`), h))
+		h.setDefaults()
+		require.NoError(t, h.setDestinations())
+		canonical, err := configdiff.Canonical(h)
+		require.NoError(t, err)
+		return canonical
+	}
+	plain := config(`"forward":{"url":"http://b/"}`)
+	assert.Empty(t, configdiff.Differences(plain, config(`"timeout":"30s","forward":{"url":"http://b/"}`)), "the default does not differ")
+	assert.Equal(t, []string{"destinations.staging.forward.url", "destinations.staging.match", "destinations.staging.retry.max"},
+		configdiff.Differences(plain, config(`"forward":{"url":"http://c/"},"match":{"types":["a"]},"retry":{"max":"2h"}`)))
 }
 
 func TestAnErrorSaysHowToBuildAnInboxIn(t *testing.T) {

@@ -9,7 +9,6 @@ import (
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/body"
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
-	"github.com/fotor-webhook/caddy-fotor-webhook/dispatch"
 	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
@@ -30,38 +29,35 @@ func surveyors() (all []inbox.Surveyor) {
 
 // gatewayConfig returns the part of the handler's config that its gateway needs.
 func (h *Handler) gatewayConfig() *gateway.Config {
+	destinations := make([]gateway.Destination, 0, len(h.destinations))
+	for _, d := range h.destinations {
+		destinations = append(destinations, d.forGateway())
+	}
 	return &gateway.Config{
-		Name:     h.Name,
-		Key:      h.key,
-		Storage:  h.module,
-		Policy:   h.policy(),
-		Dispatch: h.dispatchSettings(),
-		Grace:    h.grace,
-		Logger:   h.logger,
-		Metrics:  h.metrics,
-		Events:   emitter{h.ctx, h.events},
-		Handler:  facts{h},
+		Name:         h.Name,
+		Key:          h.key,
+		Storage:      h.module,
+		Policy:       h.policy(),
+		Destinations: destinations,
+		Grace:        h.grace,
+		Logger:       h.logger,
+		Metrics:      h.metrics,
+		Events:       emitter{h.ctx, h.events},
+		Handler:      facts{h},
 	}
 }
 
 // policy returns the part of the handler's config that its inbox needs.
 func (h *Handler) policy() inbox.Policy {
+	var longest caddy.Duration
+	for _, d := range h.destinations {
+		longest = max(longest, d.Retry.Max)
+	}
 	return inbox.Policy{
 		Keep:       time.Duration(h.Keep),
 		Quarantine: *h.Quarantine,
-		MaxWait:    time.Duration(h.Retry.Max),
+		MaxWait:    time.Duration(longest),
 		MaxEvent:   h.rules.MaxEvent(h.MaxBody),
-	}
-}
-
-func (h *Handler) dispatchSettings() dispatch.Settings {
-	return dispatch.Settings{
-		Attempt:     h.forwarder.Attempt,
-		Concurrency: h.Concurrency,
-		Timeout:     time.Duration(h.Timeout),
-		First:       time.Duration(h.Retry.First),
-		Max:         time.Duration(h.Retry.Max),
-		GiveUp:      time.Duration(h.Retry.GiveUp),
 	}
 }
 
@@ -84,7 +80,7 @@ type facts struct{ *Handler }
 // URL, because a path or a query may be a secret.
 func (f facts) Config() control.Config {
 	h := f.Handler
-	return control.Config{
+	c := control.Config{
 		Allow:       append([]string{}, h.Allow...),
 		AllowFrom:   append([]string{}, h.whitelist.moduleNames()...),
 		MaxBody:     h.MaxBody,
@@ -92,16 +88,24 @@ func (f facts) Config() control.Config {
 		Storage:     h.key,
 		Keep:        time.Duration(h.Keep).String(),
 		Quarantine:  *h.Quarantine,
-		Forward:     h.forwarder.Target(),
 		SignSecrets: len(h.Sign),
 		Timeout:     time.Duration(h.Timeout).String(),
 		Concurrency: h.Concurrency,
 		RetryFirst:  time.Duration(h.Retry.First).String(),
 		RetryMax:    time.Duration(h.Retry.Max).String(),
 		GiveUp:      time.Duration(h.Retry.GiveUp).String(),
+		Rate:        h.Rate,
 
 		Destinations: []control.DestinationConfig{},
 	}
+	for _, d := range h.destinations {
+		if h.Destinations[d.name] == nil {
+			c.Forward = d.forwarder.Target()
+		} else {
+			c.Destinations = append(c.Destinations, d.forOperators())
+		}
+	}
+	return c
 }
 
 // Bodies implements gateway.Handler.
@@ -133,5 +137,4 @@ func (f facts) Reconsider(raw []byte, receivedAt time.Time, source netip.Addr) (
 var (
 	_ gateway.Emitter = emitter{}
 	_ gateway.Handler = facts{}
-	_ gateway.Metrics = (*handlerMetrics)(nil)
 )

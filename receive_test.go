@@ -20,6 +20,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/body"
 	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
 	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
+	"github.com/fotor-webhook/caddy-fotor-webhook/metrics"
 )
 
 // receiver returns a handler whose inbox is not open: tests see what it refuses
@@ -30,7 +31,7 @@ func receiver(t *testing.T) (*Handler, *zaplog.ObservedLogs) {
 	h := &Handler{logger: zap.New(core), MaxBody: defaultMaxBody, proxies: new(proxyCheck)}
 	h.refusals = sampled(h.logger)
 	h.times = body.DefaultTimes
-	h.metrics = metrics.forHandler(t.Name())
+	h.metrics = metrics.Of(t.Name())
 	ranges, err := parseRanges([]string{"192.0.2.1"})
 	require.NoError(t, err)
 	h.whitelist = whitelist{{ranges: ranges}}

@@ -102,17 +102,23 @@ func TestFileSystemTypeIsThatOfTheNearestMount(t *testing.T) {
 	require.Equal(t, "unknown file system", fileSystemType("", "/"))
 }
 
-func TestParseEvents(t *testing.T) {
-	const text = `# TYPE caddy_fotor_webhook_events gauge
-caddy_fotor_webhook_events{handler="default",state="dead"} 0
-caddy_fotor_webhook_events{handler="default",state="pending"} 1.000123e+06
+func TestParseDeliveries(t *testing.T) {
+	const text = `# TYPE caddy_fotor_webhook_deliveries gauge
+caddy_fotor_webhook_deliveries{destination="a",handler="default",state="dead"} 0
+caddy_fotor_webhook_deliveries{destination="a",handler="default",state="pending"} 1.000123e+06
+caddy_fotor_webhook_deliveries{destination="b",handler="default",state="pending"} 7
 `
-	count, err := parseEvents(text, "pending")
+	count, err := parseDeliveries(text, "a", "pending")
 	require.NoError(t, err)
 	require.Equal(t, int64(1_000_123), count)
-	_, err = parseEvents(text, "delivered")
+	count, err = parseDeliveries(text, "", "pending")
+	require.NoError(t, err)
+	require.Equal(t, int64(1_000_130), count)
+	_, err = parseDeliveries(text, "a", "delivered")
 	require.ErrorContains(t, err, `state="delivered"`)
-	_, err = parseEvents(`caddy_fotor_webhook_events{state="pending"} many`, "pending")
+	_, err = parseDeliveries(text, "c", "pending")
+	require.ErrorContains(t, err, `destination="c"`)
+	_, err = parseDeliveries(`caddy_fotor_webhook_deliveries{state="pending"} many`, "", "pending")
 	require.ErrorContains(t, err, "many")
 }
 
@@ -162,6 +168,8 @@ func TestCheckFindsWhatWasLostOrRepeated(t *testing.T) {
 		"all delivered":          {delivers, tally{delivered: 25, taken: 35}, ""},
 		"one not delivered":      {delivers, tally{delivered: 24, taken: 34}, "1 × answered 200 but not in the inbox"},
 		"two delivered twice":    {delivers, tally{delivered: 25, taken: 37}, "2 × delivered more than once"},
+		"delivered three times":  {&contender{stores: true, delivers: true, destinations: 3}, tally{delivered: 35, taken: 45}, ""},
+		"not to all three":       {&contender{stores: true, delivers: true, destinations: 3}, tally{delivered: 34, taken: 44}, "1 × answered 200 but not in the inbox"},
 		"nothing to keep":        {&contender{}, tally{}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -207,7 +215,7 @@ func TestOptions(t *testing.T) {
 	require.Len(t, opts.only, len(contenders))
 
 	for _, tc := range []struct{ args, complaint string }{
-		{"-only z", "expected some of a,b,c,d,do,dr,c1m"},
+		{"-only z", "expected some of a,b,c,d,d3,dd,do,dr,c1m"},
 		{"-inbox nats -only a", "expected some of c,n,n1,n2"},
 		{"-inbox redis", `-inbox is "redis": expected sqlite or nats`},
 		{"-time 1h", "-time is 1h0m0s: expected 100ms to 5m0s"},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -49,21 +50,27 @@ func do(request *http.Request) (status int, body []byte, err error) {
 	return response.StatusCode, body, err
 }
 
-// events returns how many events the gateway's inbox has in a state.
-func (s *server) events(ctx context.Context, state string) (int64, error) {
+// deliveries returns how many deliveries to a destination, or to all with "", the
+// gateway's inbox has in a state.
+func (s *server) deliveries(ctx context.Context, destination, state string) (int64, error) {
 	text, err := get(ctx, "http://"+s.admin+"/metrics")
 	if err != nil {
 		return 0, err
 	}
-	return parseEvents(string(text), state)
+	return parseDeliveries(string(text), destination, state)
 }
 
-// parseEvents finds the number of events in a state in Prometheus's text format.
-func parseEvents(text, state string) (int64, error) {
-	const metric = "caddy_fotor_webhook_events{"
-	label := `state="` + state + `"`
+// parseDeliveries finds the number of deliveries in a state in Prometheus's text format.
+func parseDeliveries(text, destination, state string) (sum int64, err error) {
+	const metric = "caddy_fotor_webhook_deliveries{"
+	labels := []string{`state="` + state + `"`}
+	if destination != "" {
+		labels = append(labels, `destination="`+destination+`"`)
+	}
+	found := false
 	for line := range strings.Lines(text) {
-		if !strings.HasPrefix(line, metric) || !strings.Contains(line, label) {
+		missing := func(label string) bool { return !strings.Contains(line, label) }
+		if !strings.HasPrefix(line, metric) || slices.ContainsFunc(labels, missing) {
 			continue
 		}
 		_, value, _ := strings.Cut(line, "} ")
@@ -71,7 +78,11 @@ func parseEvents(text, state string) (int64, error) {
 		if err != nil {
 			return 0, fmt.Errorf("metric %q: %w", line, err)
 		}
-		return int64(count), nil
+		sum += int64(count)
+		found = true
 	}
-	return 0, fmt.Errorf("no metric %s…%s} among the server's metrics", metric, label)
+	if !found {
+		return 0, fmt.Errorf("no metric %s…%s} among the server's metrics", metric, strings.Join(labels, ","))
+	}
+	return sum, nil
 }

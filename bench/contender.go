@@ -22,6 +22,11 @@ type contender struct {
 	// stores is true if it has an inbox, delivers if it has to empty it.
 	stores, delivers bool
 
+	// destinations is how many destinations take each event; 0 is one. If down is true,
+	// there is one more, which cannot be reached.
+	destinations int
+	down         bool
+
 	// nats is true if its inbox is on a cluster of NATS servers.
 	nats bool
 
@@ -60,6 +65,16 @@ var contenders = []contender{
 		site: func(p places) string { return p.gateway("forward http://" + p.upstream + "/") },
 	},
 	{
+		key: "d3", name: "as (d), with three destinations", stores: true, delivers: true, destinations: 3,
+		site: func(p places) string { return p.gateway(p.destinations("one", "two", "three")) },
+	},
+	{
+		key: "dd", name: "as (d), with a second destination that is down", stores: true, delivers: true, down: true,
+		site: func(p places) string {
+			return p.gateway("forward http://" + p.upstream + "/\n\t\tdestination down {\n\t\t\tforward http://" + nowhere + "/\n\t\t}")
+		},
+	},
+	{
 		key: "do", name: "as (d), while someone lists, tails and replays", stores: true, delivers: true, operated: true,
 		site: func(p places) string { return p.gateway("forward http://" + p.upstream + "/") },
 	},
@@ -71,6 +86,29 @@ var contenders = []contender{
 		key: "c1m", name: "gateway, accept only, with a backlog", stores: true, backlog: true,
 		site: func(p places) string { return p.gateway("forward http://" + p.upstream + heldPath) },
 	},
+}
+
+// nowhere is an address at which nobody listens.
+const nowhere = "127.0.0.1:1"
+
+// destinations returns destinations of these names that all lead to the upstream.
+func (p places) destinations(names ...string) string {
+	var text strings.Builder
+	for _, name := range names {
+		fmt.Fprintf(&text, "destination %s {\n\t\t\tforward http://%s/\n\t\t}\n\t\t", name, p.upstream)
+	}
+	return strings.TrimSpace(text.String())
+}
+
+// copies is how many deliveries of each event are expected.
+func (c *contender) copies() int64 { return int64(max(c.destinations, 1)) }
+
+// watched is the destination whose deliveries are counted; "" is all of them.
+func (c *contender) watched() string {
+	if c.down {
+		return "default"
+	}
+	return ""
 }
 
 // gateway returns the handler with its defaults, except for who may call and the inbox.

@@ -103,7 +103,7 @@ func (b *bench) slowRound(ctx context.Context, c *contender, s *server, got samp
 	if after > repeats {
 		got.faults.add("delivered more than once", int(after-repeats))
 	}
-	pending, err := s.events(ctx, "pending")
+	pending, err := s.deliveries(ctx, "", "pending")
 	if err == nil && pending == 0 {
 		got.faults.add("the inbox became empty", 1)
 	}
@@ -131,7 +131,7 @@ func (b *bench) fillSlow(ctx context.Context, c *contender, s *server, got *samp
 		got.p50, got.p99 = result.P50, result.P99
 		got.generator = generator / time.Duration(answers)
 		got.accepted = float64(answers) / elapsed.Seconds()
-		pending, err := s.events(ctx, "pending")
+		pending, err := s.deliveries(ctx, "", "pending")
 		if err != nil {
 			return err
 		}

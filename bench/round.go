@@ -55,7 +55,7 @@ func (b *bench) round(ctx context.Context, c *contender) (sample, error) {
 		return got, err
 	}
 	got.faults.merge(result.Faults)
-	after, err := b.tally(ctx, c, s, before.taken+int64(result.Answers))
+	after, err := b.tally(ctx, c, s, before.taken+c.copies()*int64(result.Answers))
 	if err != nil {
 		return got, err
 	}
@@ -119,7 +119,7 @@ func (b *bench) load(ctx context.Context, s *server, d time.Duration) (loadResul
 	return result, cpu, err
 }
 
-// tally is the counts of a gateway and the upstream.
+// tally is the counts of a gateway, by delivery, and the upstream.
 type tally struct {
 	at                 time.Time // when they were taken
 	pending, delivered int64
@@ -134,14 +134,14 @@ func (b *bench) tally(ctx context.Context, c *contender, s *server, taken int64)
 		return t, nil
 	}
 	if c.delivers {
-		if t.at, err = b.awaitEmpty(ctx, s, taken); err != nil {
+		if t.at, err = b.awaitEmpty(ctx, c, s, taken); err != nil {
 			return t, err
 		}
 	}
-	if t.pending, err = s.events(ctx, "pending"); err != nil {
+	if t.pending, err = s.deliveries(ctx, c.watched(), "pending"); err != nil {
 		return t, err
 	}
-	if t.delivered, err = s.events(ctx, "delivered"); err != nil {
+	if t.delivered, err = s.deliveries(ctx, c.watched(), "delivered"); err != nil {
 		return t, err
 	}
 	t.taken, err = b.upstream.taken(ctx)
@@ -149,14 +149,14 @@ func (b *bench) tally(ctx context.Context, c *contender, s *server, taken int64)
 }
 
 // awaitEmpty waits until the inbox is empty and returns when that was seen.
-func (b *bench) awaitEmpty(ctx context.Context, s *server, taken int64) (time.Time, error) {
+func (b *bench) awaitEmpty(ctx context.Context, c *contender, s *server, taken int64) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout*max(b.opts.time, warmUp))
 	defer cancel()
 	for {
 		// the upstream is asked first, since that costs the gateway nothing
 		count, err := b.upstream.taken(ctx)
 		if err == nil && count >= taken {
-			count, err = s.events(ctx, "pending")
+			count, err = s.deliveries(ctx, c.watched(), "pending")
 			if err == nil && count == 0 {
 				return time.Now(), nil
 			}
@@ -187,7 +187,7 @@ func (t tally) check(before tally, c *contender, answers int, found faults) {
 			found.add("delivered more than once", int(repeats))
 		}
 	}
-	if lost := int64(answers) - kept; lost > 0 {
+	if lost := c.copies()*int64(answers) - kept; lost > 0 {
 		found.add("answered 200 but not in the inbox", int(lost))
 	}
 }

@@ -10,7 +10,7 @@ import (
 // sample is the result of one round for one contender.
 type sample struct {
 	accepted  float64       // requests answered 200, per second
-	delivered float64       // events per second, from the first request until the inbox was empty
+	delivered float64       // deliveries per second, from the first request until the inbox was empty
 	delivers  bool          // delivered is the figure to compare
 	p50, p99  time.Duration // until the answer
 	server    time.Duration // CPU time of the server per request

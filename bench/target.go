@@ -41,6 +41,14 @@ var targets = []target{
 		value: func(by map[string]sample) float64 { return float64(by["c1m"].rss-by["a"].rss) / (1 << 20) },
 	},
 	{
+		what: "(d3) ÷ (d), deliveries/s", needs: []string{"d3", "d"}, limit: 2.2,
+		value: func(by map[string]sample) float64 { return by["d3"].rate() / by["d"].rate() },
+	},
+	{
+		what: "(dd) ÷ (d), deliveries/s", needs: []string{"dd", "d"}, limit: 0.95,
+		value: func(by map[string]sample) float64 { return by["dd"].rate() / by["d"].rate() },
+	},
+	{
 		what: "(do) ÷ (d), accepted/s", needs: []string{"do", "d"}, limit: 0.95,
 		value: func(by map[string]sample) float64 { return by["do"].accepted / by["d"].accepted },
 	},

@@ -79,7 +79,8 @@ type Handler struct {
 	Holds []Hold `json:"holds"`
 
 	// Destinations are where events go, in the order of their names: those of the
-	// config, and those that have deliveries though no config names them any more.
+	// config, and those to which deliveries are pending or dead though it does not name
+	// them any more.
 	Destinations []Destination `json:"destinations"`
 
 	// Refusals are the distinct addresses that were refused last, the latest first; at
@@ -130,7 +131,7 @@ type Destination struct {
 	OldestPending *time.Time `json:"oldestPending,omitempty"`
 
 	// UnderWay, Pressure and Holds are as in Handler, for this destination. Pressure is
-	// nil if it is not configured.
+	// nil if nothing is delivered there.
 	UnderWay int       `json:"underWay"`
 	Pressure *Pressure `json:"pressure"`
 	Holds    []Hold    `json:"holds"`
@@ -146,15 +147,16 @@ type Config struct {
 	Storage     string   `json:"storage"`      // where the inbox is, such as "sqlite:/var/lib/…"
 	Keep        string   `json:"keep"`         // a Go duration, like the other durations here
 	Quarantine  int      `json:"quarantine"`   // callbacks
-	Forward     string   `json:"forward"`      // scheme and host of the URL, or "routes"; "" without the destination "default"
+	Forward     string   `json:"forward"`      // scheme and host of the URL, or "routes"; "" if only destinations say where events go
 	SignSecrets int      `json:"sign_secrets"` // how many secrets sign
 	Timeout     string   `json:"timeout"`
 	Concurrency int      `json:"concurrency"`
 	RetryFirst  string   `json:"retry_first"`
 	RetryMax    string   `json:"retry_max"`
 	GiveUp      string   `json:"retry_give_up"`
+	Rate        float64  `json:"rate"` // of Forward: attempts a second; 0 is unlimited
 
-	// Destinations are those beside "default", in the order of their names.
+	// Destinations are those beside Forward, in the order of their names.
 	Destinations []DestinationConfig `json:"destinations"`
 }
 
@@ -166,7 +168,7 @@ type DestinationConfig struct {
 	SignSecrets int      `json:"sign_secrets"`
 	Timeout     string   `json:"timeout"`
 	Concurrency int      `json:"concurrency"`
-	Rate        float64  `json:"rate"` // deliveries a second; 0 is unlimited
+	Rate        float64  `json:"rate"` // attempts a second; 0 is unlimited
 	RetryFirst  string   `json:"retry_first"`
 	RetryMax    string   `json:"retry_max"`
 	GiveUp      string   `json:"retry_give_up"`
@@ -314,11 +316,13 @@ type HoldRequest struct {
 	For    string     `json:"for,omitempty"` // a duration such as "30m"
 }
 
-// Holds is the answer to hold and resume. Its members are as in Handler.
+// Holds is the answer to hold and resume. Its members are as in Handler, but for the
+// destinations: these are the names of those that the config has, in order.
 type Holds struct {
-	Holds    []Hold   `json:"holds"`
-	UnderWay int      `json:"underWay"`
-	Pressure Pressure `json:"pressure"`
+	Holds        []Hold   `json:"holds"`
+	UnderWay     int      `json:"underWay"`
+	Pressure     Pressure `json:"pressure"`
+	Destinations []string `json:"destinations"`
 }
 
 // Quarantined is a callback in quarantine, in a list. Callbacks with the same body are

@@ -27,7 +27,7 @@ const (
 
 // FilterParams are the parameters that choose events, in lists as well as in a
 // replay or purge.
-var FilterParams = []string{"state", "task", "type", "since", "until"}
+var FilterParams = []string{"state", "destination", "task", "type", "since", "until"}
 
 // NoticeKinds are the kinds of notices that a stream can be limited to.
 var NoticeKinds = []string{

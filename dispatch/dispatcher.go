@@ -28,6 +28,7 @@ type Dispatcher struct {
 	hold     hold
 	queue    waiting         // leased, not yet attempted
 	tempo    tempo           // of attempts
+	pace     pace            // of attempts that may begin
 	lately   lately          // attempts
 	classes  classes         // of events
 	damper   damper          // of notices of trouble
@@ -75,6 +76,8 @@ func New(in inbox.Leaser, s Settings) *Dispatcher {
 	}
 	d.hold = hold{max: d.settings.Max, random: rand.Float64}
 	d.hold.load = pressure{most: d.settings.Concurrency, limit: d.settings.Concurrency, own: true}
+	d.pace.use(d.settings.Rate)
+	d.queue.paced = d.pace.limited()
 	d.picker, _ = in.(inbox.Picker)
 	d.work = sync.NewCond(&d.mu)
 	// These outlive requests and configs; Stop ends them.
@@ -103,6 +106,8 @@ func (d *Dispatcher) Use(s Settings) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.settings = s.withDefaults()
+	d.pace.use(d.settings.Rate)
+	d.queue.paced = d.pace.limited()
 	d.hold.load.resize(d.settings.Concurrency)
 	d.hold.renew(d.settings.Max, time.Now())
 	if d.started && !d.stopping {

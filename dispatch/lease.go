@@ -98,7 +98,11 @@ func (d *Dispatcher) room(now time.Time) (want inbox.Want, changes time.Duration
 	limit := d.hold.load.limit
 	idle := max(0, limit-d.underWay)
 	ahead := d.tempo.ahead(now, limit)
-	want.Max = max(0, min(d.settings.Concurrency, idle+ahead)-d.queue.turn.len())
+	ahead = min(d.settings.Concurrency, idle+ahead)
+	if d.pace.limited() {
+		ahead = min(ahead, d.pace.soon())
+	}
+	want.Max = max(0, ahead-d.queue.turn.len())
 	// The newest are leased together with others, for larger batches, unless what is
 	// leased already takes a while.
 	if d.picker != nil && (want.Max > 0 || !d.fast(now)) {

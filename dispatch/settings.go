@@ -9,7 +9,8 @@
 //   - settings.go: what a user of the package provides
 //   - dispatcher.go: the life of a Dispatcher, from Start to Stop
 //   - lease.go, work.go, settle.go: its goroutines, in the order of an event
-//   - fifo.go: the queue between leasing and the workers
+//   - fifo.go, share.go: the queue between leasing and the workers; pace.go: how fast
+//     it may be emptied
 //   - schedule.go: what becomes of an event after an attempt
 //   - hold.go: whether the destination may be tried; peer.go: the reports of other
 //     gateways; pause.go: a hold by hand; age.go: time that does not count
@@ -86,6 +87,10 @@ type Settings struct {
 
 	// Concurrency is the largest number of attempts at once. Default: 32.
 	Concurrency int
+
+	// Rate is the largest number of attempts that begin in a second, also of retries and
+	// probes. Default: no limit.
+	Rate float64
 
 	// Timeout bounds one attempt. Default: 30s.
 	Timeout time.Duration

@@ -16,6 +16,8 @@ type waiting struct {
 	turn, newest fifo
 	running      int  // attempts at the newest
 	last         bool // the last attempt that began was at one of the newest
+	paced        bool // attempts are spaced, so the share is counted by those that begin
+	others       int  // attempts that have begun since the last at one of the newest
 }
 
 func (w *waiting) len() int { return w.turn.len() + w.newest.len() }
@@ -33,15 +35,20 @@ func (w *waiting) push(l *inbox.Lease) {
 func (w *waiting) pop(limit int) *inbox.Lease {
 	w.last = w.turn.len() == 0 || w.newest.len() > 0 && w.newestMay(limit)
 	if !w.last {
+		w.others++
 		return w.turn.pop()
 	}
 	w.running++
+	w.others = 0
 	return w.newest.pop()
 }
 
 // newestMay reports whether one of the newest may go before those that have waited
 // for longer. With few attempts at once, it is every other one.
 func (w *waiting) newestMay(limit int) bool {
+	if w.paced {
+		return w.others >= newestShare-1
+	}
 	if limit < newestShare {
 		return !w.last
 	}
@@ -50,6 +57,9 @@ func (w *waiting) newestMay(limit int) bool {
 
 // newestRoom returns how many of the newest may be leased.
 func (w *waiting) newestRoom(limit int) int {
+	if w.paced {
+		limit = newestShare // one at a time, so that it is one of the newest when it is its turn
+	}
 	return max(0, max(1, limit/newestShare)-w.running-w.newest.len())
 }
 

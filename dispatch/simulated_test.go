@@ -31,6 +31,7 @@ type simulated struct {
 	leases  int
 	tasks   int
 	types   map[string]string // of kinds; the others have none
+	held    map[int64]*simEvent
 }
 
 type simEvent struct {
@@ -119,18 +120,19 @@ func (s *simulated) pick(w inbox.Want) (leases []*inbox.Lease) {
 // hold keeps a leased event and returns its handle.
 func (s *simulated) hold(e *simEvent) int64 {
 	s.leases++
-	held.Store(int64(s.leases), e)
+	if s.held == nil {
+		s.held = make(map[int64]*simEvent)
+	}
+	s.held[int64(s.leases)] = e
 	return int64(s.leases)
 }
-
-var held sync.Map // of *simEvent by the handles of all simulations
 
 func (s *simulated) Settle(_ context.Context, outcomes ...inbox.Outcome) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, o := range outcomes {
-		value, _ := held.LoadAndDelete(o.Lease.Ref)
-		e := value.(*simEvent)
+		e := s.held[o.Lease.Ref]
+		delete(s.held, o.Lease.Ref)
 		if o.Verdict != inbox.Release {
 			e.tried++
 		}

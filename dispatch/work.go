@@ -40,9 +40,10 @@ func (d *Dispatcher) next(done inbox.Outcome) (job, bool) {
 	for {
 		if d.stopping || d.workers > d.settings.Concurrency {
 			d.workers--
+			d.work.Signal() // the call that woke this worker may have been for another
 			return job{}, false
 		}
-		if d.queue.len() == 0 || !d.hold.held && d.underWay >= d.hold.load.limit {
+		if d.queue.len() == 0 || !d.hold.held && d.underWay >= d.hold.load.limit || !d.inPace() {
 			d.work.Wait()
 			continue
 		}
@@ -70,6 +71,9 @@ func (d *Dispatcher) begin(l *inbox.Lease) (job, bool) {
 		return job{}, false
 	}
 	d.underWay++
+	if d.pace.take(now); d.pace.limited() && d.queue.len() > 0 && d.inPace() {
+		d.work.Signal()
+	}
 	return job{lease: l, settings: d.settings, ticket: t, began: now}, true
 }
 

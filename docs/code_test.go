@@ -16,6 +16,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/nats"
 	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/sqlite"
 	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
+	"github.com/fotor-webhook/caddy-fotor-webhook/match"
 )
 
 // parse returns the syntax tree of a Go file of the repository.
@@ -119,7 +120,7 @@ func calls(tree ast.Node, name string) []string {
 }
 
 func TestMetricsTable(t *testing.T) {
-	metrics := function(t, parse(t, "metrics.go"), "newGatewayMetrics")
+	metrics := function(t, parse(t, "metrics/metrics.go"), "newCollectors")
 	var inCode []string
 	for _, name := range append(keyed(metrics, "Name"), calls(metrics, "desc")...) {
 		inCode = append(inCode, "caddy_fotor_webhook_"+name)
@@ -145,7 +146,8 @@ func TestOutcomesOfCallbacks(t *testing.T) {
 func TestOptionsTable(t *testing.T) {
 	caddyfile := parse(t, "caddyfile.go")
 	inCode := cases(function(t, caddyfile, "unmarshalOption"))
-	inRetry := cases(function(t, caddyfile, "unmarshalRetry"))
+	destination := parse(t, "caddyfile_destination.go")
+	inRetry := cases(function(t, destination, "unmarshalRetry"))
 	inSQLite := cases(function(t, parse(t, "caddymodule/sqlite/caddyfile.go"), "UnmarshalCaddyfile"))
 	require.NotEmpty(t, inRetry)
 	require.NotEmpty(t, inSQLite)
@@ -163,6 +165,22 @@ func TestOptionsTable(t *testing.T) {
 		want = append(want, "inbox sqlite "+option)
 	}
 	require.ElementsMatch(t, want, firstNames(table(t, "docs/options.md", "option")))
+}
+
+func TestOptionsTableOfDestinations(t *testing.T) {
+	destination := parse(t, "caddyfile_destination.go")
+	var want []string
+	for _, option := range cases(function(t, destination, "unmarshalOption")) {
+		if option != "match" { // instead there are rows for its kinds
+			want = append(want, option)
+		}
+	}
+	kinds := cases(function(t, destination, "unmarshalMatch"))
+	require.NotEmpty(t, kinds)
+	for _, kind := range kinds {
+		want = append(want, "match "+kind)
+	}
+	require.ElementsMatch(t, want, firstNames(table(t, "docs/options.md", "in the block of `destination`")))
 }
 
 func TestOptionsTableOfNATS(t *testing.T) {
@@ -188,7 +206,7 @@ const natsColumn = "in the block of `inbox nats`"
 // describes them.
 func TestJSONFields(t *testing.T) {
 	var inCode []string
-	for _, config := range []any{fotorwebhook.Handler{}, fotorwebhook.Forward{}, fotorwebhook.Retry{}, sqlite.Inbox{}, nats.Inbox{}, nats.TLS{}} {
+	for _, config := range []any{fotorwebhook.Handler{}, fotorwebhook.Destination{}, match.Rules{}, fotorwebhook.Forward{}, fotorwebhook.Retry{}, sqlite.Inbox{}, nats.Inbox{}, nats.TLS{}} {
 		for field := range reflect.TypeOf(config).Fields() {
 			if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" {
 				inCode = append(inCode, name)
@@ -226,7 +244,7 @@ func TestEveryProblemIsExplained(t *testing.T) {
 // TestLogTable checks that every message of the table is in the code that logs them.
 func TestLogTable(t *testing.T) {
 	texts := make(map[string]bool)
-	for _, path := range []string{"receive.go", "gateway/observer.go", "gateway/pressure.go", "gateway/emit.go"} {
+	for _, path := range []string{"receive.go", "gateway/observer.go", "gateway/pressure.go", "gateway/route.go", "gateway/left.go", "gateway/emit.go"} {
 		ast.Inspect(parse(t, path), func(n ast.Node) bool {
 			if e, ok := n.(ast.Expr); ok {
 				if s, ok := text(e); ok {

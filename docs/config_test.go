@@ -34,6 +34,7 @@ const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 func TestCaddyfilesAreValid(t *testing.T) {
 	t.Setenv("FOTOR_WEBHOOK_SECRET", secret)
 	t.Setenv("FOTOR_OLD_SECRET", secret)
+	t.Setenv("FOTOR_STAGING_SECRET", secret)
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	file := filepath.Join(t.TempDir(), "fotor")
 	require.NoError(t, os.WriteFile(file, []byte(secret+"\n"), 0o600))

@@ -72,7 +72,12 @@ func TestAlerts(t *testing.T) {
 			for name, annotation := range rule.Annotations {
 				require.NotEmpty(t, annotation, name)
 				for _, match := range inTemplate.FindAllStringSubmatch(annotation, -1) {
-					require.Contains(t, []string{"handler", "instance"}, match[1], name)
+					require.Contains(t, []string{"handler", "destination", "instance"}, match[1], name)
+					if match[1] == "destination" { // every metric in it has to have it, or the label is not there
+						for _, metric := range inExpr.FindAllString(rule.Expr, -1) {
+							require.Contains(t, metrics[metric], "destination", "%s of %s", name, metric)
+						}
+					}
 					require.NotContains(t, rule.Expr, "absent(", "absent() has no such labels")
 				}
 			}
@@ -174,8 +179,11 @@ type dashboard struct {
 	}
 }
 
+// inExpr matches the names of our metrics.
+var inExpr = regexp.MustCompile(metricPrefix + `\w+`)
+
 // unvaried replaces Grafana's variables by values.
-var unvaried = strings.NewReplacer("$handler", anyHandler, "$__rate_interval", "5m")
+var unvaried = strings.NewReplacer("$handler", anyValue, "$destination", anyValue, "$__rate_interval", "5m")
 
 func TestDashboard(t *testing.T) {
 	metrics := gather(t)
@@ -186,7 +194,7 @@ func TestDashboard(t *testing.T) {
 	require.NotEmpty(t, board.Title)
 	require.Equal(t, runbookURL, board.Links[0].URL)
 
-	require.Len(t, board.Templating.List, 2)
+	require.Len(t, board.Templating.List, 3)
 	require.Equal(t, "datasource", board.Templating.List[0].Name)
 	require.Equal(t, "datasource", board.Templating.List[0].Type)
 	require.Equal(t, "prometheus", board.Templating.List[0].Query)
@@ -195,6 +203,11 @@ func TestDashboard(t *testing.T) {
 	require.Equal(t, "label_values("+metricPrefix+"inbox_up, handler)", handler.Definition)
 	require.Equal(t, handler.Definition, handler.Query.(map[string]any)["query"])
 	require.Contains(t, metrics[metricPrefix+"inbox_up"], "handler")
+	destination := board.Templating.List[2]
+	require.Equal(t, "destination", destination.Name)
+	require.Equal(t, "label_values("+metricPrefix+`destination_events{handler=~"$handler"}, destination)`, destination.Definition)
+	require.Equal(t, destination.Definition, destination.Query.(map[string]any)["query"])
+	require.Contains(t, metrics[metricPrefix+"destination_events"], "destination")
 
 	used := make(map[string]bool)
 	ids := make(map[int]bool)
@@ -216,7 +229,14 @@ func TestDashboard(t *testing.T) {
 			expr := unvaried.Replace(target.Expr)
 			require.NotContains(t, expr, "$", p.Title)
 			require.Empty(t, metrics.check(expr, used), "%s: %s", p.Title, expr)
-			require.Equal(t, strings.Count(expr, metricPrefix), strings.Count(expr, `handler=~"`+anyHandler+`"`), p.Title)
+			require.Equal(t, strings.Count(expr, metricPrefix), strings.Count(expr, `handler=~"`+anyValue+`"`), p.Title)
+			ofDestination := 0
+			for _, name := range inExpr.FindAllString(expr, -1) {
+				if _, ok := metrics[name]["destination"]; ok {
+					ofDestination++
+				}
+			}
+			require.Equal(t, ofDestination, strings.Count(expr, `destination=~"`+anyValue+`"`), p.Title)
 		}
 	}
 

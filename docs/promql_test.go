@@ -144,9 +144,9 @@ func (e exported) checkMetric(node *metricsql.MetricExpr, used map[string]bool, 
 			complain(name, "has no label", filter.Label)
 			continue
 		}
-		if filter.Label == "handler" { // its values depend on the config
-			if filter.Value != anyHandler {
-				complain("the handler is", filter.Value)
+		if filter.Label == "handler" || filter.Label == "destination" { // their values depend on the config
+			if filter.Value != anyValue {
+				complain("the", filter.Label, "is", filter.Value)
 			}
 			continue
 		}
@@ -228,8 +228,8 @@ func (e exported) checkLabels(tree metricsql.Expr, labels []string, complain fun
 	}
 }
 
-// anyHandler stands for the dashboard's variable.
-const anyHandler = "ANY"
+// anyValue stands for the dashboard's variables.
+const anyValue = "ANY"
 
 // TestPromQLCheckComplains shows that check finds what it is for.
 func TestPromQLCheckComplains(t *testing.T) {
@@ -245,6 +245,8 @@ func TestPromQLCheckComplains(t *testing.T) {
 		`caddy_fotor_webhook_events{state=~"dead|lost"}`:                                                       "has no state lost",
 		`caddy_fotor_webhook_callbacks_total{outcome!="dead"}`:                                                 "has no outcome dead",
 		`caddy_fotor_webhook_held{handler="default"}`:                                                          "the handler is default",
+		`caddy_fotor_webhook_held{destination="app"}`:                                                          "the destination is app",
+		`caddy_fotor_webhook_inbox_up{destination="ANY"}`:                                                      "has no label destination",
 		`sum by (state) (caddy_fotor_webhook_held)`:                                                            "no metric here has the label state",
 		`sum without (stage) (caddy_fotor_webhook_events)`:                                                     "no metric here has the label stage",
 		`caddy_fotor_webhook_held and on (name) caddy_fotor_webhook_inbox_up`:                                  "no metric here has the label name",

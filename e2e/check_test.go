@@ -91,7 +91,7 @@ func TestCountsThatAreNotKnown(t *testing.T) {
 	assert.Zero(t, e.Metric(`caddy_fotor_webhook_inbox_up{handler="default"}`))
 	for _, gauge := range []string{
 		`events{handler="default",state="pending"}`, `events{handler="default",state="dead"}`, `quarantined{handler="default"}`,
-		`oldest_pending_age_seconds{handler="default"}`, `inbox_bytes{handler="default"}`, `inbox_limit_bytes{handler="default"}`,
+		`oldest_pending_age_seconds{destination="default",handler="default"}`, `inbox_bytes{handler="default"}`, `inbox_limit_bytes{handler="default"}`,
 	} {
 		assert.InDelta(t, -1, e.Metric("caddy_fotor_webhook_"+gauge), 0, "%s is there", gauge)
 	}

@@ -198,7 +198,7 @@ func TestForwardThatAnswersNothingIsNoDelivery(t *testing.T) {
 	g.Start("forward {\nrequest_header X-Y z\n}"+quick, "", "")
 	g.Accept(notice("task", 1))
 	await(t, func() bool {
-		return g.Metric(`caddy_fotor_webhook_deliveries_total{handler="default",outcome="retry"}`) >= 2
+		return g.Metric(`caddy_fotor_webhook_deliveries_total{destination="default",handler="default",outcome="retry"}`) >= 2
 	}, "failed attempts")
 	assert.Equal(t, 0, g.Events("delivered"))
 }
@@ -245,7 +245,7 @@ func TestWorkStartsAtOnce(t *testing.T) {
 	up := newUpstream(t, nil)
 	g := newGateway(t)
 	g.Start("forward "+up.URL, "", "")
-	const ages = `caddy_fotor_webhook_delivery_age_seconds_sum{handler="default"}`
+	const ages = `caddy_fotor_webhook_delivery_age_seconds_sum{destination="default",handler="default"}`
 	before := g.Metric(ages) // earlier tests in this process count too
 	for i := range 20 {
 		g.Accept(notice(fmt.Sprint("task-", i), 1))

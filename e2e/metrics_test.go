@@ -16,10 +16,10 @@ import (
 const metricPrefix = "caddy_fotor_webhook_"
 
 // heldMetric is 1 while deliveries are held, else 0.
-const heldMetric = metricPrefix + `held{handler="default"}`
+const heldMetric = metricPrefix + `held{destination="default",handler="default"}`
 
 // attemptLimit is how many attempts are made at once, at most.
-const attemptLimit = metricPrefix + `attempt_limit{handler="default"}`
+const attemptLimit = metricPrefix + `attempt_limit{destination="default",handler="default"}`
 
 // Series returns the gateway's metrics, by name and labels.
 func (g *gateway) Series() map[string]float64 {
@@ -49,10 +49,10 @@ func TestMetricsGoOnAfterReload(t *testing.T) {
 	before := g.Series()
 	assert.Positive(t, before[`caddy_fotor_webhook_callbacks_total{handler="default",outcome="accepted"}`])
 	assert.Positive(t, before[`caddy_fotor_webhook_callbacks_total{handler="default",outcome="not_json"}`])
-	assert.Positive(t, before[`caddy_fotor_webhook_deliveries_total{handler="default",outcome="delivered"}`])
+	assert.Positive(t, before[`caddy_fotor_webhook_deliveries_total{destination="default",handler="default",outcome="delivered"}`])
 	assert.Positive(t, before[`caddy_fotor_webhook_answer_duration_seconds_count{handler="default"}`])
-	assert.Positive(t, before[`caddy_fotor_webhook_attempt_duration_seconds_count{handler="default"}`])
-	assert.Positive(t, before[`caddy_fotor_webhook_delivery_age_seconds_count{handler="default"}`])
+	assert.Positive(t, before[`caddy_fotor_webhook_attempt_duration_seconds_count{destination="default",handler="default"}`])
+	assert.Positive(t, before[`caddy_fotor_webhook_delivery_age_seconds_count{destination="default",handler="default"}`])
 	assert.InDelta(t, 10<<30, before[`caddy_fotor_webhook_inbox_limit_bytes{handler="default"}`], 0)
 
 	require.NoError(t, g.Load(g.Caddyfile("forward "+up.URL+"\nconcurrency 3", "", quiet)))
@@ -78,7 +78,7 @@ func TestMetricsAfterRestart(t *testing.T) {
 	require.NoError(t, g.Load(g.Caddyfile("forward "+up.URL, "", quiet)))
 	assert.Equal(t, 5, g.Events("pending"))
 	assert.Equal(t, 0, g.Events("delivered"))
-	assert.Positive(t, g.Metric(`caddy_fotor_webhook_oldest_pending_age_seconds{handler="default"}`))
+	assert.Positive(t, g.Metric(`caddy_fotor_webhook_oldest_pending_age_seconds{destination="default",handler="default"}`))
 }
 
 // What callers send does not become a label.

@@ -83,7 +83,7 @@ type tally struct {
 // countAttempts counts the attempts of so long, while a few events arrive. Refused
 // ones are seen by no upstream, so it is the gateway that counts.
 func (s *stage) countAttempts(lasts time.Duration) (c tally) {
-	metric := fmt.Sprintf(metricPrefix+"attempt_duration_seconds_count{handler=%q}", s.name)
+	metric := fmt.Sprintf(metricPrefix+"attempt_duration_seconds_count{destination=\"default\",handler=%q}", s.name)
 	for began := time.Now(); ; {
 		c.at = append(c.at, time.Since(began))
 		c.attempts = append(c.attempts, int(s.Metric(metric)))

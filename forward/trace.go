@@ -26,6 +26,7 @@ func (f *Forwarder) traced(ctx context.Context, lease *inbox.Lease, tracers trac
 		trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithAttributes(
 			attribute.String("fotor_webhook.handler", f.options.Handler),
+			attribute.String("fotor_webhook.destination", f.options.Destination),
 			attribute.String("fotor_webhook.event.id", e.ID),
 			attribute.String("fotor_webhook.task.id", logfield.Cut(e.TaskID)),
 			attribute.String("fotor_webhook.task.type", logfield.Cut(e.Type)),

@@ -6,14 +6,13 @@ import (
 	"slices"
 
 	"go.uber.org/zap"
-
-	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 // Attachment is one config's use of a gateway.
 type Attachment struct {
 	gateway  *Gateway
 	config   *Config
+	routes   *routes
 	journal  *Journal
 	refs     []*Ref
 	detached bool // guarded by gateway.mu
@@ -43,40 +42,37 @@ func Attach(ctx context.Context, c *Config, refs ...*Ref) (*Attachment, error) {
 	return att, nil
 }
 
-// join puts an attachment's settings in force, and starts deliveries if the
-// attachment is the first.
+// join puts an attachment's settings in force, and starts deliveries to the
+// destinations that no other attachment has. After an error nothing has changed.
 func (g *Gateway) join(ctx context.Context, att *Attachment) error {
-	// Locked until the dispatcher is there: else a hold that is set meanwhile would
-	// neither be read here nor reach the dispatcher.
-	g.byHand.Lock()
-	defer g.byHand.Unlock()
-	held, unknown, err := g.readHold(ctx, att.config)
-	mayRepair := errors.Is(err, inbox.ErrBroken) && g.delivers() // a load may repair a broken inbox
-	if err != nil && !mayRepair {
+	// Locked until the lanes are there: else a hold that is set meanwhile would
+	// neither be read here nor reach them.
+	g.changing.Lock()
+	defer g.changing.Unlock()
+	fresh, err := g.newLanes(ctx, att.config)
+	if err != nil {
 		return err
 	}
 	att.journal.begin(att.config) //nolint:contextcheck // it lasts until Detach
+	att.routes = routesOf(att.config)
 
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.attachments) == 0 { // it is new, or only requests have kept it open
-		g.begin(att, held, unknown) //nolint:contextcheck // deliveries last until Detach
-	}
 	g.attachments = append(g.attachments, att)
-	g.use(att)
+	for _, d := range att.config.Destinations {
+		if l := g.lanes[d.Name]; l != nil {
+			l.use(att)
+		}
+	}
+	g.start(fresh) //nolint:contextcheck // deliveries last until Detach
+	g.use()
 	return nil
 }
 
-func (g *Gateway) delivers() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return len(g.attachments) > 0
-}
-
-// Detach takes the attachment's settings out of force. Deliveries go on with the newest
-// attachment that is left. Without one they stop: attempts under way may end within the
-// grace period, and events that are not settled by then become due again without a
-// spent attempt. It reports whether deliveries stopped.
+// Detach takes the attachment's settings out of force. Deliveries to a destination go on
+// with the newest attachment that is left and has it. Without one they stop: attempts
+// under way may end within the grace period, and events that are not settled by then
+// become due again without a spent attempt. It reports whether no attachment is left.
 func (att *Attachment) Detach() (stopped bool) {
 	g := att.gateway
 	g.mu.Lock()
@@ -85,27 +81,44 @@ func (att *Attachment) Detach() (stopped bool) {
 		return false
 	}
 	att.detached = true
-	wasNewest := g.attachments[len(g.attachments)-1] == att
 	g.attachments = slices.DeleteFunc(g.attachments, func(other *Attachment) bool { return other == att })
-	last := len(g.attachments) == 0
-	dispatcher, peers := g.dispatcher, g.peers
-	if !last && wasNewest {
-		g.use(g.attachments[len(g.attachments)-1])
+	ended := g.end(att)
+	var newest *Config
+	if n := len(g.attachments); n > 0 {
+		newest = g.attachments[n-1].config
+		g.use()
 	}
 	g.mu.Unlock()
-	defer att.journal.end(attached.remove(att))
+	next := attached.remove(att)
+	defer att.journal.end(next)
 
-	if !last {
+	err := stopLanes(ended, att.config.Grace)
+	if err != nil {
+		g.logger.Error("stopping deliveries; what could not be settled will be delivered again", zap.Error(err))
+	}
+	att.forget(next)
+	if newest != nil {
+		g.warnLeftBehind(context.Background(), newest)
 		return false
 	}
-	peers.end()
-	ctx, cancel := context.WithTimeout(context.Background(), att.config.Grace)
-	defer cancel()
-	if err := dispatcher.Stop(ctx); err != nil {
-		g.logger.Error("stopping deliveries; what could not be settled will be delivered again", zap.Error(err))
+	if err != nil {
 		opened.forget(g) // it still has leases, so it cannot be used again
 	}
 	return true
+}
+
+// forget removes the metrics of the destinations that no attachment of the handler's name
+// has any more. next is the newest of them; without one the handler is gone, and its
+// metrics stay as they are.
+func (att *Attachment) forget(next *Attachment) {
+	if next == nil {
+		return
+	}
+	for _, name := range att.config.destinationNames() {
+		if !attached.haveDestination(att.config.Name, name) {
+			att.config.Metrics.Forget(name)
+		}
+	}
 }
 
 // Release ends the attachment's use of the gateway.

@@ -10,6 +10,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 	"github.com/fotor-webhook/caddy-fotor-webhook/dispatch"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/match"
 )
 
 // Config is the part of a handler's config that its gateway needs. Every field is
@@ -28,8 +29,9 @@ type Config struct {
 	// Policy is what the inbox keeps, and for how long.
 	Policy inbox.Policy
 
-	// Dispatch says how events are delivered. Its Observer is the gateway's.
-	Dispatch dispatch.Settings
+	// Destinations are where events go, at least one and at most
+	// inbox.MaxDestinations, in the order of their names.
+	Destinations []Destination
 
 	// Grace is how long attempts under way may take when deliveries stop.
 	Grace time.Duration
@@ -38,6 +40,35 @@ type Config struct {
 	Metrics Metrics
 	Events  Emitter
 	Handler Handler
+}
+
+// Destination is where events go.
+type Destination struct {
+	Name string
+
+	// Match tells which events go there; nil for all.
+	Match *match.Matcher
+
+	// Dispatch says how they are delivered. Its Observer is the gateway's.
+	Dispatch dispatch.Settings
+}
+
+// destination returns the destination of that name, nil if the config has none.
+func (c *Config) destination(name string) *Destination {
+	for i := range c.Destinations {
+		if c.Destinations[i].Name == name {
+			return &c.Destinations[i]
+		}
+	}
+	return nil
+}
+
+func (c *Config) destinationNames() []string {
+	names := make([]string, 0, len(c.Destinations))
+	for i := range c.Destinations {
+		names = append(names, c.Destinations[i].Name)
+	}
+	return names
 }
 
 // Storage is where an inbox is stored. See caddymodule.Inbox, which promises more.
@@ -54,11 +85,24 @@ type LenientStorage interface {
 
 // Metrics counts what happens to events.
 type Metrics interface {
-	// Attempted counts an attempt: how long it took, and how old its event was.
-	Attempted(verdict inbox.Verdict, took, age time.Duration)
+	// Destination returns the metrics of a destination, for as long as deliveries go
+	// there.
+	Destination(name string) DestinationMetrics
+
+	// Forget removes the metrics of a destination to which no config delivers any more.
+	Forget(destination string)
 
 	// NoticesDropped counts notices that never became Caddy events.
 	NoticesDropped(n int64)
+}
+
+// DestinationMetrics counts what happens on the way to one destination.
+type DestinationMetrics interface {
+	// Attempted counts an attempt: how long it took, and how old its event was.
+	Attempted(verdict inbox.Verdict, took, age time.Duration)
+
+	// MatchFailed counts an event of which it could not be told whether it goes there.
+	MatchFailed()
 }
 
 // Emitter emits Caddy events.

@@ -4,49 +4,56 @@
 //
 // To read it in order: Config (config.go) is what a handler gives; Attach
 // (attach.go) opens an inbox for it or joins the one that is open (pool.go), and
-// renew.go opens a broken one anew. A Ref (ref.go) is how a handler finds the
-// gateway for a callback. peers.go keeps gateways of one shared inbox in step.
+// renew.go opens a broken one anew. A lane (lane.go) delivers to one destination, and
+// left.go is about those that the config does not name any more. A Ref (ref.go) is how a
+// handler finds the gateway for a callback, and route.go decides to which destinations
+// its event goes. peers.go keeps gateways of one shared inbox in step.
 // A Journal (journal.go, observer.go, recent.go, refusals.go) and pressure.go say what happens,
-// and emit.go makes Caddy events of that. operator.go is what package control may ask.
+// and emit.go makes Caddy events of that. operator.go and byhand.go are what package
+// control may ask.
 package gateway
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 
-	"github.com/fotor-webhook/caddy-fotor-webhook/dispatch"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 const openTimeout = time.Minute
 
-// Gateway is an open inbox and the dispatcher that empties it.
+// Gateway is an open inbox and the lanes that empty it.
 type Gateway struct {
 	key   string
 	inbox inbox.Inbox
-	queue inbox.Queue // of the default destination
 
 	// holders counts the attachments and the requests under way. The last one
 	// closes the inbox. At zero the gateway cannot be used any more.
 	holders atomic.Int64
 	logger  *zap.Logger
 
-	// byHand is locked while an operator's hold is being changed. It guards known,
-	// the last such hold, and is locked before mu.
-	byHand sync.Mutex
-	known  inbox.Hold
+	// routes are those of the oldest attachment: until it is detached, a newer config
+	// may still fail to load, and nobody would deliver to destinations that only that
+	// has. After the last one they stay, for the requests that are left.
+	routes atomic.Pointer[routes]
+
+	// changing is locked while a config joins and while an operator holds or resumes
+	// deliveries, so that no lane is left out. It is locked before mu.
+	changing sync.Mutex
 
 	mu          sync.Mutex
-	attachments []*Attachment // oldest first; the last one's settings are in use
-	dispatcher  *dispatch.Dispatcher
-	watcher     *watcher
-	peers       *peers // nil if no other gateway can use the inbox
+	attachments []*Attachment    // oldest first
+	lanes       map[string]*lane // one for each destination that an attachment has
+
+	left leftBehind
 }
 
 // errClosed is the error of a callback that has no gateway.
@@ -59,20 +66,13 @@ func open(ctx context.Context, c *Config) (*Gateway, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the inbox %s: %w", c.Key, err)
 	}
-	queue, err := in.Queue(ctx, inbox.DefaultDestination)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("opening the inbox %s: %w", c.Key, err), in.Close())
-	}
-	g := &Gateway{key: c.Key, inbox: in, queue: queue, logger: c.Logger}
+	g := &Gateway{key: c.Key, inbox: in, logger: c.Logger, lanes: make(map[string]*lane)}
 	g.holders.Store(1)
 	return g, nil
 }
 
 // Inbox returns the gateway's inbox.
 func (g *Gateway) Inbox() inbox.Inbox { return g.inbox }
-
-// Held reports whether deliveries are held, for whatever reason.
-func (g *Gateway) Held() bool { return len(g.running().Holds()) > 0 }
 
 // hold keeps the inbox open until Drop. It reports false if the inbox was closed.
 func (g *Gateway) hold() bool {
@@ -99,72 +99,115 @@ func (g *Gateway) Drop() error {
 	return nil
 }
 
-// running returns the dispatcher that delivers, or delivered last.
-func (g *Gateway) running() *dispatch.Dispatcher {
+// newLanes prepares the lanes of the config's destinations that have none yet. Nothing
+// is delivered before they start. Of the others it checks that their queues can be read:
+// if not, the config had better not be loaded.
+func (g *Gateway) newLanes(ctx context.Context, c *Config) ([]*lane, error) {
+	var fresh []*lane
+	away := false // then one question that was in vain is enough
+	for _, name := range c.destinationNames() {
+		l := g.lane(name)
+		if l == nil {
+			var err error
+			if l, err = g.newLane(ctx, c, name, away); err != nil {
+				return nil, err
+			}
+			away = l.unknown
+			fresh = append(fresh, l)
+			continue
+		}
+		if away {
+			continue
+		}
+		_, unknown, err := l.readHold(ctx, c)
+		if err != nil && !errors.Is(err, inbox.ErrBroken) { // a load may repair a broken inbox
+			return nil, err
+		}
+		away = unknown
+	}
+	return fresh, nil
+}
+
+// lane returns the lane to a destination, nil if nothing is delivered there.
+func (g *Gateway) lane(name string) *lane {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.dispatcher
+	return g.lanes[name]
 }
 
-// begin starts a dispatcher, and the exchange with the gateways that share the inbox.
-// While it is unknown whether an operator holds deliveries, they are held. The caller
-// has locked g.byHand and g.mu.
-func (g *Gateway) begin(att *Attachment, held inbox.Hold, unknown bool) {
-	if unknown {
-		held = inbox.Hold{Since: time.Now(), Reason: "the inbox was not reached yet, so it is not known whether deliveries are held by hand"}
+// running returns the lanes in the order of their names.
+func (g *Gateway) running() []*lane {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	lanes := make([]*lane, 0, len(g.lanes))
+	for _, name := range slices.Sorted(maps.Keys(g.lanes)) {
+		lanes = append(lanes, g.lanes[name])
 	}
-	g.known = held
-	g.watcher = &watcher{gateway: g}
-	g.peers = nil
-	if shared, ok := g.queue.(inbox.Shared); ok {
-		g.peers = newPeers(g, shared)
-		if unknown {
-			g.peers.unknown = &held
+	return lanes
+}
+
+// newestWith returns the newest attachment that has a destination, nil if none has. The
+// caller has locked g.mu.
+func (g *Gateway) newestWith(destination string) *Attachment {
+	for _, att := range slices.Backward(g.attachments) {
+		if att.config.destination(destination) != nil {
+			return att
 		}
 	}
-	g.dispatcher = dispatch.New(g.queue, g.settings(att))
-	g.watcher.dispatcher = g.dispatcher
-	g.dispatcher.Pause(held)
-	g.dispatcher.Start()
-	if g.peers != nil {
-		g.peers.begin(g.dispatcher)
+	return nil
+}
+
+// start starts lanes. The caller has locked g.mu.
+func (g *Gateway) start(fresh []*lane) {
+	for _, l := range fresh {
+		g.lanes[l.name] = l
+		l.start(g.newestWith(l.name))
 	}
 }
 
-// use puts an attachment's settings in force. The caller has locked g.mu.
-func (g *Gateway) use(att *Attachment) {
-	att.config.Storage.Apply(g.inbox, att.config.Policy)
-	g.dispatcher.Use(g.settings(att))
+// use puts the newest attachment's settings in force. The caller has locked g.mu.
+func (g *Gateway) use() {
+	newest := g.attachments[len(g.attachments)-1]
+	newest.config.Storage.Apply(g.inbox, newest.config.Policy)
+	g.routes.Store(g.attachments[0].routes)
 }
 
-// settings are those of an attachment's config, with the observer. The caller has
-// locked g.mu.
-func (g *Gateway) settings(att *Attachment) dispatch.Settings {
-	s := att.config.Dispatch
-	s.Observer = pressureWatch{observer{att.config.Logger, att.config.Metrics, att.journal}, g.watcher}
-	if g.peers != nil {
-		s.Observer = reporter{s.Observer, g.peers}
+// end returns the lanes that nobody needs any more after an attachment has left, and
+// gives the others new settings where its own were in force. The caller has locked g.mu.
+func (g *Gateway) end(att *Attachment) (ended []*lane) {
+	for name, l := range g.lanes {
+		switch newest := g.newestWith(name); {
+		case newest == nil:
+			delete(g.lanes, name)
+			l.att = nil
+			ended = append(ended, l)
+		case l.att == att:
+			l.use(newest)
+		}
 	}
-	return s
+	return ended
 }
 
-// mayBeAway reports whether a config may be loaded though the inbox cannot be
-// read yet.
-func (g *Gateway) mayBeAway(c *Config) bool {
-	lenient, ok := c.Storage.(LenientStorage)
-	_, shared := g.queue.(inbox.Shared)
-	return ok && shared && lenient.StartsWithoutStorage()
+// stopLanes stops deliveries, to all destinations at the same time. What was under way
+// may end within the grace period.
+func stopLanes(lanes []*lane, grace time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	return eachLane(lanes, func(l *lane) error { return l.stop(ctx) })
 }
 
-// readHold reads the hold by hand from the inbox. If the inbox cannot be read yet, and
-// the config may be loaded without that, the hold is unknown.
-func (g *Gateway) readHold(ctx context.Context, c *Config) (held inbox.Hold, unknown bool, err error) {
-	held, err = g.queue.Hold(ctx)
-	if err == nil {
-		return held, false, nil
+// eachLane calls f for all lanes at the same time, and joins the errors in the order of
+// the lanes.
+func eachLane(lanes []*lane, f func(*lane) error) error {
+	errs := make([]error, len(lanes))
+	var calls sync.WaitGroup
+	for i, l := range lanes {
+		calls.Go(func() {
+			if err := f(l); err != nil {
+				errs[i] = fmt.Errorf("destination %q: %w", l.name, err)
+			}
+		})
 	}
-	if g.mayBeAway(c) {
-		return held, true, nil
-	}
-	return held, false, fmt.Errorf("reading whether deliveries are held by hand: %w", err)
+	calls.Wait()
+	return errors.Join(errs...)
 }

@@ -19,7 +19,7 @@ func TestHoldsAreLogged(t *testing.T) {
 	endless := dispatch.Holding{ByHand: true, Since: since}
 
 	core, log := zaplog.New(zap.DebugLevel)
-	o := observer{logger: zap.New(core), journal: journals.get(t.Name())}
+	o := observer{logger: zap.New(core), destination: "app", journal: journals.get(t.Name())}
 	defer journals.put(o.journal)
 	o.Held(trouble)
 	o.Resumed(trouble, time.Minute)

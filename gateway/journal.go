@@ -123,9 +123,10 @@ func (j *Journal) end(next *Attachment) {
 }
 
 // put stores an event and publishes that it was accepted, see Ref.Put.
-func (j *Journal) put(ctx context.Context, in inbox.Store, e *inbox.Event, source netip.Addr) (duplicate bool, err error) {
+func (j *Journal) put(ctx context.Context, g *Gateway, e *inbox.Event, source netip.Addr) (duplicate bool, err error) {
+	g.routes.Load().send(e)
 	j.arrivals.begin(e, source)
-	duplicateOf, err := in.Put(ctx, e)
+	duplicateOf, err := g.inbox.Put(ctx, e)
 	switch {
 	case err != nil:
 		j.arrivals.end(e)

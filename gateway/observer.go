@@ -12,12 +12,13 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/internal/logfield"
 )
 
-// observer logs, counts and publishes what the dispatcher does. Each attempt has
+// observer logs, counts and publishes what a lane's dispatcher does. Each attempt has
 // one line in the log.
 type observer struct {
-	logger  *zap.Logger
-	metrics Metrics
-	journal *Journal
+	logger      *zap.Logger
+	destination string
+	metrics     DestinationMetrics
+	journal     *Journal
 }
 
 // verdicts is how each verdict is published and logged.
@@ -61,6 +62,7 @@ func (o observer) publish(lease *inbox.Lease, r *dispatch.Result, verdict inbox.
 		o.journal.accepted(lease.Event)
 	}
 	n := noticeOf(verdicts[verdict].kind, lease.Event)
+	n.Destination = o.destination
 	n.Attempt, n.UpstreamStatus, n.DurationMS = lease.Attempt, r.Status, control.Milliseconds(took)
 	if verdict != inbox.Deliver {
 		n.Reason = r.Reason
@@ -74,7 +76,7 @@ func (o observer) publish(lease *inbox.Lease, r *dispatch.Result, verdict inbox.
 
 // Held implements dispatch.Observer.
 func (o observer) Held(h dispatch.Holding) {
-	n := control.Notice{Kind: control.Held, By: holder(h), Reason: h.Reason}
+	n := control.Notice{Kind: control.Held, Destination: o.destination, By: holder(h), Reason: h.Reason}
 	fields := []zap.Field{zap.String("reason", logfield.Cut(h.Reason))}
 	if h.ByHand {
 		fields = append(fields, zap.Time("since", h.Since))
@@ -97,7 +99,9 @@ func (o observer) Prolonged(dispatch.Holding) {}
 
 // Resumed implements dispatch.Observer.
 func (o observer) Resumed(h dispatch.Holding, after time.Duration) {
-	o.journal.feed.Publish(control.Notice{Kind: control.Resumed, By: holder(h), Reason: h.Reason, DurationMS: control.Milliseconds(after)})
+	o.journal.feed.Publish(control.Notice{
+		Kind: control.Resumed, Destination: o.destination, By: holder(h), Reason: h.Reason, DurationMS: control.Milliseconds(after),
+	})
 	if h.ByHand {
 		o.logger.Info("hold by hand ended; deliveries go on", zap.Duration("held", after))
 	} else {

@@ -32,7 +32,7 @@ func told(t *testing.T, put func(o observer, e *inbox.Event) (string, error)) []
 	follower, err := ref.journal.feed.Follow("")
 	require.NoError(t, err)
 	defer follower.Close()
-	o := observer{zap.NewNop(), new(fakeMetrics), ref.journal}
+	o := observer{zap.NewNop(), "app", new(fakeMetrics), ref.journal}
 	g := &Gateway{inbox: quickInbox{put: func(e *inbox.Event) (string, error) { return put(o, e) }}}
 	e := &inbox.Event{ID: inbox.NewID("task", nil), TaskID: "task", Type: "avatar", ReceivedAt: time.Now()}
 	_, _ = ref.Put(t.Context(), g, e, netip.MustParseAddr("192.0.2.1"))

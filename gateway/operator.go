@@ -57,7 +57,7 @@ const summaryTimeout = 2 * time.Second
 
 // Summary implements control.Gateway.
 func (o *operated) Summary(ctx context.Context, recent time.Duration) control.Handler {
-	holds := o.gateway.holds(time.Now())
+	holds := o.Holds()
 	s := control.Handler{
 		Name:     o.config.Name,
 		Config:   o.config.Handler.Config(),
@@ -67,23 +67,17 @@ func (o *operated) Summary(ctx context.Context, recent time.Duration) control.Ha
 		Pressure: holds.Pressure,
 		Recent:   o.journal.recent.sum(recent),
 		Refusals: o.journal.refusals.list(),
-
-		Destinations: []control.Destination{},
 	}
 	ctx, cancel := context.WithTimeout(ctx, summaryTimeout)
 	defer cancel()
 	stats, err := o.gateway.inbox.Stats(ctx)
 	if err != nil {
+		s.Destinations = o.gateway.Destinations(o.config, nil)
 		s.Error = err.Error()
 		return s
 	}
+	s.Destinations = o.gateway.Destinations(o.config, &stats)
 	s.Events = countsOf(&stats.Events)
-	for _, d := range stats.Destinations {
-		s.Destinations = append(s.Destinations, control.Destination{
-			Name: d.Name, Configured: true, Deliveries: countsOf(&d.Deliveries), OldestPending: s.OldestPending,
-			UnderWay: s.UnderWay, Pressure: &s.Pressure, Holds: s.Holds,
-		})
-	}
 	if !stats.OldestPending.IsZero() {
 		oldest := stats.OldestPending.UTC()
 		s.OldestPending = &oldest
@@ -106,48 +100,6 @@ func countsOf(n *[len(inbox.States)]int64) *control.Counts {
 	}
 }
 
-// Hold implements control.Gateway. The hold is stored before deliveries stop: one that
-// cannot be stored would not survive a restart.
-func (o *operated) Hold(ctx context.Context, _, reason string, until time.Time) error {
-	o.gateway.byHand.Lock()
-	defer o.gateway.byHand.Unlock()
-	now := time.Now().UTC().Truncate(time.Microsecond)
-	before, err := o.gateway.queue.Hold(ctx)
-	if err != nil {
-		return err
-	}
-	hold := inbox.Hold{Since: now, Until: until.UTC().Truncate(time.Microsecond), Reason: reason}
-	if before.InForce(now) {
-		hold.Since = before.Since
-	}
-	if err := o.gateway.queue.SetHold(ctx, hold); err != nil {
-		return err
-	}
-	o.gateway.known = hold
-	o.gateway.running().Pause(hold)
-	return nil
-}
-
-// Resume implements control.Gateway.
-func (o *operated) Resume(ctx context.Context, _ string) error {
-	o.gateway.byHand.Lock()
-	defer o.gateway.byHand.Unlock()
-	now := time.Now().UTC()
-	hold, err := o.gateway.queue.Hold(ctx)
-	if err != nil {
-		return err
-	}
-	if hold.InForce(now) {
-		hold.Ended = now
-		if err := o.gateway.queue.SetHold(ctx, hold); err != nil {
-			return err
-		}
-		o.gateway.known = hold
-	}
-	o.gateway.running().Resume()
-	return nil
-}
-
 // Release implements control.Gateway. The event is stored before the callback
 // leaves the quarantine, so that a crash between the two loses nothing; the
 // event that a second release makes has the same id.
@@ -164,7 +116,7 @@ func (o *operated) Release(ctx context.Context, id int64) (control.Released, err
 	if err != nil {
 		return control.Released{}, err
 	}
-	duplicate, err := o.journal.put(ctx, o.gateway.inbox, event, source)
+	duplicate, err := o.journal.put(ctx, o.gateway, event, source)
 	if err != nil {
 		return control.Released{}, err
 	}
@@ -176,27 +128,7 @@ func (o *operated) Release(ctx context.Context, id int64) (control.Released, err
 }
 
 // Destinations implements control.Gateway.
-func (o *operated) Destinations() []string { return []string{inbox.DefaultDestination} }
-
-// Holds implements control.Gateway.
-func (o *operated) Holds() control.Holds { return o.gateway.holds(time.Now()) }
-
-// holds returns why deliveries are held, how many attempts are being made, and how
-// much the destination gets. The end of a pause is told as long as it is to come.
-func (g *Gateway) holds(now time.Time) control.Holds {
-	dispatcher := g.running()
-	reasons := dispatcher.Holds()
-	holds := make([]control.Hold, 0, len(reasons))
-	for _, h := range reasons {
-		hold := control.Hold{Destination: inbox.DefaultDestination, By: holder(h), Since: h.Since.UTC(), Reason: h.Reason}
-		if h.Until.After(now) {
-			until := h.Until.UTC()
-			hold.Until = &until
-		}
-		holds = append(holds, hold)
-	}
-	return control.Holds{Holds: holds, UnderWay: dispatcher.UnderWay(), Pressure: g.Pressure()}
-}
+func (o *operated) Destinations() []string { return o.config.destinationNames() }
 
 // Interface guards
 var (

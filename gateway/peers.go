@@ -31,12 +31,11 @@ const (
 	learnEvery = time.Second
 )
 
-// peers are the other gateways that share an inbox, for as long as one dispatcher runs.
-// The dispatcher gets the holds of the peers, and they get its findings.
+// peers are the other gateways that share an inbox, as far as one lane's destination is
+// concerned. The lane gets the holds of the peers, and they get its findings.
 type peers struct {
-	gateway    *Gateway
-	inbox      inbox.Shared
-	dispatcher *dispatch.Dispatcher
+	lane  *lane
+	queue inbox.Shared
 
 	reporting sync.Mutex
 	news      chan inbox.Trouble // only the latest; reporting is locked while one is put there
@@ -44,16 +43,20 @@ type peers struct {
 	stop  context.CancelFunc
 	tasks sync.WaitGroup
 
-	differs *inbox.Hold // read by the last recheck, and different from gateway.known; guarded by gateway.byHand
+	differs *inbox.Hold // read by the last recheck, and different from lane.known; guarded by lane.byHand
 	unknown *inbox.Hold // in place of the hold by hand until that can be read; nil if it could
 }
 
-func newPeers(g *Gateway, in inbox.Shared) *peers {
-	return &peers{gateway: g, inbox: in, news: make(chan inbox.Trouble, 1)}
+func newPeers(l *lane, queue inbox.Shared) *peers {
+	p := &peers{lane: l, queue: queue, news: make(chan inbox.Trouble, 1)}
+	if l.unknown {
+		held := l.known
+		p.unknown = &held
+	}
+	return p
 }
 
-func (p *peers) begin(d *dispatch.Dispatcher) {
-	p.dispatcher = d
+func (p *peers) begin() {
 	ctx, cancel := context.WithCancel(context.Background())
 	p.stop = cancel
 	p.tasks.Go(func() { p.watch(ctx) })
@@ -65,7 +68,7 @@ func (p *peers) begin(d *dispatch.Dispatcher) {
 }
 
 // end stops the exchange, and returns when it does not use the inbox any more. The
-// caller has locked neither gateway.byHand nor gateway.mu.
+// caller has locked neither lane.byHand nor gateway.mu.
 func (p *peers) end() {
 	if p == nil {
 		return
@@ -79,7 +82,7 @@ func (p *peers) watch(ctx context.Context) {
 	pause := rewatchFirst
 	for {
 		began := time.Now()
-		err := p.inbox.Watch(ctx, p.holdChanged, p.dispatcher.PeerTrouble)
+		err := p.queue.Watch(ctx, p.holdChanged, p.lane.dispatcher.PeerTrouble)
 		if ctx.Err() != nil {
 			return
 		}
@@ -89,12 +92,19 @@ func (p *peers) watch(ctx context.Context) {
 		if time.Since(began) > rewatchMost {
 			pause = rewatchFirst
 		}
-		p.gateway.logger.Warn("holds of other gateways are not heeded: watching the inbox",
+		p.warn("holds of other gateways are not heeded: watching the inbox",
 			zap.Error(err), zap.Duration("again_in", pause))
 		if !waited(ctx, pause) {
 			return
 		}
 		pause = min(2*pause, rewatchMost)
+	}
+}
+
+// warn logs a line, unless the lane has ended.
+func (p *peers) warn(text string, fields ...zap.Field) {
+	if logger := p.lane.logger(); logger != nil {
+		logger.Warn(text, fields...)
 	}
 }
 
@@ -111,25 +121,25 @@ func waited(ctx context.Context, d time.Duration) bool {
 
 // holdChanged is called when a peer has set or ended a hold by hand.
 func (p *peers) holdChanged(h inbox.Hold) {
-	p.gateway.byHand.Lock()
-	defer p.gateway.byHand.Unlock()
+	p.lane.byHand.Lock()
+	defer p.lane.byHand.Unlock()
 	p.adopt(h)
 }
 
 // adopt applies a hold by hand that is not known yet to the dispatcher. The caller has
-// locked gateway.byHand.
+// locked lane.byHand.
 func (p *peers) adopt(h inbox.Hold) {
-	before := p.gateway.known
+	before := p.lane.known
 	if sameHold(h, before) {
 		return
 	}
-	p.gateway.known = h
+	p.lane.known = h
 	now := time.Now()
 	if before.InForce(now) && !h.InForce(now) {
-		p.dispatcher.Resume()
+		p.lane.dispatcher.Resume()
 		return
 	}
-	p.dispatcher.Pause(h)
+	p.lane.dispatcher.Pause(h)
 }
 
 // learn reads the hold by hand as soon as the inbox can be read.
@@ -144,12 +154,12 @@ func (p *peers) learn(ctx context.Context) {
 func (p *peers) learned(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, recheckTimeout)
 	defer cancel()
-	p.gateway.byHand.Lock()
-	defer p.gateway.byHand.Unlock()
-	if !sameHold(p.gateway.known, *p.unknown) {
+	p.lane.byHand.Lock()
+	defer p.lane.byHand.Unlock()
+	if !sameHold(p.lane.known, *p.unknown) {
 		return true // a peer has changed it meanwhile
 	}
-	h, err := p.gateway.queue.Hold(ctx)
+	h, err := p.lane.queue.Hold(ctx)
 	if err == nil {
 		p.adopt(h)
 	}
@@ -168,12 +178,12 @@ func (p *peers) recheckAll(ctx context.Context) {
 func (p *peers) recheck(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, recheckTimeout)
 	defer cancel()
-	p.gateway.byHand.Lock()
-	defer p.gateway.byHand.Unlock()
-	h, err := p.gateway.queue.Hold(ctx)
+	p.lane.byHand.Lock()
+	defer p.lane.byHand.Unlock()
+	h, err := p.lane.queue.Hold(ctx)
 	switch {
 	case err != nil: // watch logs that
-	case sameHold(h, p.gateway.known):
+	case sameHold(h, p.lane.known):
 		p.differs = nil
 	case p.differs == nil || !sameHold(h, *p.differs):
 		p.differs = &h
@@ -209,7 +219,7 @@ func (p *peers) reportAll(ctx context.Context) {
 		select {
 		case t := <-p.news:
 			if err := p.reportOne(ctx, t); err != nil && ctx.Err() == nil {
-				p.gateway.logger.Warn("other gateways are not told how the upstream is", zap.Error(err))
+				p.warn("other gateways are not told how the upstream is", zap.Error(err))
 			}
 		case <-ctx.Done():
 			return
@@ -220,7 +230,7 @@ func (p *peers) reportAll(ctx context.Context) {
 func (p *peers) reportOne(ctx context.Context, t inbox.Trouble) error {
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
-	return p.inbox.TellTrouble(ctx, t)
+	return p.queue.TellTrouble(ctx, t)
 }
 
 // reporter is an Observer that reports the findings of this gateway to the peers, but

@@ -201,6 +201,8 @@ func (m *seat) Watch(ctx context.Context, hold func(inbox.Hold), trouble func(in
 	}
 }
 
+func (m *seat) Stats(context.Context) (inbox.Stats, error) { return inbox.Stats{}, nil }
+
 func (m *seat) SetPolicy(inbox.Policy) {}
 
 func (m *seat) Queue(context.Context, string) (inbox.Queue, error) { return m, nil }
@@ -251,10 +253,38 @@ func (e *edge) attempt(context.Context, *inbox.Lease) dispatch.Result {
 	}
 }
 
-// fakeMetrics counts nothing but notices that were dropped.
-type fakeMetrics struct{ dropped int64 }
+// fakeMetrics remembers which destinations have metrics, and counts events that could
+// not be judged.
+type fakeMetrics struct {
+	mu      sync.Mutex
+	dropped int64
+	failed  int
+	kept    map[string]bool
+}
+
+func (m *fakeMetrics) Destination(name string) DestinationMetrics {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.kept == nil {
+		m.kept = make(map[string]bool)
+	}
+	m.kept[name] = true
+	return m
+}
+
+func (m *fakeMetrics) Forget(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.kept, name)
+}
 
 func (*fakeMetrics) Attempted(inbox.Verdict, time.Duration, time.Duration) {}
+
+func (m *fakeMetrics) MatchFailed() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.failed++
+}
 
 func (m *fakeMetrics) NoticesDropped(n int64) { m.dropped += n }
 
@@ -263,6 +293,11 @@ func dispatchSettings(attempt func(context.Context, *inbox.Lease) dispatch.Resul
 		Attempt: attempt, Concurrency: 32, Timeout: 30 * time.Second,
 		First: 5 * time.Second, Max: time.Hour, GiveUp: 72 * time.Hour,
 	}
+}
+
+// toDefault is the config of the default destination alone.
+func toDefault(attempt func(context.Context, *inbox.Lease) dispatch.Result) []Destination {
+	return []Destination{{Name: inbox.DefaultDestination, Dispatch: dispatchSettings(attempt)}}
 }
 
 // startEdge starts a gateway that is stopped at the test's end.
@@ -279,7 +314,7 @@ func (e *edge) load() {
 	e.t.Helper()
 	core, logs := zaplog.New(zap.InfoLevel)
 	c := &Config{
-		Name: e.name, Key: "cluster:" + e.name, Storage: e, Dispatch: dispatchSettings(e.attempt),
+		Name: e.name, Key: "cluster:" + e.name, Storage: e, Destinations: toDefault(e.attempt),
 		Grace: time.Second, Logger: zap.New(core), Metrics: new(fakeMetrics),
 	}
 	ref := NewRef(e.name)
@@ -309,7 +344,9 @@ func (e *edge) operator() *operated {
 	return &operated{e.newest.gateway, e.newest.config, e.newest.journal}
 }
 
-func (e *edge) holds() []dispatch.Holding { return e.newest.gateway.running().Holds() }
+func (e *edge) lane() *lane { return e.newest.gateway.lane(inbox.DefaultDestination) }
+
+func (e *edge) holds() []dispatch.Holding { return e.lane().dispatcher.Holds() }
 
 func (e *edge) visited() int {
 	e.cluster.mu.Lock()

@@ -48,7 +48,7 @@ func TestAHoldByHandHoldsEveryGateway(t *testing.T) {
 		assert.Equal(t, 10, a.visited()+b.visited())
 		for _, e := range []*edge{a, b} {
 			assert.Empty(t, e.holds())
-			assert.True(t, sameHold(c.held, e.newest.gateway.known))
+			assert.True(t, sameHold(c.held, e.lane().known))
 		}
 	})
 }
@@ -56,7 +56,7 @@ func TestAHoldByHandHoldsEveryGateway(t *testing.T) {
 func TestAGatewayThatComesLaterHeedsWhatIsInForce(t *testing.T) {
 	inCluster(t, func(t *testing.T, c *cluster, a, _ *edge) {
 		require.NoError(t, a.operator().Hold(t.Context(), "", "", time.Now().Add(time.Hour)))
-		a.newest.gateway.peers.report(inbox.Trouble{Until: time.Now().Add(2 * time.Hour), Reason: "down"})
+		a.lane().peers.report(inbox.Trouble{Until: time.Now().Add(2 * time.Hour), Reason: "down"})
 		synctest.Wait()
 		late := startEdge(t, c, "late")
 		synctest.Wait()
@@ -72,7 +72,7 @@ func TestTroubleIsSharedAndItsEnd(t *testing.T) {
 		require.NoError(t, b.operator().Hold(t.Context(), "", "", time.Now().Add(time.Second)))
 		c.change(func() { a.down, b.down = true, true })
 		pass(0)
-		a.operator().gateway.running().Resume() // only a delivers
+		a.lane().dispatcher.Resume() // only a delivers
 		c.put(20)
 		pass(0)
 		require.Len(t, a.holds(), 1)
@@ -100,7 +100,7 @@ func TestTroubleIsSharedAndItsEnd(t *testing.T) {
 
 func TestWhatWasHeardIsNotToldOn(t *testing.T) {
 	inCluster(t, func(t *testing.T, c *cluster, a, b *edge) {
-		a.newest.gateway.peers.report(inbox.Trouble{Until: time.Now().Add(time.Minute), Reason: "down"})
+		a.lane().peers.report(inbox.Trouble{Until: time.Now().Add(time.Minute), Reason: "down"})
 		synctest.Wait()
 		require.True(t, b.holds()[0].FromPeer)
 		assert.Equal(t, 1, b.lines(heldInTrouble))
@@ -116,15 +116,15 @@ func TestADispatcherThatFollowsHeedsAgain(t *testing.T) {
 	inCluster(t, func(t *testing.T, _ *cluster, a, b *edge) {
 		g := b.newest.gateway
 		require.True(t, g.hold()) // as a request does
-		a.newest.gateway.peers.report(inbox.Trouble{Until: time.Now().Add(time.Hour)})
+		a.lane().peers.report(inbox.Trouble{Until: time.Now().Add(time.Hour)})
 		synctest.Wait()
-		first := g.running()
+		first := g.lane(inbox.DefaultDestination)
 		b.stop()
 		require.NoError(t, a.operator().Hold(t.Context(), "", "", time.Time{}))
 		b.load()
 		synctest.Wait()
 		require.Same(t, g, b.newest.gateway)
-		require.NotSame(t, first, g.running())
+		require.NotSame(t, first, g.lane(inbox.DefaultDestination))
 		assert.Len(t, b.holds(), 2)
 		require.NoError(t, g.Drop())
 	})
@@ -132,11 +132,11 @@ func TestADispatcherThatFollowsHeedsAgain(t *testing.T) {
 
 func TestPeersOutliveAReload(t *testing.T) {
 	inCluster(t, func(t *testing.T, c *cluster, a, b *edge) {
-		dispatcher := b.newest.gateway.running()
+		before := b.lane()
 		for range 3 {
 			b.load()
 		}
-		require.Same(t, dispatcher, b.newest.gateway.running())
+		require.Same(t, before, b.lane())
 		assert.Equal(t, 2, c.watches)
 		require.NoError(t, a.operator().Hold(t.Context(), "", "", time.Time{}))
 		synctest.Wait()
@@ -258,7 +258,7 @@ func TestReportingWaitsForNobody(t *testing.T) {
 	inCluster(t, func(t *testing.T, c *cluster, a, b *edge) {
 		const line = "other gateways are not told how the upstream is"
 		c.change(func() { c.tellGate = make(chan struct{}) })
-		s := a.newest.gateway.peers
+		s := a.lane().peers
 		for i := range 10 {
 			s.report(inbox.Trouble{Until: time.Now().Add(time.Duration(i+1) * time.Minute)})
 			synctest.Wait()
@@ -298,12 +298,11 @@ func TestHoldsOfPrecisionBelowAMicrosecondAreTheSame(t *testing.T) {
 
 func TestAnInboxThatIsNotSharedIsNotWatched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := &Gateway{inbox: struct{ inbox.Inbox }{&seat{t: t, cluster: newCluster()}}}
-		att := &Attachment{config: &Config{Dispatch: dispatchSettings(nil), Logger: zap.NewNop()}}
-		g.begin(att, inbox.Hold{}, false)
-		assert.Nil(t, g.peers)
-		g.peers.end()
-		assert.IsNotType(t, reporter{}, g.settings(att).Observer)
-		require.NoError(t, g.running().Stop(t.Context()))
+		alone := struct{ inbox.Queue }{&seat{t: t, cluster: newCluster()}}
+		l := &lane{gateway: new(Gateway), name: inbox.DefaultDestination, queue: alone}
+		l.start(&Attachment{config: &Config{Destinations: toDefault(nil), Logger: zap.NewNop(), Metrics: new(fakeMetrics)}})
+		assert.Nil(t, l.peers)
+		assert.IsNotType(t, reporter{}, l.settings().Observer)
+		require.NoError(t, l.stop(t.Context()))
 	})
 }

@@ -123,6 +123,13 @@ func (r *registry) newest(name string) (*Attachment, *Gateway) {
 	return nil, nil
 }
 
+// haveDestination reports whether an attachment of that name has the destination.
+func (r *registry) haveDestination(name, destination string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return slices.ContainsFunc(r.byName[name], func(att *Attachment) bool { return att.config.destination(destination) != nil })
+}
+
 // all returns the newest attachment of every name, and its gateway.
 func (r *registry) all() map[*Attachment]*Gateway {
 	r.mu.RLock()

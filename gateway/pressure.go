@@ -12,13 +12,12 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// Pressure says how much the destination gets. While deliveries are held that is
+// pressure says how much the destination gets. While deliveries are held that is
 // nothing, or the single attempts that find out whether it is well again.
-func (g *Gateway) Pressure() control.Pressure {
-	d := g.running()
-	l := d.Load()
-	p := control.Pressure{Limit: l.Limit, Concurrency: l.Concurrency, Attempts: l.Attempts, Failed: l.Failed}
-	for _, h := range d.Holds() {
+func (l *lane) pressure() control.Pressure {
+	load := l.dispatcher.Load()
+	p := control.Pressure{Limit: load.Limit, Concurrency: load.Concurrency, Attempts: load.Attempts, Failed: load.Failed}
+	for _, h := range l.dispatcher.Holds() {
 		if p.Limit = 1; h.ByHand {
 			p.Limit = 0
 			break
@@ -26,6 +25,10 @@ func (g *Gateway) Pressure() control.Pressure {
 	}
 	return p
 }
+
+// underMore reports whether a destination is under more pressure than another: whether it
+// gets a smaller share of its concurrency.
+func underMore(a, b control.Pressure) bool { return a.Limit*b.Concurrency < b.Limit*a.Concurrency }
 
 const (
 	// pressureEvery is how often, at most, pressure is looked at for the log.
@@ -49,11 +52,10 @@ func (p pressureWatch) Attempted(l *inbox.Lease, r dispatch.Result, v inbox.Verd
 	p.watcher.lookSoon()
 }
 
-// watcher watches the pressure on one dispatcher's destination.
+// watcher watches the pressure on one lane's destination.
 type watcher struct {
-	gateway    *Gateway
-	dispatcher *dispatch.Dispatcher // set before it starts
-	looksSoon  atomic.Bool
+	lane      *lane
+	looksSoon atomic.Bool
 
 	mu       sync.Mutex
 	episodes episodes
@@ -67,13 +69,13 @@ func (w *watcher) lookSoon() {
 
 func (w *watcher) look() {
 	w.looksSoon.Store(false)
-	logger := w.gateway.loggerOf(w.dispatcher)
+	logger := w.lane.logger()
 	if logger == nil {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	l, held := w.dispatcher.Load(), inTrouble(w.dispatcher.Holds())
+	l, held := w.lane.dispatcher.Load(), inTrouble(w.lane.dispatcher.Holds())
 	fields := []zap.Field{zap.Int("limit", l.Limit), zap.Int("attempts", l.Attempts), zap.Int("failed", l.Failed)}
 	switch began, ended := w.episodes.look(l, held, time.Now()); {
 	case began:
@@ -85,17 +87,6 @@ func (w *watcher) look() {
 
 func inTrouble(holds []dispatch.Holding) bool {
 	return len(holds) > 0 && !holds[len(holds)-1].ByHand
-}
-
-// loggerOf returns the logger of the settings with which that dispatcher delivers,
-// nil if it does not any more.
-func (g *Gateway) loggerOf(d *dispatch.Dispatcher) *zap.Logger {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.dispatcher != d || len(g.attachments) == 0 {
-		return nil
-	}
-	return g.attachments[len(g.attachments)-1].config.Logger
 }
 
 // episodes tells one time of pressure from the next. It is a plain state machine:

@@ -46,7 +46,7 @@ func TestPressureIsLogged(t *testing.T) {
 		assert.Zero(t, e.lines(pressureBegan), "not at once")
 		pass(pressureEvery)
 		require.Equal(t, 1, e.lines(pressureBegan))
-		assert.Equal(t, map[string]any{"limit": int64(8), "attempts": int64(16), "failed": int64(16)},
+		assert.Equal(t, map[string]any{"destination": "default", "limit": int64(8), "attempts": int64(16), "failed": int64(16)},
 			e.logs.FilterMessage(pressureBegan).All()[0].ContextMap())
 		assert.Equal(t, "info", e.logs.FilterMessage(pressureBegan).All()[0].Level.String())
 		assert.Zero(t, e.lines(pressureEnded))
@@ -127,7 +127,7 @@ func TestOperatorsSeeThePressure(t *testing.T) {
 		assert.Equal(t, control.Pressure{Limit: 8, Concurrency: 32, Attempts: 16, Failed: 16}, o.Holds().Pressure)
 		require.NoError(t, o.Hold(t.Context(), "", "", time.Time{}))
 		assert.Equal(t, control.Pressure{Limit: 0, Concurrency: 32, Attempts: 16, Failed: 16}, o.Holds().Pressure)
-		e.newest.gateway.running().PeerTrouble(inbox.Trouble{Until: time.Now().Add(time.Hour), Reason: "down"})
+		e.lane().dispatcher.PeerTrouble(inbox.Trouble{Until: time.Now().Add(time.Hour), Reason: "down"})
 		assert.Len(t, o.Holds().Holds, 2)
 		assert.Zero(t, o.Holds().Pressure.Limit, "the one by hand outranks the other")
 		require.NoError(t, o.Resume(t.Context(), ""))

@@ -92,9 +92,9 @@ func (r *Ref) Successor(g *Gateway) *Gateway {
 	return nil
 }
 
-// Put stores an event in the inbox of g and publishes that it was accepted. If the event
-// was stored before, it gets the id that it has there, which an earlier release may have
-// given it.
+// Put stores an event in the inbox of g, for the destinations that it goes to by the
+// config in force, and publishes that it was accepted. If the event was stored before, it
+// gets the id that it has there, which an earlier release may have given it.
 func (r *Ref) Put(ctx context.Context, g *Gateway, e *inbox.Event, source netip.Addr) (duplicate bool, err error) {
-	return r.journal.put(ctx, g.inbox, e, source)
+	return r.journal.put(ctx, g, e, source)
 }

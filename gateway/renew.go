@@ -65,16 +65,7 @@ func (g *Gateway) dropAfter(c *Config) {
 // stop ends the deliveries of a broken inbox. It cannot record outcomes any more: the
 // events of attempts under way are delivered again.
 func (g *Gateway) stop(c *Config) {
-	g.mu.Lock()
-	dispatcher, peers := g.dispatcher, g.peers
-	g.mu.Unlock()
-	if dispatcher == nil {
-		return
-	}
-	peers.end()
-	ctx, cancel := context.WithTimeout(context.Background(), c.Grace)
-	defer cancel()
-	if err := dispatcher.Stop(ctx); err != nil {
+	if err := stopLanes(g.running(), c.Grace); err != nil {
 		c.Logger.Error("deliveries of the broken inbox that were under way", zap.Error(err))
 	}
 }
@@ -82,21 +73,24 @@ func (g *Gateway) stop(c *Config) {
 // takeOver moves the attachments of the broken gateway to this one, and starts
 // deliveries with the settings that were in force.
 func (g *Gateway) takeOver(ctx context.Context, c *Config, broken *Gateway) error {
-	g.byHand.Lock()
-	defer g.byHand.Unlock()
-	held, unknown, err := g.readHold(ctx, c)
-	if err != nil {
-		return errors.Join(err, g.inbox.Close())
+	g.changing.Lock()
+	defer g.changing.Unlock()
+	var fresh []*lane
+	for _, old := range broken.running() {
+		l, err := g.newLane(ctx, c, old.name, len(fresh) > 0 && fresh[len(fresh)-1].unknown)
+		if err != nil {
+			return errors.Join(err, g.inbox.Close())
+		}
+		fresh = append(fresh, l)
 	}
 	broken.mu.Lock()
 	defer broken.mu.Unlock()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.attachments = broken.attachments
-	broken.attachments = nil
-	newest := g.attachments[len(g.attachments)-1]
-	g.begin(newest, held, unknown) //nolint:contextcheck // deliveries last until Detach
-	g.use(newest)
+	broken.attachments, broken.lanes = nil, nil
+	g.start(fresh) //nolint:contextcheck // deliveries last until Detach
+	g.use()
 	g.holders.Add(int64(len(g.attachments)))
 	broken.holders.Add(-int64(len(g.attachments))) // one is renew's
 	attached.move(g.attachments, g)

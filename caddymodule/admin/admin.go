@@ -5,7 +5,8 @@
 //
 // Read the files in this order:
 //   - admin.go: the routes, and what every request goes through
-//   - params.go: parameters and bodies of requests
+//   - params.go: parameters and bodies of requests; destinations.go: those that name
+//     destinations
 //   - handlers.go, events.go, quarantine.go: what the routes of these do
 //   - bulk.go: replay and purge by filter; stream.go: the stream of notices;
 //     backup.go: a copy of the inbox

@@ -29,14 +29,17 @@ const (
 	progressEvery = 200 * time.Millisecond
 )
 
-// bulk is a replay or purge of all events that match a filter.
+// bulk is a replay or purge of all events that match a filter. If that names a
+// destination, only the deliveries there are changed.
 type bulk struct {
 	*call
 	filter inbox.Filter
-	limit  int64 // of events to change
+	to     string // where to deliver, if that is another destination
+	limit  int64  // of events to change
 	dryRun bool
 
-	change func(ctx context.Context, id, destination string) error
+	// change changes one event.
+	change func(ctx context.Context, id string) error
 
 	matched          int64
 	changed, skipped atomic.Int64
@@ -45,57 +48,91 @@ type bulk struct {
 }
 
 func (c *call) replayMany() error {
-	b := &bulk{call: c, change: c.gateway.Inbox().Replay}
+	b := &bulk{call: c}
+	b.change = func(ctx context.Context, id string) error { return b.again(ctx, id, b.filter.Destination, b.to) }
+	p, err := b.read("to")
+	if err != nil {
+		return err
+	}
+	b.to = p.to()
+	switch {
+	case len(b.filter.States) == 0:
+		b.filter.States = replayed(b.filter.Destination, b.to)
+	case b.to == "" && slices.Contains(b.filter.States, inbox.Skipped):
+		p.fail("state", "an event that is skipped has no destination to be delivered to again: expected the parameter to as well, or no such state")
+	}
+	if err := p.failure(); err != nil {
+		return err
+	}
 	return b.run("events replayed by hand")
 }
 
+// replayed returns the states of the events that a replay changes unless it says which.
+// What waits for a destination anyway is only changed on explicit request; but what is
+// delivered elsewhere includes it.
+func replayed(destination, to string) []inbox.State {
+	switch {
+	case to == "":
+		return []inbox.State{inbox.Delivered, inbox.Superseded, inbox.Dead}
+	case destination != "": // which has not taken them
+		return []inbox.State{inbox.Pending, inbox.Dead}
+	default: // to one more
+		return nil
+	}
+}
+
 func (c *call) purgeMany() error {
-	b := &bulk{call: c, change: c.gateway.Inbox().Purge}
+	b := &bulk{call: c}
+	b.change = func(ctx context.Context, id string) error {
+		return c.gateway.Inbox().Purge(ctx, id, b.filter.Destination)
+	}
+	if _, err := b.read(); err != nil {
+		return err
+	}
+	if len(b.filter.States) == 0 {
+		b.filter.States = []inbox.State{inbox.Delivered, inbox.Superseded, inbox.Dead, inbox.Skipped} // not Pending
+	}
 	return b.run("events purged by hand")
 }
 
 // maxBulk bounds the parameter limit, and stands for none.
 const maxBulk = 1 << 30
 
-// read reads the request's parameters.
-func (b *bulk) read() error {
-	p := b.params(append([]string{"dry_run", "limit", "all"}, control.FilterParams...)...)
+// read reads the request's parameters. Those of extra are known too.
+func (b *bulk) read(extra ...string) (*params, error) {
+	p := b.params(slices.Concat(extra, []string{"dry_run", "limit", "all"}, control.FilterParams)...)
 	b.filter, b.dryRun = p.filter(), p.boolean("dry_run")
 	b.limit = int64(p.number("limit", 1, maxBulk, maxBulk))
 	all := p.boolean("all")
 	if err := p.failure(); err != nil {
-		return err
+		return nil, err
 	}
 	if !all && !slices.ContainsFunc(control.FilterParams, p.has) {
-		return failure(http.StatusBadRequest, fmt.Errorf("there is no filter: expected at least one of the parameters %s, or all=true",
+		return nil, failure(http.StatusBadRequest, fmt.Errorf("there is no filter: expected at least one of the parameters %s, or all=true",
 			strings.Join(control.FilterParams, ", ")))
-	}
-	if len(b.filter.States) == 0 {
-		// pending events are only changed on explicit request
-		b.filter.States = []inbox.State{inbox.Delivered, inbox.Superseded, inbox.Dead}
 	}
 	if b.filter.Until.IsZero() || b.filter.Until.After(p.now) {
 		// or it would go on for as long as events arrive
 		b.filter.Until = p.now
 	}
 	b.lines = strings.Contains(b.r.Header.Get("Accept"), control.MediaLines)
-	return nil
+	return p, nil
 }
 
 func (b *bulk) run(what string) error {
-	if err := b.read(); err != nil {
+	if err := b.configured(b.to); err != nil {
 		return err
 	}
 	ctx, cancel := b.context()
 	defer cancel()
 	err := b.changeAll(ctx)
 	if !b.dryRun {
-		b.audit(what,
+		b.audit(what, append(named(b.filter.Destination, b.to),
 			zap.Int64("matched", b.matched),
 			zap.Int64("changed", b.changed.Load()),
 			zap.Int64("skipped", b.skipped.Load()),
 			zap.String("filter", b.r.URL.RawQuery),
-			zap.Error(err))
+			zap.Error(err))...)
 	}
 	last := b.progress()
 	switch {
@@ -121,6 +158,9 @@ func (b *bulk) run(what string) error {
 func (b *bulk) changeAll(ctx context.Context) error {
 	page := inbox.Page{OldestFirst: true}
 	for {
+		if err := b.configured(b.to); err != nil { // or a reload would leave the rest behind
+			return err
+		}
 		page.Limit = int(min(bulkPage, b.limit-b.changed.Load()))
 		records, next, err := b.gateway.Inbox().List(ctx, b.filter, page)
 		if err != nil {
@@ -169,7 +209,7 @@ func (b *bulk) changeSome(ctx context.Context, records []*inbox.Record) error {
 }
 
 func (b *bulk) changeOne(ctx context.Context, r *inbox.Record) error {
-	err := b.change(ctx, r.Event.ID, "")
+	err := b.change(ctx, r.Event.ID)
 	switch {
 	case errors.Is(err, inbox.ErrState), errors.Is(err, inbox.ErrNotFound): // it has changed since it was listed
 		b.skipped.Add(1)

@@ -1,10 +1,12 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -63,35 +65,51 @@ func (c *call) showEvent() error {
 		AttemptRecords: []control.Attempt{},
 		Body:           record.Event.Body,
 	}
-	for _, d := range record.Deliveries {
-		for i := range d.Log {
-			detail.AttemptRecords = append(detail.AttemptRecords, *attemptOf(&d.Log[i]))
-		}
+	for i := range record.Deliveries {
+		attempts := attemptsOf(record.Deliveries[i].Log)
+		detail.Deliveries[i].AttemptRecords = attempts
+		detail.AttemptRecords = append(detail.AttemptRecords, attempts...)
 	}
+	slices.SortStableFunc(detail.AttemptRecords, func(a, b control.Attempt) int { return a.At.Compare(b.At) })
 	return c.answer(http.StatusOK, detail)
 }
 
 func (c *call) purgeEvent() error {
-	if err := c.params().failure(); err != nil {
+	p := c.params("destination")
+	destination := p.destination("destination")
+	if err := p.failure(); err != nil {
 		return err
 	}
-	if err := c.gateway.Inbox().Purge(c.r.Context(), c.id, ""); err != nil {
+	if err := c.gateway.Inbox().Purge(c.r.Context(), c.id, destination); err != nil {
 		return inboxFailure(err)
 	}
-	c.audit("event purged by hand", zap.String("event_id", c.id))
+	c.audit("event purged by hand", append(named(destination, ""), zap.String("event_id", c.id))...)
 	c.w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
 func (c *call) replayEvent() error {
-	if err := c.params().failure(); err != nil {
+	p := c.params("destination", "to")
+	destination, to := p.destination("destination"), p.to()
+	if err := p.failure(); err != nil {
 		return err
 	}
-	if err := c.gateway.Inbox().Replay(c.r.Context(), c.id, ""); err != nil {
+	if err := c.configured(to); err != nil {
+		return err
+	}
+	if err := c.again(c.r.Context(), c.id, destination, to); err != nil {
 		return inboxFailure(err)
 	}
-	c.audit("event replayed by hand", zap.String("event_id", c.id))
+	c.audit("event replayed by hand", append(named(destination, to), zap.String("event_id", c.id))...)
 	return c.answer(http.StatusOK, control.Done{ID: c.id, State: inbox.Pending.String()})
+}
+
+// again has an event delivered again: to another destination, if to is not "".
+func (c *call) again(ctx context.Context, id, destination, to string) error {
+	if to == "" {
+		return c.gateway.Inbox().Replay(ctx, id, destination)
+	}
+	return c.gateway.Inbox().Move(ctx, id, destination, to)
 }
 
 func eventOf(r *inbox.Record) control.Event {
@@ -125,6 +143,14 @@ func deliveryOf(d *inbox.Delivery) control.Delivery {
 		c.LastAttempt = attemptOf(&d.Last)
 	}
 	return c
+}
+
+// attemptsOf returns nil for none.
+func attemptsOf(log []inbox.Attempt) (attempts []control.Attempt) {
+	for i := range log {
+		attempts = append(attempts, *attemptOf(&log[i]))
+	}
+	return attempts
 }
 
 func attemptOf(a *inbox.Attempt) *control.Attempt {

@@ -86,7 +86,8 @@ const (
 )
 
 func (c *call) hold() error {
-	if err := c.params().failure(); err != nil {
+	destination, err := c.heldDestination()
+	if err != nil {
 		return err
 	}
 	var request control.HoldRequest
@@ -99,10 +100,10 @@ func (c *call) hold() error {
 	}
 	ctx, cancel := c.context()
 	defer cancel()
-	if err := c.gateway.Hold(ctx, "", request.Reason, until); err != nil {
+	if err := c.gateway.Hold(ctx, destination, request.Reason, until); err != nil {
 		return inboxFailure(err)
 	}
-	fields := []zap.Field{zap.String("reason", request.Reason)}
+	fields := append(named(destination, ""), zap.String("reason", request.Reason))
 	if !until.IsZero() {
 		fields = append(fields, zap.Time("until", until))
 	}
@@ -135,18 +136,32 @@ func holdUntil(request *control.HoldRequest, now time.Time) (until time.Time, er
 }
 
 func (c *call) resume() error {
-	if err := c.params().failure(); err != nil {
+	destination, err := c.heldDestination()
+	if err != nil {
 		return err
 	}
 	ctx, cancel := c.context()
 	defer cancel()
-	if err := c.gateway.Resume(ctx, ""); err != nil {
+	if err := c.gateway.Resume(ctx, destination); err != nil {
 		return inboxFailure(err)
 	}
-	c.audit("deliveries resumed by hand")
+	c.audit("deliveries resumed by hand", named(destination, "")...)
 	return c.answerHolds()
 }
 
+// heldDestination returns the destination whose deliveries are to be held or resumed; ""
+// for all.
+func (c *call) heldDestination() (string, error) {
+	p := c.params("destination")
+	destination := p.destination("destination")
+	if err := p.failure(); err != nil {
+		return "", err
+	}
+	return destination, c.configured(destination)
+}
+
 func (c *call) answerHolds() error {
-	return c.answer(http.StatusOK, c.gateway.Holds())
+	answer := c.gateway.Holds()
+	answer.Destinations = c.gateway.Destinations()
+	return c.answer(http.StatusOK, answer)
 }

@@ -148,7 +148,7 @@ func (p *params) time(name string) time.Time {
 }
 
 func (p *params) filter() inbox.Filter {
-	f := inbox.Filter{TaskID: p.text("task"), Type: p.text("type"), Since: p.time("since"), Until: p.time("until")}
+	f := inbox.Filter{Destination: p.destination("destination"), TaskID: p.text("task"), Type: p.text("type"), Since: p.time("since"), Until: p.time("until")}
 	names := control.StateNames()
 	for _, word := range p.list("state", names) {
 		f.States = append(f.States, inbox.States[slices.Index(names, word)])

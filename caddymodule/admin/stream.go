@@ -31,8 +31,11 @@ const (
 
 // follow answers with a stream of server-sent events (WHATWG HTML, 9.2).
 func (c *call) follow() error {
-	p := c.params("kind", "task", "type", "last_event_id")
-	wanted := selection{kinds: p.list("kind", control.NoticeKinds), task: control.CutText(p.text("task")), taskType: control.CutText(p.text("type"))}
+	p := c.params("kind", "destination", "task", "type", "last_event_id")
+	wanted := selection{
+		kinds: p.list("kind", control.NoticeKinds), destination: p.destination("destination"),
+		task: control.CutText(p.text("task")), taskType: control.CutText(p.text("type")),
+	}
 	after := c.r.Header.Get("Last-Event-ID")
 	if after == "" {
 		after = p.text("last_event_id")
@@ -69,8 +72,8 @@ func (c *call) follow() error {
 
 // selection is which notices a client has asked for.
 type selection struct {
-	kinds          []string // empty means all
-	task, taskType string
+	kinds                       []string // empty means all
+	destination, task, taskType string   // "" means any
 }
 
 func (s *selection) has(n *control.Notice) bool {
@@ -78,6 +81,8 @@ func (s *selection) has(n *control.Notice) bool {
 	case n.Kind == control.Gap:
 		return true
 	case len(s.kinds) > 0 && !slices.Contains(s.kinds, n.Kind):
+		return false
+	case s.destination != "" && n.Destination != s.destination:
 		return false
 	case s.task != "" && n.TaskID != s.task:
 		return false

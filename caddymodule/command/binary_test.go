@@ -165,6 +165,7 @@ func (b *builtBinary) testClosedPipe(t *testing.T) {
 // testCompletion asks for completions as the scripts of "caddy completion" do.
 func (b *builtBinary) testCompletion(t *testing.T) {
 	f := startFake(t, sampleHandler("default"), sampleHandler("avatars"))
+	withDestinations(f, nil)
 	for _, c := range []struct {
 		typed []string
 		want  []string
@@ -180,6 +181,10 @@ func (b *builtBinary) testCompletion(t *testing.T) {
 		{[]string{"tail", "--address", f.addr, "--handler", ""}, []string{"default", "avatars"}},
 		{[]string{"status", "--address", f.addr, ""}, []string{"default", "avatars"}},
 		{[]string{"status", "--address", f.addr, "default", ""}, nil},
+		{[]string{"list", "--address", f.addr, "--destination", ""}, []string{"archive", "default", "shop", "staging"}},
+		{[]string{"status", "--address", f.addr, "-n", "avatars", "--destination", ""}, []string{"default"}},
+		{[]string{"hold", "--address", f.addr, "--destination", ""}, []string{"archive", "default", "staging"}},
+		{[]string{"replay", "--address", f.addr, "--destination", "shop", "--to", ""}, []string{"archive", "default", "staging"}},
 		{[]string{"show", ""}, nil},
 		{[]string{"list", "--task", ""}, nil},
 		{[]string{"quarantine", ""}, []string{

@@ -22,11 +22,13 @@ type bulk struct {
 	verb    string // in the command, the API's path and the question
 	past    string
 	skipped string // reasons for which events are skipped
-	one     func(*session, context.Context, string) error
+	one     func(*session, context.Context, string, target) error
+
+	target target // from the flags
 }
 
 func replayCommand(env *environment) *cobra.Command {
-	return env.bulkCommand(bulk{
+	cmd := env.bulkCommand(bulk{
 		verb: "replay", past: "replayed", one: (*session).replayOne,
 		skipped: "changed by others just then, or gone",
 	}, "Delivers events again", `
@@ -35,11 +37,22 @@ that fit a filter, the oldest first. A pending event that waits for its next
 attempt is due at once, and keeps its attempts; with a filter only if --state
 names pending.
 
+With several destinations, what one has taken is not delivered there again
+because another has not: those deliveries are repeated that are pending or dead,
+or all if none is. --destination chooses one. --to delivers elsewhere: what
+--destination has not taken, or without it, all that fits to one more.
+
   caddy fotor-webhook replay d43f7d0975a061bf49b7ffab7d5cb30720da6a1949559304
   caddy fotor-webhook replay --state dead --dry-run
   caddy fotor-webhook replay --state dead --since 24h --yes
   caddy fotor-webhook replay --state pending --yes
+  caddy fotor-webhook replay --destination staging --state dead
+  caddy fotor-webhook replay --destination removed --to app
+  caddy fotor-webhook replay --since 3d --to new
 `+bulkLong+exitHelpNo("the event was changed by others just then"))
+	cmd.Flags().String(flagTo, "", "Deliver to this destination, in place of --destination if that is given")
+	complete(cmd, flagTo, env.destinationNames(true))
+	return cmd
 }
 
 func purgeCommand(env *environment) *cobra.Command {
@@ -48,11 +61,13 @@ func purgeCommand(env *environment) *cobra.Command {
 		skipped: "being delivered just then, or gone",
 	}, "Deletes events", `
 Deletes events for good: one, or all that fit a filter, the oldest first.
-Pending events go only if --state names them.
+Pending events go only if --state names them. With --destination only the
+deliveries there are deleted, and an event with its last.
 
   caddy fotor-webhook purge d43f7d0975a061bf49b7ffab7d5cb30720da6a1949559304
   caddy fotor-webhook purge --state delivered --until 3d --dry-run
   caddy fotor-webhook purge --state dead --yes
+  caddy fotor-webhook purge --destination removed --state pending,dead
 `+bulkLong+exitHelpNo("the event is being delivered"))
 }
 
@@ -71,7 +86,7 @@ func (env *environment) bulkCommand(b bulk, short, long string) *cobra.Command {
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
-	addFilterFlags(cmd)
+	env.addFilterFlags(cmd)
 	flags := cmd.Flags()
 	flags.Int64("limit", 0, "The most events to "+b.verb+"; all if not given")
 	flags.Bool("all", false, "All events, in place of a filter")
@@ -79,6 +94,14 @@ func (env *environment) bulkCommand(b bulk, short, long string) *cobra.Command {
 	flags.BoolP("yes", "y", false, "Do not ask")
 	completeNothing(cmd, "limit")
 	return env.adminCommand(cmd, func(ctx context.Context, s *session, args []string) error {
+		b := b
+		var err error
+		if b.target, err = targetFlags(cmd); err != nil {
+			return err
+		}
+		if b.target.to != "" { // it may have to be taken from where it is
+			b.skipped = "being delivered or changed by others just then, or gone"
+		}
 		if len(args) == 1 {
 			return s.bulkOne(ctx, cmd, b, args[0])
 		}
@@ -88,33 +111,37 @@ func (env *environment) bulkCommand(b bulk, short, long string) *cobra.Command {
 
 func (s *session) bulkOne(ctx context.Context, cmd *cobra.Command, b bulk, id string) error {
 	for _, flag := range append(slices.Clone(control.FilterParams), "limit", "all", "dry-run") {
-		if cmd.Flags().Changed(flag) {
+		if flag != flagDestination && cmd.Flags().Changed(flag) {
 			return fmt.Errorf("--%s does not go with an id: expected an id or a filter", flag)
 		}
 	}
 	if err := checkEventID(id); err != nil {
 		return err
 	}
-	return b.one(s, ctx, id)
+	return b.one(s, ctx, id, b.target)
 }
 
-func (s *session) replayOne(ctx context.Context, id string) error {
-	done, err := answerOf[control.Done](ctx, s, call{method: http.MethodPost, path: []string{"events", id, "replay"}})
+func (s *session) replayOne(ctx context.Context, id string, t target) error {
+	done, err := answerOf[control.Done](ctx, s, call{
+		method: http.MethodPost, path: []string{"events", id, "replay"}, query: t.addTo(make(url.Values)),
+	})
 	if err != nil || s.json {
 		return err
 	}
-	s.printf("%s is %s.\n", quoted(done.ID), s.state(done.State))
+	s.printf("%s is %s%s.\n", quoted(done.ID), s.state(done.State), t.pendingAt())
 	return nil
 }
 
-func (s *session) purgeOne(ctx context.Context, id string) error {
+func (s *session) purgeOne(ctx context.Context, id string, t target) error {
 	handler, err := s.chosen(ctx)
 	if err != nil {
 		return err
 	}
-	_, err = s.client.ask(ctx, call{method: http.MethodDelete, path: []string{handler, "events", id}})
+	_, err = s.client.ask(ctx, call{
+		method: http.MethodDelete, path: []string{handler, "events", id}, query: t.addTo(make(url.Values)),
+	})
 	if err == nil && !s.json {
-		s.printf("%s is deleted.\n", id)
+		s.printf("%s is deleted%s.\n", id, t)
 	}
 	return err
 }
@@ -124,6 +151,7 @@ func (s *session) bulkMany(ctx context.Context, cmd *cobra.Command, b bulk) erro
 	if err != nil {
 		return err
 	}
+	b.target.addTo(query)
 	dry, _ := cmd.Flags().GetBool("dry-run")
 	yes, _ := cmd.Flags().GetBool("yes")
 	if !dry && !yes && !s.canAsk() {
@@ -149,7 +177,7 @@ func (s *session) bulkMany(ctx context.Context, cmd *cobra.Command, b bulk) erro
 		total = counted.Changed
 	}
 	if !yes && total > 0 {
-		question := fmt.Sprintf("%s %s of handler %s?", b.verb, plural(total, "event"), handler)
+		question := fmt.Sprintf("%s %s of handler %s%s?", b.verb, plural(total, "event"), handler, b.target)
 		if err := s.confirm(ctx, question); err != nil {
 			return err
 		}
@@ -205,6 +233,9 @@ func (s *session) bulkRun(ctx context.Context, b bulk, c call, total int64) erro
 		s.printJSON(raw)
 	} else {
 		s.print(b.result(last))
+		if err == nil && last.Matched == 0 {
+			s.noteUnknown(ctx, c.path[0], b.target.destination)
+		}
 	}
 	if err == nil && last.Error != "" {
 		err = errors.New(quoted(last.Error))
@@ -217,7 +248,7 @@ func (b bulk) result(r control.Bulk) string {
 	if r.DryRun {
 		did, were = "would be "+b.past, "would be "
 	}
-	line := fmt.Sprintf("%s %s.", plural(r.Changed, "event"), did)
+	line := fmt.Sprintf("%s %s%s.", plural(r.Changed, "event"), did, b.target)
 	if r.Skipped > 0 {
 		line += fmt.Sprintf(" %s %sskipped (%s).", count(r.Skipped), were, b.skipped)
 	}

@@ -59,6 +59,23 @@ func TestConfirm(t *testing.T) {
 			requests: []string{"POST /fotor_webhook/default/replay?dry_run=true&state=dead"},
 		},
 		{
+			name: "of a destination", typed: "y\n", args: "purge --destination default --state dead", code: exitDone,
+			stdout: "1 event purged at default.\n", stderr: "purge 1 event of handler default at default? [y/N] ",
+			requests: []string{
+				"POST /fotor_webhook/default/purge?destination=default&dry_run=true&state=dead",
+				"POST /fotor_webhook/default/purge?destination=default&state=dead",
+			},
+		},
+		{
+			name: "to another destination", args: "replay --destination gone --to default", code: exitDone,
+			stdout: "0 events replayed from gone to default.\n",
+			requests: []string{
+				"POST /fotor_webhook/default/replay?destination=gone&dry_run=true&to=default",
+				"POST /fotor_webhook/default/replay?destination=gone&to=default",
+				"GET /fotor_webhook/default", // because nothing fits: is there such a destination?
+			},
+		},
+		{
 			name: "not asked", args: "replay --state dead --yes", code: exitDone, stdout: "1 event replayed.\n",
 			requests: []string{"POST /fotor_webhook/default/replay?dry_run=true&state=dead", "POST /fotor_webhook/default/replay?state=dead"},
 		},

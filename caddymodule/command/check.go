@@ -96,16 +96,16 @@ func (s *session) needsAttention(line string) {
 	}
 }
 
-// attention prints what is beyond its limit. If anything is, it returns an error with
-// exitNo.
-func (s *session) attention(handlers []control.Handler, l limits) error {
-	found := false
-	for i := range handlers {
-		for _, what := range s.exceeded(&handlers[i], l) {
-			found = true
-			s.needsAttention(quoted(handlers[i].Name) + ": " + what)
-		}
+// attention prints what was found at a handler, and reports whether anything was.
+func (s *session) attention(handler string, found []string) bool {
+	for _, what := range found {
+		s.needsAttention(quoted(handler) + ": " + what)
 	}
+	return len(found) > 0
+}
+
+// attentionError returns the error with which --check ends if anything was found.
+func attentionError(found bool) error {
 	if found {
 		return exitQuietly(exitNo)
 	}
@@ -145,18 +145,13 @@ func (s *session) exceeded(h *control.Handler, l limits) (found []string) {
 			add("the inbox is %.1f%% full: %s of %s", used, size(*h.InboxBytes), size(*h.InboxLimit))
 		}
 	}
-	if h.OldestPending != nil {
-		if age := now.Sub(*h.OldestPending); age > l.pendingAge {
-			add("the oldest pending event has waited for %s", span(age))
+	if alone(h.Destinations) {
+		only := control.Destination{Configured: true, Deliveries: h.Events, OldestPending: h.OldestPending, Holds: h.Holds}
+		found = append(found, s.exceededAt(&only, l)...)
+	} else {
+		for i := range h.Destinations {
+			found = append(found, s.exceededAt(&h.Destinations[i], l)...)
 		}
-	}
-	for _, hold := range h.Holds {
-		if lasts := now.Sub(hold.Since); lasts >= l.hold {
-			add("deliveries are held by %s for %s%s", quoted(hold.By), span(max(0, lasts)), reasonOf(hold.Reason))
-		}
-	}
-	if h.Events != nil && h.Events.Dead > l.dead {
-		add("%s", plural(h.Events.Dead, "dead event"))
 	}
 	if n := h.Recent.Invalid; n > l.invalid {
 		add("%s not valid%s", plural(n, "callback"), lately)

@@ -6,8 +6,9 @@
 // Read the files in this order:
 //   - command.go, session.go, exit.go: how a command is set up, run and ended
 //   - environment.go: what a command uses of its surroundings, for tests to replace
-//   - address.go, client.go: requests to the admin API; filter.go: which events
-//   - then any command: status.go (with check.go, unattended.go), list.go, show.go,
+//   - address.go, client.go: requests to the admin API; filter.go, destination.go: which
+//     events, and which of their deliveries
+//   - then any command: status.go (with destinations.go, check.go, unattended.go), list.go, show.go,
 //     tail.go (with sse.go), bulk.go (replay and purge), hold.go, quarantine.go (with
 //     release.go), explain.go, backup.go; send.go (with sender.go, callback.go,
 //     reply.go, summary.go); migrate.go (with migrate_config.go, migrate_run.go)

@@ -146,7 +146,7 @@ func sampleHandler(name string) *fakeHandler {
 				Allow: []string{"fotor", "192.0.2.0/24"}, AllowFrom: []string{"static"}, MaxBody: 1 << 20, Inbox: "sqlite",
 				Storage: "sqlite:/var/lib/fotor/" + name + ".db", Keep: "168h0m0s", Quarantine: 1000,
 				Forward: "https://app.example.com", SignSecrets: 1, Timeout: "30s", Concurrency: 32,
-				RetryFirst: "5s", RetryMax: "1h0m0s", GiveUp: "72h0m0s",
+				RetryFirst: "5s", RetryMax: "1h0m0s", GiveUp: "72h0m0s", Destinations: []control.DestinationConfig{},
 			},
 			Events:        &control.Counts{Pending: 2, Delivered: 1034, Superseded: 3, Dead: 1},
 			OldestPending: new(ago(3*time.Minute + 20*time.Second)), Quarantined: new(int64(3)),
@@ -169,6 +169,9 @@ func sampleHandler(name string) *fakeHandler {
 		Steps:    []string{"the peer 54.212.95.175 is no trusted proxy, so it is the client", "allow fotor has 54.212.95.175/32"},
 		Warnings: []string{"trusted_proxies trusts every address"},
 	}
+	h.Destinations = []control.Destination{{
+		Name: "default", Configured: true, Deliveries: h.Events, OldestPending: h.OldestPending, UnderWay: 4, Pressure: &h.Pressure, Holds: []control.Hold{},
+	}}
 	h.addEvents()
 	h.addQuarantine()
 	return h
@@ -193,6 +196,9 @@ func (h *fakeHandler) addEvents() {
 		if state != "pending" {
 			e.SettledAt = new(ago(received - time.Minute))
 		}
+		e.Deliveries = []control.Delivery{{
+			Destination: "default", State: state, Attempts: len(attempts), SettledAt: e.SettledAt, LastAttempt: e.LastAttempt, AttemptRecords: attempts,
+		}}
 		h.events = append(h.events, e)
 		return e
 	}
@@ -202,6 +208,7 @@ func (h *fakeHandler) addEvents() {
 	add(3, "0c0b3f6f7d0e4a0c8d1b5e9f2a3c4d5e", "text2img", "in_progress", "superseded", 30*time.Minute)
 	retried := add(4, "任务-1", "ecommercelistingset", "completed", "pending", 200*time.Second, refused)
 	retried.Due = new(testNow.Add(90 * time.Second))
+	retried.Deliveries[0].Due = retried.Due
 	add(5, "9f4f0a6d0e9f41e4a87ad862cda3c9ad", "avatar", "completed", "pending", time.Second)
 }
 

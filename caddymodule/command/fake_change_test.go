@@ -30,19 +30,25 @@ func (*fakeAPI) deleteEvent(h *fakeHandler, id string, w http.ResponseWriter, _ 
 	return nil, nil
 }
 
-func (*fakeAPI) replayEvent(h *fakeHandler, id string, _ http.ResponseWriter, _ *http.Request) (any, error) {
+func (*fakeAPI) replayEvent(h *fakeHandler, id string, _ http.ResponseWriter, r *http.Request) (any, error) {
 	i, err := h.find(id)
+	if err == nil {
+		err = h.checkDestination(r.URL.Query(), "to")
+	}
 	if err != nil {
 		return nil, err
 	}
-	h.events[i].State, h.events[i].Due = "pending", nil
+	replay(h.events[i], r.URL.Query())
 	return control.Done{ID: id, State: "pending"}, nil
 }
 
 func (f *fakeAPI) replayMany(h *fakeHandler, _ string, w http.ResponseWriter, r *http.Request) (any, error) {
+	if err := h.checkDestination(r.URL.Query(), "to"); err != nil {
+		return nil, err
+	}
 	return f.bulk(h, w, r, func(e *control.EventDetail) bool {
 		if r.URL.Query().Get("dry_run") != "true" {
-			e.State, e.Due = "pending", nil
+			replay(e, r.URL.Query())
 		}
 		return true
 	})
@@ -69,7 +75,8 @@ func (f *fakeAPI) bulk(h *fakeHandler, w http.ResponseWriter, r *http.Request, c
 	lines := r.Header.Get("Accept") == "application/x-ndjson"
 	answer := control.Bulk{DryRun: query.Get("dry_run") == "true"}
 	for _, e := range slices.Clone(h.events) {
-		if !fits(e) || (e.State == "pending" && !strings.Contains(query.Get("state"), "pending")) {
+		leave := stateAt(e, query.Get("destination")) == "pending" && !query.Has("to") && !strings.Contains(query.Get("state"), "pending")
+		if !fits(e) || leave {
 			continue
 		}
 		if answer.Changed == limit {
@@ -124,6 +131,9 @@ func (*fakeAPI) hold(h *fakeHandler, _ string, _ http.ResponseWriter, r *http.Re
 	if err := decoder.Decode(&request); err != nil && !errors.Is(err, io.EOF) {
 		return nil, apiError{http.StatusBadRequest, err.Error()}
 	}
+	if err := h.checkDestination(r.URL.Query(), "destination"); err != nil {
+		return nil, err
+	}
 	hold := control.Hold{By: control.ByOperator, Since: testNow, Reason: request.Reason, Until: request.Until}
 	if request.For != "" {
 		d, err := time.ParseDuration(request.For)
@@ -133,18 +143,29 @@ func (*fakeAPI) hold(h *fakeHandler, _ string, _ http.ResponseWriter, r *http.Re
 		until := testNow.Add(d)
 		hold.Until = &until
 	}
-	h.Holds = append(h.Holds, hold)
+	for _, name := range h.configured() {
+		if destination := r.URL.Query().Get("destination"); destination == "" || destination == name {
+			hold.Destination = name
+			h.Holds = append(h.Holds, hold)
+		}
+	}
 	h.Pressure.Limit = 0
-	return control.Holds{Holds: h.Holds, UnderWay: h.UnderWay, Pressure: h.Pressure}, nil
+	return h.holdsOf(), nil
 }
 
-func (*fakeAPI) resume(h *fakeHandler, _ string, _ http.ResponseWriter, _ *http.Request) (any, error) {
-	h.Holds = slices.DeleteFunc(h.Holds, func(hold control.Hold) bool { return hold.By == control.ByOperator })
+func (*fakeAPI) resume(h *fakeHandler, _ string, _ http.ResponseWriter, r *http.Request) (any, error) {
+	if err := h.checkDestination(r.URL.Query(), "destination"); err != nil {
+		return nil, err
+	}
+	destination := r.URL.Query().Get("destination")
+	h.Holds = slices.DeleteFunc(h.Holds, func(hold control.Hold) bool {
+		return hold.By == control.ByOperator && (destination == "" || hold.Destination == destination)
+	})
 	h.Pressure.Limit = h.Pressure.Concurrency
 	if len(h.Holds) > 0 {
 		h.Pressure.Limit = 1
 	}
-	return control.Holds{Holds: append([]control.Hold{}, h.Holds...), UnderWay: h.UnderWay, Pressure: h.Pressure}, nil
+	return h.holdsOf(), nil
 }
 
 func (*fakeAPI) listQuarantine(h *fakeHandler, _ string, _ http.ResponseWriter, r *http.Request) (any, error) {

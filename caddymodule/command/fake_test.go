@@ -88,23 +88,25 @@ type route struct {
 	answer func(f *fakeAPI, h *fakeHandler, id string, w http.ResponseWriter, r *http.Request) (any, error)
 }
 
-var filterParams = []string{"state", "task", "type", "since", "until"}
+var filterParams = []string{"state", "destination", "task", "type", "since", "until"}
 
 func fakeRoutes() []route {
 	list := append([]string{"limit", "cursor", "order"}, filterParams...)
 	bulk := append([]string{"dry_run", "limit", "all"}, filterParams...)
+	replay := append([]string{"to"}, bulk...)
+	destination := []string{"destination"}
 	return []route{
 		{"GET", "/fotor_webhook/", []string{"recent"}, (*fakeAPI).all},
 		{"GET", "/fotor_webhook/{name}", []string{"recent"}, (*fakeAPI).one},
 		{"GET", "/fotor_webhook/{name}/events", list, (*fakeAPI).list},
-		{"GET", "/fotor_webhook/{name}/events/stream", []string{"kind", "task", "type", "last_event_id"}, (*fakeAPI).stream},
+		{"GET", "/fotor_webhook/{name}/events/stream", []string{"kind", "destination", "task", "type", "last_event_id"}, (*fakeAPI).stream},
 		{"GET", "/fotor_webhook/{name}/events/{id}", nil, (*fakeAPI).event},
-		{"DELETE", "/fotor_webhook/{name}/events/{id}", nil, (*fakeAPI).deleteEvent},
-		{"POST", "/fotor_webhook/{name}/events/{id}/replay", nil, (*fakeAPI).replayEvent},
-		{"POST", "/fotor_webhook/{name}/replay", bulk, (*fakeAPI).replayMany},
+		{"DELETE", "/fotor_webhook/{name}/events/{id}", destination, (*fakeAPI).deleteEvent},
+		{"POST", "/fotor_webhook/{name}/events/{id}/replay", []string{"destination", "to"}, (*fakeAPI).replayEvent},
+		{"POST", "/fotor_webhook/{name}/replay", replay, (*fakeAPI).replayMany},
 		{"POST", "/fotor_webhook/{name}/purge", bulk, (*fakeAPI).purgeMany},
-		{"POST", "/fotor_webhook/{name}/hold", nil, (*fakeAPI).hold},
-		{"POST", "/fotor_webhook/{name}/resume", nil, (*fakeAPI).resume},
+		{"POST", "/fotor_webhook/{name}/hold", destination, (*fakeAPI).hold},
+		{"POST", "/fotor_webhook/{name}/resume", destination, (*fakeAPI).resume},
 		{"GET", "/fotor_webhook/{name}/quarantine", []string{"limit", "cursor"}, (*fakeAPI).listQuarantine},
 		{"GET", "/fotor_webhook/{name}/quarantine/{id}", nil, (*fakeAPI).suspect},
 		{"DELETE", "/fotor_webhook/{name}/quarantine/{id}", nil, (*fakeAPI).deleteSuspect},
@@ -238,8 +240,8 @@ func choose(query url.Values) (func(*control.EventDetail) bool, error) {
 		states = strings.Split(query.Get("state"), ",")
 	}
 	for _, state := range states {
-		if !slices.Contains([]string{"pending", "delivered", "superseded", "dead"}, state) {
-			return nil, badParameter("state", query.Get("state"), "pending, delivered, superseded, dead")
+		if !slices.Contains([]string{"pending", "delivered", "superseded", "dead", "skipped"}, state) {
+			return nil, badParameter("state", query.Get("state"), "pending, delivered, superseded, dead, skipped")
 		}
 	}
 	bounds := make(map[string]time.Time)
@@ -259,7 +261,8 @@ func choose(query url.Values) (func(*control.EventDetail) bool, error) {
 	return func(e *control.EventDetail) bool {
 		since, hasSince := bounds["since"]
 		until, hasUntil := bounds["until"]
-		return (states == nil || slices.Contains(states, e.State)) &&
+		state := stateAt(e, query.Get("destination"))
+		return state != "" && (states == nil || slices.Contains(states, state)) &&
 			(!query.Has("task") || query.Get("task") == e.TaskID) &&
 			(!query.Has("type") || query.Get("type") == e.Type) &&
 			(!hasSince || !e.ReceivedAt.Before(since)) && (!hasUntil || e.ReceivedAt.Before(until))
@@ -311,7 +314,11 @@ func (f *fakeAPI) list(h *fakeHandler, _ string, _ http.ResponseWriter, r *http.
 	var rows []control.Event
 	for _, e := range h.events {
 		if fits(e) {
-			rows = append(rows, e.Event)
+			row := e.Event
+			if i := slices.IndexFunc(e.Deliveries, func(d control.Delivery) bool { return d.Destination == query.Get("destination") }); i >= 0 {
+				row.State, row.Attempts, row.Due, row.LastAttempt = e.Deliveries[i].State, e.Deliveries[i].Attempts, e.Deliveries[i].Due, e.Deliveries[i].LastAttempt
+			}
+			rows = append(rows, row)
 		}
 	}
 	switch order {

@@ -15,8 +15,9 @@ import (
 )
 
 // addFilterFlags adds the flags that choose events.
-func addFilterFlags(cmd *cobra.Command) {
+func (env *environment) addFilterFlags(cmd *cobra.Command) {
 	flags := cmd.Flags()
+	env.addDestinationFlag(cmd, "Only events that go to this destination; their state is that of the delivery there", false)
 	flags.StringSlice("state", nil, "Only events in these states: "+strings.Join(control.StateNames(), ", "))
 	flags.String("task", "", "Only events of the Fotor task with this id")
 	flags.String("type", "", "Only events of tasks of this type, such as avatar")
@@ -53,8 +54,15 @@ func listFilter(cmd *cobra.Command, query url.Values, name string, known []strin
 	return nil
 }
 
-// textFilters adds the parameters task and type.
+// textFilters adds the parameters destination, task and type.
 func textFilters(cmd *cobra.Command, query url.Values) error {
+	destination, err := destinationFlag(cmd, flagDestination)
+	if err != nil {
+		return err
+	}
+	if destination != "" {
+		query.Set(flagDestination, destination)
+	}
 	for _, name := range []string{"task", "type"} {
 		if !cmd.Flags().Changed(name) {
 			continue

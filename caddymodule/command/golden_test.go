@@ -69,8 +69,50 @@ var goldenCases = []struct {
 	{name: "status_recovering_idle", args: "status", setup: pressed(9, 0, 0)},
 	{name: "status_some_failed", args: "status", setup: pressed(32, 1040, 3)},
 	{name: "status_idle", args: "status", setup: pressed(32, 0, 0)},
-	{name: "status_older_caddy", args: "status", setup: withoutPressure},
+	{name: "status_older_caddy", args: "status", setup: olderCaddy},
+	{name: "list_older_caddy", args: "list", setup: olderCaddy},
+	{name: "show_older_caddy", args: "show " + id(2), setup: olderCaddy},
 	{name: "status_several_pressure", args: "status", setup: severalUnderPressure},
+
+	{name: "destinations_status", args: "status", setup: withDestinations},
+	{name: "destinations_status_color", args: "status --color always", setup: withDestinations},
+	{name: "destinations_status_check", args: "status --check --max-dead 2 --max-pending-age 1h", setup: withDestinations},
+	{name: "destinations_status_check_well", args: "status --check --destination default", setup: withDestinations},
+	{name: "destinations_status_away", args: "status", setup: destinationsAway},
+	{name: "destinations_status_several", args: "status", setup: destinationsOfSeveral},
+	{name: "destinations_status_one", args: "status --destination archive --check", setup: withDestinations},
+	{name: "destinations_status_left", args: "status default --destination shop", setup: withDestinations},
+	{name: "destinations_status_left_json", args: "status --destination shop --check --json", setup: withDestinations},
+	{name: "destinations_status_default", args: "status --destination default", setup: withDestinations},
+	{name: "destinations_status_unknown", args: "status --destination nowhere", setup: withDestinations},
+	{name: "destinations_status_nothing_left", args: "status", setup: nothingLeft},
+	{name: "destinations_status_older_caddy", args: "status --destination default", setup: olderCaddy},
+	{name: "destinations_list", args: "list", setup: withDestinations},
+	{name: "destinations_list_one", args: "list --destination shop --state dead", setup: withDestinations},
+	{name: "destinations_list_none", args: "list --destination stagin", setup: withDestinations},
+	{name: "destinations_list_none_here", args: "list --destination staging --state dead", setup: withDestinations},
+	{name: "destinations_purge_none", args: "purge --destination stagin --yes", setup: withDestinations},
+	{name: "destinations_tail_unknown", args: "tail --destination stagin -n 4", setup: happeningsAtStaging},
+	{name: "destinations_list_bad", args: "list --destination a/b", setup: withDestinations},
+	{name: "destinations_show", args: "show " + id(2), setup: withDestinations},
+	{name: "destinations_show_color", args: "show --color always " + id(2), setup: withDestinations},
+	{name: "destinations_show_one", args: "show " + id(1), setup: withDestinations},
+	{name: "destinations_show_skipped", args: "show " + id(5), setup: withDestinations},
+	{name: "destinations_replay_one", args: "replay --destination shop --to staging " + id(2), setup: withDestinations},
+	{name: "destinations_replay_more", args: "replay --to default " + id(5), setup: withDestinations},
+	{name: "destinations_replay_unknown", args: "replay --to nowhere " + id(5), setup: withDestinations},
+	{name: "destinations_replay_same", args: "replay --destination shop --to shop --all", setup: withDestinations},
+	{name: "destinations_replay_many", args: "replay --destination shop --to staging --yes", setup: withDestinations},
+	{name: "destinations_replay_dry", args: "replay --destination staging --dry-run", setup: withDestinations},
+	{name: "destinations_replay_no_filter", args: "replay --to staging --yes", setup: withDestinations},
+	{name: "destinations_purge_one", args: "purge --destination shop " + id(2), setup: withDestinations},
+	{name: "destinations_purge_many", args: "purge --destination shop --state pending,dead --yes", setup: withDestinations},
+	{name: "destinations_hold", args: "hold --destination staging", setup: withDestinations},
+	{name: "destinations_hold_all", args: "hold", setup: withDestinations},
+	{name: "destinations_hold_unknown", args: "hold --destination shop", setup: withDestinations},
+	{name: "destinations_hold_bad", args: "hold --destination="},
+	{name: "destinations_resume", args: "resume --destination archive", setup: withDestinations},
+	{name: "destinations_tail", args: "tail --destination staging -n 4", setup: happeningsAtStaging},
 
 	{name: "status_unattended", args: "status", setup: withUnattended},
 	{name: "status_unattended_check", args: "status --check", setup: withUnattended},
@@ -215,8 +257,15 @@ func pressed(limit, attempts, failed int) func(*fakeAPI, *environment) {
 	}
 }
 
-// withoutPressure makes the API that of an older Caddy.
-func withoutPressure(f *fakeAPI, _ *environment) { f.handlers[0].Pressure = control.Pressure{} }
+// olderCaddy makes the API that of an older Caddy, which knows neither pressure nor
+// destinations.
+func olderCaddy(f *fakeAPI, _ *environment) {
+	h := f.handlers[0]
+	h.Pressure, h.Destinations, h.Config.Destinations = control.Pressure{}, nil, nil
+	for _, e := range h.events {
+		e.Deliveries = nil
+	}
+}
 
 // severalUnderPressure makes three handlers: one is held, one is under pressure, and one recovers.
 func severalUnderPressure(f *fakeAPI, env *environment) {

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,14 +22,18 @@ func holdCommand(env *environment) *cobra.Command {
 		Long: `
 Stops deliveries until "resume", or until the given time. Callbacks are still
 accepted. The hold survives a restart of Caddy; a second one replaces the first.
+With --destination only deliveries there stop, otherwise those to all.
 
   caddy fotor-webhook hold --reason "database migration" --for 30m
   caddy fotor-webhook hold --until "2026-11-23 18:00"
+  caddy fotor-webhook hold --destination staging --reason "new release"
 
---json prints one document with the holds that are in force.
+--json prints one document with the holds that are in force, of all
+destinations.
 ` + exitHelp,
 		Args: cobra.NoArgs,
 	}
+	env.addDestinationFlag(cmd, "Only deliveries to this destination", true)
 	flags := cmd.Flags()
 	flags.String("reason", "", "What the hold is for")
 	flags.String("for", "", "How long, such as 30m")
@@ -37,7 +44,7 @@ accepted. The hold survives a restart of Caddy; a second one replaces the first.
 		if err != nil {
 			return err
 		}
-		return s.holds(ctx, "hold", request)
+		return s.holds(ctx, cmd, "hold", request)
 	})
 }
 
@@ -46,16 +53,19 @@ func resumeCommand(env *environment) *cobra.Command {
 		Use:   "resume",
 		Short: "Lets deliveries go on",
 		Long: `
-Ends a hold by hand. An upstream in trouble is tried at once.
+Ends a hold by hand: that of --destination, or without it those of all. An
+upstream in trouble is tried at once.
 
   caddy fotor-webhook resume
+  caddy fotor-webhook resume --destination staging
 
 --json prints one document with the holds that are still in force.
 ` + exitHelp,
 		Args: cobra.NoArgs,
 	}
+	env.addDestinationFlag(cmd, "Only deliveries to this destination", true)
 	return env.adminCommand(cmd, func(ctx context.Context, s *session, _ []string) error {
-		return s.holds(ctx, "resume", nil)
+		return s.holds(ctx, cmd, "resume", nil)
 	})
 }
 
@@ -88,12 +98,16 @@ func (env *environment) holdRequest(cmd *cobra.Command) (*control.HoldRequest, e
 }
 
 // holds begins or ends a hold and prints the holds that are in force then.
-func (s *session) holds(ctx context.Context, verb string, body *control.HoldRequest) error {
+func (s *session) holds(ctx context.Context, cmd *cobra.Command, verb string, body *control.HoldRequest) error {
+	t, err := targetFlags(cmd)
+	if err != nil {
+		return err
+	}
 	handler, err := s.chosen(ctx)
 	if err != nil {
 		return err
 	}
-	c := call{method: http.MethodPost, path: []string{handler, verb}}
+	c := call{method: http.MethodPost, path: []string{handler, verb}, query: t.addTo(make(url.Values))}
 	if body != nil {
 		c.body = body
 	}
@@ -105,14 +119,30 @@ func (s *session) holds(ctx context.Context, verb string, body *control.HoldRequ
 		s.printJSON(raw)
 		return nil
 	}
+	s.printHolds(handler, &answer)
+	return nil
+}
+
+func (s *session) printHolds(handler string, answer *control.Holds) {
 	if len(answer.Holds) == 0 {
 		s.printf("Deliveries of %s go on.\n", handler)
 	}
+	going := slices.Clone(answer.Destinations)
 	for _, hold := range answer.Holds {
-		s.printf("Deliveries of %s are held %s\n", handler, s.holdText(hold))
+		where := ""
+		if len(answer.Destinations) > 1 {
+			where = " to " + quoted(hold.Destination)
+		}
+		s.printf("Deliveries of %s%s are held %s\n", handler, where, s.holdText(hold))
+		going = slices.DeleteFunc(going, func(name string) bool { return name == hold.Destination })
+	}
+	if len(answer.Holds) > 0 && len(answer.Destinations) > 1 && len(going) > 0 {
+		for i := range going {
+			going[i] = quoted(going[i])
+		}
+		s.printf("Deliveries of %s to %s go on.\n", handler, strings.Join(going, ", "))
 	}
 	if answer.UnderWay > 0 {
 		s.printf("Attempts under way: %d\n", answer.UnderWay)
 	}
-	return nil
 }

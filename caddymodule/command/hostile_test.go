@@ -112,7 +112,7 @@ func hostileServer(t *testing.T) string {
 func TestHostileTexts(t *testing.T) {
 	addr := hostileServer(t)
 	for _, command := range []string{
-		"status", "status h", "status h --check", "list -n h", "show -n h " + id(1), "show -n h " + id(2),
+		"status", "status h", "status h --check", "status h --destination x", "list -n h", "list -n h --destination x", "show -n h " + id(1), "show -n h " + id(2),
 		"replay -n h " + id(1), "replay -n h --all --yes", "purge -n h --all --dry-run", "hold -n h", "resume -n h",
 		"quarantine list -n h", "quarantine show -n h 1", "quarantine release -n h 1", "quarantine release -n h 2",
 		"quarantine release -n h 3", "quarantine delete -n h 3", "explain -n h 192.0.2.1", "tail --handler h -n 1",
@@ -182,6 +182,8 @@ func TestHostileArguments(t *testing.T) {
 		{hostile},
 		{"list", "--limit", hostile},
 		{"explain", hostile},
+		{"list", "--destination", hostile},
+		{"replay", "--all", "--to", hostile},
 		{"send", hostile},
 		{"send", "http://h", "--file", hostile},
 	} {

@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"net/url"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 func listCommand(env *environment) *cobra.Command {
@@ -18,18 +21,22 @@ func listCommand(env *environment) *cobra.Command {
 		Use:   "list",
 		Short: "Lists events",
 		Long: `
-Lists the events in the inbox, the newest first.
+Lists the events in the inbox, the newest first. An event with several
+destinations is pending while any delivery of it is, and dead if any is dead
+then; the last column says where it is not delivered. With --destination it is
+about the deliveries there.
 
   caddy fotor-webhook list
   caddy fotor-webhook list --state dead --since 24h --limit 0
   caddy fotor-webhook list --task 39371b3800cc4a7e9e24867b0dfdf25b --oldest-first
+  caddy fotor-webhook list --destination staging --state pending,dead
   caddy fotor-webhook list --state dead --limit 0 --json | jq -r .lastAttempt.reason | sort | uniq -c
 
 --json prints a line of JSON for each event.
 ` + exitHelp,
 		Args: cobra.NoArgs,
 	}
-	addFilterFlags(cmd)
+	env.addFilterFlags(cmd)
 	addLimitFlag(cmd)
 	cmd.Flags().Bool("oldest-first", false, "The oldest first")
 	return env.adminCommand(cmd, func(ctx context.Context, s *session, _ []string) error {
@@ -66,6 +73,7 @@ func (s *session) list(ctx context.Context, query url.Values, limit int) error {
 	if err != nil {
 		return err
 	}
+	destination := query.Get(flagDestination)
 	return listPages(ctx, s, lister{
 		path:    []string{handler, "events"},
 		query:   query,
@@ -74,9 +82,12 @@ func (s *session) list(ctx context.Context, query url.Values, limit int) error {
 		row: func(raw json.RawMessage) ([]string, error) {
 			var e control.Event
 			err := json.Unmarshal(raw, &e)
-			return s.eventRow(&e), err
+			return s.eventRow(&e, destination != ""), err
 		},
-		none: "No event fits.",
+		none: func() {
+			s.note("No event fits.")
+			s.noteUnknown(ctx, handler, destination)
+		},
 	}, limit)
 }
 
@@ -87,7 +98,7 @@ type lister struct {
 	member  string // the member of the answer that has the rows
 	columns []column
 	row     func(json.RawMessage) ([]string, error)
-	none    string // printed if there are no rows
+	none    func() // called if there are no rows to print
 }
 
 // listPages prints rows as their pages arrive, so that any number of them needs only the
@@ -106,7 +117,7 @@ func listPages(ctx context.Context, s *session, l lister, limit int) error {
 	switch {
 	case err != nil || s.json:
 	case printed == 0:
-		s.note("%s", l.none)
+		l.none()
 	case more:
 		s.note("There are more; --limit 0 lists all.")
 	}
@@ -196,28 +207,60 @@ var eventColumns = []column{
 	{title: "NOTE"},
 }
 
-func (s *session) eventRow(e *control.Event) []string {
+// eventRow formats an event. If the list is of one destination, so are its state and the
+// note.
+func (s *session) eventRow(e *control.Event, ofOne bool) []string {
+	note := s.progressNote(e.Due, e.LastAttempt)
+	if !ofOne && !aloneIn(e.Deliveries) {
+		note = s.undelivered(e.Deliveries)
+	}
 	return []string{
 		quoted(e.ID), s.localTime(e.ReceivedAt), s.state(e.State), quoted(e.Status),
-		cut(e.Type, 32), cut(e.TaskID, 48), strconv.Itoa(e.Attempts), s.eventNote(e),
+		cut(e.Type, 32), cut(e.TaskID, 48), strconv.Itoa(e.Attempts), note,
 	}
 }
 
-// eventNote is when an event is attempted next, and why the last attempt failed.
-func (s *session) eventNote(e *control.Event) string {
+// progressNote is when the next attempt is, and why the last one failed.
+func (s *session) progressNote(due *time.Time, last *control.Attempt) string {
 	note := ""
-	if last := e.LastAttempt; last != nil {
+	if last != nil {
 		note = cut(last.Reason, 80)
 	}
-	if e.Due == nil {
+	if due == nil {
 		return note
 	}
-	due := "due"
-	if ahead := e.Due.Sub(s.now()); ahead > 0 {
-		due = "next in " + span(ahead)
+	next := "due"
+	if ahead := due.Sub(s.now()); ahead > 0 {
+		next = "next in " + span(ahead)
 	}
 	if note != "" {
-		due += ": "
+		next += ": "
 	}
-	return due + note
+	return next + note
+}
+
+// maxUndelivered is how many destinations of an event a list names.
+const maxUndelivered = 4
+
+// undelivered tells where an event is not delivered, and why.
+func (s *session) undelivered(deliveries []control.Delivery) string {
+	var notes []string
+	more := 0
+	for _, d := range deliveries {
+		switch {
+		case d.State != inbox.Pending.String() && d.State != inbox.Dead.String():
+		case len(notes) == maxUndelivered:
+			more++
+		default:
+			note := quoted(d.Destination) + ": " + quoted(d.State)
+			if why := s.progressNote(d.Due, d.LastAttempt); why != "" {
+				note += " (" + why + ")"
+			}
+			notes = append(notes, note)
+		}
+	}
+	if more > 0 {
+		notes = append(notes, fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(notes, ", ")
 }

@@ -82,7 +82,7 @@ type migrated struct {
 }
 
 func (m *migrated) total() int64 {
-	return m.Events.Pending + m.Events.Delivered + m.Events.Superseded + m.Events.Dead
+	return m.Events.Pending + m.Events.Delivered + m.Events.Superseded + m.Events.Dead + m.Events.Skipped
 }
 
 // migrate moves the inbox of the file into that of the config.
@@ -151,8 +151,12 @@ func (m *migrated) text() string {
 	if m.Duplicates > 0 {
 		fmt.Fprintf(&b, " %s there already.", count(m.Duplicates))
 	}
-	fmt.Fprintf(&b, "\nOf the file: %s pending, %s delivered, %s superseded, %s dead.\n",
-		count(m.Events.Pending), count(m.Events.Delivered), count(m.Events.Superseded), count(m.Events.Dead))
+	skipped := ""
+	if m.Events.Skipped > 0 {
+		skipped = fmt.Sprintf(", %s skipped", count(m.Events.Skipped))
+	}
+	fmt.Fprintf(&b, "\nOf the file: %s pending, %s delivered, %s superseded, %s dead%s.\n",
+		count(m.Events.Pending), count(m.Events.Delivered), count(m.Events.Superseded), count(m.Events.Dead), skipped)
 	switch {
 	case m.DryRun && m.Quarantined > 0:
 		fmt.Fprintf(&b, "%s in quarantine as well.\n", plural(m.Quarantined, "callback"))
@@ -204,5 +208,7 @@ func (m *migrated) add(state inbox.State, n int64) {
 		m.Events.Superseded += n
 	case inbox.Dead:
 		m.Events.Dead += n
+	case inbox.Skipped:
+		m.Events.Skipped += n
 	}
 }

@@ -58,8 +58,8 @@ type memoryInbox struct {
 	policy   inbox.Policy
 	ids      []string // in order of arrival
 	records  map[string]*inbox.Record
-	suspects []*inbox.Suspect // the oldest first
-	hold     inbox.Hold
+	suspects []*inbox.Suspect      // the oldest first
+	holds    map[string]inbox.Hold // by destination
 	closed   int
 	warn     string
 
@@ -70,7 +70,7 @@ type memoryInbox struct {
 // newMemory makes an inbox that a config can name.
 func newMemory(t *testing.T) *memoryInbox {
 	t.Helper()
-	in := &memoryInbox{records: map[string]*inbox.Record{}}
+	in := &memoryInbox{records: map[string]*inbox.Record{}, holds: map[string]inbox.Hold{}}
 	memoryInboxes.Store(t.Name(), in)
 	t.Cleanup(func() { memoryInboxes.Delete(t.Name()) })
 	return in
@@ -117,11 +117,19 @@ func (m *memoryInbox) Stats(context.Context) (s inbox.Stats, err error) {
 // memoryQueue is the queue of a memoryInbox. It leases nothing.
 type memoryQueue struct {
 	inbox.Leaser // never called
-	inbox.Holds
+	inbox        *memoryInbox
+	name         string
 }
 
-func (m *memoryInbox) Queue(context.Context, string) (inbox.Queue, error) {
-	return memoryQueue{Holds: m}, nil
+func (m *memoryInbox) Queue(_ context.Context, destination string) (inbox.Queue, error) {
+	return memoryQueue{inbox: m, name: destination}, nil
+}
+
+func (q memoryQueue) Hold(context.Context) (inbox.Hold, error) { return q.inbox.holds[q.name], nil }
+
+func (q memoryQueue) SetHold(_ context.Context, h inbox.Hold) error {
+	q.inbox.holds[q.name] = h
+	return nil
 }
 
 func (m *memoryInbox) Quarantine(_ context.Context, s *inbox.Suspect) error {
@@ -146,13 +154,6 @@ func (m *memoryInbox) Suspects(_ context.Context, p inbox.Page) (page []*inbox.S
 		return all[first : first+1], fmt.Sprint(first + 1), nil
 	}
 	return all[first:], "", nil
-}
-
-func (m *memoryInbox) Hold(context.Context) (inbox.Hold, error) { return m.hold, nil }
-
-func (m *memoryInbox) SetHold(_ context.Context, h inbox.Hold) error {
-	m.hold = h
-	return nil
 }
 
 func (m *memoryInbox) Close() error {

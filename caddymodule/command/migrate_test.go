@@ -76,6 +76,43 @@ func sameEvents(t *testing.T, old inbox.Inbox, target *memoryInbox) {
 	}
 }
 
+// Each event brings its deliveries, and each destination its hold by hand.
+func TestMigrateBringsDestinations(t *testing.T) {
+	from, target := filepath.Join(t.TempDir(), "old.db"), newMemory(t)
+	old := openSQLite(t, from)
+	queue, err := old.Queue(t.Context(), "staging")
+	require.NoError(t, err)
+	held := inbox.Hold{Since: testNow.Add(-time.Hour), Reason: "new release"}
+	require.NoError(t, queue.SetHold(t.Context(), held))
+	for task, destinations := range map[string][]string{"both": {"default", "staging"}, "one": {"staging"}, "none": {}} {
+		_, err := old.Put(t.Context(), &inbox.Event{
+			ID: inbox.NewID(task, []byte(task)), TaskID: task, Type: "avatar", Status: inbox.Completed,
+			ReceivedAt: testNow, Body: []byte(`{}`), Destinations: destinations,
+		})
+		require.NoError(t, err)
+	}
+	require.NoError(t, old.Close())
+
+	r := run(t, testEnvironment(), "migrate", "--from", from, "--config", newConfig(t), "--yes")
+	require.Zero(t, r.code, r.stderr)
+	require.Contains(t, r.stdout, "3 events imported")
+	require.Contains(t, r.stdout, "2 pending, 0 delivered, 0 superseded, 0 dead, 1 skipped.\n")
+	old = openSQLite(t, from)
+	sameEvents(t, old, target)
+	require.NoError(t, old.Close())
+	require.Equal(t, map[string]inbox.Hold{"staging": held}, target.holds)
+}
+
+// The counts have the events of every state, or a file would not be taken for moved whole.
+func TestMigrateCountsEveryState(t *testing.T) {
+	var m migrated
+	for i, state := range inbox.States {
+		m.add(state, 1)
+		require.EqualValues(t, i+1, m.total(), state)
+	}
+	require.Contains(t, m.text(), "Of the file: 1 pending, 1 delivered, 1 superseded, 1 dead, 1 skipped.\n")
+}
+
 func TestMigrateMayBeInterrupted(t *testing.T) {
 	from, target := oldFile(t, 300), newMemory(t)
 	config := newConfig(t)
@@ -146,7 +183,7 @@ func TestMigrateGolden(t *testing.T) {
 			ran := run(t, env, args...)
 			golden(t, c.name, shown, ran, from, "FILE", t.Name(), "BOX",
 				inbox.NewID("dead 0", []byte("completed")), "ID", anyImported(ran.stderr), "ID")
-			require.Equal(t, c.name == "migrate_held", target.hold.InForce(testNow))
+			require.Equal(t, c.name == "migrate_held", target.holds[inbox.DefaultDestination].InForce(testNow))
 		})
 	}
 }
@@ -254,10 +291,10 @@ func TestMigrateLeavesAHoldThatIsThere(t *testing.T) {
 	old := openSQLite(t, from)
 	setHold(t, old, inbox.Hold{Since: ago(time.Hour), Reason: "old"})
 	require.NoError(t, old.Close())
-	target.hold = inbox.Hold{Since: ago(time.Minute), Reason: "new"}
+	target.holds[inbox.DefaultDestination] = inbox.Hold{Since: ago(time.Minute), Reason: "new"}
 	r := run(t, testEnvironment(), "migrate", "--from", from, "--config", newConfig(t), "--yes")
 	require.Zero(t, r.code, r.stderr)
-	require.Equal(t, "new", target.hold.Reason)
+	require.Equal(t, "new", target.holds[inbox.DefaultDestination].Reason)
 }
 
 func TestPathsForAShell(t *testing.T) {

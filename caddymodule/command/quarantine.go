@@ -116,7 +116,7 @@ func (s *session) quarantineLister(handler string) lister {
 				strconv.Itoa(q.Status), size(int64(q.Size)), problems(q.Problems, q.ProblemCount),
 			}, err
 		},
-		none: "The quarantine is empty.",
+		none: func() { s.note("The quarantine is empty.") },
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 func showCommand(env *environment) *cobra.Command {
@@ -15,7 +16,8 @@ func showCommand(env *environment) *cobra.Command {
 		Use:   "show <id>",
 		Short: "Shows all that is known of an event",
 		Long: `
-Shows an event: what became of it, its body, and its delivery attempts.
+Shows an event: what became of it, at each destination if there are several, its
+body, and its delivery attempts.
 
   caddy fotor-webhook show d43f7d0975a061bf49b7ffab7d5cb30720da6a1949559304
   caddy fotor-webhook show d43f7d0975a061bf49b7ffab7d5cb30720da6a1949559304 --json | jq .body
@@ -48,7 +50,14 @@ func (s *session) printEvent(e *control.EventDetail) {
 	f.add("Task", quoted(e.TaskID))
 	f.add("Type", quoted(e.Type))
 	f.add("Status", quoted(e.Status))
-	f.add("State", s.state(e.State))
+	state := s.state(e.State)
+	if e.State == inbox.Skipped.String() {
+		state += ", because it fits no destination"
+	}
+	f.add("State", state)
+	if len(e.Deliveries) == 1 && !aloneIn(e.Deliveries) {
+		f.add("Destination", quoted(e.Deliveries[0].Destination))
+	}
 	f.add("Received", s.localTimeWithAge(e.ReceivedAt))
 	if e.SettledAt != nil {
 		f.add("Settled", s.localTimeWithAge(*e.SettledAt))
@@ -59,24 +68,66 @@ func (s *session) printEvent(e *control.EventDetail) {
 	f.add("Attempts", strconv.Itoa(e.Attempts))
 	f.add("Trace", quoted(e.TraceParent))
 	s.print(f.String())
-	s.print("\n" + s.paint("Body", text.Bold) + "\n" + indent(e.Body) + "\n")
-	if len(e.AttemptRecords) > 0 {
-		s.print("\n" + s.attempts(e))
+	several := len(e.Deliveries) > 1
+	if several {
+		s.print("\n" + s.deliveries(e.Deliveries))
 	}
+	s.print("\n" + s.paint("Body", text.Bold) + "\n" + indent(e.Body) + "\n")
+	if len(e.AttemptRecords) == 0 {
+		return
+	}
+	columns := attemptColumns
+	var rows [][]string
+	if several {
+		columns = append([]column{{title: "DESTINATION"}}, columns...)
+		for _, d := range e.Deliveries {
+			for _, row := range s.attempts(d.Attempts, d.AttemptRecords) {
+				rows = append(rows, append([]string{quoted(d.Destination)}, row...))
+			}
+		}
+	} else {
+		rows = s.attempts(e.Attempts, e.AttemptRecords)
+	}
+	s.print("\n" + s.table(columns, rows, true))
 }
 
-func (s *session) attempts(e *control.EventDetail) string {
+// deliveries returns a table of an event's deliveries.
+func (s *session) deliveries(deliveries []control.Delivery) string {
 	columns := []column{
-		{title: "ATTEMPT", right: true},
-		{title: "AT"},
-		{title: "TOOK", right: true},
-		{title: "STATUS", right: true},
-		{title: "RESULT"},
+		{title: "DESTINATION"},
+		{title: "STATE"},
+		{title: "ATTEMPTS", right: true},
+		{title: "SETTLED"},
+		{title: "NEXT ATTEMPT"},
 	}
+	rows := make([][]string, 0, len(deliveries))
+	for _, d := range deliveries {
+		settled, due := "", ""
+		if d.SettledAt != nil {
+			settled = s.localTime(*d.SettledAt)
+		}
+		if d.Due != nil {
+			due = s.localTimeWithAge(*d.Due)
+		}
+		rows = append(rows, []string{quoted(d.Destination), s.state(d.State), strconv.Itoa(d.Attempts), settled, due})
+	}
+	return s.table(columns, rows, true)
+}
+
+var attemptColumns = []column{
+	{title: "ATTEMPT", right: true},
+	{title: "AT"},
+	{title: "TOOK", right: true},
+	{title: "STATUS", right: true},
+	{title: "RESULT"},
+}
+
+// attempts returns rows for the records of attempts; made is how many there were.
+func (s *session) attempts(made int, records []control.Attempt) [][]string {
 	// the oldest records may have been deleted
-	first := max(e.Attempts-len(e.AttemptRecords), 0) + 1
-	rows := make([][]string, 0, len(e.AttemptRecords))
-	for i, a := range e.AttemptRecords {
+	first := max(made-len(records), 0) + 1
+	rows := make([][]string, 0, len(records))
+	for i, a := range records {
 		result := s.paint("delivered", text.FgGreen)
 		if a.Reason != "" {
 			result = s.paint(quoted(a.Reason), text.FgRed)
@@ -85,7 +136,7 @@ func (s *session) attempts(e *control.EventDetail) string {
 			strconv.Itoa(first + i), s.localTime(a.At), latency(milliseconds(a.DurationMS)), httpStatus(a.Status), result,
 		})
 	}
-	return s.table(columns, rows, true)
+	return rows
 }
 
 // httpStatus returns an answer's status, or a dash if there was no answer.

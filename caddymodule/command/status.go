@@ -25,16 +25,22 @@ whether deliveries are held, which addresses were refused, its configuration.
 Without a name, and if several handlers run, shows a line for each. Inboxes that
 hold something and have no handler any more are listed below.
 
+With several destinations, a table says of each what waits for it and how it is.
+--destination shows all of one. What a config that names a destination no more
+has left behind there is said with what to do about it.
+
 With --check it also says what needs attention, a line for each, and exits with 5
 if anything does: an inbox that does not answer or is nearly full, callbacks that
 were answered 503, were too large or not valid lately, an old pending event, a
-hold, dead events, events in an inbox without a handler. Lately is the time of
+hold, dead events, those left behind for a destination that no config names,
+events in an inbox without a handler. The limits are for each destination. Lately is the time of
 --recent, so that the check is well again by itself once a fault is over. The
 flags --max-… say how much of each is well; what is not known is not taken to be
 well, but said.
 
   caddy fotor-webhook status
   caddy fotor-webhook status avatars --json
+  caddy fotor-webhook status --destination staging
   caddy fotor-webhook status --check || echo "look at the gateway"
   caddy fotor-webhook status --check --recent 15m --max-hold 10m --max-dead 3
 
@@ -44,6 +50,7 @@ a name is given.
 		Args: cobra.MaximumNArgs(1),
 	}
 	addCheckFlags(cmd)
+	env.addDestinationFlag(cmd, "Only this destination", false)
 	cmd.ValidArgsFunction = func(c *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
@@ -63,6 +70,13 @@ a name is given.
 		check, recent, limits, err := readLimits(cmd)
 		if err != nil {
 			return err
+		}
+		destination, err := destinationFlag(cmd, flagDestination)
+		if err != nil {
+			return err
+		}
+		if destination != "" {
+			return s.statusOfDestination(ctx, destination, check, limits)
 		}
 		return s.status(ctx, recent, check, limits)
 	})
@@ -113,11 +127,12 @@ func (s *session) status(ctx context.Context, recent time.Duration, check bool, 
 	if len(all.Handlers) == 0 {
 		return s.noHandler()
 	}
-	waiting := s.unattendedAttention(all.Unattended)
-	if err := s.attention(all.Handlers, l); err != nil || !waiting {
-		return err
+	found := s.unattendedAttention(all.Unattended)
+	for i := range all.Handlers {
+		h := &all.Handlers[i]
+		found = s.attention(h.Name, s.exceeded(h, l)) || found
 	}
-	return exitQuietly(exitNo)
+	return attentionError(found)
 }
 
 func reasonOf(reason string) string {
@@ -144,11 +159,15 @@ func (s *session) handlersTable(handlers []control.Handler) string {
 	for i := range handlers {
 		h := &handlers[i]
 		var notes []string
-		for _, hold := range h.Holds {
-			notes = append(notes, "held by "+quoted(hold.By))
-		}
-		if len(h.Holds) == 0 && underPressure(&h.Pressure) {
-			notes = append(notes, "under pressure")
+		if alone(h.Destinations) {
+			for _, hold := range h.Holds {
+				notes = append(notes, "held by "+quoted(hold.By))
+			}
+			if len(h.Holds) == 0 && underPressure(&h.Pressure) {
+				notes = append(notes, "under pressure")
+			}
+		} else {
+			notes = destinationNotes(h)
 		}
 		if h.Lost > 0 {
 			notes = append(notes, plural(h.Lost, "lost event"))
@@ -160,16 +179,9 @@ func (s *session) handlersTable(handlers []control.Handler) string {
 			notes = append(notes, count(n)+" not stored lately")
 		}
 		events := s.counts(h.Events)
-		oldest := unknown
-		switch {
-		case h.OldestPending != nil:
-			oldest = span(s.now().Sub(*h.OldestPending))
-		case h.Events != nil:
-			oldest = "none"
-		}
 		rows = append(rows, []string{
 			quoted(h.Name), events.pending, events.delivered, events.superseded,
-			events.dead, known(h.Quarantined, s.bad), oldest, known(h.InboxBytes, size),
+			events.dead, known(h.Quarantined, s.bad), s.oldest(h.OldestPending, h.Events), known(h.InboxBytes, size),
 			strconv.Itoa(h.UnderWay), s.paint(strings.Join(notes, "; "), text.FgYellow),
 		})
 	}
@@ -200,25 +212,19 @@ func (s *session) printHandler(h *control.Handler) {
 	f := &fields{printer: s.printer}
 	f.add("Handler", quoted(h.Name))
 	f.add("Error", s.paint(quoted(h.Error), text.FgRed))
-	events := s.counts(h.Events)
-	pending := events.pending
-	if h.OldestPending != nil {
-		pending += ", the oldest of " + s.localTimeWithAge(*h.OldestPending)
-	}
-	f.add("Pending", pending)
-	f.add("Delivered", events.delivered)
-	f.add("Superseded", events.superseded)
-	f.add("Dead", events.dead)
+	s.countFields(f, h.Events, h.OldestPending)
 	f.add("Quarantined", known(h.Quarantined, s.bad))
 	if h.Lost > 0 && h.LostAt != nil {
 		f.add("Lost", s.bad(h.Lost)+", the last seen "+s.localTimeWithAge(*h.LostAt))
 	}
 	f.add("Under way", strconv.Itoa(h.UnderWay))
-	if len(h.Holds) == 0 {
-		f.add("Destination", s.destination(&h.Pressure))
-	}
-	for _, hold := range h.Holds {
-		f.add("Held", s.paint(s.holdText(hold), text.FgYellow))
+	if alone(h.Destinations) {
+		if len(h.Holds) == 0 {
+			f.add("Destination", s.destination(&h.Pressure))
+		}
+		for _, hold := range h.Holds {
+			f.add("Held", s.paint(s.holdText(hold), text.FgYellow))
+		}
 	}
 	inbox := known(h.InboxBytes, size)
 	if h.InboxBytes != nil && h.InboxLimit != nil && *h.InboxLimit > 0 {
@@ -229,8 +235,27 @@ func (s *session) printHandler(h *control.Handler) {
 	s.recentFields(f, &h.Recent)
 	s.configFields(f, &h.Config)
 	s.print(f.String())
+	if !alone(h.Destinations) {
+		s.printDestinations(h)
+	}
 	if len(h.Refusals) > 0 {
 		s.print("\n" + s.refusals(h.Refusals))
+	}
+}
+
+// countFields adds the numbers of events, or of deliveries, by state.
+func (s *session) countFields(f *fields, c *control.Counts, oldest *time.Time) {
+	events := s.counts(c)
+	pending := events.pending
+	if oldest != nil {
+		pending += ", the oldest of " + s.localTimeWithAge(*oldest)
+	}
+	f.add("Pending", pending)
+	f.add("Delivered", events.delivered)
+	f.add("Superseded", events.superseded)
+	f.add("Dead", events.dead)
+	if c != nil && c.Skipped > 0 {
+		f.add("Skipped", count(c.Skipped)+", which fit no destination")
 	}
 }
 
@@ -246,7 +271,17 @@ func (s *session) recentFields(f *fields, r *control.Recent) {
 
 func (*session) configFields(f *fields, c *control.Config) {
 	f.add("Storage", quoted(c.Storage))
-	f.add("Forward", quoted(c.Forward)+", signed with "+plural(int64(c.SignSecrets), "secret"))
+	if c.Forward != "" {
+		f.add("Forward", forwardText(c.Forward, c.SignSecrets))
+	}
+	for i := range c.Destinations {
+		d := &c.Destinations[i]
+		what := []string{quoted(d.Forward)}
+		for _, line := range d.Match {
+			what = append(what, quoted(line))
+		}
+		f.add("To "+quoted(d.Name), strings.Join(what, ", "))
+	}
 	allow := make([]string, 0, len(c.Allow)+len(c.AllowFrom))
 	for _, who := range c.Allow {
 		allow = append(allow, quoted(who))
@@ -257,9 +292,7 @@ func (*session) configFields(f *fields, c *control.Config) {
 	f.add("Allow", strings.Join(allow, ", "))
 	f.add("Limits", fmt.Sprintf("body %s, quarantine %s, keep %s",
 		size(c.MaxBody), count(int64(c.Quarantine)), configDuration(c.Keep)))
-	f.add("Attempts", fmt.Sprintf("timeout %s, %d at once, retry after %s up to %s, give up after %s",
-		configDuration(c.Timeout), c.Concurrency, configDuration(c.RetryFirst),
-		configDuration(c.RetryMax), configDuration(c.GiveUp)))
+	f.add("Attempts", attemptsText(ownConfig(c)))
 }
 
 func (s *session) refusals(refusals []control.Refusal) string {

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 const (
@@ -41,7 +42,10 @@ anything. Ctrl-C ends it.
   caddy fotor-webhook tail
   caddy fotor-webhook tail --kind dead,quarantined
   caddy fotor-webhook tail --task 39371b3800cc4a7e9e24867b0dfdf25b --json
+  caddy fotor-webhook tail --destination staging --kind retried,dead
   caddy fotor-webhook tail --kind accepted -n 1
+
+A line names the destination, unless that is "default".
 
 -n is the number of lines here; --handler has no short form.
 --json prints a line of JSON for each notice.
@@ -53,6 +57,7 @@ anything. Ctrl-C ends it.
 	flags.String("task", "", "Only notices of the Fotor task with this id")
 	flags.String("type", "", "Only notices of tasks of this type")
 	flags.IntP("lines", "n", 0, "End after so many lines")
+	env.addDestinationFlag(cmd, "Only notices about attempts at this destination and its holds", false)
 	completeList(cmd, "kind", kinds...)
 	completeFixed(cmd, "type", knownTypes...)
 	completeNothing(cmd, "task", "lines")
@@ -94,6 +99,7 @@ func (s *session) tail(ctx context.Context, query url.Values, lines int) error {
 	if err != nil {
 		return err
 	}
+	s.noteUnknown(ctx, handler, query.Get(flagDestination))
 	t := &follower{
 		session: s, query: query, left: lines, pause: firstPause,
 		path: []string{handler, "events", "stream"},
@@ -229,6 +235,13 @@ func (s *session) noticeDetails(n *control.Notice) []string {
 		} else {
 			add("notices may be missing here: the gateway was restarted")
 		}
+	}
+	switch {
+	case n.Destination == "" || n.Destination == inbox.DefaultDestination:
+	case n.ID == "":
+		add("deliveries to %s", quoted(n.Destination))
+	default:
+		add("to %s", quoted(n.Destination))
 	}
 	if n.Attempt > 0 {
 		add("attempt %d", n.Attempt)

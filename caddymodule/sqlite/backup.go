@@ -61,7 +61,7 @@ func (s *store) Backup(ctx context.Context, begin func(inbox.BackupInfo) (io.Wri
 	if err != nil {
 		return err
 	}
-	w, err := begin(inbox.BackupInfo{Bytes: pages * pageSize, Events: m.events()})
+	w, err := begin(inbox.BackupInfo{Bytes: pages * pageSize, Events: m.total()})
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -26,42 +27,62 @@ func BenchmarkPut(b *testing.B) {
 			s := openBench(b)
 			load(b, s, backlog, 512)
 			b.ResetTimer()
-			began := cpuTime()
-			load(b, s, b.N, 64)
-			b.ReportMetric(float64((cpuTime()-began).Nanoseconds())/float64(b.N), "cpu-ns/op")
-			b.StopTimer()
+			reportCPU(b, func() { load(b, s, b.N, 64) })
+		})
+	}
+}
+
+// benchDestinations are those of the benchmarks.
+var benchDestinations = map[string][]string{"one": {inbox.DefaultDestination}, "three": {inbox.DefaultDestination, "app", "staging"}}
+
+func BenchmarkPutTo(b *testing.B) {
+	for name, destinations := range benchDestinations {
+		b.Run(name, func(b *testing.B) {
+			s := openBench(b)
+			queuesOf(b, s, destinations...)
+			b.ResetTimer()
+			reportCPU(b, func() { loadTo(b, s, b.N, 64, destinations...) })
 		})
 	}
 }
 
 func BenchmarkPutLeaseSettle(b *testing.B) {
-	s := openBench(b)
-	b.ResetTimer()
-	began := cpuTime()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for settled := 0; settled < b.N; {
-			leases, err := s.Lease(ctx, 32)
-			if err != nil {
-				b.Error(err)
-				return
-			}
-			outcomes := make([]inbox.Outcome, len(leases))
-			for i, l := range leases {
-				outcomes[i] = inboxtest.Outcome(inbox.Deliver, l)
-			}
-			if err := s.Settle(ctx, outcomes...); err != nil {
-				b.Error(err)
-				return
-			}
-			settled += len(leases)
+	for name, destinations := range benchDestinations {
+		b.Run(name, func(b *testing.B) {
+			s := openBench(b)
+			queues := queuesOf(b, s, destinations...)
+			b.ResetTimer()
+			reportCPU(b, func() {
+				var wg sync.WaitGroup
+				for _, q := range queues {
+					wg.Go(func() { takeAll(b, q, b.N) })
+				}
+				loadTo(b, s, b.N, 64, destinations...)
+				wg.Wait()
+			})
+		})
+	}
+}
+
+// takeAll delivers n events.
+func takeAll(b *testing.B, q inbox.Queue, n int) {
+	for settled := 0; settled < n; {
+		leases, err := q.Lease(context.Background(), 32)
+		if err == nil {
+			err = q.Settle(context.Background(), inboxtest.Outcomes(inbox.Deliver, leases...)...)
 		}
-	}()
-	load(b, s, b.N, 64)
-	<-done
-	cancel()
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		settled += len(leases)
+	}
+}
+
+// reportCPU reports the CPU time that f takes.
+func reportCPU(b *testing.B, f func()) {
+	began := cpuTime()
+	f()
 	b.ReportMetric(float64((cpuTime()-began).Nanoseconds())/float64(b.N), "cpu-ns/op")
 	b.StopTimer()
 }

@@ -132,12 +132,12 @@ func TestLimitsOfBigTasks(t *testing.T) {
 		require.NotEmpty(t, duplicateOf)
 	}
 	require.NoError(t, s.Close())
-	require.LessOrEqual(t, s.writer.tasks.ids, 50)
+	require.LessOrEqual(t, s.writer.tasks.size, 50)
 	ids := 0
 	for _, b := range s.writer.tasks.byKey {
 		ids += len(b.ids)
 	}
-	require.Equal(t, ids, s.writer.tasks.ids)
+	require.Equal(t, ids, s.writer.tasks.size)
 }
 
 // A generation whose entries are all of one task is written in steps, too.

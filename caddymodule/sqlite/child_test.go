@@ -57,28 +57,40 @@ func openChild(path string) (*store, error) {
 	return open(context.Background(), testOptions(path, l))
 }
 
+// childDestinations are where the child's events go.
+var childDestinations = []string{inbox.DefaultDestination, "app", "staging"}
+
 // putAndDeliver stores events and prints the id of each that was acknowledged.
-// It also delivers and prints every second one.
+// It also delivers every second one, to each destination, and prints both.
 func putAndDeliver(path string) error {
 	s, err := openChild(path)
 	if err != nil {
 		return err
 	}
 	out := make(chan string, 64)
-	errs := make(chan error, 9)
-	for range 8 {
+	errs := make(chan error, 8+len(childDestinations))
+	for _, name := range childDestinations {
+		q, err := s.Queue(context.Background(), name)
+		if err != nil {
+			return err
+		}
+		go func() { errs <- deliverSome(q, name, out) }()
+	}
+	for n := range 8 {
 		go func() {
 			for {
 				e := newEvent()
+				if n%2 == 1 {
+					e.Destinations = childDestinations
+				}
 				if _, err := s.Put(context.Background(), e); err != nil {
 					errs <- err
 					return
 				}
-				out <- "put " + e.ID
+				out <- fmt.Sprintf("put %s %d", e.ID, n%2)
 			}
 		}()
 	}
-	go func() { errs <- deliverSome(s, out) }()
 	for {
 		select {
 		case line := <-out:
@@ -89,9 +101,9 @@ func putAndDeliver(path string) error {
 	}
 }
 
-func deliverSome(s *store, out chan<- string) error {
+func deliverSome(q inbox.Queue, name string, out chan<- string) error {
 	for {
-		leases, err := s.Lease(context.Background(), 10)
+		leases, err := q.Lease(context.Background(), 10)
 		if err != nil {
 			return err
 		}
@@ -100,10 +112,10 @@ func deliverSome(s *store, out chan<- string) error {
 				continue // leased until the end
 			}
 			o := inboxtest.Outcome(inbox.Deliver, l)
-			if err := s.Settle(context.Background(), o); err != nil {
+			if err := q.Settle(context.Background(), o); err != nil {
 				return err
 			}
-			out <- "delivered " + l.Event.ID
+			out <- fmt.Sprintf("delivered %s %s", l.Event.ID, name)
 		}
 	}
 }

@@ -30,6 +30,7 @@ func TestConformance(t *testing.T) {
 			}
 			inboxtest.Run(t, factory)
 			inboxtest.RunPicker(t, factory)
+			inboxtest.RunDestinations(t, factory)
 		})
 	}
 }

@@ -34,35 +34,66 @@ func TestKill(t *testing.T) {
 // leasing everything that is pending.
 func requireStored(t *testing.T, s *store, lines []string) {
 	t.Helper()
-	want := make(map[string]inbox.State)
+	destinations := make(map[string]int) // by id; 0 if unknown
+	delivered := make(map[string]bool)   // by destination and id
 	for _, line := range lines {
-		switch what, id, ok := strings.Cut(line, " "); {
-		case !ok || len(id) != inbox.IDLength: // cut short by the kill
-		case what == "delivered":
-			want[id] = inbox.Delivered
-		case want[id] != inbox.Delivered:
-			want[id] = inbox.Pending
+		words := strings.Fields(line)
+		switch {
+		case len(words) != 3: // cut short by the kill
+		case words[0] == "put" && words[2] == "0":
+			destinations[words[1]] = 1
+		case words[0] == "put":
+			destinations[words[1]] = len(childDestinations)
+		case slices.Contains(childDestinations, words[2]):
+			delivered[words[2]+words[1]] = true
+			destinations[words[1]] += 0
 		}
 	}
+	pending := leaseAll(t, s)
+	for id, n := range destinations {
+		r, err := s.Get(context.Background(), id)
+		require.NoError(t, err, "it was acknowledged")
+		if n > 0 {
+			require.Len(t, r.Deliveries, n)
+		}
+		require.Equal(t, inbox.Summarize(withoutLogs(r.Deliveries)), r.Progress)
+		for _, d := range r.Deliveries {
+			require.Equal(t, d.State == inbox.Pending, pending[d.Destination+id], id)
+			if delivered[d.Destination+id] {
+				require.Equal(t, inbox.Delivered, d.State, id)
+			}
+		}
+	}
+}
+
+// leaseAll leases everything that is pending, and returns it by destination and id.
+func leaseAll(t *testing.T, s *store) map[string]bool {
+	t.Helper()
 	pending := make(map[string]bool)
 	stats, err := s.Stats(context.Background())
 	require.NoError(t, err)
-	for int64(len(pending)) < stats.Events[inbox.Pending] {
-		leases, err := s.Lease(context.Background(), 100)
-		require.NoError(t, err)
-		for _, l := range leases {
-			require.False(t, pending[l.Event.ID])
-			pending[l.Event.ID] = true
+	for _, d := range stats.Destinations {
+		q := queuesOf(t, s, d.Name)[0]
+		for left := d.Deliveries[inbox.Pending]; left > 0; {
+			leases, err := q.Lease(context.Background(), 100)
+			require.NoError(t, err)
+			for _, l := range leases {
+				require.False(t, pending[d.Name+l.Event.ID])
+				pending[d.Name+l.Event.ID] = true
+			}
+			left -= int64(len(leases))
 		}
 	}
-	for id, state := range want {
-		r, err := s.Get(context.Background(), id)
-		require.NoError(t, err, "it was acknowledged")
-		if state == inbox.Delivered {
-			require.Equal(t, inbox.Delivered, r.State, id)
-		}
-		require.Equal(t, r.State == inbox.Pending, pending[id], id)
+	require.Len(t, stats.Destinations, len(childDestinations))
+	return pending
+}
+
+func withoutLogs(deliveries []inbox.Delivery) []inbox.Delivery {
+	deliveries = slices.Clone(deliveries)
+	for i := range deliveries {
+		deliveries[i].Log = nil
 	}
+	return deliveries
 }
 
 // Copies of the file and its log, taken while events are put, have everything

@@ -32,12 +32,20 @@ func newEvent() *inbox.Event {
 // load puts n events from several goroutines.
 func load(b testing.TB, s inbox.Inbox, n, goroutines int) {
 	b.Helper()
+	loadTo(b, s, n, goroutines, inbox.DefaultDestination)
+}
+
+// loadTo puts n events for some destinations from several goroutines.
+func loadTo(b testing.TB, s inbox.Inbox, n, goroutines int, destinations ...string) {
+	b.Helper()
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range goroutines {
 		wg.Go(func() {
 			for next.Add(1) <= int64(n) {
-				if _, err := s.Put(context.Background(), newEvent()); err != nil {
+				e := newEvent()
+				e.Destinations = destinations
+				if _, err := s.Put(context.Background(), e); err != nil {
 					b.Error(err)
 					return
 				}
@@ -45,6 +53,17 @@ func load(b testing.TB, s inbox.Inbox, n, goroutines int) {
 		})
 	}
 	wg.Wait()
+}
+
+// queuesOf returns the queues of some destinations.
+func queuesOf(t require.TestingT, s inbox.Inbox, names ...string) []inbox.Queue {
+	queues := make([]inbox.Queue, len(names))
+	for i, name := range names {
+		var err error
+		queues[i], err = s.Queue(context.Background(), name)
+		require.NoError(t, err)
+	}
+	return queues
 }
 
 // smallLimits are so small that tests reach each of them soon.
@@ -163,6 +182,24 @@ func openTest(t *testing.T, change ...func(*options)) *store {
 	l.reserve = 4096
 	return openWith(t, filepath.Join(t.TempDir(), "inbox.db"), l, change...)
 }
+
+// Most tests use one destination alone, so they call the queue's methods on the inbox.
+
+func (s *store) Lease(ctx context.Context, max int) ([]*inbox.Lease, error) {
+	return s.usual.Lease(ctx, max)
+}
+
+func (s *store) Pick(ctx context.Context, w inbox.Want) ([]*inbox.Lease, error) {
+	return s.usual.Pick(ctx, w)
+}
+
+func (s *store) Settle(ctx context.Context, outcomes ...inbox.Outcome) error {
+	return s.usual.Settle(ctx, outcomes...)
+}
+
+func (s *store) SetHold(ctx context.Context, h inbox.Hold) error { return s.usual.SetHold(ctx, h) }
+
+func (s *store) Hold(ctx context.Context) (inbox.Hold, error) { return s.usual.Hold(ctx) }
 
 // fill puts events until there is no room.
 func fill(t *testing.T, s *store) (n int) {

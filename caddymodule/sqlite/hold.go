@@ -10,21 +10,22 @@ import (
 // setHold is the request to store a hold.
 type setHold struct {
 	request
-	hold inbox.Hold
+	queue *queue
+	hold  inbox.Hold
 }
 
 // SetHold stores a hold.
-func (s *store) SetHold(ctx context.Context, h inbox.Hold) error {
-	return s.submit(&setHold{request: newRequest(ctx), hold: h})
+func (q *queue) SetHold(ctx context.Context, h inbox.Hold) error {
+	return q.submit(&setHold{request: newRequest(ctx), queue: q, hold: h})
 }
 
-const writeHold = `INSERT OR REPLACE INTO hold (id, since, until, ended, reason) VALUES (1, ?, ?, ?, ?)`
+const writeHold = `INSERT OR REPLACE INTO hold$ (id, since, until, ended, reason) VALUES (1, ?, ?, ?, ?)`
 
 func (r *setHold) apply(t *tx) error {
 	r.err = nil
 	since, until, ended, reason := inbox.Micros(r.hold.Since), inbox.Micros(r.hold.Until), inbox.Micros(r.hold.Ended), cutReason(r.hold.Reason)
-	t.hold = holdOf(since, until, ended, reason)
-	return t.c.exec(writeHold, since, until, ended, reason)
+	t.of(r.queue).hold = holdOf(since, until, ended, reason)
+	return t.c.exec(r.queue.sql(writeHold), since, until, ended, reason)
 }
 
 func (r *setHold) grows() bool { return false }
@@ -35,8 +36,8 @@ func holdOf(since, until, ended int64, reason string) inbox.Hold {
 }
 
 // readHold reads the hold from the file.
-func readHold(c *conn) (h inbox.Hold, err error) {
-	err = c.query(`SELECT since, until, ended, reason FROM hold`, func(row []driver.Value) error {
+func readHold(c *conn, q *queue) (h inbox.Hold, err error) {
+	err = c.query(q.sql(`SELECT since, until, ended, reason FROM hold$`), func(row []driver.Value) error {
 		h = holdOf(integer(row[0]), integer(row[1]), integer(row[2]), text(row[3]))
 		return nil
 	})
@@ -44,11 +45,11 @@ func readHold(c *conn) (h inbox.Hold, err error) {
 }
 
 // Hold returns the hold stored last, from memory.
-func (s *store) Hold(context.Context) (inbox.Hold, error) {
+func (q *queue) Hold(context.Context) (inbox.Hold, error) {
 	select {
-	case <-s.closing:
-		return inbox.Hold{}, s.errClosed()
+	case <-q.closing:
+		return inbox.Hold{}, q.errClosed()
 	default:
-		return s.view.Load().hold, nil
+		return q.view.Load().hold, nil
 	}
 }

@@ -77,7 +77,7 @@ func TestHoldIsKnownOnceItIsCommitted(t *testing.T) {
 	before := longHold("x")
 	require.NoError(t, s.SetHold(context.Background(), before))
 	apply := func(tx *tx) error {
-		err := (&setHold{hold: longHold("y")}).apply(tx)
+		err := (&setHold{queue: s.usual, hold: longHold("y")}).apply(tx)
 		requireHold(t, s, before)
 		return err
 	}

@@ -56,7 +56,7 @@ func (t *tx) insertIndex(entries []entry) error {
 // that are gone.
 func (c *maintenance) sweepDue(w *writer) bool {
 	m := &w.meta
-	return c.sweep.running || m.stale > max(w.limits.sweepMin, m.events()/3)
+	return c.sweep.running || m.stale > max(w.limits.sweepMin, m.total()/3)
 }
 
 // sweep removes rows of task_index whose events are gone, in the order of the

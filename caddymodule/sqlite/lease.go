@@ -12,35 +12,30 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// leaseWindow is the range of numbers in which one query looks for fresh
-// events.
-const leaseWindow = 10_000
-
 // maxDueSleep bounds the wait for a retry, in case the clock is put forward.
 const maxDueSleep = time.Minute
 
-// leaser finds the events that are due, on a connection of its own,
-// concurrently with the writer.
+// leaser finds the events of a queue that are due, concurrently with the writer.
 type leaser struct {
-	*store
-	mu      sync.Mutex // one call at a time
-	conn    *conn
+	*queue
+	mu      sync.Mutex   // one call at a time
+	conn    *conn        // during a scan
 	retries int          // quarters of an event, of the share of retries
 	reached time.Time    // when the last fresh event arrived that was leased in turn
 	newest  atomic.Int64 // before it there is none of the newest that was not leased
 }
 
 // Lease waits until at least one event is due.
-func (s *store) Lease(ctx context.Context, max int) ([]*inbox.Lease, error) {
-	return s.Pick(ctx, inbox.Want{Max: max})
+func (q *queue) Lease(ctx context.Context, max int) ([]*inbox.Lease, error) {
+	return q.Pick(ctx, inbox.Want{Max: max})
 }
 
 // Pick waits until at least one event is due that is wanted.
-func (s *store) Pick(ctx context.Context, w inbox.Want) ([]*inbox.Lease, error) {
+func (q *queue) Pick(ctx context.Context, w inbox.Want) ([]*inbox.Lease, error) {
 	if w.Max < 1 || w.Newest < 0 || w.Newest > w.Max {
 		return nil, fmt.Errorf("lease of %d events, of them %d of the newest: expected 1 or more, and no more of the newest", w.Max, w.Newest)
 	}
-	return s.leaser.lease(ctx, w)
+	return q.leaser.lease(ctx, w)
 }
 
 func (l *leaser) lease(ctx context.Context, w inbox.Want) ([]*inbox.Lease, error) {
@@ -88,7 +83,7 @@ func (l *leaser) wait(ctx context.Context, due time.Time) error {
 		timer = t.C
 	}
 	select {
-	case <-l.store.leaserWake:
+	case <-l.wakeUp:
 	case <-timer:
 	case <-ctx.Done():
 		return ctx.Err()
@@ -102,6 +97,13 @@ func (l *leaser) wait(ctx context.Context, due time.Time) error {
 
 // scan leases what is due.
 func (l *leaser) scan(w inbox.Want) (granted []*inbox.Lease, f scanResult, err error) {
+	from := l.scanner()
+	from.mu.Lock()
+	defer from.mu.Unlock()
+	if from.closed {
+		return nil, f, l.errClosed()
+	}
+	l.conn = from.conn
 	l.gate.RLock()
 	defer l.gate.RUnlock()
 	cursor := l.leases.beginScan()
@@ -129,66 +131,6 @@ type scanResult struct {
 	tooLate  bool         // some retry is due later than it can be meant to be
 }
 
-// lastWaiting returns the newest blocked event of a task.
-const lastWaiting = `SELECT e.status FROM delivery d JOIN events e ON e.seq = d.seq
-	WHERE d.state = 2 AND d.task_key = ? AND e.task_id = ? ORDER BY d.seq DESC LIMIT 1`
-
-// findYielding finds events that must not be leased before their task was put
-// in order: they were leased by an inbox that has ended since, and meanwhile an
-// event of their task was blocked that goes first.
-func (l *leaser) findYielding(f *scanResult) error {
-	if l.view.Load().meta.rows[blocked] == 0 {
-		return nil
-	}
-	for _, h := range f.found {
-		yields, err := l.mustYield(h)
-		if err != nil {
-			return err
-		}
-		if yields {
-			f.yielding = append(f.yielding, h)
-		}
-	}
-	return nil
-}
-
-// mustYield reports whether a blocked event of the task goes before h: an older
-// one, or a final one if h is in progress. Only the first and the last blocked
-// event are looked at, because there may be very many: once a final event is
-// stored, later in-progress ones are not blocked but superseded.
-func (l *leaser) mustYield(h *heldLease) (bool, error) {
-	e := h.lease.Event
-	first, err := l.conn.number(firstWaiting, h.key, e.TaskID)
-	if err != nil || first == 0 || first < h.seq() || e.Status.Final() {
-		return first != 0 && first < h.seq(), err
-	}
-	status, err := l.conn.number(lastWaiting, h.key, e.TaskID)
-	return status != 0, err
-}
-
-// reorder makes the writer put the tasks of these leases in order.
-func (l *leaser) reorder(ctx context.Context, yielding []*heldLease) error {
-	return l.submit(&reorder{request: newRequest(ctx), leases: yielding})
-}
-
-// reorder is the request to put tasks in order.
-type reorder struct {
-	request
-	leases []*heldLease
-}
-
-func (r *reorder) apply(t *tx) error {
-	r.err = nil
-	for _, h := range r.leases {
-		if err := t.orderWaiting(h.key, h.lease.Event.TaskID); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (r *reorder) grows() bool { return false }
-
 // find looks for the events that are wanted. Retries that are due get a quarter of
 // the places, so that neither they nor new events starve.
 func (l *leaser) find(w inbox.Want, f *scanResult) error {
@@ -199,7 +141,7 @@ func (l *leaser) find(w inbox.Want, f *scanResult) error {
 	var retries []int64
 	var err error
 	if !w.Untried && inTurn > 0 {
-		if retries, err = l.rows(v.meta.rows[retry], dueRetries, now, int64(room)); err != nil {
+		if retries, err = l.rows(v.rows[retry], dueRetries, now, int64(room)); err != nil {
 			return err
 		}
 	}
@@ -214,11 +156,11 @@ func (l *leaser) find(w inbox.Want, f *scanResult) error {
 	if err := l.take(f, retries[first:first+max(more, 0)], retry); err != nil {
 		return err
 	}
-	if err := l.takeNewest(f, v.meta.nextSeq, w.Newest); err != nil {
+	if err := l.takeNewest(f, v, w.Newest); err != nil {
 		return err
 	}
-	if len(f.found) == 0 && inTurn > 0 && !w.Untried && v.meta.rows[retry] > 0 {
-		next, err := l.conn.number(`SELECT due FROM delivery WHERE state = 1 AND due > ? ORDER BY due LIMIT 1`, now)
+	if len(f.found) == 0 && inTurn > 0 && !w.Untried && v.rows[retry] > 0 {
+		next, err := l.conn.number(l.sql(nextRetry), now)
 		if err != nil {
 			return err
 		}
@@ -236,9 +178,10 @@ func (l *leaser) retryShare(of int) int {
 }
 
 const (
-	dueRetries = `SELECT seq FROM delivery WHERE state = 1 AND due <= ? ORDER BY due LIMIT ?`
+	nextRetry  = `SELECT due FROM delivery$ WHERE state = 1 AND due > ? ORDER BY due LIMIT 1`
+	dueRetries = `SELECT seq FROM delivery$ WHERE state = 1 AND due <= ? ORDER BY due LIMIT ?`
 	// The second condition is that of the index, see oldestWithRow.
-	readyRows = `SELECT seq FROM delivery WHERE state = 0 AND state <= 2 AND seq > ? ORDER BY seq LIMIT ?`
+	readyRows = `SELECT seq FROM delivery$ WHERE state = 0 AND state <= 2 AND seq > ? ORDER BY seq LIMIT ?`
 )
 
 // rows returns the events that the query finds and that are not leased. n is
@@ -247,7 +190,7 @@ func (l *leaser) rows(n int64, query string, values ...driver.Value) (seqs []int
 	if n == 0 {
 		return nil, nil
 	}
-	err = l.conn.query(query, func(row []driver.Value) error {
+	err = l.conn.query(l.sql(query), func(row []driver.Value) error {
 		seqs = append(seqs, integer(row[0]))
 		return nil
 	}, values...)
@@ -256,15 +199,15 @@ func (l *leaser) rows(n int64, query string, values ...driver.Value) (seqs []int
 
 // takeNew takes up to max events that were never leased, in order of arrival:
 // fresh ones and those that were blocked.
-func (l *leaser) takeNew(f *scanResult, v *view, max, room int) error {
+func (l *leaser) takeNew(f *scanResult, v *queueView, max, room int) error {
 	if max <= 0 {
 		return nil
 	}
-	waited, err := l.rows(v.meta.rows[ready], readyRows, int64(0), int64(room))
+	waited, err := l.rows(v.rows[ready], readyRows, int64(0), int64(room))
 	if err != nil {
 		return err
 	}
-	fresh, end, err := l.fresh(f.cursor, v.meta.nextSeq, max)
+	fresh, end, err := l.findFresh(f.cursor, v, max)
 	if err != nil {
 		return err
 	}
@@ -288,57 +231,15 @@ func (l *leaser) takeNew(f *scanResult, v *view, max, room int) error {
 }
 
 const (
-	leaseColumns = `SELECT e.seq, ` + eventColumns + `, d.state, d.attempts FROM ` + eventTables + ` `
-	readFresh    = leaseColumns + `WHERE e.seq >= ? AND e.seq < ? AND d.seq IS NULL ORDER BY e.seq LIMIT ?`
-	readLease    = leaseColumns + `WHERE e.seq = ?`
+	leaseColumns = `SELECT e.seq, ` + eventColumns + `, d.state, d.attempts FROM `
+	readLease    = leaseColumns + eventTables + ` WHERE e.seq = ?`
 )
-
-// fresh returns up to max fresh events from the cursor on that are not leased,
-// and where to continue after them.
-func (l *leaser) fresh(cursor, next int64, max int) (fresh []*heldLease, end int64, err error) {
-	for cursor < next && len(fresh) == 0 {
-		end := min(next, cursor+leaseWindow)
-		seen, last := 0, int64(0)
-		err := l.conn.query(readFresh, func(row []driver.Value) error {
-			h := scanLease(row)
-			seen, last = seen+1, h.seq()
-			if len(l.leases.unleased([]int64{last})) > 0 {
-				fresh = append(fresh, h)
-			}
-			return nil
-		}, cursor, end, int64(max))
-		if err != nil {
-			return nil, cursor, err
-		}
-		switch {
-		case seen == max:
-			cursor = last + 1
-		case seen > 0:
-			cursor = end
-		default:
-			if cursor, err = l.skipGap(end, next); err != nil {
-				return nil, cursor, err
-			}
-		}
-	}
-	return fresh, cursor, nil
-}
-
-// skipGap returns the first event from seq on, at most next. Large ranges of
-// numbers may be gone.
-func (l *leaser) skipGap(seq, next int64) (int64, error) {
-	first, err := l.conn.number(`SELECT seq FROM events WHERE seq >= ? ORDER BY seq LIMIT 1`, seq)
-	if first == 0 || first > next {
-		first = next
-	}
-	return first, err
-}
 
 // take reads the events and keeps those that are still in the state in which
 // the query found them.
 func (l *leaser) take(f *scanResult, seqs []int64, want state) error {
 	for _, seq := range seqs {
-		err := l.conn.query(readLease, func(row []driver.Value) error {
+		err := l.conn.query(l.sql(readLease), func(row []driver.Value) error {
 			if h := scanLease(row); h.state == want && !h.fresh {
 				f.found = append(f.found, h)
 			}
@@ -376,9 +277,26 @@ func scanEvent(row []driver.Value) *inbox.Event {
 	}
 }
 
-// close closes the connection after the call under way.
-func (l *leaser) close() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.conn.close()
+// scanner is a connection on which one leaser at a time looks for events.
+type scanner struct {
+	mu     sync.Mutex
+	conn   *conn
+	closed bool
+}
+
+// scanner returns the connection for the scans of the queue. That of the default
+// destination never waits for the others.
+func (q *queue) scanner() *scanner {
+	if q.isDefault() {
+		return &q.scanners[0]
+	}
+	return &q.scanners[1]
+}
+
+// close closes the connection after the scan under way.
+func (s *scanner) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	return s.conn.close()
 }

@@ -19,7 +19,10 @@ var errEnough = errors.New("enough rows")
 type listOrder struct {
 	ascending bool
 
-	next, window, task, dead string // queries
+	next, window, task string // queries
+
+	// Queries for what is dead: at one destination, and everywhere.
+	dead, allDead string
 }
 
 var (
@@ -27,9 +30,20 @@ var (
 	oldestFirst = newListOrder(true, ">", "ASC")
 )
 
+// skipped stands, in filters, for the state of an event that goes to none of the wanted
+// destinations.
+const skipped = states
+
 // filterSQL is the filter as a condition of the queries, so that bodies which
-// do not match are not read.
-const filterSQL = `(? >> ifnull(d.state, 0)) & 1 AND (? = '' OR e.type = ?) AND e.received_at >= ? AND e.received_at < ?`
+// do not match are not read. Its state is that of all the deliveries to a set of
+// destinations.
+const filterSQL = `(? >> CASE
+	WHEN r.seq IS NULL AND ? & 1 THEN ifnull(d.state, 0)
+	WHEN r.open & ? THEN 0
+	WHEN r.dead & ? THEN 5
+	WHEN r.delivered & ? THEN 3
+	WHEN r.slots & ? THEN 4
+	ELSE 6 END) & 1 AND (? = '' OR e.type = ?) AND e.received_at >= ? AND e.received_at < ?`
 
 const listOne = recordColumns + `WHERE e.seq = ? AND ` + filterSQL
 
@@ -40,7 +54,9 @@ func newListOrder(ascending bool, past, order string) *listOrder {
 		next:   `SELECT seq FROM events WHERE seq ` + past + ` ? ORDER BY seq ` + order + ` LIMIT 1`,
 		window: recordColumns + `WHERE e.seq >= ? AND e.seq <= ? AND ` + filterSQL + ` ORDER BY e.seq ` + order,
 		task:   `SELECT seq FROM task_index WHERE task_key = ? AND seq ` + past + ` ? ORDER BY seq ` + order + ` LIMIT ?`,
-		dead:   `SELECT seq FROM delivery WHERE state = 5 AND seq ` + past + ` ? ORDER BY seq ` + order + ` LIMIT ?`,
+		dead:   `SELECT seq FROM delivery$ WHERE state = 5 AND seq ` + past + ` ?1 ORDER BY seq ` + order + ` LIMIT ?2`,
+		allDead: `SELECT seq FROM delivery WHERE state = 5 AND seq ` + past + ` ?1
+			UNION SELECT seq FROM routes WHERE dead != 0 AND seq ` + past + ` ?1 ORDER BY seq ` + order + ` LIMIT ?2`,
 	}
 }
 
@@ -74,19 +90,21 @@ func (s *store) taskEvents(c *conn, o *listOrder, key, past, limit int64) ([]int
 // pager collects one page of a list of events.
 type pager struct {
 	*store
-	ctx     context.Context //nolint:containedctx // it lives for one call
-	c       *conn
-	order   *listOrder
-	f       inbox.Filter
-	states  int64 // bit set of the wanted states
-	since   int64
-	until   int64
-	past    int64
-	limit   int
-	records []*inbox.Record
-	bytes   int
-	last    int64 // number of the last record
-	full    bool
+	ctx    context.Context //nolint:containedctx // it lives for one call
+	c      *conn
+	order  *listOrder
+	f      inbox.Filter
+	states int64  // bit set of the wanted states
+	at     *queue // the wanted destination, or nil
+	of     slots  // the wanted destinations
+	since  int64
+	until  int64
+	past   int64
+	limit  int
+	events []found
+	bytes  int
+	last   int64 // number of the last record
+	full   bool
 }
 
 // List returns the events that match the filter.
@@ -111,26 +129,73 @@ func (s *store) List(ctx context.Context, f inbox.Filter, page inbox.Page) (reco
 			p.states |= 1 << st
 		}
 	}
-	var rest int64
-	err = s.read(ctx, func(c *conn) (err error) {
+	if f.Destination == "" && f.HasState(inbox.Skipped) {
+		p.states |= 1 << skipped
+	}
+	rest, err := p.list()
+	if err != nil {
+		return nil, "", err
+	}
+	for _, e := range p.events {
+		records = append(records, e.record)
+	}
+	if rest > 0 {
+		next = page.Next(rest)
+	}
+	return records, next, nil
+}
+
+// list reads the page. It returns the number past which there may be more, or 0.
+func (p *pager) list() (rest int64, err error) {
+	err = p.snapshot(p.ctx, func(c *conn) error {
 		p.c = c
+		if ok, err := p.selectDestination(); err != nil || !ok {
+			return err
+		}
 		switch {
-		case f.TaskID != "":
+		case p.f.TaskID != "":
 			rest, err = p.listTask()
 		case p.states == 1<<dead:
 			rest, err = p.listDead()
 		default:
 			rest, err = p.listAll()
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return p.complete()
 	})
-	if err != nil {
-		return nil, "", err
+	return rest, err
+}
+
+// selectDestination looks up the wanted destination. ok is false if there is none of
+// that name.
+func (p *pager) selectDestination() (ok bool, err error) {
+	if p.of = -1; p.f.Destination == "" {
+		return true, nil
 	}
-	if rest > 0 {
-		next = page.Next(rest)
+	queues, err := p.destinationsIn(p.c)
+	for _, q := range queues {
+		if q.name == p.f.Destination {
+			p.at, p.of = q, q.bit()
+		}
 	}
-	return p.records, next, nil
+	return p.at != nil, err
+}
+
+// complete reads the other deliveries of the events.
+func (p *pager) complete() error {
+	if err := p.store.complete(p.c, p.events); err != nil || p.at == nil {
+		return err
+	}
+	for _, e := range p.events {
+		for _, d := range e.record.Deliveries {
+			if d.Destination == p.at.name {
+				e.record.Progress = d.Progress
+			}
+		}
+	}
+	return nil
 }
 
 // ceilMicros rounds up, so that a bound between two microseconds excludes the
@@ -143,10 +208,10 @@ func ceilMicros(t time.Time) int64 {
 // task, of which it only had the key.
 func (p *pager) add(row []driver.Value) error {
 	if p.f.TaskID == "" || p.f.TaskID == text(row[2]) {
-		p.records = append(p.records, p.scanRecord(row))
+		p.events = append(p.events, p.scanRecord(row))
 		p.last = integer(row[0])
 		p.bytes += len(blob(row[6])) + len(text(row[7])) + len(text(row[8]))
-		if p.full = len(p.records) == p.limit || p.bytes >= inbox.MaxPageBytes; p.full {
+		if p.full = len(p.events) == p.limit || p.bytes >= inbox.MaxPageBytes; p.full {
 			return errEnough
 		}
 	}
@@ -164,13 +229,13 @@ func (p *pager) query(query string, values ...driver.Value) error {
 
 // filter returns values followed by the arguments of filterSQL.
 func (p *pager) filter(values ...driver.Value) []driver.Value {
-	return append(values, p.states, p.f.Type, p.f.Type, p.since, p.until)
+	of := int64(p.of)
+	return append(values, p.states, of, of, of, of, of, p.f.Type, p.f.Type, p.since, p.until)
 }
 
 // listAll reads the next events, a bounded number of them. It returns the
 // number past which there may be more, or 0.
 func (p *pager) listAll() (rest int64, err error) {
-	known := p.view.Load().meta.nextSeq - 1 // no event with a lower number can appear any more
 	first, err := p.next(p.past)
 	if err != nil || first == 0 {
 		return 0, err
@@ -178,9 +243,7 @@ func (p *pager) listAll() (rest int64, err error) {
 	low, high := max(1, first+1-p.limits.scan), first
 	end := low
 	if p.order.ascending {
-		// Only up to what is known to be stored, so that an event which arrives
-		// between this query and the one for the rest is not left out.
-		low, high = first, max(first, min(first+p.limits.scan-1, known))
+		low, high = first, first+p.limits.scan-1
 		end = high
 	}
 	if err := p.query(p.order.window, p.filter(low, high)...); err != nil {
@@ -215,11 +278,15 @@ func (p *pager) listTask() (rest int64, err error) {
 	return p.listSeqs(seqs, limit)
 }
 
-// listDead lists the dead events by their index.
+// listDead lists the dead events by their indexes.
 func (p *pager) listDead() (rest int64, err error) {
 	var seqs []int64
 	limit := p.limits.scan / seqStep
-	err = p.c.query(p.order.dead, func(row []driver.Value) error {
+	query := p.order.allDead
+	if p.at != nil {
+		query = p.at.sql(p.order.dead)
+	}
+	err = p.c.query(query, func(row []driver.Value) error {
 		seqs = append(seqs, integer(row[0]))
 		return nil
 	}, p.past, limit+1)

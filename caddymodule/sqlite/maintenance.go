@@ -43,6 +43,7 @@ type maintenance struct {
 	retirement retirement
 	clock      inbox.Clock
 	sweep      sweep
+	leftBehind leftBehind
 	bloom      bloomBuild
 
 	err     error // of the last step
@@ -58,6 +59,9 @@ func (c *maintenance) wait(w *writer) time.Duration {
 		return idleAfter
 	}
 	at, ok := c.retirement.due(w)
+	if tidy, any := c.leftBehind.due(w); any && (!ok || tidy.Before(at)) {
+		at, ok = tidy, true
+	}
 	switch {
 	case c.sweepDue(w) || w.quarantineOver() || !c.bloom.ready:
 		at = c.restUntil
@@ -89,7 +93,9 @@ func (c *maintenance) run(w *writer, idle bool) {
 	if resting {
 		return
 	}
-	switch at, ok := c.retirement.due(w); {
+	at, ok := c.retirement.due(w)
+	tidy, any := c.leftBehind.due(w)
+	switch {
 	case w.quarantineOver():
 		c.done(w, now, trimQuarantine(w), maintenancePause)
 	case ok && !at.After(now):
@@ -98,6 +104,8 @@ func (c *maintenance) run(w *writer, idle bool) {
 		c.done(w, now, c.bloom.step(w), maintenancePause)
 	case c.sweepDue(w):
 		c.done(w, now, c.sweep.step(w), maintenancePause)
+	case any && !tidy.After(now):
+		c.done(w, now, c.leftBehind.step(w, now), maintenancePause)
 	}
 }
 

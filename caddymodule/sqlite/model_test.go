@@ -16,9 +16,17 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
+// modelDestinations are the destinations of the model.
+var modelDestinations = []string{inbox.DefaultDestination, "a", "b"}
+
 // modelEvent is an event as the interface describes it.
 type modelEvent struct {
-	event    *inbox.Event
+	event *inbox.Event
+	at    map[string]*modelDelivery
+}
+
+// modelDelivery is its delivery to one destination.
+type modelDelivery struct {
 	state    inbox.State
 	attempts int
 	later    bool // its retry is due in an hour
@@ -27,11 +35,21 @@ type modelEvent struct {
 	lease    *inbox.Lease
 }
 
+// state is the event's own.
+func (e *modelEvent) state() inbox.State {
+	var deliveries []inbox.Delivery
+	for _, d := range e.at {
+		deliveries = append(deliveries, inbox.Delivery{Progress: inbox.Progress{State: d.state}})
+	}
+	return inbox.Summarize(deliveries).State
+}
+
 // model is the interface of an inbox implemented in memory, as simply as
 // possible. Its events are in order of arrival.
 type model struct {
 	events []*modelEvent
 	inbox  *store
+	queues map[string]inbox.Queue
 	path   string
 	dir    string
 	copies int
@@ -41,33 +59,36 @@ type model struct {
 // tidy supersedes events as the interface demands.
 func (m *model) tidy() {
 	for _, e := range m.events {
-		e.limbo = e.limbo && m.finalAccepted(e.event.TaskID)
-		if e.state == inbox.Pending && e.lease == nil && !e.limbo && !e.event.Status.Final() && m.finalAccepted(e.event.TaskID) {
-			e.state = inbox.Superseded
+		for name, d := range e.at {
+			d.limbo = d.limbo && m.finalAccepted(name, e.event.TaskID)
+			if d.state == inbox.Pending && d.lease == nil && !d.limbo && !e.event.Status.Final() && m.finalAccepted(name, e.event.TaskID) {
+				d.state = inbox.Superseded
+			}
 		}
 	}
 }
 
-func (m *model) finalAccepted(task string) bool {
+func (m *model) finalAccepted(destination, task string) bool {
 	return slices.ContainsFunc(m.events, func(e *modelEvent) bool {
-		return e.event.TaskID == task && e.event.Status.Final()
+		return e.at[destination] != nil && e.event.TaskID == task && e.event.Status.Final()
 	})
 }
 
 // due returns the events that may be leased.
-func (m *model) due() (due []*modelEvent) {
+func (m *model) due(destination string) (due []*modelEvent) {
 	taken := make(map[string]bool)
 	for _, e := range m.events {
-		if e.lease != nil {
+		if d := e.at[destination]; d != nil && d.lease != nil {
 			taken[e.event.TaskID] = true
 		}
 	}
 	for _, e := range m.events {
-		if e.state != inbox.Pending || taken[e.event.TaskID] || e.limbo {
+		d := e.at[destination]
+		if d == nil || d.state != inbox.Pending || taken[e.event.TaskID] || d.limbo {
 			continue
 		}
 		taken[e.event.TaskID] = true
-		if !e.later {
+		if !d.later {
 			due = append(due, e)
 		}
 	}
@@ -99,6 +120,10 @@ func (m *model) draw(t *rapid.T, fits func(*modelEvent) bool) *modelEvent {
 
 func anyEvent(*modelEvent) bool { return true }
 
+func drawDestination(t *rapid.T) string {
+	return rapid.SampledFrom(modelDestinations).Draw(t, "destination")
+}
+
 func (m *model) put(t *rapid.T) {
 	task := fmt.Sprint("task ", rapid.IntRange(0, 2).Draw(t, "task"))
 	content := rapid.IntRange(0, 5).Draw(t, "content")
@@ -107,25 +132,32 @@ func (m *model) put(t *rapid.T) {
 		Status: inbox.Status(min(1, content/3)), ReceivedAt: time.Unix(1_800_000_000, 0).UTC(), Body: []byte("{}"),
 		TraceParent: rapid.SampledFrom([]string{"", "00-1", "00-2"}).Draw(t, "trace"),
 	}
-	duplicateOf, err := m.inbox.Put(context.Background(), e)
+	sent := *e
+	sent.Destinations = rapid.SampledFrom([][]string{nil, nil, {}, {"a"}, {"b", "a"}, {"default", "b"}, modelDestinations}).Draw(t, "destinations")
+	duplicateOf, err := m.inbox.Put(context.Background(), &sent)
 	require.NoError(t, err)
 	require.Equal(t, m.find(e.ID) != nil, duplicateOf != "")
 	if duplicateOf == "" {
-		m.events = append(m.events, &modelEvent{event: e, new: true})
+		added := &modelEvent{event: e, at: make(map[string]*modelDelivery)}
+		for _, name := range sent.GoesTo() {
+			added.at[name] = &modelDelivery{new: true}
+		}
+		m.events = append(m.events, added)
 	}
 	m.tidy()
 }
 
 func (m *model) leaseSome(t *rapid.T) {
+	destination := drawDestination(t)
 	limit := rapid.IntRange(1, 4).Draw(t, "max")
-	due := m.due()
+	due := m.due(destination)
 	ctx := context.Background()
 	if len(due) == 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, time.Microsecond)
 		defer cancel()
 	}
-	leases, err := m.inbox.Lease(ctx, limit)
+	leases, err := m.queues[destination].Lease(ctx, limit)
 	if len(due) == 0 {
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		return
@@ -134,7 +166,7 @@ func (m *model) leaseSome(t *rapid.T) {
 	require.Len(t, leases, min(limit, len(due)))
 	var fresh []*modelEvent
 	for _, e := range due {
-		if e.new {
+		if e.at[destination].new {
 			fresh = append(fresh, e)
 		}
 	}
@@ -142,23 +174,26 @@ func (m *model) leaseSome(t *rapid.T) {
 		i := slices.IndexFunc(due, func(e *modelEvent) bool { return e.event.ID == l.Event.ID })
 		require.GreaterOrEqual(t, i, 0, "%s may not be leased", l.Event.ID)
 		e := due[i]
-		require.Nil(t, e.lease, "leased twice")
+		d := e.at[destination]
+		require.Nil(t, d.lease, "leased twice")
 		require.Equal(t, e.event, l.Event)
-		require.Equal(t, e.attempts+1, l.Attempt)
-		if e.new {
+		require.Equal(t, d.attempts+1, l.Attempt)
+		if d.new {
 			require.Same(t, fresh[0], e, "not in order of arrival")
 			fresh = fresh[1:]
 		}
-		e.lease = l
+		d.lease = l
 	}
 }
 
 func (m *model) settle(t *rapid.T) {
-	e := m.draw(t, func(e *modelEvent) bool { return e.lease != nil })
+	destination := drawDestination(t)
+	e := m.draw(t, func(e *modelEvent) bool { return e.at[destination] != nil && e.at[destination].lease != nil })
 	if e == nil {
 		return
 	}
-	o := inbox.Outcome{Lease: e.lease, Verdict: rapid.SampledFrom([]inbox.Verdict{inbox.Deliver, inbox.Retry, inbox.GiveUp, inbox.Release}).Draw(t, "verdict")}
+	d := e.at[destination]
+	o := inbox.Outcome{Lease: d.lease, Verdict: rapid.SampledFrom([]inbox.Verdict{inbox.Deliver, inbox.Retry, inbox.GiveUp, inbox.Release}).Draw(t, "verdict")}
 	later := rapid.Bool().Draw(t, "later")
 	if later {
 		o.Due = time.Now().Add(time.Hour)
@@ -167,52 +202,20 @@ func (m *model) settle(t *rapid.T) {
 	if len(m.lost) > 0 && rapid.Bool().Draw(t, "with a lost lease") {
 		outcomes = append(outcomes, inbox.Outcome{Lease: m.lost[len(m.lost)-1], Verdict: inbox.GiveUp})
 	}
-	require.Equal(t, len(outcomes) == 1, m.inbox.Settle(context.Background(), outcomes...) == nil)
-	m.lost = append(m.lost, e.lease)
-	e.lease, e.new = nil, false
+	require.Equal(t, len(outcomes) == 1, m.queues[destination].Settle(context.Background(), outcomes...) == nil)
+	m.lost = append(m.lost, d.lease)
+	d.lease, d.new = nil, false
 	switch o.Verdict {
 	case inbox.Deliver:
-		e.state = inbox.Delivered
+		d.state = inbox.Delivered
 	case inbox.GiveUp:
-		e.state = inbox.Dead
+		d.state = inbox.Dead
 	default:
-		e.later = later
+		d.later = later
 	}
 	if o.Verdict != inbox.Release {
-		e.attempts++
+		d.attempts++
 	}
-	m.tidy()
-}
-
-func (m *model) replay(t *rapid.T) {
-	e := m.draw(t, anyEvent)
-	if e == nil {
-		return
-	}
-	err := m.inbox.Replay(context.Background(), e.event.ID, "")
-	require.NoError(t, err)
-	if e.state == inbox.Pending {
-		if e.lease == nil {
-			e.later = false
-		}
-		return
-	}
-	e.state, e.attempts, e.later, e.new = inbox.Pending, 0, false, false
-	m.tidy()
-}
-
-func (m *model) purge(t *rapid.T) {
-	e := m.draw(t, anyEvent)
-	if e == nil {
-		return
-	}
-	err := m.inbox.Purge(context.Background(), e.event.ID, "")
-	if e.lease != nil {
-		require.ErrorIs(t, err, inbox.ErrState)
-		return
-	}
-	require.NoError(t, err)
-	m.events = slices.DeleteFunc(m.events, func(x *modelEvent) bool { return x == e })
 	m.tidy()
 }
 
@@ -237,13 +240,18 @@ func (m *model) restart(t *rapid.T) {
 	l.logFrames = 1 << 40 // so that a copy of the file and its log is what a crash leaves
 	s, err := open(context.Background(), testOptions(m.path, l))
 	require.NoError(t, err)
-	m.inbox = s
+	m.inbox, m.queues = s, make(map[string]inbox.Queue)
+	for i, q := range queuesOf(t, s, modelDestinations...) {
+		m.queues[modelDestinations[i]] = q
+	}
 	for _, e := range m.events {
-		if e.lease != nil {
-			m.outOfOrder(e.event.TaskID)
-			m.lost = append(m.lost, e.lease)
-			e.lease = nil
-			e.limbo = !e.event.Status.Final() && m.finalAccepted(e.event.TaskID)
+		for name, d := range e.at {
+			if d.lease != nil {
+				m.outOfOrder(name, e.event.TaskID)
+				m.lost = append(m.lost, d.lease)
+				d.lease = nil
+				d.limbo = !e.event.Status.Final() && m.finalAccepted(name, e.event.TaskID)
+			}
 		}
 	}
 	m.tidy()
@@ -251,10 +259,10 @@ func (m *model) restart(t *rapid.T) {
 
 // outOfOrder notes that events which waited for one that was leased when its
 // inbox ended are leased when that one ends.
-func (m *model) outOfOrder(task string) {
+func (m *model) outOfOrder(destination, task string) {
 	for _, e := range m.events {
-		if e.event.TaskID == task && e.lease == nil {
-			e.new = false
+		if d := e.at[destination]; d != nil && e.event.TaskID == task && d.lease == nil {
+			d.new = false
 		}
 	}
 }
@@ -264,32 +272,59 @@ func (m *model) check(t *rapid.T) {
 	stats, err := m.inbox.Stats(context.Background())
 	require.NoError(t, err)
 	var want [len(inbox.States)]int64
-	var listed []string
+	there := make(map[string][len(inbox.States)]int64)
+	listed := make(map[string][]string)
 	for _, e := range m.events {
-		r, err := m.inbox.Get(context.Background(), e.event.ID)
-		require.NoError(t, err)
-		if e.limbo && r.State == inbox.Superseded {
-			e.state, e.limbo = inbox.Superseded, false
+		m.checkEvent(t, e)
+		want[e.state()]++
+		listed[""] = append(listed[""], e.event.ID)
+		for name, d := range e.at {
+			listed[name] = append(listed[name], e.event.ID)
+			n := there[name]
+			n[d.state]++
+			there[name] = n
 		}
-		want[e.state]++
-		listed = append(listed, e.event.ID)
-		require.Equal(t, e.state.String(), r.State.String(), e.event.ID)
-		require.Equal(t, e.event, r.Event)
-		require.Equal(t, e.attempts, r.Attempts)
-		require.Equal(t, e.state == inbox.Pending, r.SettledAt.IsZero())
 	}
 	require.Equal(t, want, stats.Events)
 	require.Equal(t, want[inbox.Pending] == 0, stats.OldestPending.IsZero())
-	require.Equal(t, listed, m.list(t, true))
-	slices.Reverse(listed)
-	require.Equal(t, listed, m.list(t, false))
+	require.Len(t, stats.Destinations, len(modelDestinations))
+	for _, d := range stats.Destinations {
+		require.Equal(t, there[d.Name], d.Deliveries, d.Name)
+		require.Equal(t, d.Deliveries[inbox.Pending] == 0, d.OldestPending.IsZero(), d.Name)
+	}
+	for _, name := range append([]string{""}, modelDestinations...) {
+		require.Equal(t, listed[name], m.list(t, name, true))
+		slices.Reverse(listed[name])
+		require.Equal(t, listed[name], m.list(t, name, false))
+	}
+}
+
+func (m *model) checkEvent(t *rapid.T, e *modelEvent) {
+	r, err := m.inbox.Get(context.Background(), e.event.ID)
+	require.NoError(t, err)
+	require.Equal(t, e.event, r.Event)
+	require.Len(t, r.Deliveries, len(e.at))
+	attempts := 0
+	for _, got := range r.Deliveries {
+		d := e.at[got.Destination]
+		require.NotNil(t, d, got.Destination)
+		if d.limbo && got.State == inbox.Superseded {
+			d.state, d.limbo = inbox.Superseded, false
+		}
+		require.Equal(t, d.state.String(), got.State.String(), e.event.ID)
+		require.Equal(t, d.attempts, got.Attempts)
+		require.Equal(t, d.state == inbox.Pending, got.SettledAt.IsZero())
+		attempts += d.attempts
+	}
+	require.Equal(t, e.state().String(), r.State.String(), e.event.ID)
+	require.Equal(t, attempts, r.Attempts)
 }
 
 // list goes through all pages of a list.
-func (m *model) list(t *rapid.T, oldestFirst bool) (got []string) {
+func (m *model) list(t *rapid.T, destination string, oldestFirst bool) (got []string) {
 	page := inbox.Page{Limit: 3, OldestFirst: oldestFirst}
 	for {
-		records, next, err := m.inbox.List(context.Background(), inbox.Filter{}, page)
+		records, next, err := m.inbox.List(context.Background(), inbox.Filter{Destination: destination}, page)
 		require.NoError(t, err)
 		for _, r := range records {
 			got = append(got, r.Event.ID)
@@ -316,6 +351,7 @@ func TestModel(t *testing.T) {
 			"lease":   m.leaseSome,
 			"settle":  m.settle,
 			"replay":  m.replay,
+			"move":    m.move,
 			"purge":   m.purge,
 			"restart": m.restart,
 			"":        m.check,

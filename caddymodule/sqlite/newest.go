@@ -11,15 +11,11 @@ const newestWindow = 1000
 // notLate is how long an event may wait for its turn before newer ones go before it.
 const notLate = 500 * time.Millisecond
 
-// newestRows finds the newest events that were never tried: those without a row, and
-// those that had to wait for another event of their task.
-const newestRows = `SELECT e.seq FROM events e LEFT JOIN delivery d ON d.seq = e.seq
-	WHERE e.seq >= ? AND e.seq < ? AND (d.seq IS NULL OR (d.state = 0 AND d.attempts = 0)) ORDER BY e.seq DESC LIMIT ?`
-
 // takeNewest takes up to n of the newest events that were never tried. It begins
 // where the events end that are leased in turn. Of what it has looked at before, it
 // looks again only at what it had to leave, or what became ready since.
-func (l *leaser) takeNewest(f *scanResult, next int64, n int) error {
+func (l *leaser) takeNewest(f *scanResult, v *queueView, n int) error {
+	next := v.next
 	if l.now().Sub(l.reached) < notLate {
 		return nil // what comes next in turn has not waited for long
 	}
@@ -30,7 +26,7 @@ func (l *leaser) takeNewest(f *scanResult, next int64, n int) error {
 	}
 	limit := n + l.leases.count()
 	var seqs []int64
-	err := l.conn.query(newestRows, func(row []driver.Value) error {
+	err := l.conn.query(l.sql(l.fresh(v).newest), func(row []driver.Value) error {
 		seqs = append(seqs, integer(row[0]))
 		return nil
 	}, from, next, int64(limit))
@@ -40,7 +36,7 @@ func (l *leaser) takeNewest(f *scanResult, next int64, n int) error {
 	all := len(seqs) < limit
 	free := l.leases.unleased(seqs)
 	for _, seq := range free[:min(n, len(free))] {
-		err := l.conn.query(readLease, func(row []driver.Value) error {
+		err := l.conn.query(l.sql(readLease), func(row []driver.Value) error {
 			if h := scanLease(row); h.lease.Untried {
 				h.lease.Newest = true
 				f.found = append(f.found, h)

@@ -45,7 +45,8 @@ var readAheadQuery = `SELECT task_key, seq FROM task_index WHERE task_key IN (?`
 // The connections with a purpose of their own. Those for look-ups follow.
 const (
 	writerConn = iota
-	leaserConn
+	usualConn  // for the leases of the default destination
+	leaseConn  // for those of all others
 	checkpointConn
 	copierConn
 	fixedConns
@@ -227,7 +228,6 @@ func newStore(o options, lock *fileLock, db *database, conns []*conn) (*store, e
 		index:         newTaskIndex(o.limits.indexEntries),
 		requests:      make(chan op, o.limits.queue),
 		policyChanged: make(chan struct{}, 1),
-		leaserWake:    make(chan struct{}, 1),
 		closing:       make(chan struct{}),
 		stopped:       make(chan struct{}),
 		lock:          lock,
@@ -260,7 +260,7 @@ func newStore(o options, lock *fileLock, db *database, conns []*conn) (*store, e
 		}
 	}
 	s.writer = w
-	s.leaser = &leaser{store: s, conn: conns[leaserConn]}
+	s.scanners[0].conn, s.scanners[1].conn = conns[usualConn], conns[leaseConn]
 	for _, c := range conns[fixedConns:] {
 		s.readers <- c
 	}
@@ -269,7 +269,7 @@ func newStore(o options, lock *fileLock, db *database, conns []*conn) (*store, e
 	return s, nil
 }
 
-// load reads the state that is kept in memory: the counters, the hold, and the
+// load reads the state that is kept in memory: the counters, the queues, and the
 // events that are not in the table of the index yet.
 func (w *writer) load() error {
 	var err error
@@ -279,10 +279,9 @@ func (w *writer) load() error {
 	if err := w.meta.read(w.conn); err != nil {
 		return err
 	}
-	if w.hold, err = readHold(w.conn); err != nil {
+	if err := w.loadQueues(); err != nil {
 		return err
 	}
-	w.leases = newLeases(w.meta.lowSeq)
 	var entries []entry
 	err = w.conn.query(`SELECT seq, id FROM events WHERE seq > ? ORDER BY seq`, func(row []driver.Value) error {
 		var id inbox.RawID

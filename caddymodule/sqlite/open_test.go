@@ -52,7 +52,8 @@ func TestOpenRefusesWhatIsNotAnInbox(t *testing.T) {
 		"one without its row": {
 			sqliteFile(t, fmt.Sprint(`PRAGMA application_id = `, applicationID), fmt.Sprint(`PRAGMA user_version = `, len(schema)),
 				`CREATE TABLE meta AS SELECT 1 AS id, 1 AS next_seq, 1 AS low_seq, 0 AS indexed_seq, 0 AS fresh, 0 AS ready, 0 AS retry, 0 AS blocked, `+
-					`0 AS delivered, 0 AS superseded, 0 AS dead, 0 AS stale, 0 AS quarantined, 0 AS next_suspect`, `DELETE FROM meta`),
+					`0 AS delivered, 0 AS superseded, 0 AS dead, 0 AS stale, 0 AS quarantined, 0 AS next_suspect, 0 AS events_pending, `+
+					`0 AS events_delivered, 0 AS events_superseded, 0 AS events_dead, 0 AS events_skipped, 0 AS routed`, `DELETE FROM meta`),
 			"the table meta is empty; it must have one row",
 		},
 	} {
@@ -108,9 +109,15 @@ func TestAnotherProcessIsNamed(t *testing.T) {
 // fileOfVersion1 makes a file of the first release with additional rows.
 func fileOfVersion1(t *testing.T, rows ...string) string {
 	t.Helper()
-	return sqliteFile(t, slices.Concat(schema[0], []string{
+	return fileOfVersion(t, 1, rows...)
+}
+
+// fileOfVersion makes a file of an older release with additional rows.
+func fileOfVersion(t *testing.T, version int, rows ...string) string {
+	t.Helper()
+	return sqliteFile(t, slices.Concat(slices.Concat(schema[:version]...), []string{
 		fmt.Sprint(`PRAGMA application_id = `, applicationID),
-		`PRAGMA user_version = 1`,
+		fmt.Sprint(`PRAGMA user_version = `, version),
 	}, rows)...)
 }
 

@@ -3,16 +3,39 @@ package sqlite
 import (
 	"context"
 	"database/sql/driver"
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
 
+// planOf returns the steps of a query.
+func planOf(t *testing.T, s *store, query string) (plan []string) {
+	t.Helper()
+	require.NoError(t, s.read(context.Background(), func(reader *conn) error {
+		return reader.query("EXPLAIN QUERY PLAN "+query, func(row []driver.Value) error {
+			plan = append(plan, text(row[3]))
+			return nil
+		}, make([]driver.Value, parameters(query))...)
+	}))
+	require.NotEmpty(t, plan)
+	return plan
+}
+
+// parameters returns the number of a query's parameters, which may be numbered.
+func parameters(query string) int {
+	if strings.Contains(query, "?1") {
+		return 2
+	}
+	return strings.Count(query, "?")
+}
+
 // Without the index that it was made for, a query would read everything that
 // was ever delivered.
 func TestQueriesUseTheirIndexes(t *testing.T) {
 	s := openTest(t)
+	queuesOf(t, s, "other")
 	for name, c := range map[string]struct{ query, index string }{
 		"ready":        {readyRows, "delivery_pending"},
 		"retries":      {dueRetries, "delivery_due"},
@@ -21,22 +44,57 @@ func TestQueriesUseTheirIndexes(t *testing.T) {
 		"dead":         {newestFirst.dead, "delivery_dead"},
 		"dead, oldest": {oldestFirst.dead, "delivery_dead"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			var plan []string
-			require.NoError(t, s.read(context.Background(), func(reader *conn) error {
-				return reader.query("EXPLAIN QUERY PLAN "+c.query, func(row []driver.Value) error {
-					plan = append(plan, text(row[3]))
-					return nil
-				}, make([]driver.Value, strings.Count(c.query, "?"))...)
-			}))
-			require.NotEmpty(t, plan)
-			for _, step := range plan {
-				require.NotContains(t, step, "TEMP B-TREE")
-				if strings.Contains(step, " delivery") {
-					require.Contains(t, step, "USING COVERING INDEX "+c.index)
+		for _, q := range s.queues.list() {
+			t.Run(name+", "+q.name, func(t *testing.T) {
+				index := c.index
+				if !q.isDefault() {
+					index += "_1"
 				}
+				plan := planOf(t, s, q.sql(c.query))
+				for _, step := range plan {
+					require.NotContains(t, step, "TEMP B-TREE")
+					if strings.Contains(step, " delivery") {
+						require.True(t, strings.HasSuffix(strings.Split(step, " (")[0], "USING COVERING INDEX "+index), step)
+					}
+				}
+				require.Contains(t, strings.Join(plan, "\n"), index)
+			})
+		}
+	}
+}
+
+// What is read in order of arrival is read by its number, and not sorted.
+func TestQueriesGoByNumber(t *testing.T) {
+	s := openTest(t)
+	queuesOf(t, s, "other")
+	other := s.queues.find("other")
+	for name, c := range map[string]struct {
+		query string
+		want  []string
+	}{
+		"fresh":               {s.usual.sql(freshOfAll.lease), []string{"SEARCH e", "SEARCH d", "SEARCH t"}},
+		"oldest fresh":        {s.usual.sql(freshOfAll.oldest), []string{"SEARCH e", "SEARCH d"}},
+		"newest":              {s.usual.sql(freshOfAll.newest), []string{"SEARCH e", "SEARCH d"}},
+		"fresh, mixed":        {s.usual.sql(freshOfUsual.lease), []string{"SEARCH e", "CORRELATED", "SEARCH r", "SEARCH d", "SEARCH t"}},
+		"oldest fresh, mixed": {s.usual.sql(freshOfUsual.oldest), []string{"SEARCH e", "CORRELATED", "SEARCH r", "SEARCH d"}},
+		"newest, mixed":       {s.usual.sql(freshOfUsual.newest), []string{"SEARCH e", "CORRELATED", "SEARCH r", "SEARCH d"}},
+		"fresh, other":        {other.sql(freshOfOthers.lease), []string{"SEARCH r", "SEARCH e", "SEARCH d", "SEARCH t"}},
+		"oldest fresh, other": {other.sql(freshOfOthers.oldest), []string{"SEARCH r", "SEARCH e", "SEARCH d"}},
+		"newest, other":       {other.sql(freshOfOthers.newest), []string{"SEARCH r", "SEARCH e", "SEARCH d"}},
+		"ends":                {readEnds, []string{"SEARCH delivery"}},
+		"all ends":            {readAllEnds, []string{"MERGE", "LEFT", "SEARCH d", "CORRELATED", "SEARCH r", "RIGHT", "SEARCH routes"}},
+		"window":              {newestFirst.window, []string{"SEARCH e", "SEARCH d", "SEARCH t", "SEARCH r"}},
+		"dead everywhere":     {newestFirst.allDead, []string{"MERGE", "LEFT", "SEARCH delivery USING COVERING INDEX", "RIGHT", "SEARCH routes USING INDEX routes_dead"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			plan := planOf(t, s, c.query)
+			all := strings.Join(plan, "\n")
+			require.NotContains(t, all, "TEMP B-TREE")
+			require.NotContains(t, all, "SCAN")
+			require.Len(t, plan, len(c.want), all)
+			for i, want := range c.want {
+				require.True(t, strings.HasPrefix(plan[i], want), fmt.Sprint(want, "\n", all))
 			}
-			require.Contains(t, strings.Join(plan, "\n"), c.index)
 		})
 	}
 }

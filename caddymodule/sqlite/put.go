@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math/bits"
 	"sync"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
@@ -49,8 +50,15 @@ func keyOf(id inbox.RawID) int64 {
 	return int64(id.TaskKey()) //nolint:gosec // the same 64 bits
 }
 
-// traceOverhead is about the size of a trace in the file without its text.
-const traceOverhead = 20
+const (
+	// traceOverhead is about the size of a trace in the file without its text.
+	traceOverhead = 20
+
+	// routeOverhead and deliveryOverhead are about the sizes in the file of where an
+	// event goes, and of a delivery to one of several destinations.
+	routeOverhead    = 40
+	deliveryOverhead = 80
+)
 
 const (
 	insertEvent = `INSERT INTO events (seq, id, task_id, type, status, received_at, body) VALUES (?, ?, ?, ?, ?, ?, ?)`
@@ -73,11 +81,20 @@ func (p *put) apply(t *tx) error {
 			return nil
 		}
 	}
-	seq, err := p.insert(t)
+	to, seq, err := p.insert(t)
 	if err != nil || seq == 0 || len(events) == 0 {
 		return err
 	}
-	return t.order(key, append(events, taskEvent{seq: seq, id: p.id, final: p.event.Status.Final(), fresh: true}))
+	for _, q := range to {
+		there, err := t.allAt(q, events)
+		if err == nil && len(there) > 0 {
+			err = t.order(q, key, append(there, taskEvent{seq: seq, id: p.id, final: p.event.Status.Final(), fresh: true}))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // applyBig is apply for a task with many events.
@@ -95,47 +112,85 @@ func (p *put) applyBig(t *tx, b *bigTask) error {
 	if !t.bigHasRoom(&p.request, b) {
 		return nil
 	}
-	seq, err := p.insert(t)
+	to, seq, err := p.insert(t)
 	if err != nil || seq == 0 {
 		return err
 	}
-	t.addBig(b, seq, p.id, p.event.Status.Final())
-	return t.orderBig(b)
+	t.addBig(b, seq, p.id, p.event.Status.Final(), to)
+	for _, q := range to {
+		if err := t.orderBig(q, b); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// insert stores the event as ready to be leased. seq is 0 if the request was
-// refused for lack of room.
-func (p *put) insert(t *tx) (seq int64, err error) {
-	if !t.indexHasRoom(&p.request) || !t.hasRoom(&p.request, eventSize(p.event)) {
-		return 0, nil
+// insert stores the event as ready to be leased at its destinations. seq is 0 if the
+// request was refused.
+func (p *put) insert(t *tx) (to []*queue, seq int64, err error) {
+	to, set, ok := t.destinations(&p.request, p.event)
+	if !ok || !t.indexHasRoom(&p.request) || !t.hasRoom(&p.request, eventSize(p.event, set)) {
+		return nil, 0, nil
 	}
 	seq = t.meta.nextSeq
 	err = t.c.exec(insertEvent, seq, p.id[:], p.event.TaskID, p.event.Type,
 		int64(p.event.Status), p.event.ReceivedAt.UnixMicro(), nonNil(p.event.Body))
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	if hasTrace(p.event) {
 		if err := t.c.exec(insertTrace, seq, p.event.TraceParent, p.event.TraceState); err != nil {
-			return 0, err
+			return nil, 0, err
 		}
+	}
+	if err := t.send(seq, to, set); err != nil {
+		return nil, 0, err
 	}
 	t.meta.nextSeq++
 	t.added = append(t.added, entry{keyOf(p.id), seq})
-	t.count(ready, true, +1)
-	t.wake = true
-	return seq, nil
+	return to, seq, nil
+}
+
+// send gives a new event a delivery to each of its destinations. None of them has a row
+// yet: where the event goes is in routes, unless it goes to the default alone.
+func (t *tx) send(seq int64, to []*queue, set slots) error {
+	state := inbox.Pending
+	if set == 0 {
+		state = inbox.Skipped
+	}
+	t.meta.events[state]++
+	for _, q := range to {
+		c := t.of(q)
+		if c.counters.fresh == 0 {
+			c.counters.lowSeq = seq
+		}
+		c.counters.fresh++
+		c.wake = true
+	}
+	if set == defaultOnly {
+		return nil
+	}
+	r := route{to: set, open: set}
+	if set == 0 {
+		r.settledAt = t.now
+	}
+	t.meta.routed++
+	return t.writeRoute(insertRoute, seq, r)
 }
 
 func (p *put) grows() bool { return true }
 
 func hasTrace(e *inbox.Event) bool { return e.TraceParent != "" || e.TraceState != "" }
 
-// eventSize returns about the size of the event in the file, in bytes.
-func eventSize(e *inbox.Event) int {
+// eventSize returns about the size in the file, in bytes, of an event that goes to these
+// destinations.
+func eventSize(e *inbox.Event, set slots) int {
 	size := len(e.Body) + eventOverhead
 	if hasTrace(e) {
 		size += len(e.TraceParent) + len(e.TraceState) + traceOverhead
+	}
+	if set != defaultOnly {
+		size += routeOverhead + bits.OnesCount64(uint64(set))*deliveryOverhead //nolint:gosec // the same bits
 	}
 	return size
 }

@@ -2,81 +2,204 @@ package sqlite
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"database/sql/driver"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 const (
-	eventColumns = `e.id, e.task_id, e.type, e.status, e.received_at, e.body, t.trace_parent, t.trace_state`
-	eventTables  = `events e LEFT JOIN delivery d ON d.seq = e.seq LEFT JOIN traces t ON t.seq = e.seq`
+	eventColumns    = `e.id, e.task_id, e.type, e.status, e.received_at, e.body, t.trace_parent, t.trace_state`
+	eventTables     = `events e LEFT JOIN delivery$ d ON d.seq = e.seq LEFT JOIN traces t ON t.seq = e.seq`
+	deliveryColumns = `d.state, d.attempts, d.due, d.settled_at, d.last_at, d.last_duration, d.last_status, d.last_reason`
 
-	recordColumns = `SELECT e.seq, ` + eventColumns + `, d.state, d.attempts, d.due, d.settled_at,
-		d.last_at, d.last_duration, d.last_status, d.last_reason FROM ` + eventTables + ` `
+	// recordColumns has the delivery to the default destination, if there is one.
+	recordColumns = `SELECT e.seq, ` + eventColumns + `, ` + deliveryColumns + `, r.slots FROM events e
+		LEFT JOIN delivery d ON d.seq = e.seq LEFT JOIN traces t ON t.seq = e.seq LEFT JOIN routes r ON r.seq = e.seq `
+
+	readDelivery = `SELECT ` + deliveryColumns + ` FROM delivery$ d WHERE d.seq = ?`
 )
 
-// scanRecord reads recordColumns.
-func (s *store) scanRecord(row []driver.Value) *inbox.Record {
-	st := state(integer(row[9]))
+// found is an event that was read.
+type found struct {
+	seq    int64
+	to     slots
+	record *inbox.Record
+}
+
+// scanRecord reads recordColumns. The deliveries are complete only if the event goes to
+// the default destination alone, see readDeliveries.
+func (s *store) scanRecord(row []driver.Value) found {
+	f := found{seq: integer(row[0]), to: defaultOnly, record: &inbox.Record{Event: scanEvent(row[1:])}}
+	if row[17] != nil {
+		f.to = slots(integer(row[17]))
+	}
+	if f.to&defaultOnly != 0 {
+		f.record.Progress = s.scanProgress(row[9:])
+		f.record.Deliveries = []inbox.Delivery{{Destination: inbox.DefaultDestination, Progress: f.record.Progress}}
+	}
+	return f
+}
+
+// scanProgress reads deliveryColumns, which are NULL while there is no row.
+func (s *store) scanProgress(row []driver.Value) inbox.Progress {
+	st := state(integer(row[0]))
 	p := inbox.Progress{
 		State:     st.public(),
-		Attempts:  int(integer(row[10])),
-		SettledAt: inbox.FromMicros(integer(row[12])),
+		Attempts:  int(integer(row[1])),
+		SettledAt: inbox.FromMicros(integer(row[3])),
 		Last: inbox.Attempt{
-			At:       inbox.FromMicros(integer(row[13])),
-			Duration: time.Duration(integer(row[14])),
-			Status:   int(integer(row[15])),
-			Reason:   text(row[16]),
+			At:       inbox.FromMicros(integer(row[4])),
+			Duration: time.Duration(integer(row[5])),
+			Status:   int(integer(row[6])),
+			Reason:   text(row[7]),
 		},
 	}
 	if st == retry {
-		p.Due = s.policy.Load().Due(inbox.FromMicros(integer(row[11])), s.now())
+		p.Due = s.policy.Load().Due(inbox.FromMicros(integer(row[2])), s.now())
 	}
-	return &inbox.Record{
-		Event: scanEvent(row[1:]), Progress: p,
-		Deliveries: []inbox.Delivery{{Destination: inbox.DefaultDestination, Progress: p}},
-	}
+	return p
 }
 
-// Get returns an event and its attempts.
+// snapshot calls f with a connection for look-ups, on which all reads see the same
+// state.
+func (s *store) snapshot(ctx context.Context, f func(*conn) error) error {
+	return s.read(ctx, func(c *conn) error {
+		if err := c.exec(`BEGIN`); err != nil {
+			return err
+		}
+		defer rollback(c)
+		return f(c)
+	})
+}
+
+// destinationsIn returns the queues by their slots as the snapshot has them: one that
+// the writer has dropped since is still there.
+func (s *store) destinationsIn(c *conn) (map[int]*queue, error) {
+	queues := map[int]*queue{0: s.usual}
+	err := c.query(`SELECT slot, name FROM destinations`, func(row []driver.Value) error {
+		slot := int(integer(row[0]))
+		queues[slot] = newQueue(s, slot, text(row[1]), counters{}, inbox.Hold{})
+		return nil
+	})
+	return queues, err
+}
+
+// complete reads the deliveries of events that do not go to the default destination
+// alone.
+func (s *store) complete(c *conn, events []found) error {
+	var queues map[int]*queue
+	for _, f := range events {
+		if f.to == defaultOnly {
+			continue
+		}
+		if queues == nil {
+			var err error
+			if queues, err = s.destinationsIn(c); err != nil {
+				return err
+			}
+		}
+		if err := s.readDeliveries(c, queues, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *store) readDeliveries(c *conn, queues map[int]*queue, f found) error {
+	for slot := 1; slot < maxSlots; slot++ {
+		if f.to&(slots(1)<<slot) == 0 {
+			continue
+		}
+		q := queues[slot]
+		if q == nil {
+			return fmt.Errorf("event %s goes to the slot %d, which no destination has", f.record.Event.ID, slot)
+		}
+		var p inbox.Progress // pending, if there is no row
+		err := c.query(q.sql(readDelivery), func(row []driver.Value) error {
+			p = s.scanProgress(row)
+			return nil
+		}, f.seq)
+		if err != nil {
+			return err
+		}
+		f.record.Deliveries = append(f.record.Deliveries, inbox.Delivery{Destination: q.name, Progress: p})
+	}
+	slices.SortFunc(f.record.Deliveries, func(a, b inbox.Delivery) int { return cmp.Compare(a.Destination, b.Destination) })
+	f.record.Progress = inbox.Summarize(f.record.Deliveries)
+	return nil
+}
+
+// Get returns an event with its deliveries and their attempts.
 func (s *store) Get(ctx context.Context, id string) (record *inbox.Record, err error) {
 	raw, err := inbox.LookUpID(id)
 	if err != nil {
 		return nil, err
 	}
-	err = s.read(ctx, func(c *conn) error {
-		seqs, err := s.taskEvents(c, newestFirst, keyOf(raw), math.MaxInt64, math.MaxInt64)
+	err = s.snapshot(ctx, func(c *conn) error {
+		f, err := s.get(c, raw)
 		if err != nil {
 			return err
 		}
-		for _, seq := range seqs {
-			err := c.query(recordColumns+`WHERE e.seq = ?`, func(row []driver.Value) error {
-				if bytes.Equal(blob(row[1]), raw[:]) {
-					record = s.scanRecord(row)
-				}
-				return nil
-			}, seq)
-			if err != nil {
-				return err
-			}
-			if record != nil {
-				record.Deliveries[0].Log, err = readAttempts(c, seq, record)
-				return err
-			}
+		if f.record == nil {
+			return fmt.Errorf("event %s: %w", id, inbox.ErrNotFound)
 		}
-		return fmt.Errorf("event %s: %w", id, inbox.ErrNotFound)
+		record = f.record
+		if err := s.complete(c, []found{f}); err != nil {
+			return err
+		}
+		return s.readLogs(c, f)
 	})
-	return record, err
+	if err != nil {
+		return nil, err
+	}
+	return record, nil
 }
 
-// readAttempts returns the failed attempts and the successful one, if any.
-func readAttempts(c *conn, seq int64, r *inbox.Record) (attempts []inbox.Attempt, err error) {
-	err = c.query(`SELECT at, duration, status, reason FROM attempts WHERE seq = ? ORDER BY n`, func(row []driver.Value) error {
-		attempts = append(attempts, inbox.Attempt{
+// get reads the event with the id; its record is nil if there is none.
+func (s *store) get(c *conn, id inbox.RawID) (f found, err error) {
+	seqs, err := s.taskEvents(c, newestFirst, keyOf(id), math.MaxInt64, math.MaxInt64)
+	for _, seq := range seqs {
+		if err != nil || f.record != nil {
+			break
+		}
+		err = c.query(recordColumns+`WHERE e.seq = ?`, func(row []driver.Value) error {
+			if bytes.Equal(blob(row[1]), id[:]) {
+				f = s.scanRecord(row)
+			}
+			return nil
+		}, seq)
+	}
+	return f, err
+}
+
+// readLogs reads the attempts of each delivery.
+func (s *store) readLogs(c *conn, f found) error {
+	queues, err := s.destinationsIn(c)
+	if err != nil {
+		return err
+	}
+	for _, q := range queues {
+		for i := range f.record.Deliveries {
+			if d := &f.record.Deliveries[i]; d.Destination == q.name {
+				if err := readAttempts(c, q, f.seq, d); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// readAttempts reads the failed attempts and the successful one, if any.
+func readAttempts(c *conn, q *queue, seq int64, d *inbox.Delivery) error {
+	err := c.query(q.sql(`SELECT at, duration, status, reason FROM attempts$ WHERE seq = ? ORDER BY n`), func(row []driver.Value) error {
+		d.Log = append(d.Log, inbox.Attempt{
 			At:       inbox.FromMicros(integer(row[0])),
 			Duration: time.Duration(integer(row[1])),
 			Status:   int(integer(row[2])),
@@ -84,8 +207,8 @@ func readAttempts(c *conn, seq int64, r *inbox.Record) (attempts []inbox.Attempt
 		})
 		return nil
 	}, seq)
-	if r.State == inbox.Delivered {
-		attempts = append(attempts, r.Last)
+	if d.State == inbox.Delivered {
+		d.Log = append(d.Log, d.Last)
 	}
-	return attempts, err
+	return err
 }

@@ -3,6 +3,8 @@ package sqlite
 import (
 	"database/sql/driver"
 	"time"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 const (
@@ -24,8 +26,8 @@ const (
 	retireRoom = 8
 )
 
-// retirement removes delivered and superseded events that are older than
-// Policy.Keep. While the inbox is nearly full it removes the oldest of any age:
+// retirement removes events whose deliveries all ended as delivered or superseded longer
+// than Policy.Keep ago, and skipped ones. While the inbox is nearly full it removes the oldest of any age:
 // mistaking a repeat for a new event is better than refusing a new one. It goes
 // through the rows in order of arrival, step by step, and skips those that
 // stay.
@@ -41,7 +43,7 @@ type retirement struct {
 // due returns when the next step is due, and false if there is nothing to
 // remove.
 func (r *retirement) due(w *writer) (time.Time, bool) {
-	if w.meta.rows[delivered]+w.meta.rows[superseded] == 0 {
+	if e := &w.meta.events; e[inbox.Delivered]+e[inbox.Superseded]+e[inbox.Skipped] == 0 {
 		return time.Time{}, false
 	}
 	if w.nearlyFull() {
@@ -59,7 +61,61 @@ func (w *writer) nearlyFull() bool {
 // reset makes the next pass begin at once, because the policy has changed.
 func (r *retirement) reset() { *r = retirement{} }
 
-const readEnds = `SELECT seq, state, settled_at FROM delivery WHERE seq > ? ORDER BY seq LIMIT ?`
+const (
+	readEnds = `SELECT seq, state, settled_at FROM delivery WHERE seq > ? ORDER BY seq LIMIT ?`
+
+	// readAllEnds is for when there are rows in routes. Those of the default destination
+	// and of routes are merged in the order of arrival.
+	readAllEnds = `SELECT d.seq AS seq, d.state, d.settled_at, NULL, NULL, NULL, NULL FROM delivery d
+		WHERE d.seq > ?1 AND NOT EXISTS (SELECT 1 FROM routes r WHERE r.seq = d.seq)
+		UNION ALL SELECT seq, NULL, settled_at, slots, open, delivered, dead FROM routes WHERE seq > ?1
+		ORDER BY 1 LIMIT ?2`
+)
+
+// ended is an event that may have ended everywhere.
+type ended struct {
+	seq       int64
+	state     state // of its only delivery, unless it has a route
+	route     route
+	settledAt int64
+}
+
+// scanEnded reads the columns of readEnds or readAllEnds.
+func scanEnded(row []driver.Value) ended {
+	e := ended{seq: integer(row[0]), state: state(integer(row[1])), settledAt: integer(row[2])}
+	if row[1] == nil {
+		e.route = scanRoute(append(row[3:7:7], row[2]))
+	}
+	return e
+}
+
+// isDone reports whether the event is kept only for a while.
+func (e *ended) isDone() bool {
+	if e.route.stored {
+		return e.route.open == 0 && e.route.dead == 0
+	}
+	return e.state == delivered || e.state == superseded
+}
+
+// retire removes an event that is done.
+func (t *tx) retire(e *ended) error {
+	if !e.route.stored {
+		if err := t.removeDelivery(t.w.usual, e.seq, e.state, false); err != nil {
+			return err
+		}
+		return t.removeEvent(e.seq, e.state.public(), false)
+	}
+	queues, err := t.queues(e.route.to)
+	for _, q := range queues {
+		if err == nil {
+			err = t.removeDelivery(q, e.seq, e.route.ended(q), false)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return t.removeEvent(e.seq, e.route.state(), true)
+}
 
 // step processes the next rows.
 func (r *retirement) step(w *writer) error {
@@ -79,24 +135,29 @@ func (r *retirement) step(w *writer) error {
 	}
 	seen := int64(0)
 	err := w.transact(func(t *tx) error {
-		var expired []taskEvent
-		err := t.c.query(readEnds, func(row []driver.Value) error {
+		query := readEnds
+		if t.meta.routed > 0 {
+			query = readAllEnds
+		}
+		var expired []ended
+		err := t.c.query(query, func(row []driver.Value) error {
 			seen++
-			next.after = integer(row[0])
-			switch s, settledAt := state(integer(row[1])), integer(row[2]); {
-			case s != delivered && s != superseded:
-			case settledAt <= limit:
-				expired = append(expired, taskEvent{seq: next.after, state: s})
+			e := scanEnded(row)
+			next.after = e.seq
+			switch {
+			case !e.isDone():
+			case e.settledAt <= limit:
+				expired = append(expired, e)
 			default:
-				next.oldest = min(next.oldest, settledAt)
+				next.oldest = min(next.oldest, e.settledAt)
 			}
 			return nil
 		}, next.after, w.limits.retireStep)
 		if err != nil {
 			return err
 		}
-		for _, e := range expired {
-			if err := t.remove(e.seq, e.state, false); err != nil {
+		for i := range expired {
+			if err := t.retire(&expired[i]); err != nil {
 				return err
 			}
 		}

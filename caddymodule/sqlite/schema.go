@@ -4,6 +4,8 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 // applicationID marks the file as the gateway's, in SQLite's header: "FWHI".
@@ -129,36 +131,129 @@ var schema = []migration{{
 		source_ip TEXT    NOT NULL         -- the last time
 	) STRICT`,
 	`INSERT INTO arrivals SELECT id AS place, id, NULL, 1, received_at, source_ip FROM quarantine`,
+}, {
+	// The destinations other than the default, whose deliveries are in the tables of
+	// version 1 and whose counters are in meta. Each has a slot, and tables of its own
+	// with the number of the slot in their names, see slotSchema.
+	`CREATE TABLE destinations (
+		slot       INTEGER PRIMARY KEY,
+		name       TEXT    NOT NULL UNIQUE,
+		low_seq    INTEGER NOT NULL, -- no event before it that goes there lacks a row in its delivery
+		fresh      INTEGER NOT NULL, -- deliveries by state
+		ready      INTEGER NOT NULL,
+		retry      INTEGER NOT NULL,
+		blocked    INTEGER NOT NULL,
+		delivered  INTEGER NOT NULL,
+		superseded INTEGER NOT NULL,
+		dead       INTEGER NOT NULL
+	) STRICT`,
+
+	// Where events go whose destinations are not just the default, as sets of slots:
+	// bit n is slot n. An event without a row goes to the default alone, so that
+	// storing it is still a single insert.
+	`CREATE TABLE routes (
+		seq        INTEGER PRIMARY KEY,
+		slots      INTEGER NOT NULL, -- where it goes; 0 if it is skipped
+		open       INTEGER NOT NULL, -- of these, where it is pending
+		delivered  INTEGER NOT NULL,
+		dead       INTEGER NOT NULL,
+		settled_at INTEGER NOT NULL  -- the last end of a delivery; when it was stored if it is skipped
+	) STRICT`,
+	`CREATE INDEX routes_dead ON routes (seq) WHERE dead != 0`,
+
+	// The events by their own state, and the rows of routes.
+	`ALTER TABLE meta ADD COLUMN events_pending    INTEGER NOT NULL DEFAULT 0`,
+	`ALTER TABLE meta ADD COLUMN events_delivered  INTEGER NOT NULL DEFAULT 0`,
+	`ALTER TABLE meta ADD COLUMN events_superseded INTEGER NOT NULL DEFAULT 0`,
+	`ALTER TABLE meta ADD COLUMN events_dead       INTEGER NOT NULL DEFAULT 0`,
+	`ALTER TABLE meta ADD COLUMN events_skipped    INTEGER NOT NULL DEFAULT 0`,
+	`ALTER TABLE meta ADD COLUMN routed            INTEGER NOT NULL DEFAULT 0`,
+	`UPDATE meta SET events_pending = fresh + ready + retry + blocked, events_delivered = delivered,
+		events_superseded = superseded, events_dead = dead`,
 }}
+
+// versionOfDestinations is the first version of the schema that has destinations.
+const versionOfDestinations = 4
+
+// counters are those of the deliveries to one destination.
+type counters struct {
+	lowSeq int64
+	fresh  int64
+	rows   [states]int64 // by the state in delivery
+}
+
+// count adds n to the number of deliveries in a state.
+func (c *counters) count(s state, fresh bool, n int64) {
+	if fresh {
+		c.fresh += n
+	} else {
+		c.rows[s] += n
+	}
+}
+
+// pending returns the number of pending deliveries.
+func (c *counters) pending() int64 {
+	return c.fresh + c.rows[ready] + c.rows[retry] + c.rows[blocked]
+}
+
+// byState returns the deliveries as inbox.DestinationStats has them.
+func (c *counters) byState() (n [len(inbox.States)]int64) {
+	n[inbox.Pending] = c.pending()
+	n[inbox.Delivered] = c.rows[delivered]
+	n[inbox.Superseded] = c.rows[superseded]
+	n[inbox.Dead] = c.rows[dead]
+	return n
+}
+
+// empty reports whether there are no deliveries.
+func (c *counters) empty() bool { return c.byState() == [len(inbox.States)]int64{} }
 
 // meta is the row of the table meta.
 type meta struct {
-	nextSeq, lowSeq, indexedSeq int64
-	fresh                       int64
-	rows                        [states]int64 // by the state in delivery
-	stale                       int64
-	quarantined, nextSuspect    int64
+	nextSeq, indexedSeq      int64
+	counters                 // of the default destination
+	stale                    int64
+	quarantined, nextSuspect int64
+	events                   [len(inbox.States)]int64 // by their own state
+	routed                   int64
 }
 
 const (
-	readMeta = `SELECT next_seq, low_seq, indexed_seq, fresh, ready, retry, blocked,
-		delivered, superseded, dead, stale, quarantined, next_suspect FROM meta WHERE id = 1`
+	columnsOfVersion1 = `next_seq, low_seq, indexed_seq, fresh, ready, retry, blocked,
+		delivered, superseded, dead, stale, quarantined, next_suspect`
+
+	readMeta = `SELECT ` + columnsOfVersion1 + `, events_pending, events_delivered, events_superseded, events_dead,
+		events_skipped, routed FROM meta WHERE id = 1`
+
+	readMetaBefore = `SELECT ` + columnsOfVersion1 + ` FROM meta WHERE id = 1`
 
 	writeMeta = `UPDATE meta SET next_seq = ?, low_seq = ?, indexed_seq = ?, fresh = ?, ready = ?, retry = ?, blocked = ?,
-		delivered = ?, superseded = ?, dead = ?, stale = ?, quarantined = ?, next_suspect = ? WHERE id = 1`
+		delivered = ?, superseded = ?, dead = ?, stale = ?, quarantined = ?, next_suspect = ?, events_pending = ?,
+		events_delivered = ?, events_superseded = ?, events_dead = ?, events_skipped = ?, routed = ? WHERE id = 1`
 )
 
-func (m *meta) read(c *conn) error {
+// read reads the row from a file of this version.
+func (m *meta) read(c *conn) error { return m.readVersion(c, len(schema)) }
+
+// readVersion reads the row from a file of any version.
+func (m *meta) readVersion(c *conn, version int) error {
+	query := readMeta
+	if version < versionOfDestinations {
+		query = readMetaBefore
+	}
 	found := false
-	err := c.query(readMeta, func(row []driver.Value) error {
+	err := c.query(query, func(row []driver.Value) error {
 		found = true
-		for i, p := range m.fields() {
+		for i, p := range m.fields()[:len(row)] {
 			*p = integer(row[i])
 		}
 		return nil
 	})
 	if err == nil && !found {
 		err = errors.New("the table meta is empty; it must have one row")
+	}
+	if version < versionOfDestinations {
+		m.events = m.byState()
 	}
 	return err
 }
@@ -178,12 +273,11 @@ func (m *meta) fields() []*int64 {
 	for i := range m.rows {
 		fields = append(fields, &m.rows[i])
 	}
-	return append(fields, &m.stale, &m.quarantined, &m.nextSuspect)
-}
-
-// pending returns the number of pending events.
-func (m *meta) pending() int64 {
-	return m.fresh + m.rows[ready] + m.rows[retry] + m.rows[blocked]
+	fields = append(fields, &m.stale, &m.quarantined, &m.nextSuspect)
+	for i := range m.events {
+		fields = append(fields, &m.events[i])
+	}
+	return append(fields, &m.routed)
 }
 
 // identify returns the version of the file's schema, 0 if the file is new. It
@@ -236,7 +330,10 @@ func rollback(c *conn) {
 	_ = c.exec(`ROLLBACK`)
 }
 
-// events returns the number of events in all states.
-func (m *meta) events() int64 {
-	return m.pending() + m.rows[delivered] + m.rows[superseded] + m.rows[dead]
+// total returns the number of events in all states.
+func (m *meta) total() (n int64) {
+	for _, events := range m.events {
+		n += events
+	}
+	return n
 }

@@ -13,11 +13,12 @@ import (
 // settle is the request to end leases.
 type settle struct {
 	request
+	queue    *queue
 	outcomes []inbox.Outcome
 }
 
 // Settle ends leases.
-func (s *store) Settle(ctx context.Context, outcomes ...inbox.Outcome) error {
+func (q *queue) Settle(ctx context.Context, outcomes ...inbox.Outcome) error {
 	for _, o := range outcomes {
 		if o.Verdict < inbox.Deliver || o.Verdict > inbox.Release {
 			return fmt.Errorf("verdict %d of %s is none of Deliver, Retry, GiveUp and Release", o.Verdict, leaseName(o.Lease))
@@ -26,9 +27,9 @@ func (s *store) Settle(ctx context.Context, outcomes ...inbox.Outcome) error {
 	if len(outcomes) == 0 {
 		return nil
 	}
-	err := s.submit(&settle{request: newRequest(ctx), outcomes: outcomes})
+	err := q.submit(&settle{request: newRequest(ctx), queue: q, outcomes: outcomes})
 	if errors.Is(err, inbox.ErrBroken) {
-		return s.errClosed() // retrying is useless
+		return q.errClosed() // retrying is useless
 	}
 	return err
 }
@@ -43,11 +44,12 @@ func leaseName(l *inbox.Lease) string {
 func (r *settle) apply(t *tx) error {
 	r.err = nil
 	var unknown []error
+	c := t.of(r.queue)
 	for i := range r.outcomes {
 		o := &r.outcomes[i]
-		h := t.w.leases.get(o.Lease)
+		h := r.queue.leases.get(o.Lease)
 		if h != nil {
-			if _, ended := t.settled[h.seq()]; ended {
+			if _, ended := c.settled[h.seq()]; ended {
 				h = nil
 			}
 		}
@@ -55,7 +57,7 @@ func (r *settle) apply(t *tx) error {
 			unknown = append(unknown, fmt.Errorf("%w: the lease of %s is not held", inbox.ErrState, leaseName(o.Lease)))
 			continue
 		}
-		if err := t.settle(h, o); err != nil {
+		if err := t.settle(c, h, o); err != nil {
 			return err
 		}
 	}
@@ -66,18 +68,18 @@ func (r *settle) apply(t *tx) error {
 func (r *settle) grows() bool { return false }
 
 const (
-	insertSettled = `INSERT INTO delivery (state, attempts, due, settled_at, last_at, last_duration, last_status, last_reason, seq)
+	insertSettled = `INSERT INTO delivery$ (state, attempts, due, settled_at, last_at, last_duration, last_status, last_reason, seq)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
-	updateSettled = `UPDATE delivery SET state = ?, attempts = ?, due = ?, settled_at = ?,
+	updateSettled = `UPDATE delivery$ SET state = ?, attempts = ?, due = ?, settled_at = ?,
 		last_at = ?, last_duration = ?, last_status = ?, last_reason = ? WHERE seq = ?`
-	insertReleased = `INSERT INTO delivery (state, due, seq) VALUES (?, ?, ?)`
-	updateReleased = `UPDATE delivery SET state = ?, due = ? WHERE seq = ?`
-	insertAttempt  = `INSERT OR REPLACE INTO attempts (seq, n, at, duration, status, reason) VALUES (?, ?, ?, ?, ?, ?)`
-	trimAttempts   = `DELETE FROM attempts WHERE seq = ? AND n <= ?`
+	insertReleased = `INSERT INTO delivery$ (state, due, seq) VALUES (?, ?, ?)`
+	updateReleased = `UPDATE delivery$ SET state = ?, due = ? WHERE seq = ?`
+	insertAttempt  = `INSERT OR REPLACE INTO attempts$ (seq, n, at, duration, status, reason) VALUES (?, ?, ?, ?, ?, ?)`
+	trimAttempts   = `DELETE FROM attempts$ WHERE seq = ? AND n <= ?`
 )
 
 // settle stores the outcome of one lease.
-func (t *tx) settle(h *heldLease, o *inbox.Outcome) error {
+func (t *tx) settle(c *change, h *heldLease, o *inbox.Outcome) error {
 	to, due := retry, t.now
 	switch o.Verdict {
 	case inbox.Deliver:
@@ -87,7 +89,7 @@ func (t *tx) settle(h *heldLease, o *inbox.Outcome) error {
 	case inbox.Release:
 		if o.Lease.Untried && o.Due.IsZero() {
 			to = ready // it was not even tried, and keeps its place
-			t.becomesReady(h.seq())
+			c.becomesReady(h.seq())
 		}
 	default: // Retry
 	}
@@ -100,21 +102,25 @@ func (t *tx) settle(h *heldLease, o *inbox.Outcome) error {
 		if h.fresh {
 			query = insertReleased
 		}
-		err = t.c.exec(query, int64(to), due, h.seq())
+		err = t.c.exec(c.queue.sql(query), int64(to), due, h.seq())
 	} else {
-		err = t.settleAttempt(h, o, to, due)
+		err = t.settleAttempt(c.queue, h, o, to, due)
 	}
 	if err != nil {
 		return err
 	}
-	t.settled[h.seq()] = struct{}{}
-	t.count(h.state, h.fresh, -1)
-	t.count(to, false, +1)
-	return t.orderWaiting(h.key, o.Lease.Event.TaskID)
+	if c.settled == nil {
+		c.settled = make(map[int64]struct{})
+	}
+	c.settled[h.seq()] = struct{}{}
+	if err := t.changed(c.queue, h.seq(), h.state, h.fresh, to); err != nil {
+		return err
+	}
+	return t.orderWaiting(c.queue, h.key, o.Lease.Event.TaskID)
 }
 
 // settleAttempt stores the outcome of an attempt that counts.
-func (t *tx) settleAttempt(h *heldLease, o *inbox.Outcome, to state, due int64) error {
+func (t *tx) settleAttempt(q *queue, h *heldLease, o *inbox.Outcome, to state, due int64) error {
 	n := int64(h.attempts) + 1
 	var settledAt int64
 	if to.ended() {
@@ -123,11 +129,11 @@ func (t *tx) settleAttempt(h *heldLease, o *inbox.Outcome, to state, due int64) 
 	a := o.Attempt
 	reason := cutReason(a.Reason)
 	if to != delivered {
-		if err := t.c.exec(insertAttempt, h.seq(), n, inbox.Micros(a.At), int64(a.Duration), int64(a.Status), reason); err != nil {
+		if err := t.c.exec(q.sql(insertAttempt), h.seq(), n, inbox.Micros(a.At), int64(a.Duration), int64(a.Status), reason); err != nil {
 			return err
 		}
 		if n > t.w.limits.keptAttempts {
-			if err := t.c.exec(trimAttempts, h.seq(), n-t.w.limits.keptAttempts); err != nil {
+			if err := t.c.exec(q.sql(trimAttempts), h.seq(), n-t.w.limits.keptAttempts); err != nil {
 				return err
 			}
 		}
@@ -136,7 +142,7 @@ func (t *tx) settleAttempt(h *heldLease, o *inbox.Outcome, to state, due int64) 
 	if h.fresh {
 		query = insertSettled
 	}
-	return t.c.exec(query, int64(to), n, due, settledAt, inbox.Micros(a.At), int64(a.Duration), int64(a.Status), reason, h.seq())
+	return t.c.exec(q.sql(query), int64(to), n, due, settledAt, inbox.Micros(a.At), int64(a.Duration), int64(a.Status), reason, h.seq())
 }
 
 // cutReason makes a reason valid UTF-8 of at most inbox.MaxReason bytes.

@@ -15,40 +15,47 @@ func (s *store) Stats(ctx context.Context) (inbox.Stats, error) {
 	}
 	v := s.view.Load()
 	stats := inbox.Stats{
+		Events:      v.meta.events,
 		Quarantined: v.meta.quarantined,
 		Bytes:       v.bytes,
 		MaxBytes:    s.maxSize.Load(),
 	}
-	stats.Events[inbox.Pending] = v.meta.pending()
-	stats.Events[inbox.Delivered] = v.meta.rows[delivered]
-	stats.Events[inbox.Superseded] = v.meta.rows[superseded]
-	stats.Events[inbox.Dead] = v.meta.rows[dead]
-	err := s.read(ctx, func(c *conn) (err error) {
-		if v.meta.pending() > 0 {
-			stats.OldestPending, err = oldestPending(c, v.meta.lowSeq)
+	err := s.read(ctx, func(c *conn) error {
+		for _, q := range s.queues.list() {
+			if q.isGone() {
+				continue
+			}
+			d, err := q.stats(c)
+			if err != nil {
+				return err
+			}
+			stats.Destinations = append(stats.Destinations, d)
+			if oldest := stats.OldestPending; oldest.IsZero() || (!d.OldestPending.IsZero() && d.OldestPending.Before(oldest)) {
+				stats.OldestPending = d.OldestPending
+			}
 		}
-		return err
+		return nil
 	})
-	stats.Destinations = []inbox.DestinationStats{{Name: inbox.DefaultDestination, Deliveries: stats.Events, OldestPending: stats.OldestPending}}
 	return stats, err
 }
 
-const (
-	// The events without a row in delivery begin at low_seq or soon after it.
-	oldestFresh = `SELECT e.seq, e.received_at FROM events e LEFT JOIN delivery d ON d.seq = e.seq
-		WHERE e.seq >= ? AND d.seq IS NULL ORDER BY e.seq LIMIT 1`
+// stats returns the summary of one destination.
+func (q *queue) stats(c *conn) (inbox.DestinationStats, error) {
+	v := q.view.Load()
+	oldest, err := q.oldestPending(c, v)
+	return inbox.DestinationStats{Name: q.name, Deliveries: v.byState(), OldestPending: oldest}, err
+}
 
-	// SQLite uses a partial index only if the query repeats its condition word
-	// for word. Without the index the query would read all that was delivered.
-	oldestWithRow = `SELECT e.seq, e.received_at FROM events e WHERE e.seq = (
-		SELECT min(seq) FROM (
-			SELECT min(seq) AS seq FROM delivery WHERE state = 0 AND state <= 2 UNION ALL
-			SELECT min(seq) FROM delivery WHERE state = 1 AND state <= 2 UNION ALL
-			SELECT min(seq) FROM delivery WHERE state = 2 AND state <= 2))`
-)
+// SQLite uses a partial index only if the query repeats its condition word
+// for word. Without the index the query would read all that was delivered.
+const oldestWithRow = `SELECT e.seq, e.received_at FROM events e WHERE e.seq = (
+	SELECT min(seq) FROM (
+		SELECT min(seq) AS seq FROM delivery$ WHERE state = 0 AND state <= 2 UNION ALL
+		SELECT min(seq) FROM delivery$ WHERE state = 1 AND state <= 2 UNION ALL
+		SELECT min(seq) FROM delivery$ WHERE state = 2 AND state <= 2))`
 
-// oldestPending returns when the oldest pending event was received.
-func oldestPending(c *conn, low int64) (time.Time, error) {
+// oldestPending returns when the oldest event was received whose delivery is pending.
+func (q *queue) oldestPending(c *conn, v *queueView) (time.Time, error) {
 	var first, received int64
 	take := func(row []driver.Value) error {
 		if seq := integer(row[0]); first == 0 || seq < first {
@@ -56,12 +63,20 @@ func oldestPending(c *conn, low int64) (time.Time, error) {
 		}
 		return nil
 	}
-	err := c.query(oldestFresh, take, low)
-	if err == nil {
-		err = c.query(oldestWithRow, take)
+	if v.counters.fresh > 0 {
+		// They begin at low_seq, or where the leaser is by now, or soon after it.
+		low := max(v.lowSeq, q.leases.low(nil))
+		if err := c.query(q.sql(q.fresh(v).oldest), take, low); err != nil {
+			return time.Time{}, err
+		}
 	}
-	if err != nil || first == 0 {
-		return time.Time{}, err
+	if v.pending() > v.counters.fresh {
+		if err := c.query(q.sql(oldestWithRow), take); err != nil {
+			return time.Time{}, err
+		}
+	}
+	if first == 0 {
+		return time.Time{}, nil
 	}
 	return time.UnixMicro(received).UTC(), nil
 }

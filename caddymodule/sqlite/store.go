@@ -56,7 +56,6 @@ var defaultLimits = limits{
 // the writer.
 type view struct {
 	meta  meta
-	hold  inbox.Hold
 	bytes int64
 	log   int64 // the share of the write-ahead log in bytes
 }
@@ -72,12 +71,13 @@ type store struct {
 	maxSize atomic.Int64
 	view    atomic.Pointer[view]
 
-	index  *taskIndex
-	leases *leases
+	index     *taskIndex
+	queues    queues
+	usual     *queue   // that of the default destination
+	usualOnly []*queue // usual alone
 
 	requests      chan op
 	policyChanged chan struct{} // the policy has changed
-	leaserWake    chan struct{} // something may be due
 	closing       chan struct{}
 	stopped       chan struct{} // closed when the writer has ended
 
@@ -89,7 +89,7 @@ type store struct {
 	copying    sync.Mutex
 	diskFull   atomic.Bool // the last write found no room
 	writer     *writer
-	leaser     *leaser
+	scanners   [2]scanner // of the default destination, and of all others
 	readers    chan *conn
 	gate       sync.RWMutex // held by readers while they read, so that the log can restart between reads
 	checkpoint *checkpointer
@@ -136,7 +136,7 @@ func (s *store) Close() error {
 		close(s.closing)
 		<-s.stopped
 		s.checkpoint.stop()
-		err := s.leaser.close()
+		err := errors.Join(s.scanners[0].close(), s.scanners[1].close())
 		for range cap(s.readers) {
 			c := <-s.readers
 			err = errors.Join(err, c.close())
@@ -162,8 +162,8 @@ func (s *store) closeLast() error {
 // Interface guards
 var (
 	_ inbox.Inbox     = (*store)(nil)
-	_ inbox.Queue     = (*store)(nil)
-	_ inbox.Picker    = (*store)(nil)
+	_ inbox.Queue     = (*queue)(nil)
+	_ inbox.Picker    = (*queue)(nil)
 	_ inbox.Breakable = (*store)(nil)
 	_ inbox.Backuper  = (*store)(nil)
 )

@@ -108,11 +108,12 @@ func inspectFile(ctx context.Context, path string) (u inbox.Unattended, err erro
 	defer func() { err = cmp.Or(err, c.close()) }()
 	var m meta
 	err = setUp(c, []string{surveyBusyTimeout})
+	version := 0
 	if err == nil {
-		err = requireInbox(c)
+		version, err = requireInbox(c)
 	}
 	if err == nil {
-		err = m.read(c)
+		err = m.readVersion(c, version)
 	}
 	if err != nil {
 		if errors.Is(err, errNoInbox) {
@@ -120,25 +121,25 @@ func inspectFile(ctx context.Context, path string) (u inbox.Unattended, err erro
 		}
 		return u, fileError(path, err)
 	}
-	u.Pending, u.Dead, u.Quarantined = m.pending(), m.rows[dead], m.quarantined
+	u.Pending, u.Dead, u.Quarantined = m.events[inbox.Pending], m.events[inbox.Dead], m.quarantined
 	return u, nil
 }
 
 const surveyBusyTimeout = `PRAGMA busy_timeout = 100`
 
-// requireInbox returns an error unless the file is an inbox of a version that
-// this release supports.
-func requireInbox(c *conn) error {
+// requireInbox returns the version of the file's schema, or an error unless the file is
+// an inbox that this release supports.
+func requireInbox(c *conn) (version int, err error) {
 	app, err := c.number(`PRAGMA application_id`)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if app != applicationID {
-		return errNoInbox
+		return 0, errNoInbox
 	}
-	version, err := c.number(`PRAGMA user_version`)
-	if err == nil && int(version) > len(schema) {
-		err = fmt.Errorf("its schema has version %d, made by a newer release of this module", version)
+	v, err := c.number(`PRAGMA user_version`)
+	if err == nil && int(v) > len(schema) {
+		err = fmt.Errorf("its schema has version %d, made by a newer release of this module", v)
 	}
-	return err
+	return int(v), err
 }

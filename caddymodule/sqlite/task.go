@@ -38,7 +38,8 @@ type taskEvent struct {
 	seq    int64
 	id     inbox.RawID
 	final  bool
-	state  state
+	to     slots // its destinations
+	state  state // that at one destination, as are the following
 	due    int64 // when a retry or a blocked event is due, in µs
 	fresh  bool  // it has no row in delivery yet
 	leased bool

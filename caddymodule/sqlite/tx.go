@@ -16,15 +16,41 @@ type tx struct {
 	now int64 // in µs
 
 	meta    meta
-	hold    inbox.Hold
-	added   []entry            // entries for the index of tasks
-	settled map[int64]struct{} // events whose leases end
-	table   map[int64][]int64  // rows of task_index read ahead, by key
-	grown   int64              // bytes added, approximately
-	pages   int64              // pages in use after the commit
-	free    int64              // free pages after the commit
-	wake    bool               // something may be due that was not before
-	ready   int64              // the first event that became ready; 0 if none did
+	changes [maxSlots]*change // by slot, nil if there are none
+	made    []*queue
+	dropped []*queue
+	added   []entry           // entries for the index of tasks
+	table   map[int64][]int64 // rows of task_index read ahead, by key
+	grown   int64             // bytes added, approximately
+	pages   int64             // pages in use after the commit
+	free    int64             // free pages after the commit
+}
+
+// change is what a transaction changes of one queue.
+type change struct {
+	queue    *queue
+	counters *counters
+	before   counters
+	hold     inbox.Hold
+	settled  map[int64]struct{} // events whose leases end
+	wake     bool               // something may be due that was not before
+	ready    int64              // the first event that became ready; 0 if none did
+}
+
+// of returns the changes of a queue.
+func (t *tx) of(q *queue) *change {
+	c := t.changes[q.slot]
+	if c == nil {
+		c = &change{queue: q, before: q.counters, hold: q.hold}
+		if q.isDefault() {
+			c.counters = &t.meta.counters
+		} else {
+			c.counters = new(counters)
+			*c.counters = q.counters
+		}
+		t.changes[q.slot] = c
+	}
+	return c
 }
 
 // lookup returns the events of the key, oldest first, including those added in
@@ -50,12 +76,12 @@ func (t *tx) lookup(key int64) ([]int64, error) {
 	return slices.Compact(seqs), nil
 }
 
-const readTaskEvent = `SELECT e.id, e.task_id, e.status, d.state, d.due FROM events e
-	LEFT JOIN delivery d ON d.seq = e.seq WHERE e.seq = ?`
+// readTaskEvent has the event's state at the default destination.
+const readTaskEvent = `SELECT e.id, e.task_id, e.status, r.slots, d.state, d.due FROM events e
+	LEFT JOIN delivery d ON d.seq = e.seq LEFT JOIN routes r ON r.seq = e.seq WHERE e.seq = ?`
 
 // task returns the events of a task, oldest first, or the bigTask if there are
-// many. The pending events that are not leased cannot be leased until the
-// transaction ends.
+// many.
 func (t *tx) task(key int64, taskID string) ([]taskEvent, *bigTask, error) {
 	if b := t.w.tasks.get(key); b != nil && b.taskID == taskID {
 		return nil, b, nil
@@ -68,15 +94,12 @@ func (t *tx) task(key int64, taskID string) ([]taskEvent, *bigTask, error) {
 		b, err := t.buildBig(key, taskID, seqs)
 		return nil, b, err
 	}
-	events := make([]taskEvent, 0, len(seqs)+1)
+	events := make([]taskEvent, 0, len(seqs))
 	for _, seq := range seqs {
 		err := t.c.query(readTaskEvent, func(row []driver.Value) error {
-			if text(row[1]) != taskID { // another task with the same key
-				return nil
+			if text(row[1]) == taskID { // else another task with the same key
+				events = append(events, scanTaskEvent(seq, row))
 			}
-			e := scanTaskEvent(seq, row)
-			e.leased = !e.state.ended() && !t.revoke(seq)
-			events = append(events, e)
 			return nil
 		}, seq)
 		if err != nil {
@@ -91,31 +114,71 @@ func scanTaskEvent(seq int64, row []driver.Value) taskEvent {
 	e := taskEvent{
 		seq:   seq,
 		final: inbox.Status(integer(row[2])).Final(), //nolint:gosec // as it was stored
-		state: state(integer(row[3])),
-		due:   integer(row[4]),
-		fresh: row[3] == nil,
+		to:    defaultOnly,
+	}
+	if row[3] != nil {
+		e.to = slots(integer(row[3]))
 	}
 	copy(e.id[:], blob(row[0]))
+	e.scanState(row[4:])
 	return e
+}
+
+// scanState reads the state and the time of a delivery, which may have no row.
+func (e *taskEvent) scanState(row []driver.Value) {
+	e.state, e.due, e.fresh = state(integer(row[0])), integer(row[1]), row[0] == nil
+}
+
+// at returns the event with its state at one of its destinations.
+func (t *tx) at(q *queue, e taskEvent) (taskEvent, error) {
+	if q.isDefault() {
+		return e, nil
+	}
+	e.state, e.due, e.fresh = ready, 0, true
+	err := t.c.query(q.sql(`SELECT state, due FROM delivery$ WHERE seq = ?`), func(row []driver.Value) error {
+		e.scanState(row)
+		return nil
+	}, e.seq)
+	return e, err
+}
+
+// allAt returns the events that go to a destination, with their states there, and with
+// room for another one. Those that are pending and not leased cannot be leased until the
+// transaction ends.
+func (t *tx) allAt(q *queue, events []taskEvent) ([]taskEvent, error) {
+	there := make([]taskEvent, 0, len(events)+1)
+	for _, e := range events {
+		if !e.to.has(q) {
+			continue
+		}
+		e, err := t.at(q, e)
+		if err != nil {
+			return nil, err
+		}
+		e.leased = !e.state.ended() && !t.revoke(q, e.seq)
+		there = append(there, e)
+	}
+	return there, nil
 }
 
 // revoke keeps an event from being leased until the transaction ends. It
 // reports false if the event is leased and this transaction has not settled it.
-func (t *tx) revoke(seq int64) bool {
-	if _, ok := t.settled[seq]; ok {
+func (t *tx) revoke(q *queue, seq int64) bool {
+	if _, ok := t.of(q).settled[seq]; ok {
 		return true
 	}
-	return t.w.leases.revoke(seq)
+	return q.leases.revoke(seq)
 }
 
-// order moves events of the task to other states so that the task is in order.
-func (t *tx) order(key int64, events []taskEvent) error {
+// order moves events of the task to other states so that the task is in order at a
+// destination.
+func (t *tx) order(q *queue, key int64, events []taskEvent) error {
 	before := make(map[int64]taskEvent, len(events))
 	for _, e := range events {
 		before[e.seq] = e
 	}
 	for _, e := range arrange(events) {
-		if err := t.move(key, before[e.seq], e.state); err != nil {
+		if err := t.move(q, key, before[e.seq], e.state); err != nil {
 			return err
 		}
 	}
@@ -123,36 +186,40 @@ func (t *tx) order(key int64, events []taskEvent) error {
 }
 
 // orderWaiting puts a task in order if any of its events is blocked.
-func (t *tx) orderWaiting(key int64, taskID string) error {
-	if t.meta.rows[blocked] == 0 {
+func (t *tx) orderWaiting(q *queue, key int64, taskID string) error {
+	if t.of(q).counters.rows[blocked] == 0 {
 		return nil
 	}
-	n, err := t.c.number(`SELECT 1 FROM delivery WHERE state = 2 AND task_key = ? LIMIT 1`, key)
+	n, err := t.c.number(q.sql(`SELECT 1 FROM delivery$ WHERE state = 2 AND task_key = ? LIMIT 1`), key)
 	if err != nil || n == 0 {
 		return err
 	}
-	return t.orderTask(key, taskID)
+	return t.orderTask(q, key, taskID)
 }
 
-// orderTask puts a task in order.
-func (t *tx) orderTask(key int64, taskID string) error {
+// orderTask puts a task in order at a destination.
+func (t *tx) orderTask(q *queue, key int64, taskID string) error {
 	events, big, err := t.task(key, taskID)
 	switch {
 	case err != nil:
 		return err
 	case big != nil:
-		return t.orderBig(big)
+		return t.orderBig(q, big)
 	}
-	return t.order(key, events)
+	there, err := t.allAt(q, events)
+	if err != nil {
+		return err
+	}
+	return t.order(q, key, there)
 }
 
 const (
-	insertState = `INSERT INTO delivery (state, settled_at, task_key, seq) VALUES (?, ?, ?, ?)`
-	updateState = `UPDATE delivery SET state = ?, settled_at = ?, task_key = ? WHERE seq = ?`
+	insertState = `INSERT INTO delivery$ (state, settled_at, task_key, seq) VALUES (?, ?, ?, ?)`
+	updateState = `UPDATE delivery$ SET state = ?, settled_at = ?, task_key = ? WHERE seq = ?`
 )
 
 // move changes the state of an event that is not leased.
-func (t *tx) move(key int64, e taskEvent, to state) error {
+func (t *tx) move(q *queue, key int64, e taskEvent, to state) error {
 	var settledAt int64
 	if to.ended() {
 		settledAt = t.now
@@ -165,27 +232,20 @@ func (t *tx) move(key int64, e taskEvent, to state) error {
 	if e.fresh {
 		query = insertState
 	}
-	t.count(e.state, e.fresh, -1)
-	t.count(to, false, +1)
-	t.wake = t.wake || to == ready || to == retry
+	if err := t.changed(q, e.seq, e.state, e.fresh, to); err != nil {
+		return err
+	}
+	c := t.of(q)
+	c.wake = c.wake || to == ready || to == retry
 	if to == ready {
-		t.becomesReady(e.seq)
+		c.becomesReady(e.seq)
 	}
-	return t.c.exec(query, int64(to), settledAt, taskKey, e.seq)
+	return t.c.exec(q.sql(query), int64(to), settledAt, taskKey, e.seq)
 }
 
-func (t *tx) becomesReady(seq int64) {
-	if t.ready == 0 || seq < t.ready {
-		t.ready = seq
-	}
-}
-
-// count adds n to the number of events in a state.
-func (t *tx) count(s state, fresh bool, n int64) {
-	if fresh {
-		t.meta.fresh += n
-	} else {
-		t.meta.rows[s] += n
+func (c *change) becomesReady(seq int64) {
+	if c.ready == 0 || seq < c.ready {
+		c.ready = seq
 	}
 }
 
@@ -215,23 +275,6 @@ func (t *tx) find(id inbox.RawID) (e taskEvent, taskID string, ok bool, err erro
 		}
 	}
 	return e, "", false, nil
-}
-
-// remove deletes an event and everything that belongs to it.
-func (t *tx) remove(seq int64, s state, fresh bool) error {
-	for _, query := range []string{
-		`DELETE FROM events WHERE seq = ?`,
-		`DELETE FROM delivery WHERE seq = ?`,
-		`DELETE FROM attempts WHERE seq = ?`,
-		`DELETE FROM traces WHERE seq = ?`,
-	} {
-		if err := t.c.exec(query, seq); err != nil {
-			return err
-		}
-	}
-	t.count(s, fresh, -1)
-	t.meta.stale++
-	return nil
 }
 
 // readAhead looks many keys up in the table at once, which costs much less than

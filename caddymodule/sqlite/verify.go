@@ -85,12 +85,12 @@ func (*Inbox) Verify(ctx context.Context, file string) (events int64, err error)
 		return 0, fileError(file, err)
 	}
 	var m meta
-	if err := m.read(c); err != nil {
+	if err := m.readVersion(c, version); err != nil {
 		return 0, fileError(file, err)
 	}
 	events, err = c.number(`SELECT count(*) FROM events`)
-	if err == nil && events != m.events() {
-		err = fmt.Errorf("it has %d events; expected %d", events, m.events())
+	if err == nil && events != m.total() {
+		err = fmt.Errorf("it has %d events; expected %d", events, m.total())
 	}
 	if err != nil {
 		return 0, fileError(file, err)

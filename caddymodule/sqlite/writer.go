@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql/driver"
 	"fmt"
 	"runtime"
 	"time"
@@ -17,7 +18,6 @@ type writer struct {
 	*store
 	conn        *conn
 	meta        meta // as committed
-	hold        inbox.Hold
 	size        fileSize
 	reserve     reserve
 	maintenance maintenance
@@ -260,7 +260,8 @@ func (w *writer) commit(ops []op) error {
 // transact runs f in a transaction. The state in memory changes only after the
 // commit.
 func (w *writer) transact(f func(*tx) error) error {
-	t := &tx{w: w, c: w.conn, now: w.now().UnixMicro(), meta: w.meta, hold: w.hold, settled: make(map[int64]struct{})}
+	t := &tx{w: w, c: w.conn, now: w.now().UnixMicro(), meta: w.meta}
+	t.of(w.usual)
 	err := w.conn.exec(`BEGIN IMMEDIATE`)
 	if err == nil {
 		err = f(t)
@@ -275,18 +276,25 @@ func (w *writer) transact(f func(*tx) error) error {
 		rollback(w.conn)
 		w.noteDamage(err)
 		w.tasks.rollBack()
-		w.leases.endBatch(nil)
-		w.wake()
+		t.rollBack()
 		return err
 	}
 	w.publish(t)
 	return nil
 }
 
-// end writes the row of meta, as in every transaction, and measures the file.
+// end writes the counters, and measures the file.
 func (t *tx) end() error {
-	t.meta.lowSeq = max(t.meta.lowSeq, t.w.leases.low(t.settled))
-	if err := t.meta.write(t.c); err != nil {
+	for _, c := range t.changes {
+		if c == nil {
+			continue
+		}
+		c.counters.lowSeq = max(c.counters.lowSeq, c.queue.leases.low(c.settled))
+		if err := c.write(t); err != nil {
+			return err
+		}
+	}
+	if err := t.meta.write(t.c); err != nil { // in every transaction
 		return err
 	}
 	pages, err := t.c.number(`PRAGMA page_count`)
@@ -298,29 +306,62 @@ func (t *tx) end() error {
 	return err
 }
 
-// publish updates the state in memory after a commit and wakes the leaser.
+// write writes the counters of a queue, unless they are in meta.
+func (c *change) write(t *tx) error {
+	if c.queue.isDefault() || *c.counters == c.before {
+		return nil
+	}
+	var values []driver.Value
+	for _, p := range c.counters.fields() {
+		values = append(values, *p)
+	}
+	return t.c.exec(updateDestination, append(values, int64(c.queue.slot))...)
+}
+
+// rollBack allows the events that were revoked to be leased again.
+func (t *tx) rollBack() {
+	for _, q := range t.dropped {
+		t.w.queues.add(q)
+	}
+	for _, c := range t.changes {
+		if c != nil {
+			c.queue.leases.endBatch(nil)
+			c.queue.wake()
+		}
+	}
+}
+
+// publish updates the state in memory after a commit and wakes the leasers.
 func (w *writer) publish(t *tx) {
-	w.meta, w.hold = t.meta, t.hold
+	w.meta = t.meta
 	w.overwrites.add(w.meta)
 	w.diskFull.Store(w.reserve.spent)
 	w.tasks.commit()
 	w.index.add(t.added...)
 	w.maintenance.added += len(t.added)
-	moved := w.leases.endBatch(t.settled)
 	w.measure(t)
-	w.view.Store(&view{meta: w.meta, hold: w.hold, bytes: w.size.used(), log: w.size.log})
-	if t.ready != 0 {
-		w.leaser.lookAgainFrom(t.ready)
+	w.view.Store(&view{meta: w.meta, bytes: w.size.used(), log: w.size.log})
+	for _, q := range t.made {
+		q.publish(q.counters, w.meta.nextSeq, w.meta.routed > 0)
+		w.queues.add(q)
 	}
-	if t.wake || moved {
-		w.wake()
+	for _, c := range t.changes {
+		if c != nil {
+			c.publish(&w.meta)
+		}
 	}
 }
 
-// wake wakes the leaser, because something may be due.
-func (s *store) wake() {
-	select {
-	case s.leaserWake <- struct{}{}:
-	default:
+// publish updates the state of a queue after a commit.
+func (c *change) publish(m *meta) {
+	q := c.queue
+	moved := q.leases.endBatch(c.settled)
+	q.counters, q.hold = *c.counters, c.hold
+	q.publish(q.counters, m.nextSeq, m.routed > 0)
+	if c.ready != 0 {
+		q.leaser.lookAgainFrom(c.ready)
+	}
+	if c.wake || moved {
+		q.wake()
 	}
 }

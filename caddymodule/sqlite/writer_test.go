@@ -116,7 +116,7 @@ func TestFailedTransactionLeavesNothing(t *testing.T) {
 
 	// A lease that could not be settled is still held.
 	o := inbox.Outcome{Lease: leases[0], Verdict: inbox.Deliver}
-	fail(&settle{outcomes: []inbox.Outcome{o}})
+	fail(&settle{queue: s.usual, outcomes: []inbox.Outcome{o}})
 	require.NoError(t, s.Settle(ctx, o))
 	inboxtest.Put(t, s, final)
 }

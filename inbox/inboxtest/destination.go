@@ -124,7 +124,8 @@ var destinationTests = []test{
 	}},
 	{"the queue of a name is always the same", func(s *suite) {
 		for _, name := range []string{"a", inbox.DefaultDestination} {
-			require.Same(s, s.queueOf(name), s.queueOf(name))
+			first, again := s.queueOf(name), s.queueOf(name)
+			require.Same(s, first, again)
 		}
 		require.NotSame(s, s.queueOf("a"), s.queueOf("b"))
 	}},

@@ -36,29 +36,32 @@ var answers = map[string]struct{ full, least any }{
 	},
 	"Unattended": {unattended, control.Unattended{}},
 	"Handler": {handler, control.Handler{
-		Name: "a", Config: control.Config{Allow: []string{}, AllowFrom: []string{}}, Holds: []control.Hold{}, Refusals: []control.Refusal{},
+		Name: "a", Config: leastConfig, Holds: []control.Hold{}, Destinations: []control.Destination{}, Refusals: []control.Refusal{},
 	}},
-	"Bodies":      {control.Bodies{Reading: 1, Bytes: 1, Limit: 1}, control.Bodies{}},
-	"Counts":      {counts, control.Counts{}},
-	"Recent":      {sampleRecent, control.Recent{}},
-	"Unavailable": {*sampleRecent.LastUnavailable, control.Unavailable{}},
-	"Config":      {config, control.Config{Allow: []string{}, AllowFrom: []string{}}},
-	"Hold":        {hold, control.Hold{By: control.ByUpstream}},
-	"Refusal":     {refusal, control.Refusal{Count: 1}},
-	"Event":       {event, leastEvent},
-	"Attempt":     {attempt, control.Attempt{}},
-	"Events":      {control.Events{Events: []control.Event{event}, Next: "n"}, control.Events{Events: []control.Event{}}},
-	"Done":        {control.Done{ID: sampleID, State: "pending"}, control.Done{ID: sampleID, State: "superseded"}},
-	"Bulk":        {control.Bulk{Matched: 1, Changed: 2, Skipped: 3, DryRun: true, Done: true, Error: "x"}, control.Bulk{}},
-	"HoldRequest": {nil, control.HoldRequest{}}, // no value has all members, see TestHoldRequest
-	"Pressure":    {pressure, control.Pressure{}},
-	"Holds":       {control.Holds{Holds: []control.Hold{hold}, UnderWay: 1, Pressure: pressure}, control.Holds{Holds: []control.Hold{}}},
-	"Quarantined": {quarantined, leastQuarantined},
-	"Problem":     {problem, control.Problem{}},
-	"Quarantine":  {control.Quarantine{Callbacks: []control.Quarantined{quarantined}, Next: "n"}, control.Quarantine{Callbacks: []control.Quarantined{}}},
-	"Released":    {control.Released{ID: sampleID, Duplicate: true}, control.Released{ID: sampleID}},
-	"Refused":     {control.Refused{Error: "x", Problems: []control.Problem{problem}}, control.Refused{Error: "x", Problems: []control.Problem{}}},
-	"Rule":        {rule, control.Rule{Option: "allow_from"}},
+	"Destination":       {destination, control.Destination{Name: "a", Holds: []control.Hold{}}},
+	"Bodies":            {control.Bodies{Reading: 1, Bytes: 1, Limit: 1}, control.Bodies{}},
+	"Counts":            {counts, control.Counts{}},
+	"Recent":            {sampleRecent, control.Recent{}},
+	"Unavailable":       {*sampleRecent.LastUnavailable, control.Unavailable{}},
+	"Config":            {config, leastConfig},
+	"DestinationConfig": {destinationConfig, control.DestinationConfig{Name: "a", Match: []string{}}},
+	"Hold":              {hold, control.Hold{Destination: "a", By: control.ByUpstream}},
+	"Refusal":           {refusal, control.Refusal{Count: 1}},
+	"Event":             {event, leastEvent},
+	"Delivery":          {delivery, control.Delivery{Destination: "a", State: "pending"}},
+	"Attempt":           {attempt, control.Attempt{}},
+	"Events":            {control.Events{Events: []control.Event{event}, Next: "n"}, control.Events{Events: []control.Event{}}},
+	"Done":              {control.Done{ID: sampleID, State: "pending"}, control.Done{ID: sampleID, State: "superseded"}},
+	"Bulk":              {control.Bulk{Matched: 1, Changed: 2, Skipped: 3, DryRun: true, Done: true, Error: "x"}, control.Bulk{}},
+	"HoldRequest":       {nil, control.HoldRequest{}}, // no value has all members, see TestHoldRequest
+	"Pressure":          {pressure, control.Pressure{}},
+	"Holds":             {control.Holds{Holds: []control.Hold{hold}, UnderWay: 1, Pressure: pressure, Destinations: []string{"a"}}, control.Holds{Holds: []control.Hold{}, Destinations: []string{}}},
+	"Quarantined":       {quarantined, leastQuarantined},
+	"Problem":           {problem, control.Problem{}},
+	"Quarantine":        {control.Quarantine{Callbacks: []control.Quarantined{quarantined}, Next: "n"}, control.Quarantine{Callbacks: []control.Quarantined{}}},
+	"Released":          {control.Released{ID: sampleID, Duplicate: true}, control.Released{ID: sampleID}},
+	"Refused":           {control.Refused{Error: "x", Problems: []control.Problem{problem}}, control.Refused{Error: "x", Problems: []control.Problem{}}},
+	"Rule":              {rule, control.Rule{Option: "allow_from"}},
 	"EventDetail": {
 		control.EventDetail{Event: event, TraceParent: "00-x", AttemptRecords: []control.Attempt{attempt}, Body: json.RawMessage(`{"id":"x"}`)},
 		control.EventDetail{Event: leastEvent, AttemptRecords: []control.Attempt{}, Body: json.RawMessage(`{}`)},
@@ -77,7 +80,7 @@ var answers = map[string]struct{ full, least any }{
 	"Notice": {
 		control.Notice{
 			Kind: control.Gap, Handler: "a", At: sampleTime, ID: sampleID, TaskID: "t", Type: "x", Status: "failed",
-			Attempt: 1, UpstreamStatus: 200, DurationMS: 1.5, Due: &sampleTime, Reason: "x",
+			Destination: "a", Attempt: 1, UpstreamStatus: 200, DurationMS: 1.5, Due: &sampleTime, Reason: "x",
 			QuarantineID: 1, Count: 1, SourceIP: "::1", Problems: 1, By: control.ByOperator, Until: &sampleTime, Missed: -1,
 		},
 		control.Notice{Kind: control.Resumed, Handler: "a"},
@@ -89,25 +92,37 @@ var (
 		From: sampleTime, Accepted: 1, Duplicates: 2, Refused: 3, TooLarge: 4, Invalid: 5, NotKept: 6, Unavailable: 7,
 		LastUnavailable: &control.Unavailable{At: sampleTime, Reason: "x"},
 	}
-	counts = control.Counts{Pending: 1, Delivered: 2, Superseded: 3, Dead: 4}
+	counts = control.Counts{Pending: 1, Delivered: 2, Superseded: 3, Dead: 4, Skipped: 5}
 	config = control.Config{
 		Allow: []string{"fotor"}, AllowFrom: []string{"static"}, MaxBody: 1, Inbox: "sqlite", Storage: "sqlite:/x", Keep: "1h",
-		Quarantine: 1, Forward: "routes", SignSecrets: 1, Timeout: "1s", Concurrency: 1, RetryFirst: "1s", RetryMax: "1s", GiveUp: "1h",
+		Quarantine: 1, Forward: "routes", SignSecrets: 1, Timeout: "1s", Concurrency: 1, Rate: 0.5, RetryFirst: "1s", RetryMax: "1s", GiveUp: "1h",
+		Destinations: []control.DestinationConfig{destinationConfig},
 	}
-	hold     = control.Hold{By: control.ByOperator, Since: sampleTime, Until: &sampleTime, Reason: "x"}
+	leastConfig       = control.Config{Allow: []string{}, AllowFrom: []string{}, Destinations: []control.DestinationConfig{}}
+	destinationConfig = control.DestinationConfig{
+		Name: "a", Match: []string{"type avatar"}, Forward: "routes", SignSecrets: 1, Timeout: "1s", Concurrency: 1, Rate: 0.5,
+		RetryFirst: "1s", RetryMax: "1s", GiveUp: "1h",
+	}
+	destination = control.Destination{
+		Name: "a", Configured: true, Deliveries: &counts, OldestPending: &sampleTime, UnderWay: 1, Pressure: &pressure, Holds: []control.Hold{hold},
+	}
+	hold     = control.Hold{Destination: "a", By: control.ByOperator, Since: sampleTime, Until: &sampleTime, Reason: "x"}
 	refusal  = control.Refusal{Address: "::1", Peer: "[::1]:1", Reason: "x", Count: 1, First: sampleTime, Last: sampleTime}
 	pressure = control.Pressure{Limit: 1, Concurrency: 2, Attempts: 3, Failed: 1}
 	handler  = control.Handler{
 		Name: "a", Config: config, Events: &counts, OldestPending: &sampleTime, Quarantined: new(int64(1)), InboxBytes: new(int64(1)), InboxLimit: new(int64(1)),
 		Lost: 1, LostAt: &sampleTime, Bodies: control.Bodies{Reading: 1, Bytes: 1, Limit: 1}, Recent: sampleRecent, UnderWay: 1, Pressure: pressure,
-		Holds: []control.Hold{hold}, Refusals: []control.Refusal{refusal}, Error: "x",
+		Holds: []control.Hold{hold}, Destinations: []control.Destination{destination}, Refusals: []control.Refusal{refusal}, Error: "x",
 	}
 	attempt = control.Attempt{At: sampleTime, DurationMS: 1.5, Status: 200, Reason: "x"}
 	event   = control.Event{
 		ID: sampleID, TaskID: "t", Type: "x", Status: "completed", State: "dead", ReceivedAt: sampleTime, Attempts: 1,
-		Due: &sampleTime, SettledAt: &sampleTime, LastAttempt: &attempt,
+		Due: &sampleTime, SettledAt: &sampleTime, LastAttempt: &attempt, Deliveries: []control.Delivery{delivery},
 	}
-	leastEvent  = control.Event{ID: sampleID, Status: "in_progress", State: "delivered"}
+	delivery = control.Delivery{
+		Destination: "a", State: "dead", Attempts: 1, Due: &sampleTime, SettledAt: &sampleTime, LastAttempt: &attempt, AttemptRecords: []control.Attempt{attempt},
+	}
+	leastEvent  = control.Event{ID: sampleID, Status: "in_progress", State: "skipped", Deliveries: []control.Delivery{}}
 	problem     = control.Problem{Pointer: "/x", Detail: "x"}
 	quarantined = control.Quarantined{
 		ID: 1, ReceivedAt: sampleTime, LastAt: sampleTime, Count: 2, SourceIP: "::1", Status: 422, Size: 1, Problems: []control.Problem{problem}, ProblemCount: 1,
@@ -224,6 +239,8 @@ func TestSchemasRefuse(t *testing.T) {
 		"a local time":        {"Hold", `.123456Z","until"`, `.123456+02:00","until"`},
 		"no time":             {"Hold", `"since":"2026-11-23`, `"since":"2026-11-33`},
 		"an unknown state":    {"Event", `"dead"`, `"lost"`},
+		"a skipped delivery":  {"Delivery", `"dead"`, `"skipped"`},
+		"no deliveries":       {"Event", `"deliveries":[`, `"deliveries":null,"x":[`},
 		"an unknown kind":     {"Notice", `"gap"`, `"ping"`},
 		"an id of capitals":   {"Released", `0a"`, `0A"`},
 		"a short id":          {"Released", `0a"`, `"`},

@@ -1,0 +1,55 @@
+package admin
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// destination returns a parameter that names a destination; "" if it is not given.
+func (p *params) destination(name string) string {
+	value := p.text(name)
+	if value != "" {
+		if err := inbox.CheckDestination(value); err != nil {
+			p.fail(name, "%w", err)
+		}
+	}
+	return value
+}
+
+// to returns the parameter that says where events are to be delivered, other than to the
+// parameter destination; "" if it is not given.
+func (p *params) to() string {
+	to := p.destination("to")
+	if to != "" && to == p.values.Get("destination") {
+		p.fail("to", "it is the destination itself: expected another one, or no such parameter")
+	}
+	return to
+}
+
+// configured returns an error unless the config has the destination, or none is named.
+// One that it has no more is refused too: nothing is delivered there.
+func (c *call) configured(destination string) error {
+	names := c.gateway.Destinations()
+	if destination == "" || slices.Contains(names, destination) {
+		return nil
+	}
+	return failure(http.StatusNotFound, fmt.Errorf("the config has no destination %q: expected %s", destination, strings.Join(names, ", ")))
+}
+
+// named returns fields for the audit log about the destinations that are named.
+func named(destination, to string) []zap.Field {
+	var fields []zap.Field
+	if destination != "" {
+		fields = append(fields, zap.String("destination", destination))
+	}
+	if to != "" {
+		fields = append(fields, zap.String("to", to))
+	}
+	return fields
+}
