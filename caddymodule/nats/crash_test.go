@@ -44,7 +44,7 @@ func TestTheEndOfAnEventIsRecordedAfterACrash(t *testing.T) {
 // A Caddy dies after it has written down that a delivery is to be added or repeated.
 func TestAMoveOrReplayIsCompletedAfterACrash(t *testing.T) {
 	url := serve(t).ClientURL()
-	s := openWith(t, url, passive)
+	s := afterMaintenance(t, openWith(t, url, passive))
 	ctx := context.Background()
 	events := send(t, s, 2, "a")
 	at(t, s, "b")
@@ -93,7 +93,7 @@ func TestOfTwoThatEndAnEventAtOnceOneRecordsIt(t *testing.T) {
 // A fault of a server or of the gateway may leave a delivery without a message.
 func TestForgottenDeliveriesAreRemembered(t *testing.T) {
 	url := serve(t).ClientURL()
-	s := openWith(t, url, passive)
+	s := afterMaintenance(t, openWith(t, url, passive))
 	ctx := context.Background()
 	usual := send(t, s, 3, inbox.DefaultDestination)
 	both := send(t, s, 3, inbox.DefaultDestination, "app")

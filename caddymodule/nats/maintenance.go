@@ -114,6 +114,9 @@ func (s *store) applySettings(ctx context.Context, now settings) error {
 	return nil
 }
 
+// searchEvery is in which rounds of maintenance events are looked for that nobody sees to.
+const searchEvery = 4
+
 // tendAll sees to destinations and to events that are not as they should be.
 func (s *store) tendAll() error {
 	ctx, cancel := context.WithTimeout(s.life, 4*retireTimeout)
@@ -122,6 +125,9 @@ func (s *store) tendAll() error {
 	defer s.releaseClaim(ctx, &mine)
 	if err := s.tendDestinations(ctx, &mine); err != nil {
 		return err
+	}
+	if s.rounds.Load()%searchEvery != 0 {
+		return nil
 	}
 	if err := s.mendWholes(ctx, &mine); err != nil {
 		return err
