@@ -20,7 +20,6 @@ type consumed struct {
 // consumed returns the streams that have a consumer for the destination: that of the
 // events first, then those of records.
 func (d *destination) consumed() []consumed {
-	all := []consumed{{d.subjects.stream, d.consumer(), d.subjects.allEvents(), true, max(1, d.from.Load())}}
 	places := []place{d.place()}
 	if d.isDefault() {
 		places = []place{d.subjects.home()}
@@ -28,6 +27,8 @@ func (d *destination) consumed() []consumed {
 			places = append(places, d.place())
 		}
 	}
+	all := make([]consumed, 1, 1+len(places))
+	all[0] = consumed{d.subjects.stream, d.consumer(), d.subjects.allEvents(), true, max(1, d.from.Load())}
 	for _, at := range places {
 		all = append(all, consumed{stream: at.stream, consumer: consumerName, filter: at.ofKind(pending)})
 	}

@@ -273,8 +273,7 @@ func TestWhatIsLeftForTheDefaultDestinationIsCounted(t *testing.T) {
 func TestHoldsAndTroublesOfDestinationsAreTold(t *testing.T) {
 	url := serve(t).ClientURL()
 	a, b := openWith(t, url), openWith(t, url)
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	ctx := t.Context()
 	type told struct {
 		destination string
 		hold        inbox.Hold

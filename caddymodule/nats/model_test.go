@@ -164,7 +164,7 @@ func (m *model) put(a, b *store, random *rand.Rand) {
 // lease leases events and checks that it is their turn.
 func (m *model) lease(ctx context.Context, s *store, destination string, n int) []*inbox.Lease {
 	began := time.Now()
-	leases, err := at(m.t, s, destination).Lease(ctx, n)
+	leases, err := s.queueNamed(destination).Lease(ctx, n)
 	if err != nil {
 		m.may(err, ctx.Err())
 	}
@@ -221,7 +221,7 @@ func (m *model) settle(s *store, destination string, all []inbox.Outcome) {
 		}
 	}
 	m.mu.Unlock()
-	err := at(m.t, s, destination).Settle(context.Background(), all...)
+	err := s.queueNamed(destination).Settle(context.Background(), all...)
 	if err == nil {
 		return
 	}
@@ -424,16 +424,18 @@ func (m *model) awaitRest(s *store) {
 				}
 			}
 		}
-		return !slices.ContainsFunc(places, func(at place) bool { return !m.recordedOnce(s, at) })
+		for _, at := range places {
+			records, err := s.all(ctx, at.stream, at.everything())
+			if err != nil || !m.once(records) {
+				return false
+			}
+		}
+		return true
 	})
 }
 
-// recordedOnce reports whether no event has two records in a place.
-func (m *model) recordedOnce(s *store, at place) bool {
-	records, err := s.all(context.Background(), at.stream, at.everything())
-	if err != nil {
-		return false
-	}
+// once reports whether no event has two of the records.
+func (m *model) once(records []message) bool {
 	records = slices.DeleteFunc(records, func(r message) bool { return m.isPurged(idOf(r.subject)) })
 	once := map[string]bool{}
 	for _, r := range records {

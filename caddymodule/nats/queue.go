@@ -87,7 +87,7 @@ func (s *store) makeQueue(ctx context.Context, q *queue) error {
 	if _, err := s.ensureDestination(ctx, q.name); err != nil {
 		return err
 	}
-	if err := q.listenAll(); err != nil {
+	if err := q.listenAll(); err != nil { //nolint:contextcheck // what arrives outlives the call
 		return err
 	}
 	q.made = true
@@ -103,7 +103,7 @@ func (s *store) makePlaces(ctx context.Context) error {
 	if _, err := s.ensureDestination(ctx, inbox.DefaultDestination); err != nil {
 		return err
 	}
-	return s.home.listenAll()
+	return s.home.listenAll() //nolint:contextcheck // as above
 }
 
 // keepAlive extends what is handed out to the queue until the inbox is closed.

@@ -45,7 +45,7 @@ func (s *store) setUp(ctx context.Context) error {
 		return err
 	}
 	for _, q := range s.openQueues() {
-		if err := q.listenAll(); err != nil {
+		if err := q.listenAll(); err != nil { //nolint:contextcheck // what arrives outlives the call
 			return err
 		}
 	}

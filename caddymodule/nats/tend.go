@@ -42,7 +42,7 @@ func (s *store) tendDestinations(ctx context.Context, mine *claim) error {
 			return err
 		}
 	}
-	return s.listenSpread()
+	return s.listenSpread() //nolint:contextcheck // what arrives outlives the call
 }
 
 // listenSpread makes the queue of the default destination get what has several, if there
