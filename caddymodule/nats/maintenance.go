@@ -107,6 +107,8 @@ const fullPause = time.Second
 
 // applySettings applies the settings to the streams and consumers.
 func (s *store) applySettings(ctx context.Context, now settings) error {
+	s.making.Lock()
+	defer s.making.Unlock()
 	if err := s.ensureAll(ctx); err != nil {
 		return err
 	}

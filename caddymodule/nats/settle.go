@@ -195,6 +195,13 @@ func (q *queue) writeOutcome(ctx context.Context, h *heldLease, v inbox.Verdict,
 			case <-time.After(wait):
 				continue
 			}
+		case m.seq == h.event.seq && (m.kind == delivered || m.kind == dead) && m.at != q.subjects.home():
+			// Another Caddy ended it. Others may have left it to this one to look whether
+			// that was the last delivery, as it was leased here.
+			if err := q.conclude(ctx, m.stored); err != nil {
+				return nil, nil, err
+			}
+			return nil, nil, notHeld(h.lease)
 		case m.seq != h.event.seq, m.kind == delivered, m.kind == dead:
 			return nil, nil, notHeld(h.lease)
 		case !h.marked && m.kind == leased && m.history.lease.Early:

@@ -41,6 +41,8 @@ func (s *store) setUp(ctx context.Context) error {
 	if err := s.checkPayload(); err != nil {
 		return err
 	}
+	s.making.Lock() // queues that are asked for later find the streams ready
+	defer s.making.Unlock()
 	if err := s.ensureAll(ctx); err != nil {
 		return err
 	}
