@@ -55,9 +55,15 @@ func (s *store) claim(ctx context.Context, mine *claim) (bool, error) {
 	return err == nil, err
 }
 
-// releaseClaim lets others claim at once. If it fails the claim expires.
+// releaseClaim lets others claim at once, also if the inbox is being closed. If it fails
+// the claim expires.
 func (s *store) releaseClaim(ctx context.Context, mine *claim) {
-	if mine.Until != 0 {
-		_ = s.setMeta(ctx, s.subjects.meta(metaMaintenance), claim{By: s.instance, Books: !mine.stale})
+	if mine.Until == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWait)
+	defer cancel()
+	if data, err := json.Marshal(claim{By: s.instance, Books: !mine.stale}); err == nil {
+		_, _ = s.js.Publish(ctx, s.subjects.meta(metaMaintenance), data)
 	}
 }

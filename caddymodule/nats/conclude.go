@@ -61,33 +61,7 @@ func (d *destination) concludeMember(ctx context.Context, m *member) error {
 	if !m.stored.several || m.absent || !m.kind.ended() {
 		return d.conclude(ctx, m.stored)
 	}
-	ends := []end{{kind: m.kind, settled: m.rec.Settled}}
-	for _, name := range m.to {
-		if name == d.name {
-			continue
-		}
-		other, err := d.destinationNamed(ctx, name)
-		if err != nil {
-			return err
-		}
-		if other == nil {
-			continue
-		}
-		n, err := other.endAt(ctx, m.stored)
-		if err != nil || !n.ended() {
-			return err
-		}
-		ends = append(ends, n)
-	}
-	// Mostly nobody has written about it before.
-	rec := wholeRecord(m.stored, m.to)
-	k := summarize(ends, &rec)
-	rec.By = d.instance
-	_, err := d.writeRecord(ctx, d.subjects.all(), k, m.ID, rec, 0)
-	if errors.Is(err, errConflict) {
-		return d.conclude(ctx, m.stored)
-	}
-	return err
+	return d.concludeAll(ctx, []*member{m})
 }
 
 // wholeRecord returns a record of an event as a whole.

@@ -20,7 +20,6 @@ type consumed struct {
 // consumed returns the streams that have a consumer for the destination: that of the
 // events first, then those of records.
 func (d *destination) consumed() []consumed {
-	all := []consumed{{d.subjects.stream, d.consumer(), d.subjects.allEvents(), true, max(1, d.from.Load())}}
 	places := []place{d.place()}
 	if d.isDefault() {
 		places = []place{d.subjects.home()}
@@ -28,6 +27,8 @@ func (d *destination) consumed() []consumed {
 			places = append(places, d.place())
 		}
 	}
+	all := make([]consumed, 1, 1+len(places))
+	all[0] = consumed{d.subjects.stream, d.consumer(), d.subjects.allEvents(), true, max(1, d.from.Load())}
 	for _, at := range places {
 		all = append(all, consumed{stream: at.stream, consumer: consumerName, filter: at.ofKind(pending)})
 	}
@@ -37,13 +38,18 @@ func (d *destination) consumed() []consumed {
 // restoreConsumers creates consumers that were removed again. It never creates
 // a stream: somebody may be about to restore it.
 func (s *store) restoreConsumers(ctx context.Context) error {
-	for _, q := range s.openQueues() {
-		for _, c := range q.consumed() {
+	all := s.destinations()
+	if len(all) == 0 {
+		all = append(all, s.home.destination)
+	}
+	for _, d := range all {
+		q := s.queueNamed(d.name)
+		for _, c := range d.consumed() {
 			there, err := s.js.Consumer(ctx, c.stream, c.consumer)
 			if errors.Is(err, jetstream.ErrConsumerNotFound) {
 				s.log.Error("somebody has removed the consumer, it is made anew", zap.String("of", c.stream), zap.String("name", c.consumer))
-				err = q.ensureConsumer(ctx, c)
-			} else if err == nil && c.fresh {
+				err = d.ensureConsumer(ctx, c)
+			} else if err == nil && c.fresh && q != nil {
 				q.leaser.recheckNew.Store(there.CachedInfo().Config.Metadata[recheckKey] != "")
 			}
 			if err != nil {

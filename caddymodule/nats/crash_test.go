@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
@@ -31,12 +32,14 @@ func TestTheEndOfAnEventIsRecordedAfterACrash(t *testing.T) {
 	crash(s)
 	new := send(t, other, 1, "b")
 	require.Equal(t, idsOf(new), finish(t, other, inbox.Deliver, 1, "b"))
+	q := at(t, other, "b")
 	inboxtest.Eventually(t, func() bool {
-		ctx, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+		bounded, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
 		defer cancel()
-		_, err := at(t, other, "b").Lease(ctx, 1)
+		_, err := q.Lease(bounded, 1)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		stats, _ := statsOf(t, other, "b")
+		stats, err := other.Stats(ctx)
+		require.NoError(t, err)
 		return stats.Events == [5]int64{0, 1, 0, 1, 0}
 	})
 }
@@ -44,7 +47,7 @@ func TestTheEndOfAnEventIsRecordedAfterACrash(t *testing.T) {
 // A Caddy dies after it has written down that a delivery is to be added or repeated.
 func TestAMoveOrReplayIsCompletedAfterACrash(t *testing.T) {
 	url := serve(t).ClientURL()
-	s := openWith(t, url, passive)
+	s := afterMaintenance(t, openWith(t, url, passive))
 	ctx := context.Background()
 	events := send(t, s, 2, "a")
 	at(t, s, "b")
@@ -79,13 +82,17 @@ func TestOfTwoThatEndAnEventAtOnceOneRecordsIt(t *testing.T) {
 	a, b := openWith(t, url), openWith(t, url)
 	const n = 100
 	send(t, a, n, "a", "b")
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		finish(t, b, inbox.Deliver, n, "b")
-	}()
-	finish(t, a, inbox.Deliver, n, "a")
-	<-done
+	first, second := inboxtest.Lease(t, at(t, a, "a"), n), inboxtest.Lease(t, at(t, b, "b"), n)
+	var jobs errgroup.Group
+	for i := range n {
+		jobs.Go(func() error {
+			return a.queueNamed("a").Settle(context.Background(), inboxtest.Outcome(inbox.Deliver, first[i]))
+		})
+		jobs.Go(func() error {
+			return b.queueNamed("b").Settle(context.Background(), inboxtest.Outcome(inbox.Deliver, second[i]))
+		})
+	}
+	require.NoError(t, jobs.Wait())
 	stats, _ := statsOf(t, a, "a")
 	require.Equal(t, [5]int64{0, n, 0, 0, 0}, stats.Events)
 }
@@ -93,7 +100,7 @@ func TestOfTwoThatEndAnEventAtOnceOneRecordsIt(t *testing.T) {
 // A fault of a server or of the gateway may leave a delivery without a message.
 func TestForgottenDeliveriesAreRemembered(t *testing.T) {
 	url := serve(t).ClientURL()
-	s := openWith(t, url, passive)
+	s := afterMaintenance(t, openWith(t, url, passive))
 	ctx := context.Background()
 	usual := send(t, s, 3, inbox.DefaultDestination)
 	both := send(t, s, 3, inbox.DefaultDestination, "app")

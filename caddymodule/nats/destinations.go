@@ -99,31 +99,38 @@ func (s *store) register(ctx context.Context, name string, r *registration, afte
 
 // learn brings what is known of destinations up to date.
 func (s *store) learn(ctx context.Context) error {
+	_, err := s.registrations(ctx)
+	return err
+}
+
+// registrations returns those of all destinations by their names, as some replica has
+// them, and brings what is known of destinations up to date.
+func (s *store) registrations(ctx context.Context) (map[string]*registration, error) {
 	messages, err := s.latest(ctx, s.subjects.states(), s.subjects.registration(">"))
 	if err != nil {
-		return fmt.Errorf("looking for destinations: %w", err)
+		return nil, fmt.Errorf("looking for destinations: %w", err)
 	}
-	there := map[string]bool{}
+	there := map[string]*registration{}
 	for _, m := range messages {
 		name := idOf(m.subject)
-		var r registration
-		if err := json.Unmarshal(m.data, &r); err != nil || inbox.CheckDestination(name) != nil {
+		r := new(registration)
+		if err := json.Unmarshal(m.data, r); err != nil || inbox.CheckDestination(name) != nil {
 			s.log.Error("a registration of a destination cannot be read, it is ignored", zap.String("subject", m.subject), zap.Error(err))
 			continue
 		}
 		if r.Closing == 0 {
-			there[name] = true
+			there[name] = r
 			s.know(name, r.From)
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name := range s.known {
-		if !there[name] && s.queues[name] == nil {
+		if there[name] == nil && s.queues[name] == nil {
 			delete(s.known, name)
 		}
 	}
-	return nil
+	return there, nil
 }
 
 // know notes that there is a destination.

@@ -163,9 +163,11 @@ func TestADestinationThatIsRemovedKeepsItsDeliveriesAndCanComeBack(t *testing.T)
 	events := send(t, s, 12, "app", "other")
 	finish(t, s, inbox.Deliver, 2, "app")
 	finish(t, s, inbox.Retry, 1, "app") // comes again before those that were never tried, or after
-	held := inboxtest.Lease(t, at(t, s, "app"), 1)
+	dead := afterMaintenance(t, openWith(t, url, small))
+	held := inboxtest.Lease(t, at(t, dead, "app"), 1)
+	crash(dead)
 	finish(t, s, inbox.Deliver, 12, "other")
-	crash(s)
+	require.NoError(t, s.Close())
 
 	s = openWith(t, url, small)
 	more := send(t, s, 20, "other")
@@ -271,8 +273,7 @@ func TestWhatIsLeftForTheDefaultDestinationIsCounted(t *testing.T) {
 func TestHoldsAndTroublesOfDestinationsAreTold(t *testing.T) {
 	url := serve(t).ClientURL()
 	a, b := openWith(t, url), openWith(t, url)
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	ctx := t.Context()
 	type told struct {
 		destination string
 		hold        inbox.Hold

@@ -94,6 +94,9 @@ func (s *store) bringForward(ctx context.Context) error {
 		return nil
 	}
 	for _, q := range s.openQueues() {
+		if q != s.home && !q.made.Load() {
+			continue
+		}
 		for _, c := range q.consumed()[1:] {
 			for records, err := range s.batches(ctx, c.stream, c.filter, 1, maxBatch) {
 				if err == nil {

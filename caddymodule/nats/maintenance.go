@@ -107,12 +107,17 @@ const fullPause = time.Second
 
 // applySettings applies the settings to the streams and consumers.
 func (s *store) applySettings(ctx context.Context, now settings) error {
+	s.making.Lock()
+	defer s.making.Unlock()
 	if err := s.ensureAll(ctx); err != nil {
 		return err
 	}
 	s.log.Info("settings changed", zap.Duration("lease", now.lease), zap.Int("replicas", now.replicas), zap.Int64("max_size", now.maxSize))
 	return nil
 }
+
+// searchEvery is in which rounds of maintenance events are looked for that nobody sees to.
+const searchEvery = 4
 
 // tendAll sees to destinations and to events that are not as they should be.
 func (s *store) tendAll() error {
@@ -122,6 +127,9 @@ func (s *store) tendAll() error {
 	defer s.releaseClaim(ctx, &mine)
 	if err := s.tendDestinations(ctx, &mine); err != nil {
 		return err
+	}
+	if s.rounds.Load()%searchEvery != 0 {
+		return nil
 	}
 	if err := s.mendWholes(ctx, &mine); err != nil {
 		return err

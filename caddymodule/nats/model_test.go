@@ -24,11 +24,11 @@ const modelEvents = 30 // put by each store
 // being delivered.
 var modelTasks = []string{"untouched", "untouched", "replayed", "purged"}
 
-// modelDestinations are where events go. All events of a task go to the same ones.
-var modelDestinations = []string{inbox.DefaultDestination, "a", "b"}
-
 // destinationsOf returns where the events of a task go.
-func destinationsOf(task string) []string {
+func (m *model) destinationsOf(task string) []string {
+	if len(m.destinations) == 1 {
+		return nil
+	}
 	switch inbox.TaskKey(task) % 5 {
 	case 0:
 		return nil
@@ -37,8 +37,12 @@ func destinationsOf(task string) []string {
 	case 2:
 		return []string{inbox.DefaultDestination, "b"}
 	default:
-		return modelDestinations
+		return m.destinations
 	}
+}
+
+func (m *model) anyDestination() string {
+	return m.destinations[rand.IntN(len(m.destinations))] //nolint:gosec // it need not be secret
 }
 
 // key identifies an event or a task at a destination.
@@ -46,8 +50,9 @@ func key(destination, id string) string { return destination + " " + id }
 
 // model is the expected state of an inbox that several stores share.
 type model struct {
-	t   *testing.T
-	url string
+	t            *testing.T
+	url          string
+	destinations []string // where events go: all events of a task to the same ones
 
 	mu       sync.Mutex
 	events   map[string]*inbox.Event  // what was put
@@ -65,8 +70,14 @@ type model struct {
 // Several Caddys put, lease, settle, replay, purge, quarantine and crash at
 // random. The checks hold whatever they do.
 func TestWhateverSeveralDoNothingIsLostTwiceOrOutOfOrder(t *testing.T) {
+	for _, destinations := range [][]string{{inbox.DefaultDestination}, {inbox.DefaultDestination, "a", "b"}} {
+		t.Run(fmt.Sprint("destinations ", len(destinations)), func(t *testing.T) { runModel(t, destinations) })
+	}
+}
+
+func runModel(t *testing.T, destinations []string) {
 	m := &model{
-		t: t, url: serve(t).ClientURL(), events: map[string]*inbox.Event{}, finals: map[string]time.Time{}, out: map[string]string{}, to: map[string][]string{},
+		t: t, destinations: destinations, url: serve(t).ClientURL(), events: map[string]*inbox.Event{}, finals: map[string]time.Time{}, out: map[string]string{}, to: map[string][]string{},
 		ends: map[string][]string{}, verdicts: map[string]inbox.Verdict{}, purged: map[string]bool{},
 		puts: make(chan struct{}, 3*modelEvents),
 	}
@@ -77,7 +88,7 @@ func TestWhateverSeveralDoNothingIsLostTwiceOrOutOfOrder(t *testing.T) {
 	for n, s := range stores {
 		random := rand.New(rand.NewPCG(rand.Uint64(), 0)) //nolint:gosec // it need not be secret
 		putting.Go(func() { m.put(s, stores[(n+1)%3], random) })
-		for _, d := range modelDestinations {
+		for _, d := range m.destinations {
 			delivering.Go(func() { m.deliver(ctx, s, d) })
 		}
 	}
@@ -99,7 +110,7 @@ func (m *model) open() *store {
 		o.limits, o.policy.Quarantine = smallLimits, 1000
 		o.limits.parked = 20 // events beyond it take long to come back
 	})
-	for _, d := range modelDestinations {
+	for _, d := range m.destinations {
 		at(m.t, s, d)
 	}
 	return s
@@ -116,7 +127,7 @@ func (m *model) put(a, b *store, random *rand.Rand) {
 		m.mu.Lock()
 		m.events[e.ID] = e
 		sent := *e
-		sent.Destinations = destinationsOf(e.TaskID)
+		sent.Destinations = m.destinationsOf(e.TaskID)
 		m.to[e.ID] = sent.GoesTo()
 		m.mu.Unlock()
 		var firsts [2]int
@@ -153,7 +164,7 @@ func (m *model) put(a, b *store, random *rand.Rand) {
 // lease leases events and checks that it is their turn.
 func (m *model) lease(ctx context.Context, s *store, destination string, n int) []*inbox.Lease {
 	began := time.Now()
-	leases, err := at(m.t, s, destination).Lease(ctx, n)
+	leases, err := s.queueNamed(destination).Lease(ctx, n)
 	if err != nil {
 		m.may(err, ctx.Err())
 	}
@@ -210,7 +221,7 @@ func (m *model) settle(s *store, destination string, all []inbox.Outcome) {
 		}
 	}
 	m.mu.Unlock()
-	err := at(m.t, s, destination).Settle(context.Background(), all...)
+	err := s.queueNamed(destination).Settle(context.Background(), all...)
 	if err == nil {
 		return
 	}
@@ -241,7 +252,7 @@ func (m *model) edit(s *store) {
 		case m.isPurged(e.ID):
 			err = s.Purge(context.Background(), e.ID, "")
 		case rand.IntN(3) == 0: //nolint:gosec // as above
-			err = s.Replay(context.Background(), e.ID, modelDestinations[rand.IntN(3)]) //nolint:gosec // as above
+			err = s.Replay(context.Background(), e.ID, m.anyDestination())
 		case rand.IntN(3) == 0: //nolint:gosec // as above
 			err = m.move(s, e)
 		default:
@@ -253,7 +264,7 @@ func (m *model) edit(s *store) {
 
 // move gives an event a delivery to one more destination, or repeats that.
 func (m *model) move(s *store, e *inbox.Event) error {
-	to := modelDestinations[rand.IntN(3)] //nolint:gosec // it need not be secret
+	to := m.anyDestination()
 	m.mu.Lock()
 	if !slices.Contains(m.to[e.ID], to) {
 		m.to[e.ID] = append(slices.Clone(m.to[e.ID]), to)
@@ -280,7 +291,7 @@ func (m *model) vanish() {
 	for range 3 {
 		s := m.open()
 		ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
-		destination := modelDestinations[rand.IntN(3)] //nolint:gosec // it need not be secret
+		destination := m.anyDestination()
 		leases := m.lease(ctx, s, destination, 3)
 		cancel()
 		m.mu.Lock()
@@ -346,7 +357,7 @@ func (m *model) check(s *store) {
 	there := map[string]bool{}
 	order := map[string][]string{}
 	deliveries := map[string]*[len(inbox.States)]int64{}
-	for _, d := range modelDestinations {
+	for _, d := range m.destinations {
 		deliveries[d] = new([len(inbox.States)]int64)
 	}
 	var counts [len(inbox.States)]int64
@@ -397,9 +408,15 @@ func (m *model) check(s *store) {
 func (m *model) awaitRest(s *store) {
 	js, ctx := admin(m.t, m.url), context.Background()
 	inboxtest.Eventually(m.t, func() bool {
-		places := []place{s.subjects.home(), s.subjects.all()}
-		for _, d := range s.destinations() {
-			places = append(places, d.place())
+		places := s.eventPlaces()
+		all := s.destinations()
+		if len(all) == 0 {
+			all = append(all, s.home.destination)
+		}
+		for _, d := range all {
+			if s.several.Load() {
+				places = append(places, d.place())
+			}
 			for _, of := range d.consumed() {
 				c, err := js.Consumer(ctx, of.stream, of.consumer)
 				if err != nil || c.CachedInfo().NumAckPending > 0 || c.CachedInfo().NumPending > 0 {
@@ -407,16 +424,18 @@ func (m *model) awaitRest(s *store) {
 				}
 			}
 		}
-		return !slices.ContainsFunc(places, func(at place) bool { return !m.recordedOnce(s, at) })
+		for _, at := range places {
+			records, err := s.all(ctx, at.stream, at.everything())
+			if err != nil || !m.once(records) {
+				return false
+			}
+		}
+		return true
 	})
 }
 
-// recordedOnce reports whether no event has two records in a place.
-func (m *model) recordedOnce(s *store, at place) bool {
-	records, err := s.all(context.Background(), at.stream, at.everything())
-	if err != nil {
-		return false
-	}
+// once reports whether no event has two of the records.
+func (m *model) once(records []message) bool {
 	records = slices.DeleteFunc(records, func(r message) bool { return m.isPurged(idOf(r.subject)) })
 	once := map[string]bool{}
 	for _, r := range records {

@@ -49,7 +49,8 @@ type Inbox struct {
 	URLs []string `json:"urls,omitempty"`
 
 	// The name of the stream of events, 1 to 64 of A-Z, a-z, 0-9, _ and -. The
-	// other streams have this name with _STATE and _QUARANTINE appended.
+	// other streams have this name with _STATE and _QUARANTINE appended, and with
+	// several destinations _ALL and _TO_<destination>.
 	// Handlers must not share a stream unless they are the same handler on
 	// several Caddys. Default: FOTOR_WEBHOOK.
 	Stream string `json:"stream,omitempty"`

@@ -52,7 +52,7 @@ func (s *store) Put(ctx context.Context, e *inbox.Event) (duplicateOf string, er
 // checkQueues returns an error unless each destination of the event has a queue.
 func (s *store) checkQueues(ctx context.Context, e *inbox.Event) error {
 	for _, name := range e.GoesTo() {
-		if s.queueNamed(name) == nil {
+		if q := s.queueNamed(name); q == nil || q != s.home && !q.made.Load() {
 			return fmt.Errorf("event %s cannot be stored for destination %q, which has no queue: %w", e.ID, name, inbox.ErrNotFound)
 		}
 	}

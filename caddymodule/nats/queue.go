@@ -13,7 +13,7 @@ type queue struct {
 	leaser leaser
 	pick   newest
 	used   atomic.Bool // something was leased from it, or could have been
-	made   bool        // its streams and consumers are set up; guarded by store.making
+	made   atomic.Bool // its streams and consumers are set up
 }
 
 func (s *store) newQueue(d *destination) *queue {
@@ -39,7 +39,7 @@ func (s *store) Queue(ctx context.Context, name string) (inbox.Queue, error) {
 	if s.closed() {
 		return nil, errClosed()
 	}
-	if q := s.queueNamed(name); q != nil && q.made {
+	if q := s.queueNamed(name); q != nil && q.made.Load() {
 		return q, nil
 	}
 	select {
@@ -87,10 +87,10 @@ func (s *store) makeQueue(ctx context.Context, q *queue) error {
 	if _, err := s.ensureDestination(ctx, q.name); err != nil {
 		return err
 	}
-	if err := q.listenAll(); err != nil {
+	if err := q.listenAll(); err != nil { //nolint:contextcheck // what arrives outlives the call
 		return err
 	}
-	q.made = true
+	q.made.Store(true)
 	return nil
 }
 
@@ -103,7 +103,7 @@ func (s *store) makePlaces(ctx context.Context) error {
 	if _, err := s.ensureDestination(ctx, inbox.DefaultDestination); err != nil {
 		return err
 	}
-	return s.home.listenAll()
+	return s.home.listenAll() //nolint:contextcheck // as above
 }
 
 // keepAlive extends what is handed out to the queue until the inbox is closed.

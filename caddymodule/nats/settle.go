@@ -31,6 +31,7 @@ func (q *queue) Settle(ctx context.Context, outcomes ...inbox.Outcome) error {
 	}
 	defer cancel()
 	errs := make([]error, len(outcomes))
+	records := make([]*settled, len(outcomes))
 	leases := make([]*heldLease, len(outcomes))
 	seen := map[*heldLease]bool{}
 	var wg sync.WaitGroup
@@ -51,9 +52,7 @@ func (q *queue) Settle(ctx context.Context, outcomes ...inbox.Outcome) error {
 		places <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-places }()
-			if errs[i] = q.settle(bounded, h, o); errs[i] == nil {
-				h.ended = o.Verdict
-			}
+			records[i], errs[i] = q.settle(bounded, h, o)
 		})
 	}
 	wg.Wait()
@@ -65,6 +64,9 @@ func (q *queue) Settle(ctx context.Context, outcomes ...inbox.Outcome) error {
 		case err != nil:
 			return q.failed(ctx, err)
 		}
+	}
+	if err := q.finish(bounded, records); err != nil {
+		return q.failed(ctx, err)
 	}
 	for i, h := range leases {
 		if h != nil {
@@ -85,36 +87,75 @@ func notHeld(l *inbox.Lease) error {
 	return fmt.Errorf("lease of event %s is not held: %w", l.Event.ID, inbox.ErrState)
 }
 
-// settle stores the outcome of one lease, and then acknowledges its message.
-// After a crash in between, the event is handed out again, and its record says
-// that it was settled.
-func (q *queue) settle(ctx context.Context, h *heldLease, o inbox.Outcome) error {
+// settled is a lease of which the outcome was recorded.
+type settled struct {
+	*heldLease
+	verdict inbox.Verdict
+	member  *member  // the delivery with the record; nil if it was just returned to the server
+	others  []uint64 // records that it replaces
+}
+
+// settle stores the outcome of one lease. If it need not be concluded, it then
+// acknowledges its message.
+func (q *queue) settle(ctx context.Context, h *heldLease, o inbox.Outcome) (*settled, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	k, rec, err := q.outcome(ctx, h, o)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if k == none {
-		return q.handBack(ctx, h)
+		if err := q.handBack(ctx, h); err != nil {
+			return nil, err
+		}
+		h.ended = o.Verdict
+		return nil, nil //nolint:nilnil // there is no record
 	}
 	m, others, err := q.writeOutcome(ctx, h, o.Verdict, k, rec)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if k == dead && !h.marked {
 		if err := q.checkDeadExists(ctx, h, m); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	if k.ended() {
-		if err := q.concludeMember(ctx, m); err != nil {
-			return err
+	done := &settled{h, o.Verdict, m, others}
+	if k.ended() && m.at != q.subjects.home() {
+		return done, nil
+	}
+	q.acknowledge(ctx, done)
+	return nil, nil //nolint:nilnil // it is done
+}
+
+// finish writes down what the ends of deliveries mean for their events, and then
+// acknowledges their messages. After a crash in between, they are handed out again, and
+// their records say that they were settled.
+func (q *queue) finish(ctx context.Context, records []*settled) error {
+	var members []*member
+	for _, r := range records {
+		if r != nil {
+			members = append(members, r.member)
 		}
 	}
-	_ = q.leaser.messageOf(h).Ack()
-	q.forgetRecords(ctx, m.at, others)
+	if len(members) == 0 {
+		return nil
+	}
+	if err := q.concludeAll(ctx, members); err != nil {
+		return err
+	}
+	for _, r := range records {
+		if r != nil {
+			q.acknowledge(ctx, r)
+		}
+	}
 	return nil
+}
+
+func (q *queue) acknowledge(ctx context.Context, r *settled) {
+	_ = q.leaser.messageOf(r.heldLease).Ack()
+	q.forgetRecords(ctx, r.member.at, r.others)
+	r.heldLease.ended = r.verdict
 }
 
 // writeOutcome stores the record of an outcome. It returns the event with it, and the
@@ -154,6 +195,13 @@ func (q *queue) writeOutcome(ctx context.Context, h *heldLease, v inbox.Verdict,
 			case <-time.After(wait):
 				continue
 			}
+		case m.seq == h.event.seq && (m.kind == delivered || m.kind == dead) && m.at != q.subjects.home():
+			// Another Caddy ended it. Others may have left it to this one to look whether
+			// that was the last delivery, as it was leased here.
+			if err := q.conclude(ctx, m.stored); err != nil {
+				return nil, nil, err
+			}
+			return nil, nil, notHeld(h.lease)
 		case m.seq != h.event.seq, m.kind == delivered, m.kind == dead:
 			return nil, nil, notHeld(h.lease)
 		case !h.marked && m.kind == leased && m.history.lease.Early:

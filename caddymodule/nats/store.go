@@ -108,6 +108,7 @@ type store struct {
 
 	forgotten forgotten // used by maintenance only
 
+	endings endings
 	replies replies
 	health  health
 	newest  atomic.Uint64 // sequence of the last event that this inbox stored

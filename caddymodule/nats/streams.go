@@ -41,11 +41,13 @@ func (s *store) setUp(ctx context.Context) error {
 	if err := s.checkPayload(); err != nil {
 		return err
 	}
+	s.making.Lock() // queues that are asked for later find the streams ready
+	defer s.making.Unlock()
 	if err := s.ensureAll(ctx); err != nil {
 		return err
 	}
 	for _, q := range s.openQueues() {
-		if err := q.listenAll(); err != nil {
+		if err := q.listenAll(); err != nil { //nolint:contextcheck // what arrives outlives the call
 			return err
 		}
 	}

@@ -19,25 +19,30 @@ const drainAtOnce = 64
 // that no Caddy uses any more: their deliveries get records, so that they are counted and
 // can be replayed elsewhere or purged, and without deliveries they are removed.
 func (s *store) tendDestinations(ctx context.Context, mine *claim) error {
-	if err := s.learn(ctx); err != nil {
+	there, err := s.registrations(ctx)
+	if err != nil {
 		return err
 	}
 	for _, d := range s.destinations() {
-		r, seq, err := s.registered(ctx, d.name)
-		if err != nil {
-			return err
+		r, q := there[d.name], s.queueNamed(d.name)
+		used := q != nil && (q != s.home || s.home.used.Load())
+		if r != nil && !r.toTend(used, s.usedUntil()) {
+			continue
 		}
-		q := s.queueNamed(d.name)
-		if q != nil && (q != s.home || s.home.used.Load()) {
+		r, seq, err := s.registered(ctx, d.name) // it may have changed
+		switch {
+		case err != nil:
+			return err
+		case used:
 			err = s.keepUsed(ctx, q, r, seq)
-		} else if r != nil && r.Closing == 0 && inbox.FromMicros(r.Used).Before(time.Now()) {
+		case r != nil && r.Closing == 0 && r.toTend(used, s.usedUntil()):
 			err = s.tendUnused(ctx, d, r, seq, mine)
 		}
 		if err != nil && !errors.Is(err, errConflict) { // else another Caddy does it
 			return err
 		}
 	}
-	return s.listenSpread()
+	return s.listenSpread() //nolint:contextcheck // what arrives outlives the call
 }
 
 // listenSpread makes the queue of the default destination get what has several, if there
@@ -51,17 +56,26 @@ func (s *store) listenSpread() error {
 	return s.home.listenAll()
 }
 
+// toTend reports whether there is something to do about a destination. One that is used
+// is said to be so until a time, again when half of that has passed.
+func (r *registration) toTend(used bool, until int64) bool {
+	now := time.Now().UnixMicro()
+	if used {
+		return r.Idle || r.Used < now+(until-now)/2
+	}
+	return r.Used < now
+}
+
 // keepUsed says that a destination is used.
 func (s *store) keepUsed(ctx context.Context, q *queue, r *registration, seq uint64) error {
-	until := s.usedUntil()
 	switch {
 	case r == nil || r.Closing != 0:
 		s.log.Warn("a destination was removed though it is in use here, as all gateways were away for long; it is made again", zap.String("destination", q.name))
 		s.making.Lock()
 		defer s.making.Unlock()
 		return s.makeQueue(ctx, q)
-	case r.Idle, r.Used < until-(until-time.Now().UnixMicro())/2:
-		return s.register(ctx, q.name, &registration{From: r.From, Used: until}, seq)
+	case r.toTend(true, s.usedUntil()):
+		return s.register(ctx, q.name, &registration{From: r.From, Used: s.usedUntil()}, seq)
 	}
 	return nil
 }
