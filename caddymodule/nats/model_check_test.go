@@ -1,0 +1,153 @@
+package nats
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
+)
+
+// await waits until nothing is pending. The stores go on delivering.
+func (m *model) await(s *store) {
+	var records []*inbox.Record
+	m.t.Cleanup(func() {
+		for _, r := range records {
+			m.t.Logf("pending: %+v", r)
+			w, err := s.findWhole(context.Background(), r.Event.ID)
+			if err != nil {
+				m.t.Log(err)
+				continue
+			}
+			m.t.Logf("event %d of %s, sum %+v", w.seq, w.TaskID, w.sum)
+			for _, p := range w.parts {
+				m.t.Logf("at %s: %+v", p.name, p.history)
+			}
+		}
+		for _, d := range append(s.destinations(), s.home.destination) {
+			for _, of := range d.consumed() {
+				c, err := s.js.Consumer(context.Background(), of.stream, of.consumer)
+				if err == nil && len(records) > 0 {
+					m.t.Logf("consumer %s of %s: %+v", of.consumer, of.stream, c.CachedInfo())
+				}
+			}
+		}
+	})
+	inboxtest.Eventually(m.t, func() bool {
+		records = m.list(s, inbox.Filter{States: []inbox.State{inbox.Pending}}, true)
+		return len(records) == 0
+	})
+}
+
+// list returns all records that match.
+func (m *model) list(s *store, f inbox.Filter, oldestFirst bool) (all []*inbox.Record) {
+	for p := (inbox.Page{Limit: 7, OldestFirst: oldestFirst}); ; {
+		records, next, err := s.List(context.Background(), f, p)
+		require.NoError(m.t, err)
+		all = append(all, records...)
+		if p.Cursor = next; next == "" {
+			return all
+		}
+	}
+}
+
+// check compares the final state with what was done.
+func (m *model) check(s *store) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	records := m.list(s, inbox.Filter{}, true)
+	down := m.list(s, inbox.Filter{}, false)
+	slices.Reverse(down)
+	require.Equal(m.t, records, down)
+	there := map[string]bool{}
+	order := map[string][]string{}
+	deliveries := map[string]*[len(inbox.States)]int64{}
+	for _, d := range m.destinations {
+		deliveries[d] = new([len(inbox.States)]int64)
+	}
+	var counts [len(inbox.States)]int64
+	for _, r := range records {
+		require.False(m.t, there[r.Event.ID], "twice")
+		there[r.Event.ID] = true
+		require.Equal(m.t, m.events[r.Event.ID], r.Event)
+		counts[r.State]++
+		require.Equal(m.t, inbox.Summarize(r.Deliveries), r.Progress)
+		for _, d := range r.Deliveries {
+			deliveries[d.Destination][d.State]++
+			if d.State == inbox.Superseded {
+				require.False(m.t, r.Event.Status.Final())
+				continue
+			}
+			task := key(d.Destination, r.Event.TaskID)
+			order[task] = append(order[task], r.Event.ID)
+			if strings.HasPrefix(r.Event.TaskID, "untouched") {
+				require.Equal(m.t, m.verdicts[key(d.Destination, r.Event.ID)] == inbox.GiveUp, d.State == inbox.Dead)
+			}
+		}
+	}
+	for id := range m.events {
+		require.True(m.t, there[id] || m.purged[id], "lost")
+	}
+	for task, ids := range order {
+		if strings.Contains(task, " untouched") {
+			require.Equal(m.t, ids, m.ends[task], task)
+		}
+	}
+	suspects, _, err := s.Suspects(context.Background(), inbox.Page{Limit: 1000})
+	require.NoError(m.t, err)
+	require.Len(m.t, suspects, m.suspects)
+	stats, err := s.Stats(context.Background())
+	require.NoError(m.t, err)
+	// An event that was purged while another store delivered it is counted as
+	// delivered.
+	counts[inbox.Delivered] = stats.Events[inbox.Delivered]
+	require.Equal(m.t, counts, stats.Events)
+	for _, d := range stats.Destinations {
+		want := deliveries[d.Name]
+		want[inbox.Delivered] = d.Deliveries[inbox.Delivered]
+		require.Equal(m.t, *want, d.Deliveries, d.Name)
+	}
+}
+
+// awaitRest waits until nothing is outstanding and no replaced record is left.
+func (m *model) awaitRest(s *store) {
+	js, ctx := admin(m.t, m.url), context.Background()
+	inboxtest.Eventually(m.t, func() bool {
+		places := s.eventPlaces()
+		all := s.destinations()
+		if len(all) == 0 {
+			all = append(all, s.home.destination)
+		}
+		for _, d := range all {
+			if s.several.Load() {
+				places = append(places, d.place())
+			}
+			for _, of := range d.consumed() {
+				c, err := js.Consumer(ctx, of.stream, of.consumer)
+				if err != nil || c.CachedInfo().NumAckPending > 0 || c.CachedInfo().NumPending > 0 {
+					return false
+				}
+			}
+		}
+		for _, at := range places {
+			records, err := s.all(ctx, at.stream, at.everything())
+			if err != nil || !m.once(records) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// once reports whether no event has two of the records.
+func (m *model) once(records []message) bool {
+	records = slices.DeleteFunc(records, func(r message) bool { return m.isPurged(idOf(r.subject)) })
+	once := map[string]bool{}
+	for _, r := range records {
+		once[idOf(r.subject)] = true
+	}
+	return len(once) == len(records)
+}
