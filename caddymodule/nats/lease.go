@@ -360,12 +360,15 @@ func (q *queue) dropPurged(ctx context.Context, c *candidate) error {
 
 // finishMessage acknowledges a message that does not stand for the event any more. If
 // the delivery has ended, and a Caddy died before it wrote down what that means for the
-// event, that is done first.
+// event, or before it removed the records that were replaced, that is done first.
 func (q *queue) finishMessage(ctx context.Context, c *candidate, m *member) error {
 	if m.absent || m.kind.ended() {
 		if err := q.concludeMember(ctx, m); err != nil {
 			return err
 		}
+	}
+	if m.kind.ended() && len(m.others) > 1 {
+		q.forgetRecords(ctx, m.at, m.others[:len(m.others)-1])
 	}
 	return c.msg.Ack()
 }

@@ -153,8 +153,8 @@ func (q *queue) finish(ctx context.Context, records []*settled) error {
 }
 
 func (q *queue) acknowledge(ctx context.Context, r *settled) {
-	_ = q.leaser.messageOf(r.heldLease).Ack()
 	q.forgetRecords(ctx, r.member.at, r.others)
+	_ = q.leaser.messageOf(r.heldLease).Ack()
 	r.heldLease.ended = r.verdict
 }
 
