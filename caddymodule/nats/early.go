@@ -98,6 +98,17 @@ func (q *queue) handBack(ctx context.Context, h *heldLease) error {
 		q.withdraw(ctx, []*heldLease{h})
 		q.pick.forget(h.event.seq)
 	}
+	if h.history.at != q.subjects.home() {
+		// If another Caddy got it and ended it meanwhile, those who ended other deliveries
+		// here have left it to this lease to look whether that was the last.
+		n, err := q.endAt(ctx, h.event)
+		if err == nil && n.ended() {
+			err = q.conclude(ctx, h.event)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	m := q.leaser.messageOf(h)
 	if m.Reply == "" {
 		return nil // it was leased out of turn, and was not handed out since

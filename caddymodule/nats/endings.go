@@ -95,7 +95,7 @@ func (d *destination) concludeAll(ctx context.Context, members []*member) error 
 
 // undecided returns, by the names of other destinations, the events of which it is not
 // known how their deliveries there stand. One that is leased here has not ended: whoever
-// settles that lease looks at the others.
+// settles that lease looks at the others, and each remembers its own end before it looks.
 func (d *destination) undecided(all []*ended) map[string][]*ended {
 	ask := map[string][]*ended{}
 	for _, e := range all {
@@ -105,10 +105,10 @@ func (d *destination) undecided(all []*ended) map[string][]*ended {
 				continue
 			}
 			if n, ok := d.endings.get(e.seq, name); ok {
-				e.ends = append(e.ends, n)
-			} else {
-				names = append(names, name)
+				e.ends = append(e.ends, n) // its lease may just be being settled
+				continue
 			}
+			names = append(names, name)
 			q := d.queueNamed(name)
 			e.open = e.open || q != nil && q.leaser.holds(e.ID)
 		}
