@@ -13,7 +13,11 @@ import (
 // prober returns the inbox as one that can prove that it stores.
 func (s *suite) prober() inbox.Prober {
 	s.Helper()
-	p, ok := s.in.(inbox.Prober)
+	in := s.in
+	if e, ok := in.(elsewhere); ok {
+		in = e.Inbox
+	}
+	p, ok := in.(inbox.Prober)
 	require.True(s, ok, "the inbox can prove that it stores")
 	return p
 }
