@@ -11,8 +11,10 @@ const staleAtOnce = 100
 // forgetStale removes records of leases that a later record has replaced. A Caddy that
 // died in between has left them, and they would be counted as pending.
 func (s *store) forgetStale(ctx context.Context) error {
-	places := []place{s.subjects.home()}
-	for _, d := range s.destinations() {
+	others := s.destinations()
+	places := make([]place, 0, 1+len(others))
+	places = append(places, s.subjects.home())
+	for _, d := range others {
 		places = append(places, d.place())
 	}
 	for _, at := range places {
