@@ -167,7 +167,9 @@ func do(t *testing.T, r *http.Request) reply {
 }
 
 // try sends a request. It may be called from any goroutine.
-func try(r *http.Request) (answer reply, err error) {
+func try(r *http.Request) (answer reply, err error) { return tryWith(client, r) }
+
+func tryWith(client *http.Client, r *http.Request) (answer reply, err error) {
 	response, err := client.Do(r)
 	// For a moment after a reload, Caddy itself closes new connections too.
 	for tries := 0; tries < 10 && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) && r.GetBody != nil; tries++ {
