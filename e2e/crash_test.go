@@ -22,26 +22,11 @@ var (
 // Whenever and however often Caddy is killed, each callback that was answered 200 reaches
 // the upstream, in the order of its task.
 func TestCrash(t *testing.T) {
-	seed := *crashSeed
-	if seed == 0 {
-		seed = rand.Uint64()
-	}
-	t.Logf("-crash.seed=%d", seed)
-	random := rand.New(rand.NewPCG(seed, 0))
-
 	up := newUpstream(t, picky)
 	g := newGateway(t)
 	config := g.Caddyfile("forward "+up.URL+quick, "", quiet)
 	c := call(t, g.URL(), 8)
-	for round := range *crashRounds {
-		p := g.Launch(config)
-		if round%4 != 0 { // most rounds end under load, the others anywhere during the start
-			c.AwaitAnswers(t, 1)
-		}
-		time.Sleep(time.Duration(random.Int64N(int64(600 * time.Millisecond)))) // until some random moment
-		require.True(t, p.Running(), "Caddy ended by itself: %s", p.Output)
-		p.Kill()
-	}
+	g.crash(config, c)
 
 	p := g.Run(config)
 	c.AwaitAnswers(t, 1)
@@ -55,6 +40,27 @@ func TestCrash(t *testing.T) {
 	t.Logf("%d crashes: %d events answered 200, %d requests without an answer, %d attempts at the upstream, %d repeats of events that it had taken",
 		*crashRounds, len(c.accepted), c.Broken(), len(deliveries), repeats)
 	checkFile(t, g.DB)
+}
+
+// crash starts Caddy and kills it at some random moment, again and again.
+func (g *gateway) crash(config string, c *callers) {
+	t := g.t
+	t.Helper()
+	seed := *crashSeed
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	t.Logf("-crash.seed=%d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	for round := range *crashRounds {
+		p := g.Launch(config)
+		if round%4 != 0 { // most rounds end under load, the others anywhere during the start
+			c.AwaitAnswers(t, 1)
+		}
+		time.Sleep(time.Duration(random.Int64N(int64(600 * time.Millisecond)))) // until some random moment
+		require.True(t, p.Running(), "Caddy ended by itself: %s", p.Output)
+		p.Kill()
+	}
 }
 
 // takes reports whether picky takes a delivery: it refuses the first attempt at every tenth

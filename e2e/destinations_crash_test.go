@@ -2,10 +2,8 @@ package e2e
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -65,26 +63,11 @@ func (g *gateway) pendingAt(destination string) int {
 // Whenever and however often Caddy is killed, each of several destinations gets each
 // callback that was answered 200, in the order of its task, and none waits for another.
 func TestCrashWithDestinations(t *testing.T) {
-	seed := *crashSeed
-	if seed == 0 {
-		seed = rand.Uint64()
-	}
-	t.Logf("-crash.seed=%d", seed)
-	random := rand.New(rand.NewPCG(seed, 0))
-
 	to := newThree(t)
 	g := newGateway(t)
 	config := g.Caddyfile(to.Options(), "", silent)
 	c := call(t, g.URL(), 8)
-	for round := range *crashRounds {
-		p := g.Launch(config)
-		if round%4 != 0 { // most rounds end under load, the others anywhere during the start
-			c.AwaitAnswers(t, 1)
-		}
-		time.Sleep(time.Duration(random.Int64N(int64(600 * time.Millisecond)))) // until some random moment
-		require.True(t, p.Running(), "Caddy ended by itself: %s", p.Output)
-		p.Kill()
-	}
+	g.crash(config, c)
 
 	p := g.Run(config)
 	c.AwaitAnswers(t, 1)

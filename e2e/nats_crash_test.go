@@ -86,21 +86,28 @@ func TestNATSCaddysAreKilledUnderLoad(t *testing.T) {
 	up := newUpstream(t, picky)
 	edges := []*edge{nats.Edge("forward "+up.URL+quick, ""), nats.Edge("forward "+up.URL+quick, "")}
 	all := []*callers{call(t, edges[0].URL(), 4, edges[1].URL()), call(t, edges[1].URL(), 4, edges[0].URL())}
-	for i := range kills {
-		victim := edges[i%2]
-		all[i%2].AwaitAnswers(t, 50)
-		victim.Kill()
-		all[i%2].AwaitAnswers(t, 50)
-		victim.Again()
-	}
-	for _, c := range all {
-		c.Stop()
-	}
+	killInTurn(t, edges, all, kills)
 	edges[0].emptied()
 	nats.StoredOnce()
 	t.Logf("%d Caddys killed, %d repeats", kills, edges[0].tally(up, all...))
 	for _, e := range edges {
 		e.Leave()
+	}
+}
+
+// killInTurn kills Caddys under load, one after the other, and starts them again. Then it
+// stops the load.
+func killInTurn(t *testing.T, edges []*edge, all []*callers, kills int) {
+	t.Helper()
+	for i := range kills {
+		n := i % len(edges)
+		all[n].AwaitAnswers(t, 50)
+		edges[n].Kill()
+		all[n].AwaitAnswers(t, 50)
+		edges[n].Again()
+	}
+	for _, c := range all {
+		c.Stop()
 	}
 }
 

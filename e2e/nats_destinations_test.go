@@ -15,16 +15,7 @@ func TestNATSDestinations(t *testing.T) {
 	to := newThree(t)
 	edges := []*edge{nats.Edge(to.Options(), ""), nats.Edge(to.Options(), "")}
 	all := []*callers{call(t, edges[0].URL(), 4, edges[1].URL()), call(t, edges[1].URL(), 4, edges[0].URL())}
-	for i := range kills {
-		victim := edges[i%2]
-		all[i%2].AwaitAnswers(t, 50)
-		victim.Kill()
-		all[i%2].AwaitAnswers(t, 50)
-		victim.Again()
-	}
-	for _, c := range all {
-		c.Stop()
-	}
+	killInTurn(t, edges, all, kills)
 	for _, name := range []string{"well", "moody"} {
 		await(t, func() bool { return edges[0].pendingAt(name) == 0 }, "the backlog to go out to %s", name)
 	}
@@ -32,7 +23,11 @@ func TestNATSDestinations(t *testing.T) {
 	to.Return()
 	edges[0].emptied()
 	nats.StoredOnce()
-	t.Logf("%d Caddys killed, %d repeats", kills, to.Check(all...))
+	unavailable := 0
+	for _, c := range all {
+		unavailable += c.Unavailable()
+	}
+	t.Logf("%d Caddys killed, %d requests answered 503, %d repeats", kills, unavailable, to.Check(all...))
 	for _, e := range edges {
 		e.Leave()
 	}
