@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"sync/atomic"
 	"time"
 
@@ -60,8 +59,6 @@ const (
 	maxQuarantine  = 1_000_000
 	maxConcurrency = 4096
 )
-
-var nameRegexp = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 // Handler takes the callbacks that Fotor POSTs when a task changes its state. It
 // answers 200 only once the callback is on stable storage, and forwards it as an
@@ -289,7 +286,7 @@ func (h *Handler) setDefaults() {
 }
 
 func checkName(name string) error {
-	if !nameRegexp.MatchString(name) {
+	if !inbox.ValidName(name) {
 		return errors.New("expected 1 to 64 letters, digits, '_' or '-'")
 	}
 	return nil

@@ -1,7 +1,6 @@
 package control
 
 import (
-	"regexp"
 	"time"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
@@ -45,10 +44,8 @@ func StateNames() []string {
 	return names
 }
 
-var nameRegexp = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
-
 // ValidName reports whether a handler may have the name.
-func ValidName(name string) bool { return nameRegexp.MatchString(name) }
+func ValidName(name string) bool { return inbox.ValidName(name) }
 
 // Milliseconds returns a duration as it stands in answers.
 func Milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -15,11 +15,14 @@ const (
 	MaxDestinations = 32
 )
 
-var destinationRegexp = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+var nameRegexp = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// ValidName reports whether a handler or a destination may have the name.
+func ValidName(name string) bool { return nameRegexp.MatchString(name) }
 
 // CheckDestination returns an error unless a destination may have the name.
 func CheckDestination(name string) error {
-	if !destinationRegexp.MatchString(name) {
+	if !ValidName(name) {
 		return fmt.Errorf("destination %.80q: expected 1 to 64 letters, digits, '_' or '-'", name)
 	}
 	return nil
