@@ -178,6 +178,35 @@ func (fo *Follower) Next(ctx context.Context, dst []Entry, most int) ([]Entry, e
 	}
 }
 
+// Wait waits until something has happened since the last call of Wait or Next, without
+// saying what: its cost does not grow with the number of notices. It returns ctx's error
+// once ctx is done, and ErrFeedClosed at the feed's end.
+func (fo *Follower) Wait(ctx context.Context) error {
+	for {
+		if happened, err := fo.skip(); happened || err != nil {
+			return err
+		}
+		select {
+		case <-fo.wake:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// skip passes over all notices.
+func (fo *Follower) skip() (happened bool, err error) {
+	f := fo.feed
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	happened = fo.restarted || fo.next < f.next
+	fo.restarted, fo.next = false, f.next
+	if !happened && f.closed {
+		return false, ErrFeedClosed
+	}
+	return happened, nil
+}
+
 func (fo *Follower) take(dst []Entry, most int) ([]Entry, error) {
 	f := fo.feed
 	f.mu.Lock()

@@ -140,6 +140,30 @@ func TestFollowerWaits(t *testing.T) {
 	})
 }
 
+// However much has happened meanwhile, it is told once.
+func TestFollowerIsToldThatSomethingHappened(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := control.NewFeed("default")
+		fo := follow(t, f, "")
+		time.AfterFunc(time.Minute, func() { publish(f, 1, 1) })
+		began := time.Now()
+		require.NoError(t, fo.Wait(t.Context()))
+		require.Equal(t, time.Minute, time.Since(began))
+		publish(f, 1, control.FeedLength*2)
+		require.NoError(t, fo.Wait(t.Context()))
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.ErrorIs(t, fo.Wait(ctx), context.DeadlineExceeded)
+		publish(f, 1, 1)
+		require.NoError(t, fo.Wait(t.Context()))
+		publish(f, 2, 2)
+		f.Close()
+		require.NoError(t, fo.Wait(t.Context()))
+		require.ErrorIs(t, fo.Wait(t.Context()), control.ErrFeedClosed)
+	})
+}
+
 func TestClosedFeedIsToldToItsEnd(t *testing.T) {
 	f := control.NewFeed("default")
 	fo := follow(t, f, "")
