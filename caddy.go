@@ -22,12 +22,13 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
-	// the default inbox, the admin API, the command line and readiness come with
-	// the handler, so that one --with is enough
+	// the default inbox, the admin API, the command line, the dashboard and readiness
+	// come with the handler, so that one --with is enough
 	"github.com/fotor-webhook/caddy-fotor-webhook/body"
 	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule"
 	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/admin"
 	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/command"
+	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/dashboard"
 	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/ready"
 	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/sqlite"
 	"github.com/fotor-webhook/caddy-fotor-webhook/callback"

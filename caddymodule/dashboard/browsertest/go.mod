@@ -1,0 +1,16 @@
+// The tests of the dashboard in a real browser. They are a module of their own so that the
+// browser's protocol is no dependency of the gateway.
+module github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/dashboard/browsertest
+
+go 1.26.0
+
+require (
+	github.com/chromedp/cdproto v0.159.0
+	github.com/chromedp/chromedp v0.23.0
+	github.com/stretchr/testify v1.12.1
+)
+
+require (
+	github.com/go-json-experiment/json v0.0.0-20260213210345-44df1a37e875 // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+)

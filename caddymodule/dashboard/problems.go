@@ -1,0 +1,189 @@
+package dashboard
+
+import (
+	"cmp"
+	"context"
+	"encoding/base64"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/query"
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/show"
+)
+
+// problemsPage is what needs somebody: dead events, and callbacks in quarantine.
+type problemsPage struct {
+	Handler string // as links need it
+
+	// Dead counts the dead deliveries, and Looked those of them, the newest, that Groups
+	// are made of. More counts the groups beyond.
+	Dead, Looked int64
+	Groups       []deadGroup
+	More         int
+
+	Quarantined *int64
+	Limit       int // of the quarantine
+	Callbacks   []control.Quarantined
+	First, Next string
+}
+
+// deadGroup are dead deliveries to one destination whose last attempts failed alike.
+type deadGroup struct {
+	Destination string
+	Last        control.Attempt // of the newest
+	Count       int64
+	Newest      string    // the id of one of them
+	From, To    time.Time // when they were given up
+}
+
+const (
+	// lookedAt is how many dead deliveries to each destination are looked at: the newest.
+	// Together with the time that a list may take it bounds what the page costs.
+	lookedAt = 500
+
+	maxGroups = 25
+)
+
+func (v *visit) problems() error {
+	p := query.New(v.r.URL.RawQuery, "handler", "cursor", "limit")
+	name, page := p.Text("handler"), p.Page()
+	page.Limit = p.Number("limit", 1, mostRow, rows)
+	if err := p.Err(); err != nil {
+		return badRequest(err)
+	}
+	if err := v.open(name); err != nil {
+		return err
+	}
+	ctx := v.r.Context()
+	summary := v.gateway.Summary(ctx, control.RecentDefault)
+	shown := problemsPage{Handler: v.one(), Quarantined: summary.Quarantined, Limit: summary.Config.Quarantine}
+	if err := v.group(ctx, &shown, summary.Destinations); err != nil {
+		return err
+	}
+	list, err := control.ListQuarantine(ctx, v.gateway.Inbox(), page)
+	if err != nil {
+		return err
+	}
+	shown.Callbacks = list.Callbacks
+	if page.Cursor != "" {
+		shown.First = href(leafProblems, "handler", v.one()) + "#quarantine"
+	}
+	if list.Next != "" {
+		shown.Next = href(leafProblems, "handler", v.one(), "cursor", list.Next) + "#quarantine"
+	}
+	return v.show("problems", "Problems", shown)
+}
+
+// group groups the newest dead deliveries by what was answered, the largest groups first.
+func (v *visit) group(ctx context.Context, shown *problemsPage, destinations []control.Destination) error {
+	groups := make(map[deadKey]*deadGroup)
+	for i := range destinations {
+		d := &destinations[i]
+		if d.Deliveries != nil && d.Deliveries.Dead == 0 {
+			continue
+		}
+		filter := inbox.Filter{Destination: d.Name, States: []inbox.State{inbox.Dead}}
+		list, err := control.ListEvents(ctx, v.gateway.Inbox(), filter, inbox.Page{Limit: lookedAt})
+		if err != nil {
+			return err
+		}
+		looked := int64(len(list.Events))
+		shown.Looked += looked
+		if d.Deliveries != nil {
+			looked = max(looked, d.Deliveries.Dead)
+		}
+		shown.Dead += looked
+		for j := range list.Events {
+			add(groups, d.Name, &list.Events[j])
+		}
+	}
+	for _, g := range groups {
+		shown.Groups = append(shown.Groups, *g)
+	}
+	slices.SortFunc(shown.Groups, func(a, b deadGroup) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), b.To.Compare(a.To), cmp.Compare(a.Newest, b.Newest))
+	})
+	if more := len(shown.Groups) - maxGroups; more > 0 {
+		shown.More, shown.Groups = more, shown.Groups[:maxGroups]
+	}
+	return nil
+}
+
+// deadKey is what the events of a group have in common.
+type deadKey struct {
+	destination string
+	status      int
+	reason      string
+}
+
+// varying is what differs in reasons that mean the same: numbers, ids, addresses.
+var varying = regexp.MustCompile(`[0-9a-fA-F]*[0-9][0-9a-fA-F]*`)
+
+func add(groups map[deadKey]*deadGroup, destination string, e *control.Event) {
+	last := control.Attempt{}
+	if e.LastAttempt != nil {
+		last = *e.LastAttempt
+	}
+	last.Reason = cut(last.Reason, cutLine)
+	at := e.ReceivedAt
+	if e.SettledAt != nil {
+		at = *e.SettledAt
+	}
+	key := deadKey{destination, last.Status, varying.ReplaceAllString(last.Reason, "#")}
+	g := groups[key]
+	if g == nil {
+		g = &deadGroup{Destination: destination, Last: last, Newest: e.ID, From: at, To: at}
+		groups[key] = g
+	}
+	g.Count++
+	if at.Before(g.From) {
+		g.From = at
+	}
+	if at.After(g.To) {
+		g.To, g.Last, g.Newest = at, last, e.ID
+	}
+}
+
+// quarantinedPage is one callback in quarantine.
+type quarantinedPage struct {
+	control.QuarantinedDetail
+	Handler  string
+	Problems []control.Problem
+	More     int // problems beyond those
+	Text     string
+	Cut      bool
+}
+
+// maxProblems bounds how many problems of a callback are shown.
+const maxProblems = 100
+
+func (v *visit) quarantined() error {
+	p := query.New(v.r.URL.RawQuery, "handler", "id")
+	name, id := p.Text("handler"), suspectID(p)
+	if err := p.Err(); err != nil {
+		return badRequest(err)
+	}
+	if err := v.open(name); err != nil {
+		return err
+	}
+	detail, err := control.ShowQuarantined(v.r.Context(), v.gateway.Inbox(), id)
+	if err != nil {
+		return err
+	}
+	page := quarantinedPage{QuarantinedDetail: detail, Handler: v.one(), Problems: detail.Problems}
+	if more := len(page.Problems) - maxProblems; more > 0 {
+		page.More, page.Problems = more, page.Problems[:maxProblems]
+	}
+	body := []byte(detail.Body)
+	if detail.BodyEncoding == control.BodyBase64 {
+		body, _ = base64.StdEncoding.DecodeString(detail.Body)
+	}
+	if len(body) > maxBody {
+		page.Cut, body = true, body[:maxBody]
+	}
+	page.Text = show.Text(string(body)) // as it arrived: not formatted
+	return v.show("quarantined", "Callback in quarantine", page)
+}
