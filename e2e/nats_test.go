@@ -136,11 +136,21 @@ func (e *edge) emptied() {
 	require.Fail(t, "the backlog does not go out", "%s", e.API(http.MethodGet, "default", "").Body)
 }
 
-// nonePending reports whether the list of pending events could be read, and is empty.
+// nonePending reports whether the list of pending events could be read, and is empty. A
+// page of it may be empty although there are more.
 func (e *edge) nonePending() bool {
-	reply := e.API(http.MethodGet, "default/events?state=pending", "")
-	var page control.Events
-	return reply.Status == http.StatusOK && json.Unmarshal(reply.Body, &page) == nil && len(page.Events) == 0 && page.Next == ""
+	query := url.Values{"state": {"pending"}}
+	for {
+		reply := e.API(http.MethodGet, "default/events?"+query.Encode(), "")
+		var page control.Events
+		if reply.Status != http.StatusOK || json.Unmarshal(reply.Body, &page) != nil || len(page.Events) > 0 {
+			return false
+		}
+		if page.Next == "" {
+			return true
+		}
+		query.Set("cursor", page.Next)
+	}
 }
 
 // tally compares the answers to callers with the deliveries to the upstream, and returns how
