@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"net/http"
 	"net/url"
@@ -114,32 +115,44 @@ func (c *cluster) Heal(node int) {
 	require.NoError(c.t, c.AwaitHealthy(c.t.Context()))
 }
 
-// emptied waits until no event is pending, for as long as their number goes down. If some
-// stay pending, it logs what is known about them, and fails. The number comes from several
-// streams that are read one after the other, so the list has the last word.
+// emptied waits until no event is pending.
 func (e *edge) emptied() {
+	e.gateway.t.Helper()
+	e.drained(func() int { return e.Events("pending") }, url.Values{"state": {"pending"}})
+}
+
+// emptiedAt waits until no delivery to a destination is pending.
+func (e *edge) emptiedAt(destination string) {
+	e.gateway.t.Helper()
+	e.drained(func() int { return e.pendingAt(destination) }, url.Values{"state": {"pending"}, "destination": {destination}})
+}
+
+// drained waits until none of a list is left, for as long as their number goes down. If some
+// stay, it logs what is known about them, and fails. The number comes from several
+// streams that are read one after the other, so the list has the last word.
+func (e *edge) drained(count func() int, query url.Values) {
 	t := e.gateway.t
 	t.Helper()
 	least, since := math.MaxInt, time.Now()
-	for ; time.Since(since) < patience; time.Sleep(50 * time.Millisecond) {
-		n := e.Events("pending")
-		if n == 0 && e.nonePending() {
+	for ; time.Since(since) < patience; time.Sleep(100 * time.Millisecond) { // each look takes the servers some work
+		n := count()
+		if n == 0 && e.none(query) {
 			return
 		}
 		if n > 0 && n < least {
 			least, since = n, time.Now()
 		}
 	}
-	for _, event := range e.list(url.Values{"state": {"pending"}}) {
+	for _, event := range e.list(query) {
 		t.Logf("pending: %s", e.API(http.MethodGet, "default/events/"+event.ID, "").Body)
 	}
-	require.Fail(t, "the backlog does not go out", "%s", e.API(http.MethodGet, "default", "").Body)
+	require.Fail(t, "the backlog does not go out", "%s: %s", query.Encode(), e.API(http.MethodGet, "default", "").Body)
 }
 
-// nonePending reports whether the list of pending events could be read, and is empty. A
-// page of it may be empty although there are more.
-func (e *edge) nonePending() bool {
-	query := url.Values{"state": {"pending"}}
+// none reports whether a list of events could be read, and is empty. A page of it may be
+// empty although there are more.
+func (e *edge) none(query url.Values) bool {
+	query = maps.Clone(query)
 	for {
 		reply := e.API(http.MethodGet, "default/events?"+query.Encode(), "")
 		var page control.Events
