@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -35,6 +34,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 	"github.com/fotor-webhook/caddy-fotor-webhook/internal/configdiff"
 	"github.com/fotor-webhook/caddy-fotor-webhook/metrics"
+	"github.com/fotor-webhook/caddy-fotor-webhook/tracing"
 )
 
 func init() {
@@ -160,7 +160,7 @@ type Handler struct {
 	bodies    *bodies
 	server    *caddyhttp.Server // nil if there is none
 	events    *caddyevents.App
-	tracers   *atomic.Pointer[tracerSource]
+	tracers   *tracing.Source
 }
 
 // Retry is the schedule of delivery attempts. The wait before attempt n+1 is
@@ -200,7 +200,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 
 func (h *Handler) provision(ctx caddy.Context) error {
 	h.ctx = ctx
-	h.tracers = new(atomic.Pointer[tracerSource])
+	h.tracers = new(tracing.Source)
 	h.setDefaults()
 	if err := h.setDestinations(); err != nil {
 		return err

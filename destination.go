@@ -158,7 +158,7 @@ func (d *Destination) provision(ctx caddy.Context, h *Handler, app *caddyhttp.Ap
 		return err
 	}
 	options := forward.Options{
-		Handler: h.Name, Destination: d.name, Secrets: secrets, Concurrency: d.Concurrency, App: app, Tracers: h.tracerProvider,
+		Handler: h.Name, Destination: d.name, Secrets: secrets, Concurrency: d.Concurrency, App: app, Tracers: h.tracers.Provider,
 	}
 	if d.Forward != nil {
 		options.URL, options.Routes = d.Forward.URL, d.Forward.Routes

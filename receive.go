@@ -66,7 +66,7 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, now time.Time)
 		return h.quarantine(ctx, gw, c, refused)
 	}
 	event := parsed.Event(c.receivedAt, c.source)
-	h.addTrace(r, event)
+	h.tracers.AddTo(event, r)
 	return h.store(ctx, gw, event, c)
 }
 
