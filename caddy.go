@@ -65,6 +65,23 @@ const (
 // event to an upstream until the upstream has taken it with a 2xx answer.
 //
 // It is a terminal handler: it answers every request that reaches it.
+//
+// ### Placeholders
+//
+// Once the handler has judged a request, and in the routes of a forward, the following
+// placeholders are available. The task's id and type are text from outside: they are
+// percent-encoded where they are not printable ASCII, and cut at 1024 bytes.
+//
+// Placeholder | Description
+// ------------|---------------
+// `{http.fotor_webhook.id}` | The id of the event, empty if the callback was refused
+// `{http.fotor_webhook.task_id}` | The id of the task, empty if the callback was refused
+// `{http.fotor_webhook.type}` | The type of the task, empty if the callback was refused
+// `{http.fotor_webhook.status}` | `in_progress`, `completed` or `failed`, empty if the callback was refused
+// `{http.fotor_webhook.duplicate}` | Whether the callback is a repeat of one that is stored
+// `{http.fotor_webhook.outcome}` | `accepted`, `duplicate`, or why it was refused, as in the metric of callbacks
+// `{http.fotor_webhook.destination}` | In a forward's routes: the name of the destination
+// `{http.fotor_webhook.attempt}` | In a forward's routes: the number of the attempt, from 1
 type Handler struct {
 	// The name of the stream of events. It names the inbox file, the metrics and
 	// the log lines, so it should stay the same. Handlers of the same name are one
