@@ -95,7 +95,7 @@ type Handler struct {
 	// Default: `["fotor"]`, unless `allow_from` is given.
 	Allow []string `json:"allow,omitempty"`
 
-	// More ranges that may call, from any module in `http.ip_sources`.
+	// More ranges that may call, from any module in `http.ip_sources`. Default: none
 	AllowFromRaw []json.RawMessage `json:"allow_from,omitempty" caddy:"namespace=http.ip_sources inline_key=source"`
 
 	// The largest accepted body in bytes, 1 KiB to 64 MiB; a larger one is
@@ -139,7 +139,7 @@ type Handler struct {
 	// Secrets that sign each attempt by the Standard Webhooks specification:
 	// base64 of 24 to 64 bytes, with or without the prefix `whsec_`. If there are
 	// several, for rotation, an attempt has a signature of each. Placeholders are
-	// replaced once, at load.
+	// replaced once, at load. Default: none, attempts are not signed
 	Sign []string `json:"sign,omitempty"`
 
 	// How long one delivery attempt may take, up to 1 hour. Default: 30s
@@ -153,7 +153,7 @@ type Handler struct {
 	// can be
 	Rate float64 `json:"rate,omitempty"`
 
-	// When an event is tried again after a failed attempt.
+	// When an event is tried again after a failed attempt. Default: that of each field
 	Retry *Retry `json:"retry,omitempty"`
 
 	destinations []*Destination // all of them, in the order of their names

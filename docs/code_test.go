@@ -5,7 +5,6 @@ import (
 	"go/parser"
 	"go/token"
 	"path/filepath"
-	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -13,11 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	fotorwebhook "github.com/fotor-webhook/caddy-fotor-webhook"
-	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/nats"
-	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/sqlite"
 	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
-	"github.com/fotor-webhook/caddy-fotor-webhook/match"
 )
 
 // parse returns the syntax tree of a Go file of the repository.
@@ -239,9 +234,9 @@ const natsColumn = "in the block of `inbox nats`"
 // describes them.
 func TestJSONFields(t *testing.T) {
 	var inCode []string
-	for _, config := range []any{fotorwebhook.Handler{}, fotorwebhook.Destination{}, match.Rules{}, fotorwebhook.Forward{}, fotorwebhook.Retry{}, sqlite.Inbox{}, nats.Inbox{}, nats.TLS{}} {
-		for field := range reflect.TypeOf(config).Fields() {
-			if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" {
+	for _, config := range configs(t) {
+		for field := range config.Fields() {
+			if name := jsonName(field); name != "" {
 				inCode = append(inCode, name)
 			}
 		}
