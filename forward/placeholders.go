@@ -26,6 +26,8 @@ func resolve(raw string) (string, error) {
 		return "", errors.New("it has a placeholder that is unknown or empty: expected one such as {env.NAME} or {file./run/secrets/name}")
 	case strings.Contains(err.Error(), "is empty"):
 		return "", fmt.Errorf("%s is empty", found[1])
+	case strings.HasPrefix(found[1], "{http.fotor_webhook."):
+		return "", fmt.Errorf("%s is known in a request only, not when the config is loaded: expected a placeholder such as {env.NAME} or {file./run/secrets/name}", found[1])
 	default:
 		return "", fmt.Errorf("%s is unknown: expected a placeholder such as {env.NAME} or {file./run/secrets/name}", found[1])
 	}

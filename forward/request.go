@@ -7,11 +7,11 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/percent"
 )
 
 // The prefix of every CloudEvents type; the task's status follows.
@@ -33,7 +33,7 @@ func (o *Options) request(ctx context.Context, target *url.URL, lease *inbox.Lea
 	set("Ce-Id", e.ID)
 	set("Ce-Source", "/fotor_webhook/"+o.Handler)
 	set("Ce-Type", eventTypePrefix+e.Status.String())
-	set("Ce-Subject", headerValue(e.TaskID))
+	set("Ce-Subject", percent.Encode(e.TaskID, ""))
 	set("Ce-Time", e.ReceivedAt.Format(callback.TimeLayout))
 	set("Idempotency-Key", e.ID)
 	set("Webhook-Id", e.ID)
@@ -42,7 +42,7 @@ func (o *Options) request(ctx context.Context, target *url.URL, lease *inbox.Lea
 	if len(o.Secrets) > 0 {
 		set("Webhook-Signature", signature(o.Secrets, e.ID, timestamp, e.Body))
 	}
-	set("Fotor-Task-Type", headerValue(e.Type))
+	set("Fotor-Task-Type", percent.Encode(e.Type, ""))
 	set("Fotor-Task-Status", e.Status.String())
 	set("Fotor-Webhook-Attempt", strconv.Itoa(lease.Attempt))
 	passTrace(ctx, e, header)
@@ -60,32 +60,4 @@ func (o *Options) request(ctx context.Context, target *url.URL, lease *inbox.Lea
 		ContentLength: int64(len(e.Body)),
 	}
 	return r.WithContext(ctx)
-}
-
-// maxHeaderValue bounds a header value that comes from a callback.
-const maxHeaderValue = 1024
-
-// headerValue encodes a text for a header as the CloudEvents HTTP protocol
-// binding says in 3.1.3.2: what is not printable ASCII, and space, double
-// quote and percent, become percent-encoded UTF-8. A text that is too long is
-// cut; the body has all of it.
-func headerValue(s string) string {
-	plain := func(c byte) bool { return c > ' ' && c < 0x7f && c != '"' && c != '%' }
-	clean := len(s) <= maxHeaderValue
-	for i := 0; clean && i < len(s); i++ {
-		clean = plain(s[i])
-	}
-	if clean {
-		return s
-	}
-	const hexDigits = "0123456789ABCDEF"
-	var b strings.Builder
-	for i := 0; i < len(s) && b.Len() < maxHeaderValue-2; i++ {
-		if c := s[i]; plain(c) {
-			b.WriteByte(c)
-		} else {
-			b.Write([]byte{'%', hexDigits[c>>4], hexDigits[c&15]})
-		}
-	}
-	return b.String()
 }
