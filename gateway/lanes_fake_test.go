@@ -294,7 +294,7 @@ func (c *crossing) put(task, taskType string) []string {
 // operator returns the gateway as an operator has it.
 func (c *crossing) operator() *operated {
 	newest := c.atts[len(c.atts)-1]
-	return &operated{newest.gateway, newest.config, newest.journal}
+	return &operated{newest.gateway, newest.config, newest.journal, newest.since}
 }
 
 // deliveries returns how many are pending and delivered at a destination.

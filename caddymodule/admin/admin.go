@@ -7,7 +7,7 @@
 //   - admin.go: the routes, and what every request goes through
 //   - params.go: parameters and bodies of requests; destinations.go: those that name
 //     destinations
-//   - handlers.go, events.go, quarantine.go: what the routes of these do
+//   - handlers.go (with process.go), events.go, quarantine.go: what the routes of these do
 //   - bulk.go: replay and purge by filter; stream.go: the stream of notices;
 //     backup.go: a copy of the inbox
 package admin

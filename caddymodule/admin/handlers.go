@@ -17,7 +17,7 @@ func (c *call) listHandlers() error {
 	if err != nil {
 		return err
 	}
-	answer := control.Handlers{Handlers: []control.Handler{}}
+	answer := control.Handlers{Process: process(), Handlers: []control.Handler{}}
 	for _, name := range control.Names() {
 		gateway, err := control.Open(name)
 		if err != nil {
@@ -35,7 +35,9 @@ func (c *call) showHandler() error {
 	if err != nil {
 		return err
 	}
-	return c.answer(http.StatusOK, c.gateway.Summary(c.r.Context(), recent))
+	answer := c.gateway.Summary(c.r.Context(), recent)
+	answer.Process = new(process())
+	return c.answer(http.StatusOK, answer)
 }
 
 // recent returns how far back to count what has arrived.
