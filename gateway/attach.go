@@ -37,6 +37,7 @@ func Attach(ctx context.Context, c *Config, refs ...*Ref) (*Attachment, error) {
 		return nil, errors.Join(err, g.Drop())
 	}
 	attached.add(att)
+	att.journal.attached() //nolint:contextcheck // it lasts until Detach
 	for _, ref := range refs {
 		ref.set(g)
 	}

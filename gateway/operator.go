@@ -42,6 +42,11 @@ type operated struct {
 // Inbox implements control.Gateway.
 func (o *operated) Inbox() inbox.Inbox { return o.gateway.inbox }
 
+// History implements control.Gateway.
+func (o *operated) History(span string) control.History {
+	return o.journal.past.over(span, o.config.destinationNames())
+}
+
 // Feed implements control.Gateway.
 func (o *operated) Feed() *control.Feed { return o.journal.feed }
 
