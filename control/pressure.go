@@ -16,3 +16,7 @@ type Pressure struct {
 	Delivered int `json:"delivered"`
 	Failed    int `json:"failed"`
 }
+
+// High reports whether the destination is under pressure: it gets less than it could, and
+// attempts failed lately. With a lower limit alone it recovers.
+func (p *Pressure) High() bool { return p.Limit < p.Concurrency && p.Failed > 0 }
