@@ -82,6 +82,7 @@ type methods = map[string]func(*call) error
 var routes = []route{
 	{"", methods{http.MethodGet: (*call).listHandlers}},
 	{"{name}", methods{http.MethodGet: (*call).showHandler}},
+	{"{name}/history", methods{http.MethodGet: (*call).history}},
 	{"{name}/explain", methods{http.MethodGet: (*call).explain}},
 	{"{name}/backup", methods{http.MethodGet: (*call).backup}},
 	{"{name}/hold", methods{http.MethodPost: (*call).hold}},

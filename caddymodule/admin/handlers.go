@@ -41,6 +41,15 @@ func (c *call) showHandler() error {
 	return c.answer(http.StatusOK, answer)
 }
 
+func (c *call) history() error {
+	p := c.params("span")
+	span := p.Span()
+	if err := p.failure(); err != nil {
+		return err
+	}
+	return c.answer(http.StatusOK, c.gateway.History(span))
+}
+
 func (c *call) explain() error {
 	p := c.params("ip", "forwarded_for")
 	ip, forwardedFor := p.Caller()

@@ -27,6 +27,14 @@ var (
 	sampleID   = strings.Repeat("0a", 24)
 )
 
+var (
+	quantiles      = control.Quantiles{P50: 1, P95: 2, P99: 3}
+	leastTimes     = control.Times{P50: []*float64{}, P95: []*float64{}, P99: []*float64{}}
+	leastCallbacks = control.CallbackHistory{
+		Accepted: []int64{}, Duplicates: []int64{}, Refused: []int64{}, Invalid: []int64{}, Unavailable: []int64{}, Answer: leastTimes,
+	}
+)
+
 // answers has, for every type of package control that is JSON of the admin API, a value
 // with all members, and one with only the required ones.
 var answers = map[string]struct{ full, least any }{
@@ -70,6 +78,29 @@ var answers = map[string]struct{ full, least any }{
 	"QuarantinedDetail": {
 		control.QuarantinedDetail{Quarantined: quarantined, Body: "x", BodyEncoding: control.BodyBase64},
 		control.QuarantinedDetail{Quarantined: leastQuarantined, BodyEncoding: control.BodyText},
+	},
+	"Quantiles": {quantiles, control.Quantiles{}},
+	"Times": {
+		control.Times{P50: []*float64{new(1.5), nil}, P95: []*float64{nil}, P99: []*float64{new(2.5)}, All: &quantiles},
+		leastTimes,
+	},
+	"CallbackHistory": {
+		control.CallbackHistory{
+			Accepted: []int64{1}, Duplicates: []int64{1}, Refused: []int64{1}, Invalid: []int64{1}, Unavailable: []int64{1},
+			Answer: leastTimes,
+		},
+		leastCallbacks,
+	},
+	"DeliveryHistory": {
+		control.DeliveryHistory{Destination: "a", Delivered: []int64{1}, Retried: []int64{1}, Dead: []int64{1}, Age: leastTimes},
+		control.DeliveryHistory{Destination: "a", Delivered: []int64{}, Retried: []int64{}, Dead: []int64{}, Age: leastTimes},
+	},
+	"History": {
+		control.History{
+			Span: "day", From: sampleTime, Step: 900, Started: sampleTime, KnownFrom: &sampleTime, Complete: true,
+			Callbacks: leastCallbacks, Destinations: []control.DeliveryHistory{},
+		},
+		control.History{Span: "hour", Step: 60, Callbacks: leastCallbacks, Destinations: []control.DeliveryHistory{}},
 	},
 	"Explanation": {
 		control.Explanation{
