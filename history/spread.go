@@ -21,9 +21,9 @@ const (
 
 // classOf finds the highest bit of a number of microseconds, and the two bits after it.
 func classOf(d time.Duration) int {
-	µs := uint64(max(1, d.Microseconds())) //nolint:gosec // it is not negative
-	high := bits.Len64(µs) - 1
-	return min(classes-1, quarters*high+int(µs<<2>>high)-quarters)
+	micros := uint64(max(1, d.Microseconds())) //nolint:gosec // it is not negative
+	high := bits.Len64(micros) - 1
+	return min(classes-1, quarters*high+int(micros<<2>>high)-quarters)
 }
 
 // middle returns the duration for which a class stands.

@@ -3,6 +3,7 @@ package chart
 import (
 	"bytes"
 	"encoding/xml"
+	"errors"
 	"io"
 	"math"
 	"math/rand/v2"
@@ -24,7 +25,7 @@ func texts(t *testing.T, svg []byte) (all []string) {
 	d := xml.NewDecoder(bytes.NewReader(svg))
 	for {
 		token, err := d.Token()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return all
 		}
 		require.NoError(t, err)
@@ -126,7 +127,9 @@ func TestChartsToLookAt(t *testing.T) {
 	if dir == "" {
 		dir = t.TempDir()
 	}
-	noise := func(top float64) []float64 { return steps(60, func(int) float64 { return math.Floor(top * rand.Float64()) }) }
+	noise := func(top float64) []float64 {
+		return steps(60, func(int) float64 { return math.Floor(top * rand.Float64()) })
+	}
 	for mode, dark := range map[string]bool{"light": false, "dark": true} {
 		bars, err := Bars(dark, hour, Series{"accepted", Good, noise(900)}, Series{"repeats", Plain, noise(90)}, Series{"refused", Bad, noise(30)})
 		require.NoError(t, err)
