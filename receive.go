@@ -199,8 +199,9 @@ func (h *Handler) quarantine(ctx context.Context, gw *gateway.Gateway, c receive
 // reply counts the answer to a request that came at the given time, makes it known to
 // placeholders, and sends it.
 func (h *Handler) reply(w http.ResponseWriter, r *http.Request, a answer, since time.Time) error {
-	h.metrics.Answered(a.outcome, time.Since(since))
-	h.gateway.Journal().Count(a.outcome)
+	took := time.Since(since)
+	h.metrics.Answered(a.outcome, took)
+	h.gateway.Journal().Answered(a.outcome, took)
 	placeholder.OfCallback(r, a.outcome, a.event)
 	if a.early {
 		return a.writeEarly(w, r, since)

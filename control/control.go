@@ -5,8 +5,9 @@
 // Read the files in this order:
 //   - control.go: finding a handler, and what can be asked of it
 //   - params.go: what requests to the admin API and its clients have in common
-//   - answers.go, destinations.go, recent.go, pressure.go, backup.go: the answers of the
-//     admin API
+//   - lookup.go: events and quarantined callbacks, looked up
+//   - handlers.go, answers.go, destinations.go, recent.go, history.go, pressure.go,
+//     backup.go: the answers of the admin API
 //   - feed.go: following what happens; notice_json.go: a notice as JSON
 package control
 
@@ -31,6 +32,9 @@ type Gateway interface {
 	// time, RecentMin to RecentMax. What it could not find out is nil, and why is in
 	// Handler.Error.
 	Summary(ctx context.Context, recent time.Duration) Handler
+
+	// History returns what has happened within one of HistorySpans.
+	History(span string) History
 
 	// Holds returns why deliveries are held, how many attempts are being made, and how
 	// much the destinations get.

@@ -155,7 +155,7 @@ func (d *Dispatcher) judge(j *job, r *Result, now time.Time) (inbox.Verdict, tim
 	d.mu.Lock()
 	d.underWay--
 	if k := r.kind(); k != cancelled {
-		d.lately.add(k != taken && k != gone, now)
+		d.lately.add(k, now)
 	}
 	if !j.ticket.probe {
 		d.classes.end(classOf(j.lease.Event), r, now)

@@ -7,7 +7,7 @@
 //   - admin.go: the routes, and what every request goes through
 //   - params.go: parameters and bodies of requests; destinations.go: those that name
 //     destinations
-//   - handlers.go, events.go, quarantine.go: what the routes of these do
+//   - handlers.go (with process.go), events.go, quarantine.go: what the routes of these do
 //   - bulk.go: replay and purge by filter; stream.go: the stream of notices;
 //     backup.go: a copy of the inbox
 package admin
@@ -82,6 +82,7 @@ type methods = map[string]func(*call) error
 var routes = []route{
 	{"", methods{http.MethodGet: (*call).listHandlers}},
 	{"{name}", methods{http.MethodGet: (*call).showHandler}},
+	{"{name}/history", methods{http.MethodGet: (*call).history}},
 	{"{name}/explain", methods{http.MethodGet: (*call).explain}},
 	{"{name}/backup", methods{http.MethodGet: (*call).backup}},
 	{"{name}/hold", methods{http.MethodPost: (*call).hold}},

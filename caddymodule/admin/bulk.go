@@ -59,7 +59,7 @@ func (c *call) replayMany() error {
 	case len(b.filter.States) == 0:
 		b.filter.States = replayed(b.filter.Destination, b.to)
 	case b.to == "" && slices.Contains(b.filter.States, inbox.Skipped):
-		p.fail("state", "an event that is skipped has no destination to be delivered to again: expected the parameter to as well, or no such state")
+		p.Fail("state", "an event that is skipped has no destination to be delivered to again: expected the parameter to as well, or no such state")
 	}
 	if err := p.failure(); err != nil {
 		return err
@@ -99,21 +99,21 @@ func (c *call) purgeMany() error {
 const maxBulk = 1 << 30
 
 // read reads the request's parameters. Those of extra are known too.
-func (b *bulk) read(extra ...string) (*params, error) {
+func (b *bulk) read(extra ...string) (params, error) {
 	p := b.params(slices.Concat(extra, []string{"dry_run", "limit", "all"}, control.FilterParams)...)
-	b.filter, b.dryRun = p.filter(), p.boolean("dry_run")
-	b.limit = int64(p.number("limit", 1, maxBulk, maxBulk))
-	all := p.boolean("all")
+	b.filter, b.dryRun = p.Filter(), p.Boolean("dry_run")
+	b.limit = int64(p.Number("limit", 1, maxBulk, maxBulk))
+	all := p.Boolean("all")
 	if err := p.failure(); err != nil {
-		return nil, err
+		return p, err
 	}
-	if !all && !slices.ContainsFunc(control.FilterParams, p.has) {
-		return nil, failure(http.StatusBadRequest, fmt.Errorf("there is no filter: expected at least one of the parameters %s, or all=true",
+	if !all && !slices.ContainsFunc(control.FilterParams, p.Has) {
+		return p, failure(http.StatusBadRequest, fmt.Errorf("there is no filter: expected at least one of the parameters %s, or all=true",
 			strings.Join(control.FilterParams, ", ")))
 	}
-	if b.filter.Until.IsZero() || b.filter.Until.After(p.now) {
+	if b.filter.Until.IsZero() || b.filter.Until.After(p.Now) {
 		// or it would go on for as long as events arrive
-		b.filter.Until = p.now
+		b.filter.Until = p.Now
 	}
 	b.lines = strings.Contains(b.r.Header.Get("Accept"), control.MediaLines)
 	return p, nil

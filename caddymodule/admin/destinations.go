@@ -7,27 +7,14 @@ import (
 	"strings"
 
 	"go.uber.org/zap"
-
-	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
-
-// destination returns a parameter that names a destination; "" if it is not given.
-func (p *params) destination(name string) string {
-	value := p.text(name)
-	if value != "" {
-		if err := inbox.CheckDestination(value); err != nil {
-			p.fail(name, "%w", err)
-		}
-	}
-	return value
-}
 
 // to returns the parameter that says where events are to be delivered, other than to the
 // parameter destination; "" if it is not given.
-func (p *params) to() string {
-	to := p.destination("to")
-	if to != "" && to == p.values.Get("destination") {
-		p.fail("to", "it is the destination itself: expected another one, or no such parameter")
+func (p params) to() string {
+	to := p.Destination("to")
+	if to != "" && to == p.Values.Get("destination") {
+		p.Fail("to", "it is the destination itself: expected another one, or no such parameter")
 	}
 	return to
 }

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"slices"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -15,37 +13,23 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// listTime is how long the inbox is searched for one page. A page may end before it is
-// full, so that a rare kind of event takes many short requests rather than a long one.
-const listTime = 25 * time.Millisecond
-
 func (c *call) listEvents() error {
 	p := c.params(append([]string{"limit", "cursor", "order"}, control.FilterParams...)...)
-	filter, page := p.filter(), p.page()
+	filter, page := p.Filter(), p.Page()
 	if err := p.failure(); err != nil {
 		return err
 	}
-	answer := control.Events{Events: make([]control.Event, 0, page.Limit)}
-	for began := time.Now(); ; {
-		records, next, err := c.gateway.Inbox().List(c.r.Context(), filter, page)
-		if err != nil {
-			return pageFailure(p, err)
-		}
-		for _, record := range records {
-			answer.Events = append(answer.Events, eventOf(record))
-		}
-		answer.Next = next
-		page.Cursor, page.Limit = next, page.Limit-len(records)
-		if next == "" || page.Limit <= 0 || time.Since(began) > listTime {
-			return c.answer(http.StatusOK, answer)
-		}
+	answer, err := control.ListEvents(c.r.Context(), c.gateway.Inbox(), filter, page)
+	if err != nil {
+		return pageFailure(p, err)
 	}
+	return c.answer(http.StatusOK, answer)
 }
 
 // pageFailure returns the failure of a list.
-func pageFailure(p *params, err error) error {
+func pageFailure(p params, err error) error {
 	if errors.Is(err, inbox.ErrCursor) {
-		p.fail("cursor", "%w", err)
+		p.Fail("cursor", "%w", err)
 		return p.failure()
 	}
 	return inboxFailure(err)
@@ -55,28 +39,16 @@ func (c *call) showEvent() error {
 	if err := c.params().failure(); err != nil {
 		return err
 	}
-	record, err := c.gateway.Inbox().Get(c.r.Context(), c.id)
+	detail, err := control.ShowEvent(c.r.Context(), c.gateway.Inbox(), c.id)
 	if err != nil {
 		return inboxFailure(err)
 	}
-	detail := control.EventDetail{
-		Event:          eventOf(record),
-		TraceParent:    record.Event.TraceParent,
-		AttemptRecords: []control.Attempt{},
-		Body:           record.Event.Body,
-	}
-	for i := range record.Deliveries {
-		attempts := attemptsOf(record.Deliveries[i].Log)
-		detail.Deliveries[i].AttemptRecords = attempts
-		detail.AttemptRecords = append(detail.AttemptRecords, attempts...)
-	}
-	slices.SortStableFunc(detail.AttemptRecords, func(a, b control.Attempt) int { return a.At.Compare(b.At) })
 	return c.answer(http.StatusOK, detail)
 }
 
 func (c *call) purgeEvent() error {
 	p := c.params("destination")
-	destination := p.destination("destination")
+	destination := p.Destination("destination")
 	if err := p.failure(); err != nil {
 		return err
 	}
@@ -90,7 +62,7 @@ func (c *call) purgeEvent() error {
 
 func (c *call) replayEvent() error {
 	p := c.params("destination", "to")
-	destination, to := p.destination("destination"), p.to()
+	destination, to := p.Destination("destination"), p.to()
 	if err := p.failure(); err != nil {
 		return err
 	}
@@ -110,65 +82,6 @@ func (c *call) again(ctx context.Context, id, destination, to string) error {
 		return c.gateway.Inbox().Replay(ctx, id, destination)
 	}
 	return c.gateway.Inbox().Move(ctx, id, destination, to)
-}
-
-func eventOf(r *inbox.Record) control.Event {
-	e := control.Event{
-		ID:         r.Event.ID,
-		TaskID:     r.Event.TaskID,
-		Type:       r.Event.Type,
-		Status:     r.Event.Status.String(),
-		State:      r.State.String(),
-		ReceivedAt: r.Event.ReceivedAt.UTC(),
-		Attempts:   r.Attempts,
-		Due:        optionalTime(r.Due),
-		SettledAt:  optionalTime(r.SettledAt),
-	}
-	if !r.Last.At.IsZero() {
-		e.LastAttempt = attemptOf(&r.Last)
-	}
-	e.Deliveries = make([]control.Delivery, len(r.Deliveries))
-	for i := range r.Deliveries {
-		e.Deliveries[i] = deliveryOf(&r.Deliveries[i])
-	}
-	return e
-}
-
-func deliveryOf(d *inbox.Delivery) control.Delivery {
-	c := control.Delivery{
-		Destination: d.Destination, State: d.State.String(), Attempts: d.Attempts,
-		Due: optionalTime(d.Due), SettledAt: optionalTime(d.SettledAt),
-	}
-	if !d.Last.At.IsZero() {
-		c.LastAttempt = attemptOf(&d.Last)
-	}
-	return c
-}
-
-// attemptsOf returns nil for none.
-func attemptsOf(log []inbox.Attempt) (attempts []control.Attempt) {
-	for i := range log {
-		attempts = append(attempts, *attemptOf(&log[i]))
-	}
-	return attempts
-}
-
-func attemptOf(a *inbox.Attempt) *control.Attempt {
-	return &control.Attempt{
-		At:         a.At.UTC(),
-		DurationMS: control.Milliseconds(a.Duration),
-		Status:     a.Status,
-		Reason:     a.Reason,
-	}
-}
-
-// optionalTime returns nil for the zero time.
-func optionalTime(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	t = t.UTC()
-	return &t
 }
 
 // answer answers with JSON.

@@ -3,7 +3,6 @@ package admin
 import (
 	"errors"
 	"net/http"
-	"net/netip"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -13,11 +12,12 @@ import (
 )
 
 func (c *call) listHandlers() error {
-	recent, err := c.recent()
-	if err != nil {
+	p := c.params("recent")
+	recent := p.Recent()
+	if err := p.failure(); err != nil {
 		return err
 	}
-	answer := control.Handlers{Handlers: []control.Handler{}}
+	answer := control.Handlers{Process: process(), Handlers: []control.Handler{}}
 	for _, name := range control.Names() {
 		gateway, err := control.Open(name)
 		if err != nil {
@@ -31,52 +31,32 @@ func (c *call) listHandlers() error {
 }
 
 func (c *call) showHandler() error {
-	recent, err := c.recent()
-	if err != nil {
+	p := c.params("recent")
+	recent := p.Recent()
+	if err := p.failure(); err != nil {
 		return err
 	}
-	return c.answer(http.StatusOK, c.gateway.Summary(c.r.Context(), recent))
+	answer := c.gateway.Summary(c.r.Context(), recent)
+	answer.Process = new(process())
+	return c.answer(http.StatusOK, answer)
 }
 
-// recent returns how far back to count what has arrived.
-func (c *call) recent() (time.Duration, error) {
-	p := c.params("recent")
-	recent := control.RecentDefault
-	if p.values.Has("recent") {
-		var err error
-		value := p.values.Get("recent")
-		recent, err = caddy.ParseDuration(value)
-		if err != nil || recent < control.RecentMin || recent > control.RecentMax {
-			p.fail("recent", "it is %.64q: expected a duration from %s to %s, such as 5m", value, control.RecentMin, control.RecentMax)
-		}
+func (c *call) history() error {
+	p := c.params("span")
+	span := p.Span()
+	if err := p.failure(); err != nil {
+		return err
 	}
-	return recent, p.failure()
+	return c.answer(http.StatusOK, c.gateway.History(span))
 }
 
 func (c *call) explain() error {
 	p := c.params("ip", "forwarded_for")
-	ip, err := netip.ParseAddr(p.values.Get("ip"))
-	if err != nil {
-		p.fail("ip", "it is %.64q: expected an IPv4 or IPv6 address", p.values.Get("ip"))
-	}
-	forwardedFor := p.text("forwarded_for")
-	if !headerText(forwardedFor) {
-		p.fail("forwarded_for", "it has control characters: expected the value of a header, such as 203.0.113.7, 10.0.0.1")
-	}
+	ip, forwardedFor := p.Caller()
 	if err := p.failure(); err != nil {
 		return err
 	}
 	return c.answer(http.StatusOK, c.gateway.Explain(ip, forwardedFor))
-}
-
-// headerText reports whether the value is possible in a header.
-func headerText(s string) bool {
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] == 0x7f {
-			return false
-		}
-	}
-	return true
 }
 
 // The limits of a hold's request.
@@ -153,7 +133,7 @@ func (c *call) resume() error {
 // for all.
 func (c *call) heldDestination() (string, error) {
 	p := c.params("destination")
-	destination := p.destination("destination")
+	destination := p.Destination("destination")
 	if err := p.failure(); err != nil {
 		return "", err
 	}

@@ -1,63 +1,26 @@
 package admin
 
 import (
-	"encoding/base64"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"strconv"
-	"unicode/utf8"
 
 	"go.uber.org/zap"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
-	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
-
-// listedProblems is how many problems of a callback a list shows.
-const listedProblems = 3
 
 func (c *call) listQuarantine() error {
 	p := c.params("limit", "cursor")
-	page := p.page()
+	page := p.Page()
 	if err := p.failure(); err != nil {
 		return err
 	}
-	suspects, next, err := c.gateway.Inbox().Suspects(c.r.Context(), page)
+	answer, err := control.ListQuarantine(c.r.Context(), c.gateway.Inbox(), page)
 	if err != nil {
 		return pageFailure(p, err)
 	}
-	answer := control.Quarantine{Callbacks: make([]control.Quarantined, 0, len(suspects)), Next: next}
-	for _, s := range suspects {
-		callback, err := quarantinedOf(s)
-		if err != nil {
-			return err
-		}
-		callback.Problems = callback.Problems[:min(len(callback.Problems), listedProblems)]
-		answer.Callbacks = append(answer.Callbacks, callback)
-	}
 	return c.answer(http.StatusOK, answer)
-}
-
-func quarantinedOf(s *inbox.Suspect) (control.Quarantined, error) {
-	problems := []control.Problem{}
-	if len(s.Problems) > 0 {
-		if err := json.Unmarshal(s.Problems, &problems); err != nil {
-			return control.Quarantined{}, fmt.Errorf("the problems of quarantined callback %d: %w", s.ID, err)
-		}
-	}
-	return control.Quarantined{
-		ID:           s.ID,
-		ReceivedAt:   s.ReceivedAt.UTC(),
-		LastAt:       s.Last.UTC(),
-		Count:        s.Count,
-		SourceIP:     s.SourceIP,
-		Status:       s.Status,
-		Size:         len(s.Body),
-		Problems:     problems,
-		ProblemCount: len(problems),
-	}, nil
 }
 
 // suspectID returns the id in the path.
@@ -74,17 +37,9 @@ func (c *call) showQuarantined() error {
 	if err != nil {
 		return err
 	}
-	suspect, err := c.gateway.Inbox().Suspect(c.r.Context(), id)
+	detail, err := control.ShowQuarantined(c.r.Context(), c.gateway.Inbox(), id)
 	if err != nil {
 		return inboxFailure(err)
-	}
-	callback, err := quarantinedOf(suspect)
-	if err != nil {
-		return err
-	}
-	detail := control.QuarantinedDetail{Quarantined: callback, BodyEncoding: control.BodyText, Body: string(suspect.Body)}
-	if !utf8.Valid(suspect.Body) {
-		detail.BodyEncoding, detail.Body = control.BodyBase64, base64.StdEncoding.EncodeToString(suspect.Body)
 	}
 	return c.answer(http.StatusOK, detail)
 }

@@ -33,12 +33,12 @@ const (
 func (c *call) follow() error {
 	p := c.params("kind", "destination", "task", "type", "last_event_id")
 	wanted := selection{
-		kinds: p.list("kind", control.NoticeKinds), destination: p.destination("destination"),
-		task: control.CutText(p.text("task")), taskType: control.CutText(p.text("type")),
+		kinds: p.List("kind", control.NoticeKinds), destination: p.Destination("destination"),
+		task: control.CutText(p.Text("task")), taskType: control.CutText(p.Text("type")),
 	}
 	after := c.r.Header.Get("Last-Event-ID")
 	if after == "" {
-		after = p.text("last_event_id")
+		after = p.Text("last_event_id")
 	}
 	if err := p.failure(); err != nil {
 		return err
@@ -48,7 +48,7 @@ func (c *call) follow() error {
 	case errors.Is(err, control.ErrTooManyFollowers), errors.Is(err, control.ErrFeedClosed):
 		return failure(http.StatusServiceUnavailable, err)
 	case err != nil:
-		p.fail("Last-Event-ID", "%w", err)
+		p.Fail("Last-Event-ID", "%w", err)
 		return p.failure()
 	}
 	defer follower.Close()

@@ -312,7 +312,7 @@ func (s *session) refusals(refusals []control.Refusal) string {
 	return s.table(columns, rows, true)
 }
 
-func underPressure(p *control.Pressure) bool { return p.Limit < p.Concurrency && p.Failed > 0 }
+func underPressure(p *control.Pressure) bool { return p.High() }
 
 // destination describes in words how a destination is that is not held. Some
 // failures at its full limit are neither pressure nor well: they are of the events

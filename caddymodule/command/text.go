@@ -5,12 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/dustin/go-humanize"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/show"
 )
 
 // quoted makes a text from outside safe for a terminal: it is unchanged, or in quotes
@@ -32,62 +33,13 @@ func cut(s string, most int) string {
 	return string([]rune(s)[:most-1]) + "…"
 }
 
-func printable(s string) bool {
-	if !utf8.ValidString(s) {
-		return false
-	}
-	for _, r := range s {
-		if !strconv.IsPrint(r) {
-			return false
-		}
-	}
-	return true
-}
+func printable(s string) bool { return show.Printable(s) }
 
 // escapeText escapes what is not printable, except for line feeds.
-func escapeText(s string) string {
-	if printable(s) {
-		return s
-	}
-	var b strings.Builder
-	for len(s) > 0 {
-		r, size := utf8.DecodeRuneInString(s)
-		switch {
-		case r == utf8.RuneError && size == 1:
-			fmt.Fprintf(&b, `\x%02x`, s[0])
-		case r == '\n' || strconv.IsPrint(r):
-			b.WriteRune(r)
-		default:
-			escape := strconv.QuoteRuneToASCII(r)
-			b.WriteString(escape[1 : len(escape)-1])
-		}
-		s = s[size:]
-	}
-	return b.String()
-}
+func escapeText(s string) string { return show.Text(s) }
 
-// escapeJSON replaces what is not printable in JSON by \u escapes, which mean the same.
-// JSON may have bidi overrides and C1 control characters as they are.
-func escapeJSON(document []byte) []byte {
-	if printable(string(document)) {
-		return document
-	}
-	out := make([]byte, 0, len(document)+64)
-	for len(document) > 0 {
-		r, size := utf8.DecodeRune(document)
-		switch {
-		case r == '\n' || strconv.IsPrint(r) && (r != utf8.RuneError || size > 1):
-			out = append(out, document[:size]...)
-		case r > 0xffff:
-			r -= 0x10000
-			out = fmt.Appendf(out, `\u%04x\u%04x`, 0xd800+r>>10, 0xdc00+r&0x3ff)
-		default:
-			out = fmt.Appendf(out, `\u%04x`, r)
-		}
-		document = document[size:]
-	}
-	return out
-}
+// escapeJSON replaces what is not printable in JSON by escapes, which mean the same.
+func escapeJSON(document []byte) []byte { return show.JSON(document) }
 
 // indent formats JSON for reading. What is not JSON is returned as text.
 func indent(document []byte) string {
@@ -116,46 +68,9 @@ func (env *environment) localTimeWithAge(t time.Time) string {
 	}
 }
 
-// span formats a duration for people, with its two largest units.
-func span(d time.Duration) string {
-	const day = 24 * time.Hour
-	switch {
-	case d < 0:
-		return "-" + span(-d)
-	case d < time.Second:
-		return latency(d)
-	case d < time.Minute:
-		return units(d, time.Second, "s", time.Second, "")
-	case d < time.Hour:
-		return units(d, time.Minute, "m", time.Second, "s")
-	case d < day:
-		return units(d, time.Hour, "h", time.Minute, "m")
-	default:
-		return units(d, day, "d", time.Hour, "h")
-	}
-}
+func span(d time.Duration) string { return show.Span(d) }
 
-func units(d, large time.Duration, largeName string, small time.Duration, smallName string) string {
-	s := strconv.FormatInt(int64(d/large), 10) + largeName
-	if rest := d % large / small; rest > 0 && smallName != "" {
-		s += " " + strconv.FormatInt(int64(rest), 10) + smallName
-	}
-	return s
-}
-
-// latency formats a short duration with about three digits.
-func latency(d time.Duration) string {
-	switch {
-	case d == 0:
-		return "0s"
-	case d < time.Millisecond:
-		return d.Round(time.Microsecond).String()
-	case d < time.Second:
-		return d.Round(10 * time.Microsecond).String()
-	default:
-		return d.Round(10 * time.Millisecond).String()
-	}
-}
+func latency(d time.Duration) string { return show.Latency(d) }
 
 func milliseconds(ms float64) time.Duration {
 	return time.Duration(ms * float64(time.Millisecond))

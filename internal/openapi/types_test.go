@@ -27,13 +27,22 @@ var (
 	sampleID   = strings.Repeat("0a", 24)
 )
 
+var (
+	quantiles      = control.Quantiles{P50: 1, P95: 2, P99: 3}
+	leastTimes     = control.Times{P50: []*float64{}, P95: []*float64{}, P99: []*float64{}}
+	leastCallbacks = control.CallbackHistory{
+		Accepted: []int64{}, Duplicates: []int64{}, Refused: []int64{}, Invalid: []int64{}, Unavailable: []int64{}, Answer: leastTimes,
+	}
+)
+
 // answers has, for every type of package control that is JSON of the admin API, a value
 // with all members, and one with only the required ones.
 var answers = map[string]struct{ full, least any }{
 	"Handlers": {
-		control.Handlers{Handlers: []control.Handler{handler}, Unattended: []control.Unattended{unattended}, MoreUnattended: true},
+		control.Handlers{Process: process, Handlers: []control.Handler{handler}, Unattended: []control.Unattended{unattended}, MoreUnattended: true},
 		control.Handlers{Handlers: []control.Handler{}, Unattended: []control.Unattended{}},
 	},
+	"Process":    {process, control.Process{}},
 	"Unattended": {unattended, control.Unattended{}},
 	"Handler": {handler, control.Handler{
 		Name: "a", Config: leastConfig, Holds: []control.Hold{}, Destinations: []control.Destination{}, Refusals: []control.Refusal{},
@@ -70,6 +79,29 @@ var answers = map[string]struct{ full, least any }{
 		control.QuarantinedDetail{Quarantined: quarantined, Body: "x", BodyEncoding: control.BodyBase64},
 		control.QuarantinedDetail{Quarantined: leastQuarantined, BodyEncoding: control.BodyText},
 	},
+	"Quantiles": {quantiles, control.Quantiles{}},
+	"Times": {
+		control.Times{P50: []*float64{new(1.5), nil}, P95: []*float64{nil}, P99: []*float64{new(2.5)}, All: &quantiles},
+		leastTimes,
+	},
+	"CallbackHistory": {
+		control.CallbackHistory{
+			Accepted: []int64{1}, Duplicates: []int64{1}, Refused: []int64{1}, Invalid: []int64{1}, Unavailable: []int64{1},
+			Answer: leastTimes,
+		},
+		leastCallbacks,
+	},
+	"DeliveryHistory": {
+		control.DeliveryHistory{Destination: "a", Delivered: []int64{1}, Retried: []int64{1}, Dead: []int64{1}, Age: leastTimes},
+		control.DeliveryHistory{Destination: "a", Delivered: []int64{}, Retried: []int64{}, Dead: []int64{}, Age: leastTimes},
+	},
+	"History": {
+		control.History{
+			Span: "day", From: sampleTime, Step: 900, Started: sampleTime, KnownFrom: &sampleTime, Complete: true,
+			Callbacks: leastCallbacks, Destinations: []control.DeliveryHistory{},
+		},
+		control.History{Span: "hour", Step: 60, Callbacks: leastCallbacks, Destinations: []control.DeliveryHistory{}},
+	},
 	"Explanation": {
 		control.Explanation{
 			IP: "::1", ForwardedFor: "x", TrustedProxy: true, ClientIP: "::2", Allowed: true, Rule: &rule,
@@ -105,14 +137,17 @@ var (
 	}
 	destination = control.Destination{
 		Name: "a", Configured: true, Deliveries: &counts, OldestPending: &sampleTime, UnderWay: 1, Pressure: &pressure, Holds: []control.Hold{hold},
+		LastDelivery: &sampleTime,
 	}
+	process  = control.Process{Caddy: "v2.11.9", Module: "v1.0.0", Started: sampleTime}
 	hold     = control.Hold{Destination: "a", By: control.ByOperator, Since: sampleTime, Until: &sampleTime, Reason: "x"}
 	refusal  = control.Refusal{Address: "::1", Peer: "[::1]:1", Reason: "x", Count: 1, First: sampleTime, Last: sampleTime}
-	pressure = control.Pressure{Limit: 1, Concurrency: 2, Attempts: 3, Failed: 1}
+	pressure = control.Pressure{Limit: 1, Concurrency: 2, Attempts: 3, Delivered: 2, Failed: 1}
 	handler  = control.Handler{
 		Name: "a", Config: config, Events: &counts, OldestPending: &sampleTime, Quarantined: new(int64(1)), InboxBytes: new(int64(1)), InboxLimit: new(int64(1)),
 		Lost: 1, LostAt: &sampleTime, Bodies: control.Bodies{Reading: 1, Bytes: 1, Limit: 1}, Recent: sampleRecent, UnderWay: 1, Pressure: pressure,
 		Holds: []control.Hold{hold}, Destinations: []control.Destination{destination}, Refusals: []control.Refusal{refusal}, Error: "x",
+		Process: &process, ConfigLoaded: sampleTime, LastMinute: sampleRecent, LastCallback: &sampleTime,
 	}
 	attempt = control.Attempt{At: sampleTime, DurationMS: 1.5, Status: 200, Reason: "x"}
 	event   = control.Event{
@@ -141,7 +176,7 @@ func declared(t *testing.T, name string) *ast.File {
 
 func TestEveryTypeIsHeldAgainstItsSchema(t *testing.T) {
 	var types []string
-	for _, file := range []string{"answers.go", "destinations.go", "recent.go", "pressure.go"} {
+	for _, file := range []string{"handlers.go", "answers.go", "destinations.go", "recent.go", "history.go", "pressure.go"} {
 		ast.Inspect(declared(t, file), func(n ast.Node) bool {
 			if spec, ok := n.(*ast.TypeSpec); ok {
 				types = append(types, spec.Name.Name)
