@@ -144,7 +144,7 @@ func TestWhatARemovedDestinationHasLeft(t *testing.T) {
 	check := g.CLI("status", "--check")
 	assert.Equal(t, 5, check.Code)
 	assert.Contains(t, check.Out, "needs attention: default: 2 pending and 1 dead event left behind for staging, which no config names\n")
-	assert.Contains(t, check.Out, "\n  caddy fotor-webhook replay --handler default --destination staging --to <destination>\n")
+	assert.Contains(t, check.Out, "\n  caddy fotor-webhook replay -n default --destination staging --to <destination>\n")
 
 	assert.Equal(t, http.StatusNotFound, g.API(http.MethodPost, "default/events/"+id+"/replay?to=staging", "").Status)
 	assert.Equal(t, http.StatusNotFound, g.API(http.MethodPost, "default/hold?destination=staging", "").Status)

@@ -232,7 +232,7 @@ func (s *session) bulkRun(ctx context.Context, b bulk, c call, total int64) erro
 	if s.json {
 		s.printJSON(raw)
 	} else {
-		s.print(b.result(last))
+		s.say(b.result(last))
 		if err == nil && last.Matched == 0 {
 			s.noteNothing(ctx, c.path[0], c.query)
 		}
@@ -252,7 +252,7 @@ func (b bulk) result(r control.Bulk) string {
 	if r.Skipped > 0 {
 		line += fmt.Sprintf(" %s %sskipped (%s).", count(r.Skipped), were, b.skipped)
 	}
-	return line + "\n"
+	return line
 }
 
 // bulkProgress reads counts, line by line. If the answer breaks off, it returns the last

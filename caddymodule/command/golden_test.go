@@ -264,6 +264,7 @@ func pressed(limit, attempts, failed int) func(*fakeAPI, *environment) {
 func olderCaddy(f *fakeAPI, _ *environment) {
 	h := f.handlers[0]
 	h.Pressure, h.Destinations, h.Config.Destinations = control.Pressure{}, nil, nil
+	f.process, h.ConfigLoaded, h.LastMinute, h.LastCallback = control.Process{}, time.Time{}, control.Recent{}, nil
 	for _, e := range h.events {
 		e.Deliveries = nil
 	}
