@@ -51,7 +51,7 @@ or all if none is. --destination chooses one. --to delivers elsewhere: what
   caddy fotor-webhook replay --since 3d --to new
 `+bulkLong+exitHelpNo("the event was changed by others just then"))
 	cmd.Flags().String(flagTo, "", "Deliver to this destination, in place of --destination if that is given")
-	complete(cmd, flagTo, env.destinationNames(true))
+	complete(cmd, flagTo, env.otherDestinations)
 	return cmd
 }
 

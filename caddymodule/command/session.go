@@ -58,6 +58,8 @@ func (env *environment) addAdminFlags(cmd *cobra.Command) {
 	flags.StringP(flagAdapter, "a", "", "Name of config adapter to apply (when --config is used)")
 	flags.StringP(flagHandler, handlerShort, "", "Name of the handler; not needed if only one runs")
 	complete(cmd, flagHandler, env.handlerNames)
+	completeNothing(cmd, flagAddress)
+	completeFixed(cmd, flagAdapter, "caddyfile")
 	addOutputFlags(cmd)
 }
 

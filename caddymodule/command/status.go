@@ -15,9 +15,11 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
+const statusName = "status"
+
 func statusCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "status [<name>]",
+		Use:   statusName + " [<name>]",
 		Short: "Shows how the handlers are doing",
 		Long: `
 Shows how the handler of that name is doing: its events by state, its inbox,
