@@ -77,6 +77,10 @@ func TestOperatorsSeeWhenSomethingHappenedLast(t *testing.T) {
 		assert.Zero(t, s.Destinations[1].Pressure.Delivered)
 		assert.NotZero(t, s.Destinations[1].Pressure.Failed)
 
+		require.NoError(t, c.attach(c.config("c", to("app"))))
+		c.detach(1) // the load has failed
+		assert.Equal(t, *at(130*time.Second), c.operator().Summary(t.Context(), time.Minute).ConfigLoaded)
+
 		pass(time.Minute)
 		s = c.operator().Summary(t.Context(), time.Minute)
 		assert.Equal(t, control.Recent{From: begun.Add(130 * time.Second).UTC()}, s.LastMinute)

@@ -22,10 +22,12 @@ func statusCommand(env *environment) *cobra.Command {
 		Use:   statusName + " [<name>]",
 		Short: "Shows how the handlers are doing",
 		Long: `
-Shows how the handler of that name is doing: its events by state, its inbox,
+Shows how the handler of that name is doing: which Caddy it is and since when it
+runs, the last callback and the last delivery, its events by state, its inbox,
 whether deliveries are held, which addresses were refused, its configuration.
-Without a name, and if several handlers run, shows a line for each. Inboxes that
-hold something and have no handler any more are listed below.
+Without a name, and if several handlers run, shows a line for each, and for each
+of its destinations if it has several. Inboxes that hold something and have no
+handler any more are listed below.
 
 With several destinations, a table says of each what waits for it and how it is.
 --destination shows all of one. What a config that names a destination no more
