@@ -69,7 +69,7 @@ func TestOperatorSeesEachDestination(t *testing.T) {
 	assert.Equal(t, http.StatusGone, detail.Deliveries[1].AttemptRecords[0].Status)
 
 	assert.Regexp(t, `\bstaging: dead \(HTTP 410\)`, g.requireCLI("list"))
-	assert.Regexp(t, `(?m)^staging +dead +1 `, g.requireCLI("show", id))
+	assert.Regexp(t, `(?m)^staging\tdead\t1\t`, g.requireCLI("show", id))
 	check := g.CLI("status", "--check")
 	assert.Equal(t, 5, check.Code)
 	assert.Contains(t, check.Out, "needs attention: default: 1 dead event at staging\n")

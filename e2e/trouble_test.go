@@ -229,7 +229,7 @@ func TestPressureIsShown(t *testing.T) {
 		g.Accept(notice(fmt.Sprint("failing-", i), 1))
 	}
 	await(t, func() bool { return pressure().Attempts == 7 }, "the failures")
-	assert.Equal(t, control.Pressure{Limit: 1, Concurrency: 4, Attempts: 7, Failed: 6}, pressure())
+	assert.Equal(t, control.Pressure{Limit: 1, Concurrency: 4, Attempts: 7, Delivered: 1, Failed: 6}, pressure())
 	assert.Contains(t, g.requireCLI("status"), "Destination\tunder pressure: 6 of 7 attempts failed in the last minute, limited to 1 at once\n")
 	assert.InDelta(t, 1, g.Metric(attemptLimit), 0)
 
@@ -238,7 +238,7 @@ func TestPressureIsShown(t *testing.T) {
 		g.Accept(notice(fmt.Sprint("good-", i), 1))
 	}
 	g.delivered(4)
-	assert.Equal(t, control.Pressure{Limit: 4, Concurrency: 4, Attempts: 10, Failed: 6}, pressure())
+	assert.Equal(t, control.Pressure{Limit: 4, Concurrency: 4, Attempts: 10, Delivered: 4, Failed: 6}, pressure())
 	assert.Contains(t, g.requireCLI("status"), "Destination\t6 of 10 attempts failed in the last minute\n")
 	assert.InDelta(t, 4, g.Metric(attemptLimit), 0)
 }

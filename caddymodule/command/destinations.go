@@ -133,7 +133,7 @@ func (s *session) leftHint(handler string, d *control.Destination) string {
 func (s *session) oldest(oldest *time.Time, counts *control.Counts) string {
 	switch {
 	case oldest != nil:
-		return span(s.now().Sub(*oldest))
+		return s.shortAge(*oldest)
 	case counts != nil:
 		return "none"
 	}

@@ -286,6 +286,7 @@ func several(f *fakeAPI, env *environment) {
 	held(f, env)
 	second := f.handlers[1]
 	second.Events, second.OldestPending, second.Quarantined = &control.Counts{Delivered: 1}, nil, new(int64(0))
+	second.LastCallback = new(ago(579 * time.Millisecond))
 }
 
 func bulkFails(f *fakeAPI, _ *environment) {

@@ -112,7 +112,16 @@ func (s *session) lastAge(at *time.Time) string {
 	if at == nil {
 		return "none"
 	}
-	return span(max(0, s.now().Sub(*at)))
+	return s.shortAge(*at)
+}
+
+// shortAge formats how long ago a time was, for tables.
+func (s *session) shortAge(at time.Time) string {
+	age := s.now().Sub(at)
+	if age < time.Second {
+		return "now"
+	}
+	return span(age)
 }
 
 // inboxFull is what of its limit an inbox may take before it is shown in red.
