@@ -64,8 +64,8 @@ func (env *environment) runningHandlers(cmd *cobra.Command) []control.Handler {
 
 // handlerNames completes with the names of the running handlers.
 func (env *environment) handlerNames(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	var names []string
 	handlers := env.runningHandlers(cmd)
+	names := make([]string, 0, len(handlers))
 	for i := range handlers {
 		names = append(names, quoted(handlers[i].Name))
 	}

@@ -145,7 +145,7 @@ func (s *session) used(h *control.Handler, format string) string {
 var overviewColumns = []column{
 	{title: "NAME", least: 12},
 	{title: "PENDING", rank: 1, right: true},
-	{title: "OLDEST", rank: 1, right: true},
+	{title: "OLDEST", rank: 3, right: true},
 	{title: "DEAD", rank: 1, right: true},
 	{title: "LAST IN", rank: 3, right: true},
 	{title: "IN/MIN", rank: 5, right: true},

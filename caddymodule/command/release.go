@@ -118,7 +118,7 @@ func (s *session) eachCallback(ctx context.Context, args []string, all bool, do 
 
 func (s *session) printResult(id, text string, status int, raw json.RawMessage) error {
 	if !s.json {
-		s.printf("%s: %s\n", id, text)
+		s.say(id + ": " + text)
 		return s.stdout.err
 	}
 	number, err := strconv.ParseInt(id, 10, 64)

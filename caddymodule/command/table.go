@@ -261,11 +261,20 @@ func (p printer) prose(s string, indent int) string {
 	if width <= 0 || shownWidth(s) <= width-indent {
 		return s
 	}
-	lines := strings.Split(text.WrapSoft(s, max(leastProse, width-indent)), "\n")
+	room := max(leastProse, width-indent)
+	lines := wrap(s, room)
+	if slices.ContainsFunc(lines, func(line string) bool { return shownWidth(line) > room }) {
+		lines = wrap(s, room-1) // go-pretty breaks a long word after a wide character that only half fits
+	}
+	return strings.Join(lines, "\n"+strings.Repeat(" ", indent))
+}
+
+func wrap(s string, width int) []string {
+	lines := strings.Split(text.WrapSoft(s, width), "\n")
 	for i := range lines {
 		lines[i] = strings.TrimRight(lines[i], " ")
 	}
-	return strings.Join(lines, "\n"+strings.Repeat(" ", indent))
+	return lines
 }
 
 // fields is a list of names with values. Empty values are left out.

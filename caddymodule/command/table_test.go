@@ -190,6 +190,31 @@ func TestColumnsGiveWayByRank(t *testing.T) {
 	require.Equal(t, "N\tTEXT\n1234567\t1,234\n", tabs.table(numbers, [][]string{{"1,234,567", "1,234"}}))
 }
 
+// Values and sentences are wrapped, with their colours.
+func TestProseFitsTheTerminal(t *testing.T) {
+	texts := rapid.StringOf(rapid.RuneFrom([]rune("ab 任务é1,…–\x1b\u0301א  ")))
+	rapid.Check(t, func(t *rapid.T) {
+		width := rapid.IntRange(leastProse+20, 100).Draw(t, "width")
+		p := printer{aligned: true, color: rapid.Bool().Draw(t, "color"), width: func() int { return width }}
+		f := &fields{printer: p}
+		for range rapid.IntRange(1, 4).Draw(t, "fields") {
+			value := quoted(texts.Draw(t, "before")) + " " + p.paint(quoted(texts.Draw(t, "painted")), text.FgRed) + quoted(texts.Draw(t, "after"))
+			f.add(rapid.StringMatching(`[A-Z][a-z ]{0,15}`).Draw(t, "name"), value)
+		}
+		fits(t, f.String(), width)
+		for line := range strings.Lines(f.String()) {
+			last := strings.LastIndexByte(line, '\x1b')
+			require.True(t, last < 0 || strings.HasPrefix(line[last:], "\x1b[0m"), "colours end: %q", line)
+		}
+	})
+	narrow := printer{aligned: true, width: func() int { return 30 }}
+	list := &fields{printer: narrow}
+	list.add("Name", "one two three four five six seven")
+	require.Equal(t, "Name  one two three four five\n      six seven\n", list.String())
+	list.aligned = false
+	require.Equal(t, "Name\tone two three four five six seven\n", list.String())
+}
+
 // Where the pages of a list have other widths, the columns line up all the same.
 func TestPartsOfATableLineUp(t *testing.T) {
 	p := printer{aligned: true}
