@@ -61,7 +61,7 @@ func TestCommandsAgainstTheGateway(t *testing.T) {
 
 	// send posts as Fotor does
 	out := g.requireCLI("send", g.URL(), "--type", "text2img", "--status", "in_progress,completed", "--count", "5")
-	assert.Contains(t, out, "HTTP 200  10")
+	assert.Contains(t, out, "HTTP 200\t10")
 	out = g.requireCLI("send", g.URL(), "--type", "avatar", "--sensitive", "--task", "portrait", "--json")
 	var answer struct {
 		HTTPStatus int `json:"httpStatus"`
@@ -82,7 +82,7 @@ func TestCommandsAgainstTheGateway(t *testing.T) {
 	assert.Contains(t, s.Out, "/status: is required")
 
 	// what arrived, what was delivered, and what was not and why
-	assert.Regexp(t, `Dead +1\n`, g.requireCLI("status"))
+	assert.Regexp(t, `Dead\t1\n`, g.requireCLI("status"))
 	s = g.CLI("status", "--check")
 	assert.Equal(t, 5, s.Code)
 	assert.Contains(t, s.Out+s.ErrOut, "1 dead event")

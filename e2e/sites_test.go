@@ -79,7 +79,7 @@ func TestDocumentedSites(t *testing.T) {
 
 			lost := g.CLI("send", url+"/fotor/elsewhere")
 			assert.Equal(t, 5, lost.Code, "%s%s", lost.Out, lost.ErrOut)
-			assert.Contains(t, lost.Out, fmt.Sprintf("HTTP %d  1", c.elsewhere))
+			assert.Contains(t, lost.Out, fmt.Sprintf("HTTP %d\t1", c.elsewhere))
 			assert.Contains(t, lost.ErrOut, "1 answer came from something else than fotor_webhook")
 			assert.Zero(t, g.CLI("status", "--check").Code)
 		})

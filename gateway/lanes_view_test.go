@@ -61,11 +61,11 @@ func TestOperatorsSeeWhenSomethingHappenedLast(t *testing.T) {
 		assert.Nil(t, none.Destinations[0].LastDelivery)
 
 		pass(100 * time.Second)
-		for _, outcome := range []Outcome{Accepted, Refused} { // the handler counts, and stores
-			c.ref.journal.Count(outcome)
-		}
+		c.ref.journal.Count(Accepted) // the handler counts
 		c.put("1", "avatar")
-		pass(30 * time.Second)
+		pass(10 * time.Second)
+		c.ref.journal.Count(Refused)
+		pass(20 * time.Second)
 		c.load("b", to("app"), to("down"))
 		s := c.operator().Summary(t.Context(), time.Minute)
 		assert.Equal(t, *at(130 * time.Second), s.ConfigLoaded)
@@ -76,6 +76,10 @@ func TestOperatorsSeeWhenSomethingHappenedLast(t *testing.T) {
 		assert.Nil(t, s.Destinations[1].LastDelivery)
 		assert.Zero(t, s.Destinations[1].Pressure.Delivered)
 		assert.NotZero(t, s.Destinations[1].Pressure.Failed)
+
+		require.NoError(t, c.attach(c.config("c", to("app"))))
+		c.detach(1) // the load has failed
+		assert.Equal(t, *at(130 * time.Second), c.operator().Summary(t.Context(), time.Minute).ConfigLoaded)
 
 		pass(time.Minute)
 		s = c.operator().Summary(t.Context(), time.Minute)

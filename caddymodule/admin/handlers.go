@@ -3,6 +3,7 @@ package admin
 import (
 	"errors"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -18,13 +19,24 @@ func (c *call) listHandlers() error {
 		return err
 	}
 	answer := control.Handlers{Process: process(), Handlers: []control.Handler{}}
-	for _, name := range control.Names() {
+	names := control.Names()
+	found := make([]*control.Handler, len(names))
+	var summaries sync.WaitGroup // at the same time: each may wait for an inbox that is away
+	for i, name := range names {
 		gateway, err := control.Open(name)
 		if err != nil {
 			continue // it has stopped meanwhile
 		}
-		answer.Handlers = append(answer.Handlers, gateway.Summary(c.r.Context(), recent))
-		c.close(gateway, name)
+		summaries.Go(func() {
+			defer c.close(gateway, name)
+			found[i] = new(gateway.Summary(c.r.Context(), recent))
+		})
+	}
+	summaries.Wait()
+	for _, h := range found {
+		if h != nil {
+			answer.Handlers = append(answer.Handlers, *h)
+		}
 	}
 	answer.Unattended, answer.MoreUnattended = control.Inboxes(c.r.Context())
 	return c.answer(http.StatusOK, answer)

@@ -184,7 +184,13 @@ func (b *builtBinary) testCompletion(t *testing.T) {
 		{[]string{"list", "--address", f.addr, "--destination", ""}, []string{"archive", "default", "shop", "staging"}},
 		{[]string{"status", "--address", f.addr, "-n", "avatars", "--destination", ""}, []string{"default"}},
 		{[]string{"hold", "--address", f.addr, "--destination", ""}, []string{"archive", "default", "staging"}},
+		{[]string{"status", "--address", f.addr, "avatars", "--destination", ""}, []string{"default"}},
 		{[]string{"replay", "--address", f.addr, "--destination", "shop", "--to", ""}, []string{"archive", "default", "staging"}},
+		{[]string{"replay", "--address", f.addr, "--destination", "staging", "--to", ""}, []string{"archive", "default"}},
+		{[]string{"list", "--address", ""}, nil},
+		{[]string{"list", "--adapter", ""}, []string{"caddyfile"}},
+		{[]string{"list", "--address", "127.0.0.1:1", "--handler", ""}, nil},
+		{[]string{"list", "--config", "/no/such/Caddyfile", "--destination", ""}, nil},
 		{[]string{"show", ""}, nil},
 		{[]string{"list", "--task", ""}, nil},
 		{[]string{"quarantine", ""}, []string{
@@ -202,8 +208,11 @@ func (b *builtBinary) testCompletion(t *testing.T) {
 		}
 		require.Equal(t, c.want, lines[:len(lines)-1], c.typed)
 	}
-	r := b.runWith(t, nil, "completion", "bash")
-	require.Zero(t, r.code, r.stderr)
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		r := b.runWith(t, nil, "completion", shell)
+		require.Zero(t, r.code, r.stderr)
+		require.Contains(t, r.stdout, "__complete")
+	}
 }
 
 func (b *builtBinary) testHelp(t *testing.T) {

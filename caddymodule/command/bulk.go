@@ -51,7 +51,7 @@ or all if none is. --destination chooses one. --to delivers elsewhere: what
   caddy fotor-webhook replay --since 3d --to new
 `+bulkLong+exitHelpNo("the event was changed by others just then"))
 	cmd.Flags().String(flagTo, "", "Deliver to this destination, in place of --destination if that is given")
-	complete(cmd, flagTo, env.destinationNames(true))
+	complete(cmd, flagTo, env.otherDestinations)
 	return cmd
 }
 
@@ -232,7 +232,7 @@ func (s *session) bulkRun(ctx context.Context, b bulk, c call, total int64) erro
 	if s.json {
 		s.printJSON(raw)
 	} else {
-		s.print(b.result(last))
+		s.say(b.result(last))
 		if err == nil && last.Matched == 0 {
 			s.noteNothing(ctx, c.path[0], c.query)
 		}
@@ -252,7 +252,7 @@ func (b bulk) result(r control.Bulk) string {
 	if r.Skipped > 0 {
 		line += fmt.Sprintf(" %s %sskipped (%s).", count(r.Skipped), were, b.skipped)
 	}
-	return line + "\n"
+	return line
 }
 
 // bulkProgress reads counts, line by line. If the answer breaks off, it returns the last

@@ -17,7 +17,7 @@ import (
 func onTerminal(env *environment, typed string) {
 	env.stdin = strings.NewReader(typed)
 	env.stdinTerminal, env.stdoutTerminal, env.stderrTerminal = true, true, true
-	env.getenv = func(string) string { return "1" } // NO_COLOR
+	env.getenv = func(name string) string { return map[string]string{"NO_COLOR": "1"}[name] }
 }
 
 // TestConfirm checks the question before a change by filter.

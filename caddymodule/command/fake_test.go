@@ -27,9 +27,11 @@ type fakeAPI struct {
 	addr string // of the listener; "" if no Origin is expected
 
 	mu         sync.Mutex
+	process    control.Process
 	handlers   []*fakeHandler
 	unattended []control.Unattended
 	requests   []string
+	ahead      time.Duration // of the server's clock
 
 	// fail has errors to answer, by path.
 	fail map[string]apiError
@@ -58,7 +60,7 @@ func badParameter(name, value, expected string) error {
 
 func startFake(t *testing.T, handlers ...*fakeHandler) *fakeAPI {
 	t.Helper()
-	f := &fakeAPI{t: t, handlers: handlers}
+	f := &fakeAPI{t: t, handlers: handlers, process: control.Process{Caddy: "v2.11.9", Module: "v1.0.0", Started: ago(76 * time.Hour)}}
 	server := httptest.NewUnstartedServer(f)
 	f.addr = server.Listener.Addr().String()
 	server.Start()
@@ -119,6 +121,7 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.requests = append(f.requests, r.Method+" "+r.URL.RequestURI())
+	w.Header().Set("Date", testNow.Add(f.ahead).Format(http.TimeFormat))
 	failure, failing := f.fail[r.URL.Path]
 	answer, err := any(nil), error(failure)
 	if !failing {
@@ -222,15 +225,11 @@ func (f *fakeAPI) handler(name string) *fakeHandler {
 }
 
 func (f *fakeAPI) all(*fakeHandler, string, http.ResponseWriter, *http.Request) (any, error) {
-	answer := control.Handlers{Handlers: []control.Handler{}, Unattended: append([]control.Unattended{}, f.unattended...)}
+	answer := control.Handlers{Process: f.process, Handlers: []control.Handler{}, Unattended: append([]control.Unattended{}, f.unattended...)}
 	for _, h := range f.handlers {
 		answer.Handlers = append(answer.Handlers, h.Handler)
 	}
 	return answer, nil
-}
-
-func (*fakeAPI) one(h *fakeHandler, _ string, _ http.ResponseWriter, _ *http.Request) (any, error) {
-	return h.Handler, nil
 }
 
 // choose returns a function that reports whether an event matches the filter.

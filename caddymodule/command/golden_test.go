@@ -264,6 +264,7 @@ func pressed(limit, attempts, failed int) func(*fakeAPI, *environment) {
 func olderCaddy(f *fakeAPI, _ *environment) {
 	h := f.handlers[0]
 	h.Pressure, h.Destinations, h.Config.Destinations = control.Pressure{}, nil, nil
+	f.process, h.ConfigLoaded, h.LastMinute, h.LastCallback = control.Process{}, time.Time{}, control.Recent{}, nil
 	for _, e := range h.events {
 		e.Deliveries = nil
 	}
@@ -285,6 +286,7 @@ func several(f *fakeAPI, env *environment) {
 	held(f, env)
 	second := f.handlers[1]
 	second.Events, second.OldestPending, second.Quarantined = &control.Counts{Delivered: 1}, nil, new(int64(0))
+	second.LastCallback = new(ago(579 * time.Millisecond))
 }
 
 func bulkFails(f *fakeAPI, _ *environment) {

@@ -133,14 +133,14 @@ func (s *session) printHolds(handler string, answer *control.Holds) {
 		if len(answer.Destinations) > 1 {
 			where = " to " + quoted(hold.Destination)
 		}
-		s.printf("Deliveries of %s%s are held %s\n", handler, where, s.holdText(hold))
+		s.say(fmt.Sprintf("Deliveries of %s%s are held %s", handler, where, s.holdText(hold)))
 		going = slices.DeleteFunc(going, func(name string) bool { return name == hold.Destination })
 	}
 	if len(answer.Holds) > 0 && len(answer.Destinations) > 1 && len(going) > 0 {
 		for i := range going {
 			going[i] = quoted(going[i])
 		}
-		s.printf("Deliveries of %s to %s go on.\n", handler, strings.Join(going, ", "))
+		s.say(fmt.Sprintf("Deliveries of %s to %s go on.", handler, strings.Join(going, ", ")))
 	}
 	if answer.UnderWay > 0 {
 		s.printf("Attempts under way: %d\n", answer.UnderWay)

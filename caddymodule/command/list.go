@@ -104,9 +104,9 @@ type lister struct {
 // listPages prints rows as their pages arrive, so that any number of them needs only the
 // memory of a page.
 func listPages(ctx context.Context, s *session, l lister, limit int) error {
-	printed := 0
-	more, err := s.eachPage(ctx, l, limit, func(rows []json.RawMessage) error {
-		page, err := s.page(l, rows, printed == 0)
+	printed, t := 0, &table{printer: s.printer, columns: l.columns}
+	more, err := s.eachPage(ctx, l, limit, func(rows []json.RawMessage, more bool) error {
+		page, err := s.page(l, rows, t, more)
 		if err != nil {
 			return err
 		}
@@ -124,9 +124,9 @@ func listPages(ctx context.Context, s *session, l lister, limit int) error {
 	return err
 }
 
-// eachPage calls f with page after page, and reports whether there may be more rows than
-// the limit.
-func (s *session) eachPage(ctx context.Context, l lister, limit int, f func([]json.RawMessage) error) (more bool, err error) {
+// eachPage calls f with page after page, and with whether another may follow. It reports
+// whether there may be more rows than the limit.
+func (s *session) eachPage(ctx context.Context, l lister, limit int, f func(rows []json.RawMessage, more bool) error) (more bool, err error) {
 	if l.query == nil {
 		l.query = make(url.Values)
 	}
@@ -146,12 +146,13 @@ func (s *session) eachPage(ctx context.Context, l lister, limit int, f func([]js
 			return false, fmt.Errorf("the answer of %s is not what this version expects: %w", s.client.address, err)
 		}
 		got += len(rows)
+		last := next == "" || limit > 0 && got >= limit
 		if len(rows) > 0 {
-			if err := f(rows); err != nil {
+			if err := f(rows, !last); err != nil {
 				return false, err
 			}
 		}
-		if next == "" || (limit > 0 && got >= limit) {
+		if last {
 			return next != "", nil
 		}
 		l.query.Set("cursor", next)
@@ -171,8 +172,8 @@ func unmarshalPage(answer map[string]json.RawMessage, member string, rows *[]jso
 	return json.Unmarshal(raw, rows)
 }
 
-// page formats one page.
-func (s *session) page(l lister, rows []json.RawMessage, first bool) ([]byte, error) {
+// page formats one page, which is a part of the table.
+func (s *session) page(l lister, rows []json.RawMessage, t *table, more bool) ([]byte, error) {
 	if s.json {
 		var b bytes.Buffer
 		for _, raw := range rows {
@@ -192,19 +193,19 @@ func (s *session) page(l lister, rows []json.RawMessage, first bool) ([]byte, er
 		}
 		cells = append(cells, row)
 	}
-	return []byte(s.table(l.columns, cells, first)), nil
+	return []byte(t.part(cells, more)), nil
 }
 
 // eventColumns have widths, because pages are formatted one by one.
 var eventColumns = []column{
-	{title: "ID", width: 48},
-	{title: "RECEIVED", width: len("2006-01-02 15:04:05")},
-	{title: "STATE", width: len("superseded")},
-	{title: "STATUS", width: len("in_progress")},
-	{title: "TYPE", width: len("ecommercelistingset")},
-	{title: "TASK", width: 32},
-	{title: "ATTEMPTS", right: true},
-	{title: "NOTE"},
+	{title: "ID", width: 48, short: shortID},
+	{title: "RECEIVED", rank: 3, width: len("2006-01-02 15:04:05"), short: withoutYear},
+	{title: "STATE", rank: 1, width: len("superseded")},
+	{title: "STATUS", rank: 4, width: len("in_progress")},
+	{title: "TYPE", rank: 5, width: len("ecommercelistingset"), least: 8},
+	{title: "TASK", rank: 6, width: 32, least: 8},
+	{title: "ATTEMPTS", rank: 7, right: true},
+	{title: "NOTE", rank: 2, width: 30, least: 14},
 }
 
 // eventRow formats an event. If the list is of one destination, so are its state and the
@@ -216,7 +217,7 @@ func (s *session) eventRow(e *control.Event, ofOne bool) []string {
 	}
 	return []string{
 		quoted(e.ID), s.localTime(e.ReceivedAt), s.state(e.State), quoted(e.Status),
-		cut(e.Type, 32), cut(e.TaskID, 48), strconv.Itoa(e.Attempts), note,
+		quoted(e.Type), quoted(e.TaskID), strconv.Itoa(e.Attempts), note,
 	}
 }
 
@@ -224,7 +225,7 @@ func (s *session) eventRow(e *control.Event, ofOne bool) []string {
 func (s *session) progressNote(due *time.Time, last *control.Attempt) string {
 	note := ""
 	if last != nil {
-		note = cut(last.Reason, 80)
+		note = quoted(last.Reason)
 	}
 	if due == nil {
 		return note

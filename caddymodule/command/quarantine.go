@@ -101,12 +101,12 @@ func (s *session) quarantineLister(handler string) lister {
 		member: "callbacks",
 		columns: []column{
 			{title: "ID", width: 6, right: true},
-			{title: "COUNT", width: 6, right: true},
-			{title: "LAST", width: len("2006-01-02 15:04:05")},
-			{title: "FROM", width: len("255.255.255.255")},
-			{title: "ANSWER", right: true},
-			{title: "SIZE", width: len("1023 KiB"), right: true},
-			{title: "PROBLEMS"},
+			{title: "COUNT", rank: 4, width: 6, right: true},
+			{title: "LAST", rank: 3, width: len("2006-01-02 15:04:05"), short: withoutYear},
+			{title: "FROM", rank: 2, width: len("255.255.255.255"), least: 15},
+			{title: "ANSWER", rank: 5, right: true},
+			{title: "SIZE", rank: 6, width: len("1023 KiB"), right: true},
+			{title: "PROBLEMS", rank: 1, width: 40, least: 24},
 		},
 		row: func(raw json.RawMessage) ([]string, error) {
 			var q control.Quarantined
@@ -120,14 +120,14 @@ func (s *session) quarantineLister(handler string) lister {
 	}
 }
 
-// problems returns the first problem and how many more there are.
+// problems returns how many problems there are, if several, and the first.
 func problems(some []control.Problem, all int) string {
 	if len(some) == 0 {
 		return ""
 	}
-	first := cut(problem(some[0]), 80)
+	first := quoted(problem(some[0]))
 	if all > 1 {
-		first += fmt.Sprintf(" and %d more", all-1)
+		return fmt.Sprintf("%d problems: %s", all, first)
 	}
 	return first
 }
@@ -177,7 +177,7 @@ func (s *session) problemTable(problems []control.Problem) string {
 		}
 		rows = append(rows, []string{at, quoted(p.Detail)})
 	}
-	return s.table([]column{{title: "AT"}, {title: "PROBLEM"}}, rows, true)
+	return s.table([]column{{title: "AT", least: 20}, {title: "PROBLEM", least: 20}}, rows)
 }
 
 // suspectBody returns a body for people: JSON, text, or a dump of the bytes.

@@ -118,7 +118,7 @@ func (s *session) eachCallback(ctx context.Context, args []string, all bool, do 
 
 func (s *session) printResult(id, text string, status int, raw json.RawMessage) error {
 	if !s.json {
-		s.printf("%s: %s\n", id, text)
+		s.say(id + ": " + text)
 		return s.stdout.err
 	}
 	number, err := strconv.ParseInt(id, 10, 64)
@@ -139,7 +139,7 @@ func (s *session) printResult(id, text string, status int, raw json.RawMessage) 
 // the events of a task keep their order.
 func (s *session) quarantineIDs(ctx context.Context, handler string) ([]string, error) {
 	var ids []string
-	_, err := s.eachPage(ctx, s.quarantineLister(handler), 0, func(rows []json.RawMessage) error {
+	_, err := s.eachPage(ctx, s.quarantineLister(handler), 0, func(rows []json.RawMessage, _ bool) error {
 		for _, raw := range rows {
 			var q control.Quarantined
 			if err := json.Unmarshal(raw, &q); err != nil {

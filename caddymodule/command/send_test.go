@@ -245,7 +245,7 @@ func TestSendTimeout(t *testing.T) {
 		require.Equal(t, exitFailed, r.code)
 		require.Contains(t, r.stdout, "     2  -          7s  ")
 		require.Contains(t, r.stdout, "deadline exceeded")
-		require.Contains(t, r.stdout, "No answer  1\nHTTP 200   2\n")
+		require.Contains(t, r.stdout, "No answer\t1\nHTTP 200\t2\n")
 	})
 }
 
@@ -268,7 +268,7 @@ func TestSendInterrupted(t *testing.T) {
 		concurrency: 1, timeout: time.Minute, limit: 1e9,
 	}
 	require.NoError(t, newSender(&session{environment: env}, plan).send(ctx))
-	require.Contains(t, stdout.String(), "Sent      2 callbacks in ")
+	require.Contains(t, stdout.String(), "Sent\t2 callbacks in ")
 	require.NotContains(t, stdout.String(), "No answer")
 }
 

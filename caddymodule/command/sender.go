@@ -210,7 +210,7 @@ func (s *sender) record(r *reply) error {
 		}
 		return s.printLine(line)
 	}
-	_, err := s.stdout.Write([]byte(s.line(r)))
+	_, err := s.stdout.Write([]byte(s.printer.line(s.line(r)) + "\n"))
 	return err
 }
 
@@ -230,7 +230,7 @@ func (s *sender) line(r *reply) string {
 	case r.Answer.Title != "":
 		parts = append(parts, quoted(r.Answer.Title)+pointers(r.Answer.Errors))
 	}
-	return strings.TrimRight(strings.Join(parts, "  "), " ") + "\n"
+	return strings.TrimRight(strings.Join(parts, "  "), " ")
 }
 
 // maxPointers is how many problems of an answer are printed.

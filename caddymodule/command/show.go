@@ -79,7 +79,7 @@ func (s *session) printEvent(e *control.EventDetail) {
 	columns := attemptColumns
 	var rows [][]string
 	if several {
-		columns = append([]column{{title: "DESTINATION"}}, columns...)
+		columns = append([]column{{title: "DESTINATION", least: 11}}, columns...)
 		for _, d := range e.Deliveries {
 			for _, row := range s.attempts(d.Attempts, d.AttemptRecords) {
 				rows = append(rows, append([]string{quoted(d.Destination)}, row...))
@@ -88,17 +88,17 @@ func (s *session) printEvent(e *control.EventDetail) {
 	} else {
 		rows = s.attempts(e.Attempts, e.AttemptRecords)
 	}
-	s.print("\n" + s.table(columns, rows, true))
+	s.print("\n" + s.table(columns, rows))
 }
 
 // deliveries returns a table of an event's deliveries.
 func (s *session) deliveries(deliveries []control.Delivery) string {
 	columns := []column{
-		{title: "DESTINATION"},
+		{title: "DESTINATION", least: 12},
 		{title: "STATE"},
-		{title: "ATTEMPTS", right: true},
-		{title: "SETTLED"},
-		{title: "NEXT ATTEMPT"},
+		{title: "ATTEMPTS", rank: 2, right: true},
+		{title: "SETTLED", rank: 1, short: withoutYear},
+		{title: "NEXT ATTEMPT", rank: 3, short: ageOnly},
 	}
 	rows := make([][]string, 0, len(deliveries))
 	for _, d := range deliveries {
@@ -111,15 +111,15 @@ func (s *session) deliveries(deliveries []control.Delivery) string {
 		}
 		rows = append(rows, []string{quoted(d.Destination), s.state(d.State), strconv.Itoa(d.Attempts), settled, due})
 	}
-	return s.table(columns, rows, true)
+	return s.table(columns, rows)
 }
 
 var attemptColumns = []column{
 	{title: "ATTEMPT", right: true},
-	{title: "AT"},
-	{title: "TOOK", right: true},
-	{title: "STATUS", right: true},
-	{title: "RESULT"},
+	{title: "AT", rank: 1, short: withoutYear},
+	{title: "TOOK", rank: 3, right: true},
+	{title: "STATUS", rank: 2, right: true},
+	{title: "RESULT", least: 15},
 }
 
 // attempts returns rows for the records of attempts; made is how many there were.

@@ -92,6 +92,7 @@ type follower struct {
 	pause  time.Duration
 	misses int // number of answers 404 in a row
 	begun  bool
+	titled bool
 }
 
 func (s *session) tail(ctx context.Context, query url.Values, lines int) error {
@@ -204,6 +205,10 @@ func (t *follower) notice(event sseEvent) error {
 			return err
 		}
 	} else {
+		if !t.titled && !t.aligned {
+			t.print(t.table(noticeColumns, nil))
+		}
+		t.titled = true
 		t.print(t.noticeLine(&n))
 	}
 	if t.stdout.err != nil {
@@ -215,15 +220,29 @@ func (t *follower) notice(event sseEvent) error {
 	return nil
 }
 
-// noticeLine formats a notice for people. The details stand last, so that the columns
-// before them stay aligned.
+// noticeColumns have widths, because notices are printed one by one.
+var noticeColumns = []column{
+	{title: "TIME", width: len(noticeTime), short: timeOnly},
+	{title: "KIND", width: len(control.InQuarantine)},
+	{title: "ID", rank: 1, width: 48, short: shortID},
+	{title: "STATUS", rank: 3, width: len("in_progress")},
+	{title: "TYPE", rank: 4, width: len("ecommercelistingset"), least: 8},
+	{title: "TASK", rank: 5, width: 32, least: 8},
+	{title: "DETAILS", rank: 2, width: 37, least: 37},
+}
+
+const noticeTime = "2006-01-02 15:04:05.000"
+
+func timeOnly(s string) string { return s[max(0, len(s)-len("15:04:05.000")):] }
+
+// noticeLine formats a notice. The details stand last and take the rest of the line; of what
+// is about no event, all of it.
 func (s *session) noticeLine(n *control.Notice) string {
-	parts := []string{n.At.In(s.zone).Format("15:04:05.000"), s.kind(n.Kind)}
-	if n.ID != "" {
-		parts = append(parts, quoted(n.ID), fmt.Sprintf("%-11s", quoted(n.Status)),
-			cut(n.Type, 32), "task "+cut(n.TaskID, 48))
+	cells := []string{
+		n.At.In(s.zone).Format(noticeTime), s.kind(n.Kind), quoted(n.ID), quoted(n.Status), quoted(n.Type), quoted(n.TaskID),
+		strings.Join(s.noticeDetails(n), gap),
 	}
-	return strings.TrimRight(strings.Join(append(parts, s.noticeDetails(n)...), "  "), " ") + "\n"
+	return s.printer.row(noticeColumns, cells, n.ID == "")
 }
 
 func (s *session) noticeDetails(n *control.Notice) []string {
