@@ -82,11 +82,17 @@ func (c *call) showQuarantined() error {
 	if err != nil {
 		return err
 	}
-	detail := control.QuarantinedDetail{Quarantined: callback, BodyEncoding: control.BodyText, Body: string(suspect.Body)}
-	if !utf8.Valid(suspect.Body) {
-		detail.BodyEncoding, detail.Body = control.BodyBase64, base64.StdEncoding.EncodeToString(suspect.Body)
-	}
+	detail := control.QuarantinedDetail{Quarantined: callback}
+	detail.Body, detail.BodyEncoding = bodyOf(suspect.Body)
 	return c.answer(http.StatusOK, detail)
+}
+
+// bodyOf returns a body as a text, and how that is encoded.
+func bodyOf(body []byte) (text, encoding string) {
+	if utf8.Valid(body) {
+		return string(body), control.BodyText
+	}
+	return base64.StdEncoding.EncodeToString(body), control.BodyBase64
 }
 
 func (c *call) release() error {
