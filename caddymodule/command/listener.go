@@ -217,22 +217,25 @@ func (l *listener) end() {
 	l.note("Copies: %s.", strings.Join(parts, ", "))
 }
 
-// shownID is how many characters of an event's id are shown on a terminal.
-const shownID = 12
+// shownID formats the id of an event: on a terminal the first digits of its task's key and
+// of the rest, by which it is told apart from others.
+func (env *environment) shownID(id string) string {
+	if env.stdoutTerminal && eventIDRegexp.MatchString(id) {
+		return id[:8] + "-" + id[16:20]
+	}
+	return quoted(id)
+}
 
 // eventLine formats an event for people. On a terminal of 80 columns it does not wrap.
 func (l *listener) eventLine(n *control.Notice, c *copied) string {
-	id, kind, at := quoted(n.ID), cut(n.Type, 32), n.At.In(l.zone).Format("15:04:05.000")
+	kind, at := cut(n.Type, 32), n.At.In(l.zone).Format("15:04:05.000")
 	if l.stdoutTerminal {
 		kind = cut(n.Type, 14)
-		if eventIDRegexp.MatchString(id) {
-			id = id[:shownID]
-		}
 	}
 	if l.now().Sub(n.At) > 12*time.Hour { // with --since
 		at = n.At.In(l.zone).Format("01-02 15:04 ")
 	}
-	parts := []string{at, id, fmt.Sprintf("%-11s", quoted(n.Status)), fmt.Sprintf("%-14s", kind)}
+	parts := []string{at, l.shownID(n.ID), fmt.Sprintf("%-11s", quoted(n.Status)), fmt.Sprintf("%-14s", kind)}
 	if !l.stdoutTerminal {
 		parts = append(parts, "task "+cut(n.TaskID, 48))
 	}

@@ -212,9 +212,9 @@ func (s *sender) line(r *reply) string {
 	case r.Error != "":
 		parts = append(parts, quoted(r.Error))
 	case r.Answer.Duplicate:
-		parts = append(parts, quoted(r.Answer.ID), "duplicate")
+		parts = append(parts, s.shownID(r.Answer.ID), "duplicate")
 	case r.Answer.ID != "":
-		parts = append(parts, quoted(r.Answer.ID))
+		parts = append(parts, s.shownID(r.Answer.ID))
 	case r.Answer.Title != "":
 		parts = append(parts, quoted(r.Answer.Title)+pointers(r.Answer.Errors))
 	}
