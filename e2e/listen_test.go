@@ -152,7 +152,7 @@ func TestListenSince(t *testing.T) {
 	require.NoError(t, err)
 	for i, id := range []string{first, second} {
 		assert.Equal(t, id, copies[i].Event.ID, "in the order of arrival")
-		assert.NoError(t, webhook.Verify(copies[i].Body, copies[i].Header))
+		require.NoError(t, webhook.Verify(copies[i].Body, copies[i].Header))
 	}
 
 	// what the API answers

@@ -90,7 +90,7 @@ func TestBodyIsExact(t *testing.T) {
 	require.NoError(t, err)
 	var decoded string
 	require.NoError(t, json.Unmarshal(encoded, &decoded))
-	assert.Equal(t, body, decoded)
+	assert.Equal(t, []byte(body), []byte(decoded))
 	text, encoding = bodyOf([]byte("\xff"))
 	assert.Equal(t, control.BodyBase64, encoding)
 	assert.Equal(t, "/w==", text)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/url"
 	"slices"
@@ -128,9 +129,7 @@ func (s *session) listen(ctx context.Context, plan *listenPlan) error {
 	defer stop()
 	l := newListener(s, handler, plan)
 	query := url.Values{"kind": {control.Accepted}}
-	for name, values := range plan.filter {
-		query[name] = values
-	}
+	maps.Copy(query, plan.filter)
 	t := s.follower(handler, query, l.arrived)
 	t.ready = func() { close(l.following) }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -179,7 +180,7 @@ type listening struct {
 
 const sampleCopy = `{"id":"x","destination":"default","header":{"Webhook-Id":"x"},"body":"{}","bodyEncoding":"utf-8"}`
 
-func newListening(t *testing.T, gateway, app func(n int) (*http.Response, error)) *listening {
+func newListening(t *testing.T, gateway, app answerer) *listening {
 	t.Helper()
 	g, env := new(listening), testEnvironment()
 	env.now = time.Now
@@ -191,21 +192,38 @@ func newListening(t *testing.T, gateway, app func(n int) (*http.Response, error)
 	env.transport = roundTrip(func(r *http.Request) (*http.Response, error) {
 		if r.URL.Host == "app.test" {
 			g.sent++
-			return app(g.sent)
+			return app.answer(g.sent)
 		}
 		g.asked++
-		return gateway(g.asked)
+		return gateway.answer(g.asked)
 	})
 	plan := &listenPlan{to: &outgoing{url: "http://me:password@app.test", timeout: time.Minute}}
 	g.listener = newListener(tailSession(t, env), "default", plan)
 	return g
 }
 
-func status(code int, body string) (*http.Response, error) {
-	return &http.Response{StatusCode: code, Body: io.NopCloser(strings.NewReader(body))}, nil
+// answerer makes the answer to the nth request: its status and its body.
+type answerer func(n int) (code int, body string, err error)
+
+func (f answerer) answer(n int) (*http.Response, error) {
+	code, body, err := f(n)
+	if err != nil {
+		return nil, err
+	}
+	content := io.Reader(strings.NewReader(body))
+	if body == breaksOff {
+		content = iotest.ErrReader(io.ErrUnexpectedEOF)
+	}
+	return &http.Response{StatusCode: code, Body: io.NopCloser(content)}, nil
 }
 
-func copies(int) (*http.Response, error) { return status(200, sampleCopy) }
+// breaksOff is a body that does not arrive.
+const breaksOff = "breaks off"
+
+func copies(int) (int, string, error) { return 200, sampleCopy, nil }
+
+// takes is a service that takes everything.
+func takes(int) (int, string, error) { return 200, "", nil }
 
 // handle has the listener handle that many events.
 func (g *listening) handle(t *testing.T, n int) {
@@ -219,17 +237,17 @@ func (g *listening) handle(t *testing.T, n int) {
 // change is told once, without the password of the URL.
 func TestListenServiceDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newListening(t, copies, func(n int) (*http.Response, error) {
-			switch {
-			case n == 2 || n == 3:
-				return nil, errors.New("connection refused")
-			case n == 4:
+		g := newListening(t, copies, func(n int) (int, string, error) {
+			switch n {
+			case 2, 3:
+				return 0, "", errors.New("connection refused")
+			case 4:
 				time.Sleep(30 * time.Second) // synthetic
-				return nil, context.DeadlineExceeded
-			case n == 6:
-				return &http.Response{StatusCode: 200, Body: io.NopCloser(io.MultiReader(strings.NewReader("{"), brokenBody{}))}, nil
+				return 0, "", context.DeadlineExceeded
+			case 6:
+				return 200, breaksOff, nil
 			}
-			return status(204, "")
+			return 204, "", nil
 		})
 		g.handle(t, 7)
 		require.Equal(t, 7, g.sent, "none is sent twice")
@@ -247,28 +265,23 @@ http://app.test answers again.
 	})
 }
 
-// brokenBody is a connection that breaks.
-type brokenBody struct{}
-
-func (brokenBody) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
-
 // TestListenAsksAgain has a gateway that is away, does not know the event yet, has an
 // error, does not deliver the event to this destination, or has it no more.
 func TestListenAsksAgain(t *testing.T) {
-	down := func() (*http.Response, error) { return nil, errors.New("connection refused") }
-	answers := func(code int, before int) func(int) (*http.Response, error) {
-		return func(n int) (*http.Response, error) {
-			if n <= before {
-				if code == 0 {
-					return down()
-				}
-				return status(code, `{"error":"so it is"}`)
+	// so many times first, then the copy
+	answers := func(code, times int) answerer {
+		return func(n int) (int, string, error) {
+			switch {
+			case n > times:
+				return copies(n)
+			case code == 0:
+				return 0, "", errors.New("connection refused")
 			}
-			return copies(n)
+			return code, `{"error":"so it is"}`, nil
 		}
 	}
 	for name, c := range map[string]struct {
-		gateway func(int) (*http.Response, error)
+		gateway answerer
 		pauses  int
 		sent    int
 		out     string
@@ -281,11 +294,11 @@ func TestListenAsksAgain(t *testing.T) {
 		"always so":      {answers(503, 1<<30), 7, 0, "→ not copied"},
 		"goes elsewhere": {answers(409, 1<<30), 0, 0, ""},
 		"asked badly":    {answers(400, 1<<30), 0, 0, "→ not copied"},
-		"odd answer":     {func(int) (*http.Response, error) { return status(200, "[]") }, 7, 0, "→ not copied"},
+		"odd answer":     {func(int) (int, string, error) { return 200, "[]", nil }, 7, 0, "→ not copied"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				g := newListening(t, c.gateway, func(int) (*http.Response, error) { return status(200, "") })
+				g := newListening(t, c.gateway, takes)
 				g.handle(t, 1)
 				require.Len(t, g.pauses, c.pauses)
 				require.Equal(t, c.sent, g.sent)
@@ -303,9 +316,9 @@ func TestListenAsksAgain(t *testing.T) {
 // TestListenInterrupted checks that nothing is printed about a copy that was interrupted.
 func TestListenInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	g := newListening(t, copies, func(int) (*http.Response, error) {
+	g := newListening(t, copies, func(int) (int, string, error) {
 		cancel()
-		return nil, context.Canceled
+		return 0, "", context.Canceled
 	})
 	require.NoError(t, g.event(ctx, &control.Notice{Kind: control.Accepted, ID: id(1)}))
 	require.Empty(t, g.stdout.String())
@@ -316,7 +329,7 @@ func TestListenInterrupted(t *testing.T) {
 // it is told how many events were left out, once.
 func TestListenLeavesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newListening(t, copies, func(int) (*http.Response, error) { return status(200, "") })
+		g := newListening(t, copies, takes)
 		g.waiting = make(chan control.Notice, 3)
 		for i := range 10 {
 			require.NoError(t, g.arrived(&control.Notice{Kind: control.Accepted, ID: id(i)}, nil))
@@ -432,7 +445,7 @@ func TestRecentIDs(t *testing.T) {
 
 // TestListenJSONLine checks the members of a line.
 func TestListenJSONLine(t *testing.T) {
-	g := newListening(t, copies, func(int) (*http.Response, error) { return status(200, "") })
+	g := newListening(t, copies, takes)
 	g.json = true
 	g.handle(t, 1)
 	var line struct {

@@ -149,7 +149,7 @@ func (l *listener) replayPast(ctx context.Context) error {
 // unlessEnded returns the error, unless it is the end of the context.
 func unlessEnded(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // what ends then has not failed
 	}
 	return err
 }

@@ -90,7 +90,7 @@ func (o *outgoing) addHeader(line string) error {
 	case slices.Contains(madeHeaders, key):
 		return fmt.Errorf("%s cannot be given: it follows from the body", key)
 	case key == "Host" && value == "":
-		return errors.New(`Host has no value: expected one, such as "Host: example.com"`)
+		return fmt.Errorf(`%s has no value: expected one, such as "Host: example.com"`, key)
 	case key == "Host":
 		o.host = value
 	case value == "" && !empty:
