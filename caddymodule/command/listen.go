@@ -25,24 +25,24 @@ func listenCommand(env *environment) *cobra.Command {
 		Long: `
 Prints a line for each event that arrives, and with --to POSTs a copy of it to a
 URL: header, signature and body as your service would get them at the first
-attempt. It is for work on a service with the events of production. It
-takes nothing from there: no delivery is made, delayed or acknowledged by it,
-whatever the URL answers. It goes on over reloads and restarts of Caddy, and while
-the URL does not answer. Ctrl-C ends it.
+attempt. It is for work on a service with the events of production. It takes
+nothing from there: no delivery is made, delayed or acknowledged by it, whatever
+the URL answers. It goes on over reloads and restarts of Caddy, and while the URL
+does not answer. Ctrl-C ends it.
 
   caddy fotor-webhook listen
   caddy fotor-webhook listen --to http://localhost:3000/events
-  caddy fotor-webhook listen --to http://localhost:3000/events --type avatar --since 1h
-  caddy fotor-webhook listen --to http://localhost:3000/events --destination staging -n 10
-  caddy fotor-webhook listen --to http://localhost:3000/events --sign "{env.DEV_SECRET}"
+  caddy fotor-webhook listen --to http://localhost:3000/ --type avatar --since 1h
+  caddy fotor-webhook listen --to http://localhost:3000/ --destination app -n 10
+  caddy fotor-webhook listen --to http://localhost:3000/ --sign "{env.DEV_SECRET}"
 
-A copy is signed by the gateway with the secrets of the destination, which do not
-leave it, or with --sign by this command. Fotor-Webhook-Copy says that it is a copy.
+The gateway signs a copy with the secrets of the destination, which do not leave
+it; with --sign this command does. Fotor-Webhook-Copy says that it is a copy.
 Each event is sent once, one after the other, in the order of arrival. If more
 arrive than the URL takes, some are left out, and it says how many.
 
 -n is the number of lines here; --handler has no short form.
---json prints a line of JSON for each event, with the answer in the member "copy".
+--json prints a line of JSON for each event, with the answer as "copy".
 ` + exitHelp,
 		Args: cobra.NoArgs,
 	}
