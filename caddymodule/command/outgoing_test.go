@@ -45,13 +45,14 @@ func TestSendHeaders(t *testing.T) {
 	target, _ := serve(t, h)
 	r := run(t, testEnvironment(), "send", target, "-H", "Content-Type: text/plain; charset=x", "-H", "Host: fotor.test",
 		"--header", "x-forwarded-for: 203.0.113.7, 10.0.0.1", "--header", "X-Twice: 1", "--header", "X-Twice:2",
-		"--header", "X-Empty;", "--header", "User-Agent:")
+		"--header", "X-Empty;", "--header", "User-Agent:", "--header", "X-Name: 任务\t1")
 	require.Zero(t, r.code, r.stdout)
 	assert.Equal(t, "fotor.test", h.last.Host)
 	assert.Equal(t, []string{"text/plain; charset=x"}, h.last.Header["Content-Type"])
 	assert.Equal(t, []string{"203.0.113.7, 10.0.0.1"}, h.last.Header["X-Forwarded-For"])
 	assert.Equal(t, []string{"1", "2"}, h.last.Header["X-Twice"])
 	assert.Equal(t, []string{""}, h.last.Header["X-Empty"])
+	assert.Equal(t, []string{"任务\t1"}, h.last.Header["X-Name"])
 	assert.NotContains(t, h.last.Header, "User-Agent")
 
 	require.Zero(t, run(t, testEnvironment(), "send", target).code)
