@@ -17,6 +17,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/forward"
 	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/signature"
 	"github.com/fotor-webhook/caddy-fotor-webhook/match"
 )
 
@@ -155,7 +156,7 @@ func (d *Destination) provision(ctx caddy.Context, h *Handler, app *caddyhttp.Ap
 	if d.matcher, err = match.Compile(d.Match); err != nil {
 		return err
 	}
-	secrets, err := forward.ParseSecrets(d.Sign)
+	secrets, err := signature.Parse(d.Sign)
 	if err != nil {
 		return err
 	}
@@ -202,7 +203,7 @@ func (h *Handler) closeForwarders() {
 
 // forGateway returns the part of the config that the handler's gateway needs.
 func (d *Destination) forGateway() gateway.Destination {
-	return gateway.Destination{Name: d.name, Match: d.matcher, Dispatch: dispatch.Settings{
+	return gateway.Destination{Name: d.name, Match: d.matcher, Copy: d.forwarder.Copy, Dispatch: dispatch.Settings{
 		Attempt:     d.forwarder.Attempt,
 		Concurrency: d.Concurrency,
 		Timeout:     time.Duration(d.Timeout),

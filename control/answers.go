@@ -129,6 +129,21 @@ type EventDetail struct {
 	Body json.RawMessage `json:"body"`
 }
 
+// Copy is a request with an event, complete, as a destination would get it now for the
+// first time.
+type Copy struct {
+	ID          string `json:"id"` // the event's
+	Destination string `json:"destination"`
+
+	// Header is the header of the request, with the signature that the destination's
+	// secrets make for this moment. Fotor-Webhook-Copy says that it is a copy.
+	Header map[string]string `json:"header"`
+
+	// Body is the event, byte for byte.
+	Body         string `json:"body"`
+	BodyEncoding string `json:"bodyEncoding"` // base64 if the body is not UTF-8
+}
+
 // Done is the answer to a replay of one event.
 type Done struct {
 	ID    string `json:"id"`
@@ -202,7 +217,7 @@ type Quarantine struct {
 	Next      string        `json:"next,omitempty"`
 }
 
-// The encodings of QuarantinedDetail.Body.
+// The encodings of QuarantinedDetail.Body and Copy.Body.
 const (
 	BodyText   = "utf-8"
 	BodyBase64 = "base64"

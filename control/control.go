@@ -43,6 +43,11 @@ type Gateway interface {
 	// Destinations returns the names of the destinations of the config, in order.
 	Destinations() []string
 
+	// Copy returns the header of the request with which the destination would get an
+	// event now for the first time, signed as those are, and marked as a copy. Nothing is
+	// sent or recorded. It is nil if the config has no such destination.
+	Copy(e *inbox.Event, destination string) map[string]string
+
 	// Inbox returns the handler's inbox.
 	Inbox() inbox.Inbox
 

@@ -150,11 +150,17 @@ func ShowQuarantined(ctx context.Context, in inbox.Inbox, id int64) (Quarantined
 	if err != nil {
 		return QuarantinedDetail{}, err
 	}
-	detail := QuarantinedDetail{Quarantined: callback, BodyEncoding: BodyText, Body: string(suspect.Body)}
-	if !utf8.Valid(suspect.Body) {
-		detail.BodyEncoding, detail.Body = BodyBase64, base64.StdEncoding.EncodeToString(suspect.Body)
-	}
+	detail := QuarantinedDetail{Quarantined: callback}
+	detail.Body, detail.BodyEncoding = BodyOf(suspect.Body)
 	return detail, nil
+}
+
+// BodyOf returns a body as a text, and how that is encoded.
+func BodyOf(body []byte) (text, encoding string) {
+	if utf8.Valid(body) {
+		return string(body), BodyText
+	}
+	return base64.StdEncoding.EncodeToString(body), BodyBase64
 }
 
 func quarantinedOf(s *inbox.Suspect) (Quarantined, error) {

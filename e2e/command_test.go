@@ -60,7 +60,7 @@ func TestCommandsAgainstTheGateway(t *testing.T) {
 	g.Start("forward "+up.URL, "", silent)
 
 	// send posts as Fotor does
-	out := g.requireCLI("send", g.URL(), "--type", "text2img", "--status", "in_progress,completed", "--count", "5")
+	out := g.requireCLI("send", g.URL(), "--type", "text2img", "--status", "in_progress,completed", "--repeat", "5")
 	assert.Contains(t, out, "HTTP 200\t10")
 	out = g.requireCLI("send", g.URL(), "--type", "avatar", "--sensitive", "--task", "portrait", "--json")
 	var answer struct {

@@ -31,7 +31,7 @@ type Options struct {
 	// Destination is the name of the destination, for placeholders and spans.
 	Destination string
 
-	// Secrets sign the requests, see ParseSecrets. Default: requests are not signed.
+	// Secrets sign the requests, see signature.Parse. Default: requests are not signed.
 	Secrets [][]byte
 
 	// Concurrency is how many idle connections to the URL are kept.

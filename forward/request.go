@@ -12,6 +12,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 	"github.com/fotor-webhook/caddy-fotor-webhook/internal/percent"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/signature"
 )
 
 // The prefix of every CloudEvents type; the task's status follows.
@@ -20,11 +21,26 @@ const eventTypePrefix = "com.fotor.task."
 // request makes the request of one delivery attempt. Its body can be read
 // again, and it has an Idempotency-Key, so that net/http itself may send it
 // again when an idle connection turns out to be closed.
-//
-// The headers are CloudEvents 1.0 in binary mode (HTTP protocol binding 1.0.2)
-// and Standard Webhooks 1.0.
 func (o *Options) request(ctx context.Context, target *url.URL, lease *inbox.Lease, now time.Time) *http.Request {
 	e := lease.Event
+	r := &http.Request{
+		Method:        http.MethodPost,
+		URL:           target,
+		Host:          target.Host,
+		Proto:         "HTTP/1.1",
+		ProtoMajor:    1,
+		ProtoMinor:    1,
+		Header:        o.header(ctx, e, lease.Attempt, now),
+		Body:          io.NopCloser(bytes.NewReader(e.Body)),
+		GetBody:       func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(e.Body)), nil },
+		ContentLength: int64(len(e.Body)),
+	}
+	return r.WithContext(ctx)
+}
+
+// header makes the header of an attempt. It is CloudEvents 1.0 in binary mode (HTTP
+// protocol binding 1.0.2) and Standard Webhooks 1.0.
+func (o *Options) header(ctx context.Context, e *inbox.Event, attempt int, now time.Time) http.Header {
 	header := make(http.Header, 16)
 	set := func(name, value string) { header[name] = []string{value} }
 	set("Content-Type", "application/json")
@@ -40,24 +56,29 @@ func (o *Options) request(ctx context.Context, target *url.URL, lease *inbox.Lea
 	timestamp := strconv.FormatInt(now.Unix(), 10)
 	set("Webhook-Timestamp", timestamp)
 	if len(o.Secrets) > 0 {
-		set("Webhook-Signature", signature(o.Secrets, e.ID, timestamp, e.Body))
+		set("Webhook-Signature", signature.Make(o.Secrets, e.ID, timestamp, e.Body))
 	}
 	set("Fotor-Task-Type", percent.Encode(e.Type, ""))
 	set("Fotor-Task-Status", e.Status.String())
-	set("Fotor-Webhook-Attempt", strconv.Itoa(lease.Attempt))
+	set("Fotor-Webhook-Attempt", strconv.Itoa(attempt))
 	passTrace(ctx, e, header)
+	return header
+}
 
-	r := &http.Request{
-		Method:        http.MethodPost,
-		URL:           target,
-		Host:          target.Host,
-		Proto:         "HTTP/1.1",
-		ProtoMajor:    1,
-		ProtoMinor:    1,
-		Header:        header,
-		Body:          io.NopCloser(bytes.NewReader(e.Body)),
-		GetBody:       func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(e.Body)), nil },
-		ContentLength: int64(len(e.Body)),
+// copyHeader says that a request is a copy, and what for. The signature does not cover
+// it.
+const copyHeader = "Fotor-Webhook-Copy"
+
+// Copy returns the header of a copy of an event, for a service that is being worked on:
+// that of a first attempt that begins now, signed with the destination's secrets, and one
+// that says that it is a copy. Nothing is sent. What routes would add is not in it, nor
+// are user and password of the destination's URL.
+func (f *Forwarder) Copy(e *inbox.Event) map[string]string {
+	header := f.options.header(context.Background(), e, 1, time.Now())
+	fields := make(map[string]string, len(header)+1)
+	for name := range header {
+		fields[name] = header.Get(name)
 	}
-	return r.WithContext(ctx)
+	fields[copyHeader] = "listen"
+	return fields
 }

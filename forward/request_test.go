@@ -16,6 +16,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/signature"
+)
+
+const (
+	oldSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+	newSecret = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 )
 
 func testLease() *inbox.Lease {
@@ -59,7 +65,7 @@ func TestRequestIsCloudEvent(t *testing.T) {
 // The off-the-shelf Standard Webhooks library verifies the request with each of
 // the secrets, and with no other.
 func TestRequestIsStandardWebhook(t *testing.T) {
-	secrets, err := ParseSecrets([]string{oldSecret, newSecret})
+	secrets, err := signature.Parse([]string{oldSecret, newSecret})
 	require.NoError(t, err)
 	o := &Options{Handler: "default", Secrets: secrets}
 	lease := testLease()

@@ -140,6 +140,15 @@ func (o *operated) Release(ctx context.Context, id int64) (control.Released, err
 // Destinations implements control.Gateway.
 func (o *operated) Destinations() []string { return o.config.destinationNames() }
 
+// Copy implements control.Gateway.
+func (o *operated) Copy(e *inbox.Event, destination string) map[string]string {
+	d := o.config.destination(destination)
+	if d == nil {
+		return nil
+	}
+	return d.Copy(e)
+}
+
 // Interface guards
 var (
 	_ control.Provider = Provider{}

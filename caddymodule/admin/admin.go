@@ -7,7 +7,8 @@
 //   - admin.go: the routes, and what every request goes through
 //   - params.go: parameters and bodies of requests; destinations.go: those that name
 //     destinations
-//   - handlers.go (with process.go), events.go, quarantine.go: what the routes of these do
+//   - handlers.go (with process.go), events.go, copy.go, quarantine.go: what the routes of
+//     these do
 //   - bulk.go: replay and purge by filter; stream.go: the stream of notices;
 //     backup.go: a copy of the inbox
 package admin
@@ -92,6 +93,7 @@ var routes = []route{
 	{"{name}/events", methods{http.MethodGet: (*call).listEvents}},
 	{"{name}/events/stream", methods{http.MethodGet: (*call).follow}},
 	{"{name}/events/{id}", methods{http.MethodGet: (*call).showEvent, http.MethodDelete: (*call).purgeEvent}},
+	{"{name}/events/{id}/copy", methods{http.MethodPost: (*call).copyEvent}},
 	{"{name}/events/{id}/replay", methods{http.MethodPost: (*call).replayEvent}},
 	{"{name}/quarantine", methods{http.MethodGet: (*call).listQuarantine}},
 	{"{name}/quarantine/{id}", methods{http.MethodGet: (*call).showQuarantined, http.MethodDelete: (*call).deleteQuarantined}},

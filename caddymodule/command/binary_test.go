@@ -102,7 +102,7 @@ func (b *builtBinary) testExitCodes(t *testing.T) {
 		{"purge " + id(4), 5, "is being delivered (HTTP 409 from the admin endpoint at ADDRESS)\n"},
 		{"quarantine release 8", 5, ""},
 		{"send " + url, 0, ""},
-		{"send " + url + " --count 2", 5, ""},
+		{"send " + url + " --repeat 2", 5, ""},
 		{"send http://" + nobody, 1, ""},
 	} {
 		t.Run(c.args, func(t *testing.T) {

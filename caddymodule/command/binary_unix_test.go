@@ -23,7 +23,7 @@ func (b *builtBinary) testSignals(t *testing.T) {
 	})
 	t.Run("send", func(t *testing.T) {
 		_, url := startGateway(t, nil)
-		r := b.interrupt(t, "send", url, "--count", "1000000000", "--concurrency", "4")
+		r := b.interrupt(t, "send", url, "--repeat", "1000000000", "--concurrency", "4")
 		require.Zero(t, r.code, r.stderr)
 		require.Contains(t, r.stdout, "\nLatency\tmin ")
 		require.NotContains(t, r.stdout, "No answer")

@@ -9,10 +9,10 @@
 //   - address.go, client.go: requests to the admin API; filter.go, destination.go: which
 //     events, and which of their deliveries
 //   - then any command: status.go (with overview.go, destinations.go, check.go,
-//     unattended.go), list.go, show.go, tail.go (with sse.go), bulk.go (replay and
-//     purge), hold.go, quarantine.go (with release.go), explain.go, backup.go; send.go
-//     (with sender.go, callback.go, reply.go, summary.go); migrate.go (with
-//     migrate_config.go, migrate_run.go)
+//     unattended.go), list.go, show.go, tail.go (with sse.go), listen.go (with listener.go,
+//     copier.go), bulk.go (replay and purge), hold.go, quarantine.go (with release.go),
+//     explain.go, backup.go; send.go (with outgoing.go, sender.go, callback.go, reply.go,
+//     summary.go); migrate.go (with migrate_config.go, migrate_run.go)
 //   - text.go, table.go, ask.go: what is printed and asked; complete.go: completion
 package command
 
@@ -56,6 +56,7 @@ func addCommands(parent *cobra.Command, env *environment) {
 		listCommand(env),
 		showCommand(env),
 		tailCommand(env),
+		listenCommand(env),
 		replayCommand(env),
 		purgeCommand(env),
 		holdCommand(env),

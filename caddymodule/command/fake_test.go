@@ -104,6 +104,7 @@ func fakeRoutes() []route {
 		{"GET", "/fotor_webhook/{name}/events/stream", []string{"kind", "destination", "task", "type", "last_event_id"}, (*fakeAPI).stream},
 		{"GET", "/fotor_webhook/{name}/events/{id}", nil, (*fakeAPI).event},
 		{"DELETE", "/fotor_webhook/{name}/events/{id}", destination, (*fakeAPI).deleteEvent},
+		{"POST", "/fotor_webhook/{name}/events/{id}/copy", destination, (*fakeAPI).copyEvent},
 		{"POST", "/fotor_webhook/{name}/events/{id}/replay", []string{"destination", "to"}, (*fakeAPI).replayEvent},
 		{"POST", "/fotor_webhook/{name}/replay", replay, (*fakeAPI).replayMany},
 		{"POST", "/fotor_webhook/{name}/purge", bulk, (*fakeAPI).purgeMany},

@@ -20,6 +20,7 @@ type session struct {
 	client  *client
 	handler string // as given, perhaps ""; see chosen
 	json    bool
+	titled  bool // the title line of notices was printed
 }
 
 // flags of commands that ask the admin API.

@@ -160,6 +160,7 @@ func TestRoutes(t *testing.T) {
 		{"GET", h + "/events/stream"},
 		{"GET", h + "/events/{id}"},
 		{"DELETE", h + "/events/{id}"},
+		{"POST", h + "/events/{id}/copy"},
 		{"POST", h + "/events/{id}/replay"},
 		{"GET", h + "/explain"},
 		{"GET", h + "/history"},

@@ -1,4 +1,4 @@
-package forward
+package signature
 
 import (
 	"os"
@@ -10,10 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-const (
-	oldSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-	newSecret = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
-)
+const oldSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 func TestSecretsAreChecked(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "secret")
@@ -32,7 +29,7 @@ func TestSecretsAreChecked(t *testing.T) {
 		"{env.FOTOR_TEST_NOT_SET}":            "{env.FOTOR_TEST_NOT_SET} is empty",
 		"{no.such.placeholder}":               "a placeholder that is unknown or empty",
 	} {
-		_, err := ParseSecrets([]string{oldSecret, bad})
+		_, err := Parse([]string{oldSecret, bad})
 		require.ErrorContains(t, err, "sign: secret 2 of 2: ")
 		require.ErrorContains(t, err, want)
 		if bad != "" && !strings.HasPrefix(bad, "{env.") {

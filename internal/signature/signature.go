@@ -1,4 +1,5 @@
-package forward
+// Package signature signs requests as Standard Webhooks says.
+package signature
 
 import (
 	"crypto/hmac"
@@ -6,11 +7,13 @@ import (
 	"encoding/base64"
 	"fmt"
 	"strings"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/secret"
 )
 
-// signature signs an attempt with each secret, as Standard Webhooks says
-// ("Signature scheme": v1, HMAC-SHA256 over id.timestamp.body).
-func signature(secrets [][]byte, id, timestamp string, body []byte) string {
+// Make returns the header Webhook-Signature of a request: its signature with each secret,
+// as Standard Webhooks says ("Signature scheme": v1, HMAC-SHA256 over id.timestamp.body).
+func Make(secrets [][]byte, id, timestamp string, body []byte) string {
 	var b strings.Builder
 	for i, secret := range secrets {
 		mac := hmac.New(sha256.New, secret)
@@ -30,9 +33,9 @@ const (
 	maxSecret = 64
 )
 
-// ParseSecrets replaces the placeholders in the secrets of the option sign, and decodes
-// them. Its errors do not show them.
-func ParseSecrets(sign []string) ([][]byte, error) {
+// Parse replaces the placeholders in the secrets of the option sign, and decodes them. Its
+// errors do not show them.
+func Parse(sign []string) ([][]byte, error) {
 	var secrets [][]byte
 	for i, raw := range sign {
 		secret, err := parseSecret(raw)
@@ -45,7 +48,7 @@ func ParseSecrets(sign []string) ([][]byte, error) {
 }
 
 func parseSecret(raw string) ([]byte, error) {
-	text, err := resolve(raw)
+	text, err := secret.Resolve(raw)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,5 @@
-package forward
+// Package secret replaces placeholders in values that may be secret.
+package secret
 
 import (
 	"errors"
@@ -13,9 +14,9 @@ import (
 // error. Anything else between braces may be part of a secret.
 var namedPlaceholder = regexp.MustCompile(`placeholder (\{(?:env|file|http|system|time|vars)\.[A-Za-z0-9_./-]{1,256}\})`)
 
-// resolve replaces the placeholders of an option's value. Its errors name the
-// placeholder, and show nothing else of the value.
-func resolve(raw string) (string, error) {
+// Resolve replaces the placeholders of a value. Its errors name the placeholder, and show
+// nothing else of the value. A placeholder that is unknown or empty is an error.
+func Resolve(raw string) (string, error) {
 	text, err := caddy.NewReplacer().ReplaceOrErr(raw, true, true)
 	if err == nil {
 		return text, nil
