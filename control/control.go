@@ -5,8 +5,8 @@
 // Read the files in this order:
 //   - control.go: finding a handler, and what can be asked of it
 //   - params.go: what requests to the admin API and its clients have in common
-//   - answers.go, destinations.go, recent.go, pressure.go, backup.go: the answers of the
-//     admin API
+//   - answers.go, destinations.go, find.go, recent.go, pressure.go, backup.go: the answers
+//     of the admin API
 //   - feed.go: following what happens; notice_json.go: a notice as JSON
 package control
 
