@@ -161,6 +161,7 @@ func TestRoutes(t *testing.T) {
 		{"DELETE", h + "/events/{id}"},
 		{"POST", h + "/events/{id}/replay"},
 		{"GET", h + "/explain"},
+		{"GET", h + "/find"},
 		{"POST", h + "/hold"},
 		{"POST", h + "/purge"},
 		{"GET", h + "/quarantine"},
