@@ -1,7 +1,6 @@
 package inbox
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -24,7 +23,7 @@ const (
 )
 
 // ShortID returns the short form of an event's id: the first 8 digits of it, a hyphen,
-// and the first 4 of those in which the events of a task differ, such as d43f7d09-49bf.
+// and the first 4 of those in which the events of a task differ, such as d43f7d09-49b7.
 // It is a Prefix. What is no id is returned as it is.
 func ShortID(id string) string { return ShortIDOf(id, shortContent) }
 
@@ -47,13 +46,9 @@ func ParsePrefix(s string) (p Prefix, err error) {
 	if !hyphen && len(s) > keyDigits {
 		key, content = s[:keyDigits], s[keyDigits:]
 	}
-	switch {
-	case !hexDigits(key) || !hexDigits(content) || hyphen && content == "":
-		err = errors.New("an event's id, or the beginning of one, consists of the digits 0-9 and a-f, such as d43f7d09 or d43f7d09-49bf")
-	case len(key) < MinPrefix:
-		err = fmt.Errorf("the beginning of an event's id has at least %d digits, such as d43f7d09", MinPrefix)
-	case len(key) > keyDigits || len(content) > IDLength-keyDigits:
-		err = fmt.Errorf("an event's id has at most %d digits", IDLength)
+	if !hexDigits(key) || !hexDigits(content) || hyphen && content == "" ||
+		len(key) < MinPrefix || len(key) > keyDigits || len(content) > IDLength-keyDigits {
+		err = fmt.Errorf("expected the first digits of an event's id, %d to %d of 0-9 and a-f, such as d43f7d09 or d43f7d09-49b7", MinPrefix, IDLength)
 	}
 	return Prefix{key, content}, err
 }

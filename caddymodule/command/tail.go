@@ -220,7 +220,7 @@ func (t *follower) notice(event sseEvent) error {
 func (s *session) noticeLine(n *control.Notice) string {
 	parts := []string{n.At.In(s.zone).Format("15:04:05.000"), s.kind(n.Kind)}
 	if n.ID != "" {
-		parts = append(parts, quoted(n.ID), fmt.Sprintf("%-11s", quoted(n.Status)),
+		parts = append(parts, s.shortID(n.ID), fmt.Sprintf("%-11s", quoted(n.Status)),
 			cut(n.Type, 32), "task "+cut(n.TaskID, 48))
 	}
 	return strings.TrimRight(strings.Join(append(parts, s.noticeDetails(n)...), "  "), " ") + "\n"
