@@ -17,7 +17,7 @@ const (
 	// findWindow is how many of the newest events are searched at first, as a multiple of
 	// limits.scan. The steps after it are each findWider times as long.
 	findWindow = 20
-	findWider  = 4
+	findWider  = 2
 
 	// findBatch is how many messages are requested at a time.
 	findBatch = 1000
@@ -61,10 +61,8 @@ func (x *search) take(subject string, seq uint64) {
 	}
 }
 
-// enough reports whether the search may end.
-func (x *search) enough(limit int) bool {
-	return len(x.keys) > limit || x.prefix.Long() && len(x.keys) > 0
-}
+// certain reports whether the only task was found that can have such events.
+func (x *search) certain() bool { return x.prefix.Long() && len(x.keys) > 0 }
 
 func (x *search) run(ctx context.Context, limit int) error {
 	select { // it is one at a time, so that many do not keep the servers busy
@@ -73,7 +71,7 @@ func (x *search) run(ctx context.Context, limit int) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if err := x.dead(ctx); err != nil || x.prefix.Long() && len(x.keys) > 0 {
+	if err := x.dead(ctx); err != nil || x.certain() {
 		return err
 	}
 	first, last, err := x.bounds(ctx, x.store.subjects.stream)
@@ -96,7 +94,7 @@ func (x *search) run(ctx context.Context, limit int) error {
 		if !received.IsZero() {
 			x.since = received
 		}
-		if past = low; past > first && x.enough(limit) {
+		if past = low; x.certain() || past > first && len(x.keys) > limit {
 			return nil
 		}
 	}
@@ -137,11 +135,11 @@ func (x *search) window(ctx context.Context, low, past uint64) (received time.Ti
 		if meta.Sequence.Stream < past {
 			x.take(m.Subject(), meta.Sequence.Stream)
 			if received.IsZero() {
-				// one that is not of the gateway has none, and ends as an error elsewhere
+				// a message that is not of the gateway has none, which others report
 				received, _ = time.Parse(receivedFormat, m.Headers().Get(headerReceived))
 			}
 		}
-		if meta.Sequence.Stream+1 >= past || meta.NumPending == 0 {
+		if meta.Sequence.Stream+1 >= past || meta.NumPending == 0 || x.certain() {
 			return received, nil
 		}
 	}
