@@ -155,8 +155,10 @@ func (s *store) forgetConsumer(ctx context.Context, stream, name string) {
 // dead finds the events that are dead somewhere: by the subjects of their records, so
 // that none is read.
 func (x *search) dead(ctx context.Context) error {
-	places := []place{x.store.subjects.home()}
-	for _, d := range x.destinations() {
+	destinations := x.destinations()
+	places := make([]place, 0, 1+len(destinations))
+	places = append(places, x.store.subjects.home())
+	for _, d := range destinations {
 		places = append(places, d.place())
 	}
 	for _, at := range places {

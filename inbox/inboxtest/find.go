@@ -13,8 +13,12 @@ import (
 // finder returns the inbox as one that finds events by the beginning of their ids.
 func (s *suite) finder() inbox.Finder {
 	s.Helper()
-	f, ok := s.in.(inbox.Finder)
-	require.True(s, ok)
+	in := s.in
+	if e, ok := in.(elsewhere); ok {
+		in = e.Inbox
+	}
+	f, ok := in.(inbox.Finder)
+	require.True(s, ok, "the inbox finds events by the beginning of their ids")
 	return f
 }
 
