@@ -40,7 +40,8 @@ because another has not: those deliveries are repeated that are pending or dead,
 or all if none is. --destination chooses one. --to delivers elsewhere: what
 --destination has not taken, or without it, all that fits to one more.
 
-  caddy fotor-webhook replay d43f7d0975a061bf49b7ffab7d5cb30720da6a1949559304
+  caddy fotor-webhook replay d43f7d09-49b7
+  caddy fotor-webhook replay 39371b3800cc4a7e9e24867b0dfdf25b
   caddy fotor-webhook replay --state dead --dry-run
   caddy fotor-webhook replay --state dead --since 24h --yes
   caddy fotor-webhook replay --state pending --yes
@@ -60,18 +61,20 @@ func purgeCommand(env *environment) *cobra.Command {
 	}, "Deletes events", `
 Deletes events for good: one, or all that fit a filter, the oldest first.
 Pending events go only if --state names them. With --destination only the
-deliveries there are deleted, and an event with its last.
+deliveries there are deleted, and an event with its last. An event that is given
+by less than its whole id is asked about.
 
-  caddy fotor-webhook purge d43f7d0975a061bf49b7ffab7d5cb30720da6a1949559304
+  caddy fotor-webhook purge d43f7d09-49b7
   caddy fotor-webhook purge --state delivered --until 3d --dry-run
   caddy fotor-webhook purge --state dead --yes
   caddy fotor-webhook purge --destination removed --state pending,dead
 `+bulkLong+exitHelpNo("the event is being delivered"))
 }
 
-const bulkLong = `
-With a filter it asks before it changes anything. Where there is no terminal to
-ask, it needs --yes or --dry-run.
+const bulkLong = idLong + `
+With a filter it counts, asks, and changes no more events than it asked about.
+Where there is no terminal to ask, it needs --yes or --dry-run. Ctrl-C stops it;
+what was changed stays so.
 
 --json prints one document, the counts; of a purge of one event nothing.
 `

@@ -23,7 +23,7 @@ several events, the history of the task: its events in the order in which they
 arrived, with their deliveries and attempts.
 ` + idLong + `
   caddy fotor-webhook show d43f7d09-49b7
-  caddy fotor-webhook show d43f7d0975a061bf49b7ffab7d5cb30720da6a1949559304 --json | jq .body
+  caddy fotor-webhook show d43f7d09-49b7 --json | jq .body
   caddy fotor-webhook show --task 39371b3800cc4a7e9e24867b0dfdf25b
 
 --json prints one document, or of a task a line for each event. "body" is what
@@ -54,9 +54,9 @@ the upstream gets.
 
 // idLong describes in the help of a command what it takes as an id.
 const idLong = `
-The id may be short, as tables show it, or the first digits of it, 4 at least, or
-that of a task. If several events fit, they are listed. With several handlers
-it is the one that has the event.
+The id may be short, as tables show it, or its first digits, at least 4, or that
+of a task. If several events fit, they are listed. If several handlers run, it
+is looked for in all of them.
 `
 
 func (s *session) show(ctx context.Context, arg string) error {
