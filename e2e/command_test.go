@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 // cliResult is the exit code and the output of a command.
@@ -95,6 +96,11 @@ func TestCommandsAgainstTheGateway(t *testing.T) {
 	assert.Contains(t, out, "HTTP 410: no")
 	assert.NotContains(t, out, "\x1b", "what the upstream says does not reach the terminal as it is")
 	assert.Equal(t, 4, g.CLI("show", strings.Repeat("0", 48)).Code)
+	for _, short := range []string{id[:12], id[:16], inbox.ShortID(id), "portrait"} {
+		assert.Contains(t, g.requireCLI("show", short), id, short)
+	}
+	assert.Contains(t, g.requireCLI("show", "--task", "portrait"), "1. completed  dead")
+	assert.Equal(t, 4, g.CLI("show", "--task", "landscape").Code)
 
 	// delivering it again
 	assert.Equal(t, 1, g.CLI("replay", "--state", "dead").Code, "there is no terminal to ask")

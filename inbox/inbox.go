@@ -6,7 +6,7 @@
 //
 // Read the interface Inbox and those that it consists of first, then the types in the order in which an event
 // meets them: event.go, destination.go and id.go when it is put, lease.go when it is delivered,
-// record.go and page.go when it is looked up. suspect.go is the quarantine, hold.go a stop of
+// record.go, page.go and prefix.go when it is looked up. suspect.go is the quarantine, hold.go a stop of
 // deliveries, policy.go what an inbox may forget. abilities.go, shared.go and
 // survey.go hold optional interfaces.
 //

@@ -7,8 +7,8 @@
 //   - admin.go: the routes, and what every request goes through
 //   - params.go: parameters and bodies of requests; destinations.go: those that name
 //     destinations
-//   - handlers.go (with process.go), events.go, copy.go, quarantine.go: what the routes of
-//     these do
+//   - handlers.go (with process.go), events.go, find.go, copy.go, quarantine.go: what the
+//     routes of these do
 //   - bulk.go: replay and purge by filter; stream.go: the stream of notices;
 //     backup.go: a copy of the inbox
 package admin
@@ -90,6 +90,7 @@ var routes = []route{
 	{"{name}/resume", methods{http.MethodPost: (*call).resume}},
 	{"{name}/replay", methods{http.MethodPost: (*call).replayMany}},
 	{"{name}/purge", methods{http.MethodPost: (*call).purgeMany}},
+	{"{name}/find", methods{http.MethodGet: (*call).find}},
 	{"{name}/events", methods{http.MethodGet: (*call).listEvents}},
 	{"{name}/events/stream", methods{http.MethodGet: (*call).follow}},
 	{"{name}/events/{id}", methods{http.MethodGet: (*call).showEvent, http.MethodDelete: (*call).purgeEvent}},

@@ -89,7 +89,7 @@ func (b *builtBinary) testExitCodes(t *testing.T) {
 		{"quarantine bogus", 1, "Error: unknown command \"bogus\" for \"caddy fotor-webhook quarantine\"\n"},
 		{"list --bogus", 1, "Error: unknown flag: --bogus: see 'caddy fotor-webhook list --help'\n"},
 		{"list extra", 1, "Error: unknown command \"extra\" for \"caddy fotor-webhook list\"\n"},
-		{"show", 1, "Error: accepts 1 arg(s), received 0\n"},
+		{"show", 1, "Error: expected the id of an event, or --task with the id of a task\n"},
 		{"purge --all", 1, "Error: there is no terminal to ask before a purge by filter: expected --yes or --dry-run\n"},
 		{"list --address " + nobody, 1, "--address or --config tell another\n"},
 		{"list --config none.json", 1, "no such file or directory\n"},

@@ -7,12 +7,14 @@
 //   - command.go, session.go, exit.go: how a command is set up, run and ended
 //   - environment.go: what a command uses of its surroundings, for tests to replace
 //   - address.go, client.go: requests to the admin API; filter.go, destination.go: which
-//     events, and which of their deliveries
+//     events, and which of their deliveries; resolve.go: which event and which handler an
+//     id means
 //   - then any command: status.go (with overview.go, destinations.go, check.go,
-//     unattended.go), list.go, show.go, tail.go (with sse.go), listen.go (with listener.go,
-//     copier.go), bulk.go (replay and purge), hold.go, quarantine.go (with release.go),
-//     explain.go, backup.go; send.go (with outgoing.go, sender.go, callback.go, reply.go,
-//     summary.go); migrate.go (with migrate_config.go, migrate_run.go)
+//     unattended.go), list.go, show.go (with task.go), tail.go (with sse.go), listen.go
+//     (with listener.go, copier.go), bulk.go (replay and purge, with bulk_many.go), hold.go,
+//     quarantine.go (with release.go, suspects.go), explain.go, backup.go; send.go (with
+//     outgoing.go, sender.go, callback.go, reply.go, summary.go); migrate.go (with
+//     migrate_config.go, migrate_run.go)
 //   - text.go, table.go, ask.go: what is printed and asked; complete.go: completion
 package command
 

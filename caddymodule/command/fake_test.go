@@ -45,6 +45,8 @@ type fakeHandler struct {
 	valid      map[int64]control.Released   // callbacks that are valid by now
 	allowed    map[string]control.Explanation
 	streams    []func(http.ResponseWriter, *http.Request) // one for each request, in order
+
+	searchedSince time.Time // what arrived before is not found by less than 12 digits
 }
 
 type apiError struct {
@@ -101,6 +103,7 @@ func fakeRoutes() []route {
 		{"GET", "/fotor_webhook/", []string{"recent"}, (*fakeAPI).all},
 		{"GET", "/fotor_webhook/{name}", []string{"recent"}, (*fakeAPI).one},
 		{"GET", "/fotor_webhook/{name}/events", list, (*fakeAPI).list},
+		{"GET", "/fotor_webhook/{name}/find", []string{"id"}, (*fakeAPI).find},
 		{"GET", "/fotor_webhook/{name}/events/stream", []string{"kind", "destination", "task", "type", "last_event_id"}, (*fakeAPI).stream},
 		{"GET", "/fotor_webhook/{name}/events/{id}", nil, (*fakeAPI).event},
 		{"DELETE", "/fotor_webhook/{name}/events/{id}", destination, (*fakeAPI).deleteEvent},

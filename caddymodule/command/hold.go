@@ -87,6 +87,9 @@ func (env *environment) holdRequest(cmd *cobra.Command) (*control.HoldRequest, e
 	if flags.Changed("until") {
 		value, _ := flags.GetString("until")
 		until, ok := env.parseTime(value)
+		if _, err := parseDuration("until", value); err == nil {
+			return nil, fmt.Errorf("--until %q is a duration: expected --for %[1]s, or a time to come", value)
+		}
 		if !ok || !until.After(env.now()) {
 			return nil, fmt.Errorf("--until %q: expected a time to come, such as %q",
 				value, env.now().In(env.zone).Add(time.Hour).Format(time.DateTime))

@@ -67,6 +67,7 @@ func hostileServer(t *testing.T) string {
 	event := rawJSON(t, &control.Event{})
 	suspect := rawJSON(t, &control.Quarantined{})
 	answers := map[string]string{
+		"/fotor_webhook/h/find":                        rawJSON(t, &control.Found{}),
 		"/fotor_webhook/":                              rawJSON(t, &control.Handlers{}),
 		"/fotor_webhook/h":                             rawJSON(t, &control.Handler{}),
 		"/fotor_webhook/h/events":                      `{"events":[` + event + `,` + event + `]}`,
@@ -113,6 +114,7 @@ func TestHostileTexts(t *testing.T) {
 	addr := hostileServer(t)
 	for _, command := range []string{
 		"status", "status h", "status h --check", "status h --destination x", "list -n h", "list -n h --destination x", "show -n h " + id(1), "show -n h " + id(2),
+		"show -n h 0000", "purge -n h 0000", "show --task x -n h",
 		"replay -n h " + id(1), "replay -n h --all --yes", "purge -n h --all --dry-run", "hold -n h", "resume -n h",
 		"quarantine list -n h", "quarantine show -n h 1", "quarantine release -n h 1", "quarantine release -n h 2",
 		"quarantine release -n h 3", "quarantine delete -n h 3", "explain -n h 192.0.2.1", "tail --handler h -n 1",

@@ -98,7 +98,8 @@ type lister struct {
 	member  string // the member of the answer that has the rows
 	columns []column
 	row     func(json.RawMessage) ([]string, error)
-	none    func() // called if there are no rows to print
+	keep    func(json.RawMessage) (bool, error) // whether a row is wanted; nil if all are
+	none    func()                              // called if there are no rows to print
 }
 
 // listPages prints rows as their pages arrive, so that any number of them needs only the
@@ -132,7 +133,7 @@ func (s *session) eachPage(ctx context.Context, l lister, limit int, f func(rows
 	}
 	for got := 0; ; {
 		want := control.PageMax
-		if limit > 0 {
+		if limit > 0 && l.keep == nil {
 			want = min(want, limit-got)
 		}
 		l.query.Set("limit", strconv.Itoa(want))
@@ -145,18 +146,42 @@ func (s *session) eachPage(ctx context.Context, l lister, limit int, f func(rows
 		if err := unmarshalPage(answer, l.member, &rows, &next); err != nil {
 			return false, fmt.Errorf("the answer of %s is not what this version expects: %w", s.client.address, err)
 		}
+		if rows, err = l.wanted(rows); err != nil {
+			return false, err
+		}
+		cut := limit > 0 && len(rows) > limit-got
+		if cut {
+			rows = rows[:limit-got]
+		}
 		got += len(rows)
-		last := next == "" || limit > 0 && got >= limit
+		last := cut || next == "" || limit > 0 && got >= limit
 		if len(rows) > 0 {
 			if err := f(rows, !last); err != nil {
 				return false, err
 			}
 		}
 		if last {
-			return next != "", nil
+			return cut || next != "", nil
 		}
 		l.query.Set("cursor", next)
 	}
+}
+
+// wanted returns the rows that the lister keeps.
+func (l *lister) wanted(rows []json.RawMessage) (kept []json.RawMessage, err error) {
+	if l.keep == nil {
+		return rows, nil
+	}
+	for _, raw := range rows {
+		keep, err := l.keep(raw)
+		if err != nil {
+			return nil, fmt.Errorf("a row is not what this version expects: %w", err)
+		}
+		if keep {
+			kept = append(kept, raw)
+		}
+	}
+	return kept, nil
 }
 
 func unmarshalPage(answer map[string]json.RawMessage, member string, rows *[]json.RawMessage, next *string) error {

@@ -42,14 +42,20 @@ Lists the callbacks in quarantine, those that arrived last first. Callbacks with
 same body are one, with how often they arrived; the rest of a line is of the last.
 
   caddy fotor-webhook quarantine list
+  caddy fotor-webhook quarantine list --since 1d --answer 422
   caddy fotor-webhook quarantine list --limit 0 --json | jq .id
 
 --json prints a line of JSON for each callback.
 ` + exitHelp,
 		Args: cobra.NoArgs,
 	}
+	addSuspectFlags(cmd)
 	addLimitFlag(cmd)
 	return env.adminCommand(cmd, func(ctx context.Context, s *session, _ []string) error {
+		filter, err := s.suspectFilter(cmd)
+		if err != nil {
+			return err
+		}
 		limit, err := limitFlag(cmd)
 		if err != nil {
 			return err
@@ -58,7 +64,7 @@ same body are one, with how often they arrived; the rest of a line is of the las
 		if err != nil {
 			return err
 		}
-		return listPages(ctx, s, s.quarantineLister(handler), limit)
+		return listPages(ctx, s, s.quarantineLister(handler, &filter), limit)
 	})
 }
 
@@ -82,6 +88,9 @@ Shows a callback in quarantine: what was wrong with it, and its body.
 		if err != nil {
 			return err
 		}
+		if s.handler, err = s.locateSuspect(ctx, id); err != nil {
+			return err
+		}
 		return s.quarantineShow(ctx, id)
 	})
 }
@@ -95,7 +104,7 @@ func quarantineID(arg string) (string, error) {
 
 // quarantineLister returns how to list the quarantine. Its columns have widths, because
 // pages are formatted one by one.
-func (s *session) quarantineLister(handler string) lister {
+func (s *session) quarantineLister(handler string, f *suspectFilter) lister {
 	return lister{
 		path:   []string{handler, "quarantine"},
 		member: "callbacks",
@@ -116,7 +125,18 @@ func (s *session) quarantineLister(handler string) lister {
 				strconv.Itoa(q.Status), size(int64(q.Size)), problems(q.Problems, q.ProblemCount),
 			}, err
 		},
-		none: func() { s.note("The quarantine is empty.") },
+		keep: func(raw json.RawMessage) (bool, error) {
+			var q control.Quarantined
+			err := json.Unmarshal(raw, &q)
+			return f.fits(&q), err
+		},
+		none: func() {
+			if f.text == "" {
+				s.note("The quarantine is empty.")
+			} else {
+				s.note("Nothing in quarantine matches%s.", f.text)
+			}
+		},
 	}
 }
 

@@ -215,3 +215,12 @@ func jsonLine(document []byte) ([]byte, error) {
 	b.WriteByte('\n')
 	return escapeJSON(b.Bytes()), nil
 }
+
+// printValue writes a value as one document.
+func (s *session) printValue(v any) error {
+	document, err := json.Marshal(v)
+	if err == nil {
+		s.printJSON(document)
+	}
+	return err
+}

@@ -8,6 +8,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 // printer formats values. For people it aligns columns and may use colours; otherwise it
@@ -359,13 +360,12 @@ func (p printer) kind(kind string) string {
 	return shown
 }
 
-// shortID shortens the id of an event to the first digits of its two parts, that of the task
-// and that of the content.
+// shortID shortens the id of an event.
 func shortID(s string) string {
 	if !eventIDRegexp.MatchString(s) {
 		return s
 	}
-	return s[:8] + "-" + s[16:20]
+	return inbox.ShortID(s)
 }
 
 // withoutYear shortens a time.

@@ -163,6 +163,7 @@ func TestRoutes(t *testing.T) {
 		{"POST", h + "/events/{id}/copy"},
 		{"POST", h + "/events/{id}/replay"},
 		{"GET", h + "/explain"},
+		{"GET", h + "/find"},
 		{"GET", h + "/history"},
 		{"POST", h + "/hold"},
 		{"POST", h + "/purge"},
