@@ -39,6 +39,14 @@ func inTime(server roundTrip) (env *environment, stdout, stderr *bytes.Buffer) {
 	return env, stdout, stderr
 }
 
+// inSession makes a session of a handler. Commands themselves do not run in synthetic time,
+// as they listen to signals.
+func inSession(t *testing.T, env *environment) *session {
+	client, err := newClient("test:1", env.transport)
+	require.NoError(t, err)
+	return &session{environment: env, client: client, handler: "h"}
+}
+
 // TestCountingEnds has more events than can be counted before the question.
 func TestCountingEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -51,8 +59,10 @@ func TestCountingEnds(t *testing.T) {
 			return answering(`{"matched":4321,"changed":4321,"done":true}`), nil
 		})
 		onTerminal(env, "y\n")
+		cmd := purgeCommand(env)
+		require.NoError(t, cmd.ParseFlags([]string{"--all"}))
 		began := time.Now()
-		require.Zero(t, runTo(t, env, "purge", "--all", "-n", "h", "--address", "test:1"), stderr)
+		require.NoError(t, inSession(t, env).bulkMany(t.Context(), cmd, bulk{verb: "purge", past: "purged"}), stderr)
 		require.Equal(t, countTime, time.Since(began))
 		require.Equal(t, []string{"all=true&dry_run=true", "all=true"}, asked, "without a limit, as not all were counted")
 		require.Contains(t, stderr.String(), "\rcounting: 1,000 so far")
@@ -71,10 +81,7 @@ func TestCountingIsInterrupted(t *testing.T) {
 		onTerminal(env, "y\n")
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
-		client, err := newClient("test:1", env.transport)
-		require.NoError(t, err)
-		s := &session{environment: env, client: client}
-		_, err = s.countFirst(ctx, call{path: []string{"h", "purge"}, query: make(url.Values)})
+		_, err := inSession(t, env).countFirst(ctx, call{path: []string{"h", "purge"}, query: make(url.Values)})
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.Empty(t, stdout)
 		require.NotContains(t, stderr.String(), "y/N")
@@ -91,10 +98,7 @@ func TestProgressInAPipe(t *testing.T) {
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		client, err := newClient("test:1", env.transport)
-		require.NoError(t, err)
-		s := &session{environment: env, client: client}
-		err = s.bulkRun(ctx, bulk{past: "replayed", skipped: "gone"}, call{path: []string{"h", "replay"}}, tally{events: 10_000, whole: true})
+		err := inSession(t, env).bulkRun(ctx, bulk{past: "replayed", skipped: "gone"}, call{path: []string{"h", "replay"}}, tally{events: 10_000, whole: true})
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.Equal(t, "2,000 replayed so far\n4,000 replayed so far\n", stderr.String())
 		require.Equal(t, "At least 3,998 of 10,000 events replayed. 2 skipped (gone).\n", stdout.String())
