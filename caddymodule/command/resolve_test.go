@@ -241,7 +241,7 @@ func TestShowHistoryOfManyEvents(t *testing.T) {
 	}
 	r := run(t, env, "show", "--task", oneTask, "--address", f.addr)
 	require.Zero(t, r.code, r.stderr)
-	require.Equal(t, 1, strings.Count(r.stdout, "Task "))
+	require.Equal(t, 1, strings.Count(r.stdout, "Task\t"))
 	at := 0
 	for n := range 100 {
 		next := strings.Index(r.stdout[at:], fmt.Sprintf("\n%d. in_progress", n+1))
