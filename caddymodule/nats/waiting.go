@@ -110,7 +110,11 @@ func (d *destination) waiting(ctx context.Context, onlyOldest bool) (w waiting, 
 		}
 	}
 	if left > 0 && !onlyOldest {
-		rest, err := d.estimateWaiting(ctx, past, int64(left))
+		parts := fewSamples
+		if w.count == 0 {
+			parts = manySamples
+		}
+		rest, err := d.estimateWaiting(ctx, past, int64(left), parts)
 		if err != nil {
 			return w, err
 		}
@@ -124,23 +128,25 @@ func (d *destination) waiting(ctx context.Context, onlyOldest bool) (w waiting, 
 
 // An estimate looks into so many parts of the events, and at a part of a window in each:
 // those that were replayed elsewhere, purged, or leased out of turn are often next to each
-// other.
+// other. A server reads megabytes for each look, so there are many only if none of the oldest
+// waits: then some that do must not be missed.
 const (
-	samples       = 40
+	fewSamples    = 8
+	manySamples   = 40
 	windowSamples = 8
 )
 
 // estimateWaiting estimates what waits of the left events past that one.
-func (d *destination) estimateWaiting(ctx context.Context, past uint64, left int64) (w waiting, err error) {
+func (d *destination) estimateWaiting(ctx context.Context, past uint64, left int64, parts int) (w waiting, err error) {
 	state, err := d.eventState(ctx)
 	if err != nil {
 		return w, err
 	}
 	size := max(1, d.options.limits.window/windowSamples)
-	part := saturatingSub(state.LastSeq, past) / samples
-	var found [samples]waiting
+	part := saturatingSub(state.LastSeq, past) / uint64(parts)
+	found := make([]waiting, parts)
 	var jobs errgroup.Group
-	for i := range samples {
+	for i := range parts {
 		jobs.Go(func() error {
 			from := past + 1 + uint64(i)*part + saturatingSub(part, uint64(size))/2
 			messages, _, err := d.directGet(ctx, d.subjects.stream, query{Seq: from, Batch: size, MaxBytes: maxAnswer})
@@ -159,7 +165,7 @@ func (d *destination) estimateWaiting(ctx context.Context, past uint64, left int
 			w.oldest = one.oldest
 		}
 	}
-	w.count /= samples
+	w.count /= int64(parts)
 	return w, err
 }
 
