@@ -66,8 +66,9 @@ func (c *call) showEvent() error {
 		Body:           record.Event.Body,
 	}
 	for i := range record.Deliveries {
-		attempts := attemptsOf(record.Deliveries[i].Log)
+		attempts := attemptsOf(&record.Deliveries[i])
 		detail.Deliveries[i].AttemptRecords = attempts
+		detail.Deliveries[i].Replays = replaysOf(record.Deliveries[i].Replays)
 		detail.AttemptRecords = append(detail.AttemptRecords, attempts...)
 	}
 	slices.SortStableFunc(detail.AttemptRecords, func(a, b control.Attempt) int { return a.At.Compare(b.At) })
@@ -124,12 +125,13 @@ func eventOf(r *inbox.Record) control.Event {
 		Due:        optionalTime(r.Due),
 		SettledAt:  optionalTime(r.SettledAt),
 	}
-	if !r.Last.At.IsZero() {
-		e.LastAttempt = attemptOf(&r.Last)
-	}
 	e.Deliveries = make([]control.Delivery, len(r.Deliveries))
 	for i := range r.Deliveries {
-		e.Deliveries[i] = deliveryOf(&r.Deliveries[i])
+		d := &r.Deliveries[i]
+		e.Deliveries[i] = deliveryOf(d)
+		if d.Last == r.Last {
+			e.LastAttempt = e.Deliveries[i].LastAttempt
+		}
 	}
 	return e
 }
@@ -140,21 +142,30 @@ func deliveryOf(d *inbox.Delivery) control.Delivery {
 		Due: optionalTime(d.Due), SettledAt: optionalTime(d.SettledAt),
 	}
 	if !d.Last.At.IsZero() {
-		c.LastAttempt = attemptOf(&d.Last)
+		c.LastAttempt = attemptOf(&d.Last, d.Attempts)
 	}
 	return c
 }
 
 // attemptsOf returns nil for none.
-func attemptsOf(log []inbox.Attempt) (attempts []control.Attempt) {
-	for i := range log {
-		attempts = append(attempts, *attemptOf(&log[i]))
+func attemptsOf(d *inbox.Delivery) (attempts []control.Attempt) {
+	for i := range d.Log {
+		attempts = append(attempts, *attemptOf(&d.Log[i], d.FirstInLog()+i))
 	}
 	return attempts
 }
 
-func attemptOf(a *inbox.Attempt) *control.Attempt {
+// replaysOf returns nil for none.
+func replaysOf(replays []inbox.Replay) (all []control.Replay) {
+	for _, r := range replays {
+		all = append(all, control.Replay{At: r.At.UTC(), After: r.After, From: r.From})
+	}
+	return all
+}
+
+func attemptOf(a *inbox.Attempt, number int) *control.Attempt {
 	return &control.Attempt{
+		Number:     number,
 		At:         a.At.UTC(),
 		DurationMS: control.Milliseconds(a.Duration),
 		Status:     a.Status,
