@@ -330,6 +330,7 @@ func withinDuration(option string, value caddy.Duration, least, most time.Durati
 // their inbox themselves, because they go on after it.
 func (h *Handler) Cleanup() error {
 	h.closeForwarders()
+	h.metrics.Release()
 	if h.gateway != nil {
 		h.gateway.Close()
 	}
