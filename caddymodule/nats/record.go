@@ -167,7 +167,7 @@ func (h *history) delivery(destination string, origin *imported, p *inbox.Policy
 	if len(attempts) > 0 {
 		r.Last = attempts[len(attempts)-1]
 	}
-	var replays []inbox.Replay
+	replays := slices.Grow([]inbox.Replay(nil), len(rec.Replays)) // nil for none
 	for _, p := range rec.Replays {
 		replays = append(replays, p.public())
 	}

@@ -101,7 +101,7 @@ func (c *caddy) callback(body string, want int) {
 	require.Equal(c.t, want, status, answer)
 }
 
-// admits asks the admin API for something.
+// do asks the admin API for something.
 func (c *caddy) do(method, path, body string) {
 	c.t.Helper()
 	status, answer, err := c.ask(method, "http://"+c.admin+"/fotor_webhook/"+path, "application/json", body)
