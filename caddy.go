@@ -190,10 +190,10 @@ type Retry struct {
 	// The upper bound of every wait, at least `first`. Default: 1h
 	Max caddy.Duration `json:"max,omitempty"`
 
-	// The age at which an event that the upstream does not take is given up: it
-	// becomes dead and stays, to be replayed or purged. Every event has at least
-	// five attempts. Time in which the whole upstream was in trouble does not
-	// count. At least `first`. Default: 72h
+	// The age, from its callback or its last replay, at which an event that the
+	// upstream does not take is given up: it becomes dead and stays, to be replayed
+	// or purged. Each time it has at least five attempts. Time in which the whole
+	// upstream was in trouble does not count. At least `first`. Default: 72h
 	GiveUp caddy.Duration `json:"give_up,omitempty"`
 }
 
@@ -347,6 +347,7 @@ func withinDuration(option string, value caddy.Duration, least, most time.Durati
 // their inbox themselves, because they go on after it.
 func (h *Handler) Cleanup() error {
 	h.closeForwarders()
+	h.metrics.Release()
 	if h.gateway != nil {
 		h.gateway.Close()
 	}

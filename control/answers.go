@@ -71,7 +71,7 @@ type Event struct {
 	// State and the members from here on are of all deliveries together; in a list of
 	// one destination's events they are of the delivery there.
 
-	// Attempts counts the attempts that count.
+	// Attempts counts the attempts that count, those before a replay too.
 	Attempts int `json:"attempts"`
 
 	// Due is when the next attempt may begin; absent if it may begin now, if the event
@@ -98,10 +98,25 @@ type Delivery struct {
 	// AttemptRecords are the attempts that counted, oldest first; at least the last
 	// hundred. Absent in lists.
 	AttemptRecords []Attempt `json:"attemptRecords,omitempty"`
+
+	// Replays are those between the attempts, oldest first, and the last one. Absent in
+	// lists.
+	Replays []Replay `json:"replays,omitempty"`
+}
+
+// Replay says that an operator had a delivery made again.
+type Replay struct {
+	At    time.Time `json:"at"`
+	After int       `json:"after"` // the number of the attempt before, 0 if there was none
+
+	// From is the destination that the delivery was moved from, where the attempts
+	// before were made; absent if it stayed where it was.
+	From string `json:"from,omitempty"`
 }
 
 // Attempt is one delivery attempt.
 type Attempt struct {
+	Number     int       `json:"number"` // at its destination, from 1; a replay goes on counting
 	At         time.Time `json:"at"`
 	DurationMS float64   `json:"durationMs"`
 	Status     int       `json:"status"` // the upstream's HTTP status, 0 if there was no answer

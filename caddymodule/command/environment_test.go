@@ -191,6 +191,9 @@ func (h *fakeHandler) addEvents() {
 	refused := control.Attempt{At: ago(40 * time.Minute), DurationMS: 12.5, Status: 503, Reason: "upstream answered 503"}
 	took := control.Attempt{At: ago(2 * time.Hour), DurationMS: 1.25, Status: 204}
 	add := func(n int, task, kind, status, state string, received time.Duration, attempts ...control.Attempt) *control.EventDetail {
+		for i := range attempts {
+			attempts[i].Number = i + 1
+		}
 		e := &control.EventDetail{
 			Event: control.Event{
 				ID: id(n), TaskID: task, Type: kind, Status: status, State: state,

@@ -120,6 +120,9 @@ func (h *fakeHandler) spreadEvents() {
 	took := control.Attempt{At: ago(59 * time.Minute), DurationMS: 1.25, Status: 204}
 	refused := control.Attempt{At: ago(40 * time.Minute), DurationMS: 12.5, Status: 503, Reason: "upstream answered 503"}
 	at := func(destination, state string, attempts ...control.Attempt) control.Delivery {
+		for i := range attempts {
+			attempts[i].Number = i + 1
+		}
 		d := control.Delivery{Destination: destination, State: state, Attempts: len(attempts), AttemptRecords: attempts}
 		if len(attempts) > 0 {
 			d.LastAttempt = &attempts[len(attempts)-1]

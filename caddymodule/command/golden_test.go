@@ -59,6 +59,7 @@ var goldenCases = []struct {
 	{name: "show_json", args: "show --json " + id(2)},
 	{name: "show_pending", args: "show " + id(4)},
 	{name: "show_many_attempts", args: "show " + id(2), setup: manyAttempts},
+	{name: "show_replayed", args: "show " + id(2), setup: replayed},
 	{name: "show_missing", args: "show " + id(99)},
 	{name: "show_bad", args: "show 12"},
 
@@ -249,7 +250,18 @@ func borne(f *fakeAPI, env *environment) {
 }
 
 // manyAttempts makes an event with more attempts than records of them.
-func manyAttempts(f *fakeAPI, _ *environment) { f.handlers[0].events[1].Attempts = 150 }
+func manyAttempts(f *fakeAPI, _ *environment) {
+	e := f.handlers[0].events[1]
+	e.Attempts, e.Deliveries[0].Attempts = 150, 150
+}
+
+// replayed makes an event one that was moved, replayed, tried once more, and replayed again.
+func replayed(f *fakeAPI, _ *environment) {
+	d := &f.handlers[0].events[1].Deliveries[0]
+	d.Replays = []control.Replay{
+		{At: ago(45 * time.Minute), After: 1, From: "shop"}, {At: ago(30 * time.Minute), After: 2},
+	}
+}
 
 // pressed makes a destination get fewer attempts at once than the 32 that are configured.
 func pressed(limit, attempts, failed int) func(*fakeAPI, *environment) {

@@ -108,30 +108,35 @@ func (s *session) printEvent(e *control.EventDetail) {
 		s.print("\n" + s.deliveries(e.Deliveries))
 	}
 	s.print("\n" + s.paint("Body", text.Bold) + "\n" + indent(e.Body) + "\n")
-	if len(e.AttemptRecords) > 0 {
-		s.print("\n")
+	if rows := s.attemptTable(e); rows != "" {
+		s.print("\n" + rows)
 	}
-	s.printAttempts(e)
 }
 
-// printAttempts prints the attempts at an event, if there were any.
-func (s *session) printAttempts(e *control.EventDetail) {
-	if len(e.AttemptRecords) == 0 {
-		return
+// attemptTable returns the attempts of all deliveries and their replays; "" if there are
+// none.
+func (s *session) attemptTable(e *control.EventDetail) string {
+	deliveries := e.Deliveries
+	if len(deliveries) == 0 { // an older Caddy knows only one
+		deliveries = []control.Delivery{{Attempts: e.Attempts, AttemptRecords: e.AttemptRecords}}
 	}
 	columns := attemptColumns
-	var rows [][]string
-	if len(e.Deliveries) > 1 {
+	if len(deliveries) > 1 {
 		columns = append([]column{{title: "DESTINATION", least: 11}}, columns...)
-		for _, d := range e.Deliveries {
-			for _, row := range s.attempts(d.Attempts, d.AttemptRecords) {
-				rows = append(rows, append([]string{quoted(d.Destination)}, row...))
-			}
-		}
-	} else {
-		rows = s.attempts(e.Attempts, e.AttemptRecords)
 	}
-	s.print(s.table(columns, rows))
+	var rows [][]string
+	for _, d := range deliveries {
+		for _, row := range s.attempts(&d) {
+			if len(deliveries) > 1 {
+				row = append([]string{quoted(d.Destination)}, row...)
+			}
+			rows = append(rows, row)
+		}
+	}
+	if len(rows) == 0 {
+		return ""
+	}
+	return s.table(columns, rows)
 }
 
 // deliveries returns a table of an event's deliveries.
@@ -165,20 +170,32 @@ var attemptColumns = []column{
 	{title: "RESULT", least: 15},
 }
 
-// attempts returns rows for the records of attempts; made is how many there were.
-func (s *session) attempts(made int, records []control.Attempt) [][]string {
-	// the oldest records may have been deleted
-	first := max(made-len(records), 0) + 1
-	rows := make([][]string, 0, len(records))
-	for i, a := range records {
+// attempts returns rows for the attempts of a delivery, and for its replays.
+func (s *session) attempts(d *control.Delivery) (rows [][]string) {
+	replays := d.Replays
+	replayed := func(before int) {
+		for len(replays) > 0 && replays[0].After < before {
+			what := "replayed by hand"
+			if from := replays[0].From; from != "" {
+				what = "moved here by hand, from " + quoted(from)
+			}
+			rows = append(rows, []string{"", s.localTime(replays[0].At), "", "", what})
+			replays = replays[1:]
+		}
+	}
+	for i, a := range d.AttemptRecords {
+		// the oldest records may have been deleted
+		number := max(d.Attempts-len(d.AttemptRecords), 0) + i + 1
+		replayed(number)
 		result := s.paint("delivered", text.FgGreen)
 		if a.Reason != "" {
 			result = s.paint(quoted(a.Reason), text.FgRed)
 		}
 		rows = append(rows, []string{
-			strconv.Itoa(first + i), s.localTime(a.At), latency(milliseconds(a.DurationMS)), httpStatus(a.Status), result,
+			strconv.Itoa(number), s.localTime(a.At), latency(milliseconds(a.DurationMS)), httpStatus(a.Status), result,
 		})
 	}
+	replayed(d.Attempts + 1)
 	return rows
 }
 

@@ -97,5 +97,5 @@ func (s *session) printHistory(e *control.EventDetail, number int) {
 	} else if e.Due != nil {
 		s.printf("Next attempt: %s\n", s.localTimeWithAge(*e.Due))
 	}
-	s.printAttempts(e)
+	s.print(s.attemptTable(e))
 }

@@ -58,7 +58,8 @@ var answers = map[string]struct{ full, least any }{
 	"Refusal":           {refusal, control.Refusal{Count: 1}},
 	"Event":             {event, leastEvent},
 	"Delivery":          {delivery, control.Delivery{Destination: "a", State: "pending"}},
-	"Attempt":           {attempt, control.Attempt{}},
+	"Attempt":           {attempt, control.Attempt{Number: 1}},
+	"Replay":            {control.Replay{At: sampleTime, After: 3, From: "a"}, control.Replay{}},
 	"Events":            {control.Events{Events: []control.Event{event}, Next: "n"}, control.Events{Events: []control.Event{}}},
 	"Done":              {control.Done{ID: sampleID, State: "pending"}, control.Done{ID: sampleID, State: "superseded"}},
 	"Copy": {
@@ -153,13 +154,13 @@ var (
 		Holds: []control.Hold{hold}, Destinations: []control.Destination{destination}, Refusals: []control.Refusal{refusal}, Error: "x",
 		Process: &process, ConfigLoaded: sampleTime, LastMinute: sampleRecent, LastCallback: &sampleTime,
 	}
-	attempt = control.Attempt{At: sampleTime, DurationMS: 1.5, Status: 200, Reason: "x"}
+	attempt = control.Attempt{Number: 1, At: sampleTime, DurationMS: 1.5, Status: 200, Reason: "x"}
 	event   = control.Event{
 		ID: sampleID, TaskID: "t", Type: "x", Status: "completed", State: "dead", ReceivedAt: sampleTime, Attempts: 1,
 		Due: &sampleTime, SettledAt: &sampleTime, LastAttempt: &attempt, Deliveries: []control.Delivery{delivery},
 	}
 	delivery = control.Delivery{
-		Destination: "a", State: "dead", Attempts: 1, Due: &sampleTime, SettledAt: &sampleTime, LastAttempt: &attempt, AttemptRecords: []control.Attempt{attempt},
+		Destination: "a", State: "dead", Attempts: 1, Due: &sampleTime, SettledAt: &sampleTime, LastAttempt: &attempt, AttemptRecords: []control.Attempt{attempt}, Replays: []control.Replay{{At: sampleTime, After: 1}},
 	}
 	leastEvent  = control.Event{ID: sampleID, Status: "in_progress", State: "skipped", Deliveries: []control.Delivery{}}
 	problem     = control.Problem{Pointer: "/x", Detail: "x"}
