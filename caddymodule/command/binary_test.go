@@ -165,7 +165,9 @@ func (b *builtBinary) testClosedPipe(t *testing.T) {
 // testCompletion asks for completions as the scripts of "caddy completion" do.
 func (b *builtBinary) testCompletion(t *testing.T) {
 	f := startFake(t, sampleHandler("default"), sampleHandler("avatars"))
+	f.mu.Lock()
 	withDestinations(f, nil)
+	f.mu.Unlock()
 	for _, c := range []struct {
 		typed []string
 		want  []string

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
@@ -36,10 +37,10 @@ type client struct {
 	tcp     bool
 	http    *http.Client
 
-	// now is the clock of this machine, and ahead how far the server's is ahead of it; 0 if
-	// they are about the same, or before the first answer.
+	// now is the clock of this machine, and ahead how far the server's is ahead of it, a
+	// time.Duration; 0 if they are about the same, or before the first answer.
 	now   func() time.Time
-	ahead time.Duration
+	ahead atomic.Int64
 }
 
 func newClient(address string, transport http.RoundTripper) (*client, error) {
@@ -148,10 +149,11 @@ func (c *client) compareClocks(resp *http.Response) {
 	if err != nil {
 		return // it does not tell
 	}
-	c.ahead = at.Sub(c.now())
-	if c.ahead.Abs() <= sameClock {
-		c.ahead = 0
+	ahead := at.Sub(c.now())
+	if ahead.Abs() <= sameClock {
+		ahead = 0
 	}
+	c.ahead.Store(int64(ahead))
 }
 
 func (c *client) request(ctx context.Context, r call) (*http.Request, error) {

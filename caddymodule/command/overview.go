@@ -26,7 +26,7 @@ func (s *session) processFields(f *fields, p *control.Process, config time.Time)
 	if !config.IsZero() {
 		f.add("Config", "of "+s.localTimeWithAge(config))
 	}
-	switch ahead := s.client.ahead; {
+	switch ahead := time.Duration(s.client.ahead.Load()); {
 	case ahead > 0:
 		f.add("Clock", "the server's is "+span(ahead)+" ahead of this one's; ages are by the server's")
 	case ahead < 0:

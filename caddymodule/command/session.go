@@ -179,7 +179,7 @@ func (s *session) now() time.Time {
 	if s.client == nil {
 		return s.environment.now()
 	}
-	return s.environment.now().Add(s.client.ahead)
+	return s.environment.now().Add(time.Duration(s.client.ahead.Load()))
 }
 
 // print writes text that is safe for a terminal.

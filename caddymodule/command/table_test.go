@@ -341,6 +341,6 @@ func TestTheClocksAreCompared(t *testing.T) {
 		c.now = env.now
 		_, err = c.ask(context.Background(), call{})
 		require.NoError(t, err)
-		require.Equal(t, want, c.ahead)
+		require.Equal(t, want, time.Duration(c.ahead.Load()))
 	}
 }
