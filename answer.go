@@ -14,6 +14,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/body"
 	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
 	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 const (
@@ -42,6 +43,9 @@ type answer struct {
 
 	// body is the response body if the callback was accepted.
 	body []byte
+
+	// event is that of the callback, nil if it was refused before it had one.
+	event *inbox.Event
 
 	// early says that the caller may still be sending its body.
 	early bool

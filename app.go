@@ -119,7 +119,9 @@ func (a *App) Start() error {
 
 // attach opens or joins the handler's inbox, and starts its deliveries.
 func (h *Handler) attach() (*gateway.Attachment, error) {
-	h.findTracers()
+	if err := h.tracers.Find(h.server); err != nil {
+		h.logger.Warn("the tracing handler cannot be used for attempts before the first callback", zap.Error(err))
+	}
 	refs := append(make([]*gateway.Ref, 0, 1+len(h.copies)), h.gateway)
 	for _, c := range h.copies {
 		refs = append(refs, c.gateway)

@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -36,6 +35,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 	"github.com/fotor-webhook/caddy-fotor-webhook/internal/configdiff"
 	"github.com/fotor-webhook/caddy-fotor-webhook/metrics"
+	"github.com/fotor-webhook/caddy-fotor-webhook/tracing"
 )
 
 func init() {
@@ -66,6 +66,23 @@ const (
 // event to an upstream until the upstream has taken it with a 2xx answer.
 //
 // It is a terminal handler: it answers every request that reaches it.
+//
+// ### Placeholders
+//
+// Once the handler has judged a request, and in the routes of a forward, the following
+// placeholders are available. The task's id and type are text from outside: they are
+// percent-encoded where they are not printable ASCII, and cut at 1024 bytes.
+//
+// Placeholder | Description
+// ------------|---------------
+// `{http.fotor_webhook.id}` | The id of the event, empty if the callback was refused
+// `{http.fotor_webhook.task_id}` | The id of the task, empty if the callback was refused
+// `{http.fotor_webhook.type}` | The type of the task, empty if the callback was refused
+// `{http.fotor_webhook.status}` | `in_progress`, `completed` or `failed`, empty if the callback was refused
+// `{http.fotor_webhook.duplicate}` | Whether the callback is a repeat of one that is stored
+// `{http.fotor_webhook.outcome}` | `accepted`, `duplicate`, or why it was refused, as in the metric of callbacks
+// `{http.fotor_webhook.destination}` | In a forward's routes: the name of the destination
+// `{http.fotor_webhook.attempt}` | In a forward's routes: the number of the attempt, from 1
 type Handler struct {
 	// The name of the stream of events. It names the inbox file, the metrics and
 	// the log lines, so it should stay the same. Handlers of the same name are one
@@ -79,7 +96,7 @@ type Handler struct {
 	// Default: `["fotor"]`, unless `allow_from` is given.
 	Allow []string `json:"allow,omitempty"`
 
-	// More ranges that may call, from any module in `http.ip_sources`.
+	// More ranges that may call, from any module in `http.ip_sources`. Default: none
 	AllowFromRaw []json.RawMessage `json:"allow_from,omitempty" caddy:"namespace=http.ip_sources inline_key=source"`
 
 	// The largest accepted body in bytes, 1 KiB to 64 MiB; a larger one is
@@ -123,7 +140,7 @@ type Handler struct {
 	// Secrets that sign each attempt by the Standard Webhooks specification:
 	// base64 of 24 to 64 bytes, with or without the prefix `whsec_`. If there are
 	// several, for rotation, an attempt has a signature of each. Placeholders are
-	// replaced once, at load.
+	// replaced once, at load. Default: none, attempts are not signed
 	Sign []string `json:"sign,omitempty"`
 
 	// How long one delivery attempt may take, up to 1 hour. Default: 30s
@@ -137,7 +154,7 @@ type Handler struct {
 	// can be
 	Rate float64 `json:"rate,omitempty"`
 
-	// When an event is tried again after a failed attempt.
+	// When an event is tried again after a failed attempt. Default: that of each field
 	Retry *Retry `json:"retry,omitempty"`
 
 	destinations []*Destination // all of them, in the order of their names
@@ -161,7 +178,7 @@ type Handler struct {
 	bodies    *bodies
 	server    *caddyhttp.Server // nil if there is none
 	events    *caddyevents.App
-	tracers   *atomic.Pointer[tracerSource]
+	tracers   *tracing.Source
 }
 
 // Retry is the schedule of delivery attempts. The wait before attempt n+1 is
@@ -174,10 +191,10 @@ type Retry struct {
 	// The upper bound of every wait, at least `first`. Default: 1h
 	Max caddy.Duration `json:"max,omitempty"`
 
-	// The age at which an event that the upstream does not take is given up: it
-	// becomes dead and stays, to be replayed or purged. Every event has at least
-	// five attempts. Time in which the whole upstream was in trouble does not
-	// count. At least `first`. Default: 72h
+	// The age, from its callback or its last replay, at which an event that the
+	// upstream does not take is given up: it becomes dead and stays, to be replayed
+	// or purged. Each time it has at least five attempts. Time in which the whole
+	// upstream was in trouble does not count. At least `first`. Default: 72h
 	GiveUp caddy.Duration `json:"give_up,omitempty"`
 }
 
@@ -201,7 +218,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 
 func (h *Handler) provision(ctx caddy.Context) error {
 	h.ctx = ctx
-	h.tracers = new(atomic.Pointer[tracerSource])
+	h.tracers = new(tracing.Source)
 	h.setDefaults()
 	if err := h.setDestinations(); err != nil {
 		return err
@@ -331,6 +348,7 @@ func withinDuration(option string, value caddy.Duration, least, most time.Durati
 // their inbox themselves, because they go on after it.
 func (h *Handler) Cleanup() error {
 	h.closeForwarders()
+	h.metrics.Release()
 	if h.gateway != nil {
 		h.gateway.Close()
 	}

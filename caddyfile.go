@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -32,7 +33,7 @@ func parseCaddyfile(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 
 // UnmarshalCaddyfile sets up the handler from Caddyfile tokens. Syntax:
 //
-//	fotor_webhook [<matcher>] {
+//	fotor_webhook [<matcher>] [<url>] {
 //	    name        <name>
 //	    allow       fotor|private_ranges|<ip>|<cidr> ...
 //	    allow_from  <ip_source> ...
@@ -60,12 +61,13 @@ func parseCaddyfile(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 //	    }
 //	}
 //
+// A URL after the matcher is short for forward with that URL; then no block is needed.
 // Only allow, allow_from, result_url, map_status, destination and match may be repeated.
 // FinalizeUnmarshalCaddyfile must be called after this to parse forward blocks.
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume directive name
-	if d.NextArg() {
-		return d.Errf("fotor_webhook: unexpected argument '%s': expected a block", d.Val())
+	if err := h.unmarshalURL(d); err != nil {
+		return err
 	}
 	seen := make(option.Seen)
 	for d.NextBlock(0) {
@@ -77,9 +79,32 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return err
 		}
 	}
-	if !seen["forward"] && !seen["destination"] {
-		return d.Err("fotor_webhook: forward is missing: expected the URL of your service, or a block of directives that lead to it")
+	if h.Forward == nil && !seen["destination"] {
+		return d.Err("fotor_webhook: forward is missing: expected the URL of your service, as in " + oneLine +
+			", or forward with a block of directives that lead to it")
 	}
+	return nil
+}
+
+// What errors about the directive's line expect.
+const (
+	oneLine = "'fotor_webhook /fotor/callback http://127.0.0.1:9000/events'"
+	inLine  = "expected [<matcher>] [<url>], as in " + oneLine + "; a matcher is *, /… or @…"
+)
+
+// unmarshalURL parses what follows the matcher in the directive's line, from which Caddy
+// has removed the matcher.
+func (h *Handler) unmarshalURL(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	switch {
+	case len(args) == 0:
+		return nil
+	case len(args) > 1:
+		return d.Errf("fotor_webhook: %d arguments beside a matcher: %s", len(args), inLine)
+	case !strings.Contains(args[0], "://") && !strings.Contains(args[0], "{"): // it may be a placeholder
+		return d.Errf("fotor_webhook: '%s' is no URL: %s", args[0], inLine)
+	}
+	h.Forward = &Forward{URL: args[0]}
 	return nil
 }
 
@@ -116,6 +141,9 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser, name string) error {
 	case "map_status":
 		return h.unmarshalMapStatus(d)
 	case "forward":
+		if h.Forward != nil {
+			return d.Err("both a URL after fotor_webhook and the option forward, which are the same: expected one of them")
+		}
 		return unmarshalForward(d, name, &h.Forward)
 	case "destination":
 		return h.unmarshalDestination(d)

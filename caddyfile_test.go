@@ -50,28 +50,70 @@ func TestCaddyfile(t *testing.T) {
 // the adapter, with a line break at the end.
 func adaptSite(t *testing.T, input string) string {
 	t.Helper()
+	routes, err := adapt(t, input)
+	if err != nil {
+		return err.Error() + "\n"
+	}
+	require.NotEmpty(t, routes)
+	var indented bytes.Buffer
+	require.NoError(t, json.Indent(&indented, routes[0].Handle[0], "", "\t"))
+	return indented.String() + "\n"
+}
+
+// route is a route of a site in JSON.
+type route struct {
+	Match  json.RawMessage   `json:"match"`
+	Handle []json.RawMessage `json:"handle"`
+}
+
+// adapt returns the routes of a Caddyfile's site, or the error of the adapter.
+func adapt(t *testing.T, input string) ([]route, error) {
+	t.Helper()
 	adapter := caddyconfig.GetAdapter("caddyfile")
 	adapted, _, err := adapter.Adapt([]byte(input), map[string]any{"filename": "Caddyfile"})
 	if err != nil {
-		return err.Error() + "\n"
+		return nil, err
 	}
 	var config struct {
 		Apps struct {
 			HTTP struct {
 				Servers map[string]struct {
-					Routes []struct {
-						Handle []json.RawMessage `json:"handle"`
-					} `json:"routes"`
+					Routes []route `json:"routes"`
 				} `json:"servers"`
 			} `json:"http"`
 		} `json:"apps"`
 	}
 	require.NoError(t, json.Unmarshal(adapted, &config))
-	routes := config.Apps.HTTP.Servers["srv0"].Routes
-	require.NotEmpty(t, routes)
-	var indented bytes.Buffer
-	require.NoError(t, json.Indent(&indented, routes[0].Handle[0], "", "\t"))
-	return indented.String() + "\n"
+	return config.Apps.HTTP.Servers["srv0"].Routes, nil
+}
+
+// A URL in the directive's line is never taken for its matcher, nor the matcher for it.
+func TestMatcherBeforeTheURL(t *testing.T) {
+	for arguments, want := range map[string]string{
+		"http://127.0.0.1:9000/events":       ``,
+		"* http://127.0.0.1:9000/events":     ``,
+		"{env.EVENTS_URL}":                   ``,
+		"/hook http://127.0.0.1:9000/events": `[{"path":["/hook"]}]`,
+		"@hook http://127.0.0.1:9000/events": `[{"method":["POST"]}]`,
+		"/hook":                              `[{"path":["/hook"]}]`, // and forward in the block
+	} {
+		block := ""
+		if !strings.Contains(arguments, " ") && arguments[0] == '/' {
+			block = " {\n\t\tforward http://127.0.0.1:9000/events\n\t}"
+		}
+		routes, err := adapt(t, ":80 {\n\t@hook method POST\n\tfotor_webhook "+arguments+block+"\n}\n")
+		require.NoError(t, err, arguments)
+		require.Len(t, routes, 1)
+		if want == "" {
+			assert.Empty(t, routes[0].Match, arguments)
+		} else {
+			assert.JSONEq(t, want, string(routes[0].Match), arguments)
+		}
+		var handler Handler
+		require.NoError(t, json.Unmarshal(routes[0].Handle[0], &handler))
+		require.NotEmpty(t, handler.Forward.URL)
+		assert.True(t, block != "" || strings.HasSuffix(arguments, handler.Forward.URL), arguments)
+	}
 }
 
 // TestDirectiveOrder: the directive needs no order option, and comes before directives

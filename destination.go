@@ -17,6 +17,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/forward"
 	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/signature"
 	"github.com/fotor-webhook/caddy-fotor-webhook/match"
 )
 
@@ -30,20 +31,21 @@ type Destination struct {
 	// Where they go. Required.
 	Forward *Forward `json:"forward,omitempty"`
 
-	// As the handler's option, whose value is the default.
+	// Secrets that sign each attempt, as those of the handler. Default: the handler's
 	Sign []string `json:"sign,omitempty"`
 
-	// As the handler's option, whose value is the default.
+	// How long one delivery attempt may take, up to 1 hour. Default: the handler's
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
-	// As the handler's option, whose value is the default.
+	// How many delivery attempts may run at once, 1 to 4096. Default: the handler's
 	Concurrency int `json:"concurrency,omitempty"`
 
 	// How many delivery attempts may begin in a second, retries included: 0.001 to
 	// 100,000. Default: as many as there can be
 	Rate float64 `json:"rate,omitempty"`
 
-	// As the handler's option, whose values are the defaults, each for itself.
+	// When an event is tried again after a failed attempt. Default: the handler's, each
+	// field for itself
 	Retry *Retry `json:"retry,omitempty"`
 
 	name      string
@@ -55,12 +57,13 @@ type Destination struct {
 // runs through for every attempt. Exactly one of them is required.
 type Forward struct {
 	// The URL that events are POSTed to: absolute, with the scheme `http`,
-	// `https` or `h2c`. Placeholders are replaced once, at load.
+	// `https` or `h2c`. Placeholders are replaced once, at load. Required, unless there
+	// are `routes`.
 	URL string `json:"url,omitempty"`
 
 	// The routes that events are sent through. The status of their answer decides:
 	// with 2xx the event is delivered, with 410 it is dead at once, and with any
-	// other it is tried again.
+	// other it is tried again. Required, unless there is a `url`.
 	Routes caddyhttp.RouteList `json:"routes,omitempty"`
 
 	block *caddyfile.Dispenser // of a Caddyfile, until it is parsed
@@ -153,12 +156,12 @@ func (d *Destination) provision(ctx caddy.Context, h *Handler, app *caddyhttp.Ap
 	if d.matcher, err = match.Compile(d.Match); err != nil {
 		return err
 	}
-	secrets, err := forward.ParseSecrets(d.Sign)
+	secrets, err := signature.Parse(d.Sign)
 	if err != nil {
 		return err
 	}
 	options := forward.Options{
-		Handler: h.Name, Destination: d.name, Secrets: secrets, Concurrency: d.Concurrency, App: app, Tracers: h.tracerProvider,
+		Handler: h.Name, Destination: d.name, Secrets: secrets, Concurrency: d.Concurrency, App: app, Tracers: h.tracers.Provider,
 	}
 	if d.Forward != nil {
 		options.URL, options.Routes = d.Forward.URL, d.Forward.Routes
@@ -200,7 +203,7 @@ func (h *Handler) closeForwarders() {
 
 // forGateway returns the part of the config that the handler's gateway needs.
 func (d *Destination) forGateway() gateway.Destination {
-	return gateway.Destination{Name: d.name, Match: d.matcher, Dispatch: dispatch.Settings{
+	return gateway.Destination{Name: d.name, Match: d.matcher, Copy: d.forwarder.Copy, Dispatch: dispatch.Settings{
 		Attempt:     d.forwarder.Attempt,
 		Concurrency: d.Concurrency,
 		Timeout:     time.Duration(d.Timeout),

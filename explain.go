@@ -10,10 +10,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/dryrun"
 )
 
 // maxHops bounds how many addresses of a header are explained one by one.
@@ -92,7 +92,8 @@ func (q *query) request(peer netip.Addr, forwardedFor string) *http.Request {
 		r.Header.Set(q.header(), forwardedFor)
 	}
 	ctx := context.WithValue(context.Background(), http.LocalAddrContextKey, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	return caddyhttp.PrepareRequest(r.WithContext(ctx), caddy.NewReplacer(), make(discardWriter), q.httpServer())
+	_, prepared := dryrun.Prepare(r.WithContext(ctx), q.httpServer())
+	return prepared
 }
 
 func (q *query) explainDirect() {

@@ -14,6 +14,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 	"github.com/fotor-webhook/caddy-fotor-webhook/internal/logfield"
+	"github.com/fotor-webhook/caddy-fotor-webhook/placeholder"
 )
 
 // ServeHTTP takes one callback from request to answer. The steps are below, in the order
@@ -66,8 +67,10 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, now time.Time)
 		return h.quarantine(ctx, gw, c, refused)
 	}
 	event := parsed.Event(c.receivedAt, c.source)
-	h.addTrace(r, event)
-	return h.store(ctx, gw, event, c)
+	h.tracers.AddTo(event, r)
+	stored := h.store(ctx, gw, event, c)
+	stored.event = event
+	return stored
 }
 
 // admit checks all that can be checked without the body. If the callback is refused, it
@@ -193,10 +196,13 @@ func (h *Handler) quarantine(ctx context.Context, gw *gateway.Gateway, c receive
 	return *refused
 }
 
-// reply counts the answer to a request that came at the given time, and sends it.
+// reply counts the answer to a request that came at the given time, makes it known to
+// placeholders, and sends it.
 func (h *Handler) reply(w http.ResponseWriter, r *http.Request, a answer, since time.Time) error {
-	h.metrics.Answered(a.outcome, time.Since(since))
-	h.gateway.Journal().Count(a.outcome)
+	took := time.Since(since)
+	h.metrics.Answered(a.outcome, took)
+	h.gateway.Journal().Answered(a.outcome, took)
+	placeholder.OfCallback(r, a.outcome, a.event)
 	if a.early {
 		return a.writeEarly(w, r, since)
 	}

@@ -70,8 +70,14 @@ func limitsBody(raw []json.RawMessage) bool {
 // guard puts a guard around a route that limits the body.
 func (h *Handler) guard(ctx caddy.Context, route *caddyhttp.Route, path []position) error {
 	limiting := func(handler caddyhttp.MiddlewareHandler) bool {
-		rb, ok := handler.(*requestbody.RequestBody)
-		return ok && rb.MaxSize > 0
+		switch handler := handler.(type) {
+		case *requestbody.RequestBody:
+			return handler.MaxSize > 0
+		case *limitGuard: // of another fotor_webhook of the site
+			return handler.inner != nil
+		default:
+			return false
+		}
 	}
 	others := slices.ContainsFunc(route.Handlers, func(handler caddyhttp.MiddlewareHandler) bool { return !limiting(handler) })
 	if !slices.ContainsFunc(route.Handlers, limiting) || others && len(route.MatcherSets) > 0 {

@@ -71,7 +71,7 @@ var contenders = []contender{
 	{
 		key: "dd", name: "as (d), with a second destination that is down", stores: true, delivers: true, down: true,
 		site: func(p places) string {
-			return p.gateway("forward http://" + p.upstream + "/\n\t\tdestination down {\n\t\t\tforward http://" + nowhere + "/\n\t\t}")
+			return p.gateway(p.withOneDown())
 		},
 	},
 	{
@@ -98,6 +98,11 @@ func (p places) destinations(names ...string) string {
 		fmt.Fprintf(&text, "destination %s {\n\t\t\tforward http://%s/\n\t\t}\n\t\t", name, p.upstream)
 	}
 	return strings.TrimSpace(text.String())
+}
+
+// withOneDown returns the usual destination, and one that cannot be reached.
+func (p places) withOneDown() string {
+	return "forward http://" + p.upstream + "/\n\t\tdestination down {\n\t\t\tforward http://" + nowhere + "/\n\t\t}"
 }
 
 // copies is how many deliveries of each event are expected.

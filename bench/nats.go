@@ -18,15 +18,27 @@ const natsNodes = 3
 var natsContenders = append(contendersAmong("c"), []contender{
 	{
 		key: "n", name: "as (c), inbox on three NATS servers", stores: true, nats: true,
-		site: func(p places) string { return p.gatewayOnNATS(heldPath) },
+		site: func(p places) string { return p.gatewayOnNATS("forward http://" + p.upstream + heldPath) },
 	},
 	{
 		key: "n1", name: "inbox on NATS, upstream takes 100 ms, one Caddy", stores: true, nats: true, slow: true, servers: 1,
-		site: func(p places) string { return p.gatewayOnNATS(slowPath) },
+		site: func(p places) string { return p.gatewayOnNATS("forward http://" + p.upstream + slowPath) },
 	},
 	{
 		key: "n2", name: "as (n1), two Caddys", stores: true, nats: true, slow: true, servers: 2,
-		site: func(p places) string { return p.gatewayOnNATS(slowPath) },
+		site: func(p places) string { return p.gatewayOnNATS("forward http://" + p.upstream + slowPath) },
+	},
+	{
+		key: "nd", name: "as (n), accept and deliver", stores: true, delivers: true, nats: true,
+		site: func(p places) string { return p.gatewayOnNATS("forward http://" + p.upstream + "/") },
+	},
+	{
+		key: "nd3", name: "as (nd), with three destinations", stores: true, delivers: true, nats: true, destinations: 3,
+		site: func(p places) string { return p.gatewayOnNATS(p.destinations("one", "two", "three")) },
+	},
+	{
+		key: "ndd", name: "as (nd), with a second destination that is down", stores: true, delivers: true, nats: true, down: true,
+		site: func(p places) string { return p.gatewayOnNATS(p.withOneDown()) },
 	},
 }...)
 
@@ -40,9 +52,9 @@ func contendersAmong(keys ...string) (chosen []contender) {
 }
 
 // gatewayOnNATS is gateway with an inbox on NATS, which has its defaults too.
-func (p places) gatewayOnNATS(path string) string {
+func (p places) gatewayOnNATS(forward string) string {
 	inbox := fmt.Sprintf("nats %s {\n\t\t\treplicas %d\n\t\t}", strings.Join(p.nats, " "), natsNodes)
-	return gateway(inbox, "forward http://"+p.upstream+path)
+	return gateway(inbox, forward)
 }
 
 // startNATS starts the servers for a round of a contender.

@@ -18,7 +18,7 @@ func TestNATSIsOnlyMeasuredIfAskedFor(t *testing.T) {
 	}
 	opts, err := parseOptions([]string{"-inbox", "nats"})
 	require.NoError(t, err)
-	require.Equal(t, "c,n,n1,n2", contenderKeys(opts.only))
+	require.Equal(t, "c,n,n1,n2,nd,nd3,ndd", contenderKeys(opts.only))
 
 	all := make(map[string][]sample)
 	for _, c := range opts.only {

@@ -5,100 +5,10 @@ import (
 	"time"
 )
 
-// The types in this file are the JSON of the admin API, as docs/openapi.yaml describes
-// it. Times are RFC 3339 in UTC, durations are milliseconds. Where there is no time or
+// The types in this file and in handlers.go are the JSON of the admin API, as
+// docs/openapi.yaml describes it. Times are RFC 3339 in UTC, durations are milliseconds. Where there is no time or
 // text, the member is absent. A number that is unknown because the inbox does not
 // answer is null.
-
-// Handlers is the answer to GET /fotor_webhook/.
-type Handlers struct {
-	Handlers []Handler `json:"handlers"`
-
-	// Unattended are the inboxes that hold something and have no handler: those in
-	// Caddy's data directory, and those that a config of this process has used.
-	// At most MaxUnattended.
-	Unattended []Unattended `json:"unattended"`
-
-	// MoreUnattended is true if there may be others, which were not looked at.
-	MoreUnattended bool `json:"moreUnattended,omitempty"`
-}
-
-// MaxUnattended bounds Handlers.Unattended.
-const MaxUnattended = 100
-
-// Unattended is an inbox without a handler: its events are not delivered.
-type Unattended struct {
-	Storage     string `json:"storage"` // as Config.Storage
-	Pending     int64  `json:"pending"` // events
-	Dead        int64  `json:"dead"`    // events
-	Quarantined int64  `json:"quarantined"`
-
-	// Error is why it could not be looked at.
-	Error string `json:"error,omitempty"`
-}
-
-// Handler is how one handler is doing.
-type Handler struct {
-	Name   string `json:"name"`
-	Config Config `json:"config"`
-
-	// Events counts the events in the inbox by state; nil if unknown.
-	Events *Counts `json:"events"`
-
-	// OldestPending is when the oldest pending event arrived; nil if none is
-	// pending, or if Events is nil.
-	OldestPending *time.Time `json:"oldestPending,omitempty"`
-
-	// Quarantined counts the distinct callbacks in quarantine; nil if unknown.
-	Quarantined *int64 `json:"quarantined"`
-
-	// Lost counts the events that vanished from the storage although they had been
-	// neither delivered nor purged. LostAt is when that was last noticed.
-	Lost   int64      `json:"lost,omitempty"`
-	LostAt *time.Time `json:"lostAt,omitempty"`
-
-	// InboxBytes is the size of the inbox, InboxLimit the size at which it is full, 0
-	// for no limit; nil if unknown.
-	InboxBytes *int64 `json:"inboxBytes"`
-	InboxLimit *int64 `json:"inboxLimit"`
-
-	// Recent counts what has arrived recently.
-	Recent Recent `json:"recent"`
-
-	// Bodies are the bodies of callbacks in the memory of this Caddy.
-	Bodies Bodies `json:"bodies"`
-
-	// UnderWay counts the delivery attempts being made.
-	UnderWay int `json:"underWay"`
-
-	// Pressure is that of the destination which is under the most.
-	Pressure Pressure `json:"pressure"`
-
-	// Holds are the reasons why deliveries are held at the moment: for each destination
-	// at most one by hand and one because it is in trouble. Empty if none is held.
-	Holds []Hold `json:"holds"`
-
-	// Destinations are where events go, in the order of their names: those of the
-	// config, and those to which deliveries are pending or dead though it does not name
-	// them any more.
-	Destinations []Destination `json:"destinations"`
-
-	// Refusals are the distinct addresses that were refused last, the latest first; at
-	// most MaxRefusals.
-	Refusals []Refusal `json:"refusals"`
-
-	// Error is why some of this is unknown, for instance because the inbox does not
-	// answer.
-	Error string `json:"error,omitempty"`
-}
-
-// Bodies is the memory used by bodies of callbacks that are not stored yet. When it is
-// used up, slow callers are broken off and others answered 503.
-type Bodies struct {
-	Reading int   `json:"reading"` // bodies that have not arrived completely
-	Bytes   int64 `json:"bytes"`   // memory that all of them use
-	Limit   int64 `json:"limit"`
-}
 
 // MaxRefusals bounds Handler.Refusals.
 const MaxRefusals = 100
@@ -161,7 +71,7 @@ type Event struct {
 	// State and the members from here on are of all deliveries together; in a list of
 	// one destination's events they are of the delivery there.
 
-	// Attempts counts the attempts that count.
+	// Attempts counts the attempts that count, those before a replay too.
 	Attempts int `json:"attempts"`
 
 	// Due is when the next attempt may begin; absent if it may begin now, if the event
@@ -188,10 +98,25 @@ type Delivery struct {
 	// AttemptRecords are the attempts that counted, oldest first; at least the last
 	// hundred. Absent in lists.
 	AttemptRecords []Attempt `json:"attemptRecords,omitempty"`
+
+	// Replays are those between the attempts, oldest first, and the last one. Absent in
+	// lists.
+	Replays []Replay `json:"replays,omitempty"`
+}
+
+// Replay says that an operator had a delivery made again.
+type Replay struct {
+	At    time.Time `json:"at"`
+	After int       `json:"after"` // the number of the attempt before, 0 if there was none
+
+	// From is the destination that the delivery was moved from, where the attempts
+	// before were made; absent if it stayed where it was.
+	From string `json:"from,omitempty"`
 }
 
 // Attempt is one delivery attempt.
 type Attempt struct {
+	Number     int       `json:"number"` // at its destination, from 1; a replay goes on counting
 	At         time.Time `json:"at"`
 	DurationMS float64   `json:"durationMs"`
 	Status     int       `json:"status"` // the upstream's HTTP status, 0 if there was no answer
@@ -217,6 +142,21 @@ type EventDetail struct {
 
 	// Body is the event as the upstream gets it.
 	Body json.RawMessage `json:"body"`
+}
+
+// Copy is a request with an event, complete, as a destination would get it now for the
+// first time.
+type Copy struct {
+	ID          string `json:"id"` // the event's
+	Destination string `json:"destination"`
+
+	// Header is the header of the request, with the signature that the destination's
+	// secrets make for this moment. Fotor-Webhook-Copy says that it is a copy.
+	Header map[string]string `json:"header"`
+
+	// Body is the event, byte for byte.
+	Body         string `json:"body"`
+	BodyEncoding string `json:"bodyEncoding"` // base64 if the body is not UTF-8
 }
 
 // Done is the answer to a replay of one event.
@@ -292,7 +232,7 @@ type Quarantine struct {
 	Next      string        `json:"next,omitempty"`
 }
 
-// The encodings of QuarantinedDetail.Body.
+// The encodings of QuarantinedDetail.Body and Copy.Body.
 const (
 	BodyText   = "utf-8"
 	BodyBase64 = "base64"

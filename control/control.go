@@ -6,8 +6,8 @@
 //   - control.go: finding a handler, and what can be asked of it
 //   - params.go: what requests to the admin API and its clients have in common
 //   - lookup.go: events and quarantined callbacks, looked up
-//   - answers.go, destinations.go, recent.go, pressure.go, backup.go: the answers of the
-//     admin API
+//   - handlers.go, answers.go, destinations.go, find.go, recent.go, history.go, pressure.go,
+//     backup.go: the answers of the admin API
 //   - feed.go: following what happens; notice_json.go: a notice as JSON
 package control
 
@@ -33,12 +33,20 @@ type Gateway interface {
 	// Handler.Error.
 	Summary(ctx context.Context, recent time.Duration) Handler
 
+	// History returns what has happened within one of HistorySpans.
+	History(span string) History
+
 	// Holds returns why deliveries are held, how many attempts are being made, and how
 	// much the destinations get.
 	Holds() Holds
 
 	// Destinations returns the names of the destinations of the config, in order.
 	Destinations() []string
+
+	// Copy returns the header of the request with which the destination would get an
+	// event now for the first time, signed as those are, and marked as a copy. Nothing is
+	// sent or recorded. It is nil if the config has no such destination.
+	Copy(e *inbox.Event, destination string) map[string]string
 
 	// Inbox returns the handler's inbox.
 	Inbox() inbox.Inbox

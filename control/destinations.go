@@ -59,4 +59,8 @@ type Destination struct {
 	UnderWay int       `json:"underWay"`
 	Pressure *Pressure `json:"pressure"`
 	Holds    []Hold    `json:"holds"`
+
+	// LastDelivery is when this Caddy delivered an event there last; absent if it has
+	// not since it began to deliver there.
+	LastDelivery *time.Time `json:"lastDelivery,omitempty"`
 }

@@ -161,6 +161,9 @@ func (fo *Follower) signal() {
 	}
 }
 
+// Position returns the id after which the follower goes on, for a later Follow.
+func (fo *Follower) Position() string { return fo.feed.id(fo.next - 1) }
+
 // Next waits for notices and appends up to most of them to dst. If some were missed,
 // the first is a Gap. It returns ctx's error once ctx is done, and ErrFeedClosed at the
 // feed's end.
@@ -231,8 +234,10 @@ func (fo *Follower) take(dst []Entry, most int) ([]Entry, error) {
 }
 
 func (f *Feed) entry(number int64, n Notice) Entry {
-	return Entry{ID: f.epoch + "-" + strconv.FormatInt(number, 10), Notice: n}
+	return Entry{ID: f.id(number), Notice: n}
 }
+
+func (f *Feed) id(number int64) string { return f.epoch + "-" + strconv.FormatInt(number, 10) }
 
 // Close ends the following.
 func (fo *Follower) Close() {

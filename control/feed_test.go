@@ -222,3 +222,22 @@ func TestFollowersMissNothingUnnoticed(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// A follower that goes on at the position of an earlier one misses nothing, although that
+// one got no notice.
+func TestFollowFromAPosition(t *testing.T) {
+	f := control.NewFeed("default")
+	f.Publish(control.Notice{Kind: control.Accepted, ID: "1"})
+	first, err := f.Follow("")
+	require.NoError(t, err)
+	position := first.Position()
+	first.Close()
+	f.Publish(control.Notice{Kind: control.Accepted, ID: "2"})
+	second, err := f.Follow(position)
+	require.NoError(t, err)
+	entries, err := second.Next(t.Context(), nil, 10)
+	require.NoError(t, err)
+	require.Len(t, entries, 1)
+	require.Equal(t, "2", entries[0].Notice.ID)
+	require.Equal(t, entries[0].ID, second.Position())
+}

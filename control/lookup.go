@@ -52,8 +52,9 @@ func ShowEvent(ctx context.Context, in inbox.Inbox, id string) (EventDetail, err
 		Body:           record.Event.Body,
 	}
 	for i := range record.Deliveries {
-		attempts := attemptsOf(record.Deliveries[i].Log)
+		attempts := attemptsOf(&record.Deliveries[i])
 		detail.Deliveries[i].AttemptRecords = attempts
+		detail.Deliveries[i].Replays = replaysOf(record.Deliveries[i].Replays)
 		detail.AttemptRecords = append(detail.AttemptRecords, attempts...)
 	}
 	slices.SortStableFunc(detail.AttemptRecords, func(a, b Attempt) int { return a.At.Compare(b.At) })
@@ -72,12 +73,13 @@ func eventOf(r *inbox.Record) Event {
 		Due:        optionalTime(r.Due),
 		SettledAt:  optionalTime(r.SettledAt),
 	}
-	if !r.Last.At.IsZero() {
-		e.LastAttempt = attemptOf(&r.Last)
-	}
 	e.Deliveries = make([]Delivery, len(r.Deliveries))
 	for i := range r.Deliveries {
-		e.Deliveries[i] = deliveryOf(&r.Deliveries[i])
+		d := &r.Deliveries[i]
+		e.Deliveries[i] = deliveryOf(d)
+		if d.Last == r.Last {
+			e.LastAttempt = e.Deliveries[i].LastAttempt
+		}
 	}
 	return e
 }
@@ -88,21 +90,30 @@ func deliveryOf(d *inbox.Delivery) Delivery {
 		Due: optionalTime(d.Due), SettledAt: optionalTime(d.SettledAt),
 	}
 	if !d.Last.At.IsZero() {
-		c.LastAttempt = attemptOf(&d.Last)
+		c.LastAttempt = attemptOf(&d.Last, d.Attempts)
 	}
 	return c
 }
 
 // attemptsOf returns nil for none.
-func attemptsOf(log []inbox.Attempt) (attempts []Attempt) {
-	for i := range log {
-		attempts = append(attempts, *attemptOf(&log[i]))
+func attemptsOf(d *inbox.Delivery) (attempts []Attempt) {
+	for i := range d.Log {
+		attempts = append(attempts, *attemptOf(&d.Log[i], d.FirstInLog()+i))
 	}
 	return attempts
 }
 
-func attemptOf(a *inbox.Attempt) *Attempt {
+// replaysOf returns nil for none.
+func replaysOf(replays []inbox.Replay) (all []Replay) {
+	for _, r := range replays {
+		all = append(all, Replay{At: r.At.UTC(), After: r.After, From: r.From})
+	}
+	return all
+}
+
+func attemptOf(a *inbox.Attempt, number int) *Attempt {
 	return &Attempt{
+		Number:     number,
 		At:         a.At.UTC(),
 		DurationMS: Milliseconds(a.Duration),
 		Status:     a.Status,
@@ -150,11 +161,17 @@ func ShowQuarantined(ctx context.Context, in inbox.Inbox, id int64) (Quarantined
 	if err != nil {
 		return QuarantinedDetail{}, err
 	}
-	detail := QuarantinedDetail{Quarantined: callback, BodyEncoding: BodyText, Body: string(suspect.Body)}
-	if !utf8.Valid(suspect.Body) {
-		detail.BodyEncoding, detail.Body = BodyBase64, base64.StdEncoding.EncodeToString(suspect.Body)
-	}
+	detail := QuarantinedDetail{Quarantined: callback}
+	detail.Body, detail.BodyEncoding = BodyOf(suspect.Body)
 	return detail, nil
+}
+
+// BodyOf returns a body as a text, and how that is encoded.
+func BodyOf(body []byte) (text, encoding string) {
+	if utf8.Valid(body) {
+		return string(body), BodyText
+	}
+	return base64.StdEncoding.EncodeToString(body), BodyBase64
 }
 
 func quarantinedOf(s *inbox.Suspect) (Quarantined, error) {

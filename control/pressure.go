@@ -10,10 +10,11 @@ type Pressure struct {
 	// Concurrency is the configured limit.
 	Concurrency int `json:"concurrency"`
 
-	// Attempts counts the attempts that ended in the last minute, and Failed those of
-	// them that brought neither 2xx nor 410.
-	Attempts int `json:"attempts"`
-	Failed   int `json:"failed"`
+	// Attempts counts the attempts that ended in the last minute, Delivered those of
+	// them that brought 2xx, and Failed those that brought neither 2xx nor 410.
+	Attempts  int `json:"attempts"`
+	Delivered int `json:"delivered"`
+	Failed    int `json:"failed"`
 }
 
 // High reports whether the destination is under pressure: it gets less than it could, and

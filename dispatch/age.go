@@ -40,9 +40,9 @@ func (h *hold) remember(s span) {
 	}
 }
 
-// age returns an event's age without the time in which deliveries were held. Where
-// holds overlap, their time is left out once.
-func (h *hold) age(received, now time.Time) time.Duration {
+// age returns the age of a delivery that began then, without the time in which deliveries
+// were held. Where holds overlap, their time is left out once.
+func (h *hold) age(began, now time.Time) time.Duration {
 	var room [maxPast + 2]span
 	spans := append(room[:0], h.past...)
 	if h.held {
@@ -53,7 +53,7 @@ func (h *hold) age(received, now time.Time) time.Duration {
 	}
 	sortSpans(spans)
 
-	age, from := now.Sub(received), received
+	age, from := now.Sub(began), began
 	for _, s := range spans {
 		from = later(from, s.from)
 		if s.to.After(from) {

@@ -141,6 +141,21 @@ func TestAnEventThatIsRefusedIsDeadAtItsAge(t *testing.T) {
 	})
 }
 
+// The event is older than it may get, and has had many attempts.
+func TestAReplayBeginsTheScheduleAndTheAgeAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := assemble(t, newFake(), always(Result{Status: 422}))
+		r.box.putReplayed("a", time.Now().Add(-1000*time.Hour), 40)
+		r.Start()
+		pass(time.Minute)
+		assert.Greater(t, len(r.box.find("a").attempts), 2, "the first waits are short again")
+		pass(72*time.Hour - time.Minute - time.Second)
+		assert.Equal(t, 1, r.box.count(inbox.Pending), "it is given up after 72 hours from the replay")
+		pass(2 * time.Second)
+		assert.Equal(t, 1, r.box.count(inbox.Dead))
+	})
+}
+
 func TestATimeoutIsAFailedAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, always(ok), func(s *Settings) { s.Timeout = 3 * time.Second })

@@ -47,6 +47,7 @@ type entry struct {
 	lease    *inbox.Lease
 	leased   bool // ever
 	attempts []inbox.Attempt
+	replay   inbox.Replay
 	releases int
 	due      time.Time
 	state    inbox.State
@@ -66,6 +67,14 @@ func (f *fakeInbox) put(task, id string, received time.Time) {
 		due:   time.Now(),
 	})
 	f.changed()
+}
+
+// putReplayed puts an event that is replayed now after so many attempts.
+func (f *fakeInbox) putReplayed(id string, received time.Time, after int) {
+	f.put(id, id, received)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.tasks[id][0].replay = inbox.Replay{At: time.Now(), After: after}
 }
 
 // putMany puts n events of as many tasks: prefix0, prefix1, …
@@ -145,7 +154,7 @@ func (f *fakeInbox) tryLease(ctx context.Context, most int) (leases []*inbox.Lea
 	})
 	for _, e := range due[:min(most, len(due))] {
 		e.leased = true
-		e.lease = &inbox.Lease{Event: e.event, Attempt: len(e.attempts) + 1, Ref: e.ref}
+		e.lease = &inbox.Lease{Event: e.event, Attempt: e.replay.After + len(e.attempts) + 1, Replay: e.replay, Ref: e.ref}
 		leases = append(leases, e.lease)
 	}
 	f.unsettled += len(leases)

@@ -8,9 +8,12 @@ type Load struct {
 	// Concurrency the destination is under pressure.
 	Limit, Concurrency int
 
-	// Attempts counts the attempts that ended in the last minute, and Failed those
-	// of them whose event is to be tried again.
-	Attempts, Failed int
+	// Attempts counts the attempts that ended in the last minute, Delivered those of
+	// them whose event was taken, and Failed those whose event is to be tried again.
+	Attempts, Delivered, Failed int
+
+	// LastDelivery is when an event was taken last; zero if none was.
+	LastDelivery time.Time
 }
 
 // Load returns how much the destination gets at the moment.
@@ -18,26 +21,38 @@ func (d *Dispatcher) Load() Load {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	l := Load{Limit: d.hold.load.limit, Concurrency: d.settings.Concurrency}
-	l.Attempts, l.Failed = d.lately.sum(time.Now())
+	sum := d.lately.sum(time.Now())
+	l.Attempts, l.Delivered, l.Failed = sum.attempts, sum.delivered, sum.failed
+	l.LastDelivery = d.lately.delivery
 	return l
 }
 
 // lately counts attempts by the second, for a minute. The zero value is ready.
 type lately struct {
 	seconds [60]struct {
-		number           int64 // since 1970
-		attempts, failed int
+		number int64 // since 1970
+		tally
 	}
+	delivery time.Time // the last
 }
 
-func (l *lately) add(failed bool, now time.Time) {
+// tally is how many attempts there were.
+type tally struct{ attempts, delivered, failed int }
+
+// add counts an attempt that ended with a kind of result.
+func (l *lately) add(k kind, now time.Time) {
 	number := now.Unix()
 	s := &l.seconds[number%int64(len(l.seconds))]
 	if s.number != number {
-		s.number, s.attempts, s.failed = number, 0, 0
+		s.number, s.tally = number, tally{}
 	}
 	s.attempts++
-	if failed {
+	switch k {
+	case taken:
+		s.delivered++
+		l.delivery = now
+	case gone:
+	default:
 		s.failed++
 	}
 }
@@ -51,12 +66,13 @@ func (l *lately) before(now time.Time) int {
 	return 0
 }
 
-func (l *lately) sum(now time.Time) (attempts, failed int) {
+func (l *lately) sum(now time.Time) (sum tally) {
 	for i := range l.seconds {
 		if s := &l.seconds[i]; s.number > now.Unix()-int64(len(l.seconds)) && s.number <= now.Unix() {
-			attempts += s.attempts
-			failed += s.failed
+			sum.attempts += s.attempts
+			sum.delivered += s.delivered
+			sum.failed += s.failed
 		}
 	}
-	return attempts, failed
+	return sum
 }

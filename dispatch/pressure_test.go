@@ -206,14 +206,14 @@ func TestLittleIsLeasedAheadOfASlowDestination(t *testing.T) {
 func TestTheLastMinuteIsCounted(t *testing.T) {
 	var l lately
 	now := epoch
-	for range 120 {
-		l.add(now.Second()%4 == 0, now)
+	for i := range 120 {
+		l.add([]kind{trouble, taken, gone, taken}[i%4], now)
 		now = now.Add(time.Second)
 	}
-	attempts, failed := l.sum(now.Add(-time.Second))
-	assert.Equal(t, []int{60, 15}, []int{attempts, failed})
-	attempts, failed = l.sum(now.Add(time.Hour))
-	assert.Zero(t, attempts+failed)
+	assert.Equal(t, tally{attempts: 60, delivered: 30, failed: 15}, l.sum(now.Add(-time.Second)))
+	assert.Equal(t, now.Add(-time.Second), l.delivery)
+	assert.Zero(t, l.sum(now.Add(time.Hour)))
+	assert.Equal(t, now.Add(-time.Second), l.delivery, "the last delivery is remembered for longer")
 }
 
 func TestHoldsAreShownOnceAMinute(t *testing.T) {

@@ -103,9 +103,9 @@ type Settings struct {
 	// asks for more. Default: 1h. No less than First.
 	Max time.Duration
 
-	// GiveUp is the age at which an event whose attempts fail is dead, if it has
-	// had five of them. Time in which deliveries were held does not count.
-	// Default: 72h.
+	// GiveUp is the age, from its last replay if there was one, at which an event
+	// whose attempts fail is dead, if it has had five of them since. Time in which
+	// deliveries were held does not count. Default: 72h.
 	GiveUp time.Duration
 
 	// Observer sees what happens. Default: none.

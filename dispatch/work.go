@@ -58,7 +58,7 @@ func (d *Dispatcher) begin(l *inbox.Lease) (job, bool) {
 	now := time.Now()
 	d.refill(now)
 	t, ok := d.hold.enter(l.Untried, now)
-	t.first = l.Attempt == 1
+	t.first = l.Try() == 1
 	var due time.Time
 	if ok && !t.probe {
 		due, ok = d.classes.begin(classOf(l.Event), d.hold.load.limit, now)
@@ -155,7 +155,7 @@ func (d *Dispatcher) judge(j *job, r *Result, now time.Time) (inbox.Verdict, tim
 	d.mu.Lock()
 	d.underWay--
 	if k := r.kind(); k != cancelled {
-		d.lately.add(k != taken && k != gone, now)
+		d.lately.add(k, now)
 	}
 	if !j.ticket.probe {
 		d.classes.end(classOf(j.lease.Event), r, now)
@@ -181,8 +181,8 @@ func (d *Dispatcher) verdict(j *job, r *Result, e effect, now time.Time) (inbox.
 	// A destination that has not answered since the start may have been down for
 	// longer than GiveUp: events must not be given up for that.
 	mayGiveUp := !e.release && (k != trouble || d.hold.healthy)
-	age := d.hold.age(j.lease.Event.ReceivedAt, now)
-	verdict, wait := j.settings.decide(j.lease.Attempt, r, age, mayGiveUp, d.hold.random())
+	age := d.hold.age(j.lease.Since(), now)
+	verdict, wait := j.settings.decide(j.lease.Try(), r, age, mayGiveUp, d.hold.random())
 	switch {
 	case e.atOnce:
 		return inbox.Release, time.Time{}

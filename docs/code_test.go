@@ -5,24 +5,20 @@ import (
 	"go/parser"
 	"go/token"
 	"path/filepath"
-	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
-	fotorwebhook "github.com/fotor-webhook/caddy-fotor-webhook"
-	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/nats"
-	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/sqlite"
 	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
-	"github.com/fotor-webhook/caddy-fotor-webhook/match"
 )
 
 // parse returns the syntax tree of a Go file of the repository.
 func parse(t *testing.T, path string) *ast.File {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, filepath.FromSlash(path)), nil, 0)
+	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, filepath.FromSlash(path)), nil, parser.ParseComments)
 	require.NoError(t, err)
 	return file
 }
@@ -143,6 +139,38 @@ func TestOutcomesOfCallbacks(t *testing.T) {
 	require.Fail(t, "no row for the callbacks")
 }
 
+// TestPlaceholders compares the placeholders of the code with those on the page that
+// describes them, and with those in the module's own documentation.
+func TestPlaceholders(t *testing.T) {
+	var inCode []string
+	for _, name := range cases(function(t, parse(t, "placeholder/placeholder.go"), "get")) {
+		inCode = append(inCode, "{http.fotor_webhook."+name+"}")
+	}
+	require.Greater(t, len(inCode), 5)
+	require.Equal(t, inCode, firstNames(table(t, "docs/placeholders.md", "placeholder")))
+	require.Equal(t, inCode, regexp.MustCompile(`{http[.][a-z_.]+}`).FindAllString(typeDoc(t, parse(t, "caddy.go"), "Handler"), -1))
+}
+
+func TestOutcomesTable(t *testing.T) {
+	var inCode []string
+	for _, outcome := range gateway.Outcomes {
+		inCode = append(inCode, string(outcome))
+	}
+	require.Equal(t, inCode, firstNames(table(t, "docs/placeholders.md", "outcome")))
+}
+
+// typeDoc returns the doc comment of a type.
+func typeDoc(t *testing.T, file *ast.File, name string) string {
+	t.Helper()
+	for _, decl := range file.Decls {
+		if d, ok := decl.(*ast.GenDecl); ok && d.Tok == token.TYPE && d.Specs[0].(*ast.TypeSpec).Name.Name == name {
+			return d.Doc.Text()
+		}
+	}
+	require.Fail(t, "no type "+name)
+	return ""
+}
+
 func TestOptionsTable(t *testing.T) {
 	caddyfile := parse(t, "caddyfile.go")
 	inCode := cases(function(t, caddyfile, "unmarshalOption"))
@@ -206,9 +234,9 @@ const natsColumn = "in the block of `inbox nats`"
 // describes them.
 func TestJSONFields(t *testing.T) {
 	var inCode []string
-	for _, config := range []any{fotorwebhook.Handler{}, fotorwebhook.Destination{}, match.Rules{}, fotorwebhook.Forward{}, fotorwebhook.Retry{}, sqlite.Inbox{}, nats.Inbox{}, nats.TLS{}} {
-		for field := range reflect.TypeOf(config).Fields() {
-			if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" {
+	for _, config := range configs(t) {
+		for field := range config.Fields() {
+			if name := jsonName(field); name != "" {
 				inCode = append(inCode, name)
 			}
 		}

@@ -72,10 +72,10 @@ func TestAlerts(t *testing.T) {
 			for name, annotation := range rule.Annotations {
 				require.NotEmpty(t, annotation, name)
 				for _, match := range inTemplate.FindAllStringSubmatch(annotation, -1) {
-					require.Contains(t, []string{"handler", "destination", "instance"}, match[1], name)
-					if match[1] == "destination" { // every metric in it has to have it, or the label is not there
+					require.Contains(t, []string{"handler", "destination", "instance", "by"}, match[1], name)
+					if match[1] == "destination" || match[1] == "by" { // every metric in it has to have it, or the label is not there
 						for _, metric := range inExpr.FindAllString(rule.Expr, -1) {
-							require.Contains(t, metrics[metric], "destination", "%s of %s", name, metric)
+							require.Contains(t, metrics[metric], match[1], "%s of %s", name, metric)
 						}
 					}
 					require.NotContains(t, rule.Expr, "absent(", "absent() has no such labels")
@@ -157,9 +157,10 @@ type panel struct {
 	Type       string
 	Datasource struct{ Type, UID string }
 	Targets    []struct {
-		Expr       string
-		RefID      string
-		Datasource struct{ Type, UID string }
+		Expr         string
+		LegendFormat string
+		RefID        string
+		Datasource   struct{ Type, UID string }
 	}
 	Panels []panel
 }
@@ -172,9 +173,11 @@ type dashboard struct {
 	Links      []struct{ URL string }
 	Templating struct {
 		List []struct {
-			Name, Type string
-			Query      any
-			Definition string
+			Name, Type        string
+			Query             any
+			Definition        string
+			Multi, IncludeAll bool
+			AllValue          string
 		}
 	}
 }
@@ -183,7 +186,22 @@ type dashboard struct {
 var inExpr = regexp.MustCompile(metricPrefix + `\w+`)
 
 // unvaried replaces Grafana's variables by values.
-var unvaried = strings.NewReplacer("$handler", anyValue, "$destination", anyValue, "$__rate_interval", "5m")
+var unvaried = strings.NewReplacer("$handler", anyValue, "$destination", anyValue, "$instance", anyValue, "$__rate_interval", "5m")
+
+// inBy matches the labels by which an expression is grouped last.
+var inBy = regexp.MustCompile(` by \(([^)]*)\)`)
+
+// checkLegend checks that a legend names every label by which series differ.
+func checkLegend(t *testing.T, expr, legend, title string) {
+	t.Helper()
+	match := inBy.FindStringSubmatch(expr)
+	require.NotNil(t, match, title)
+	for label := range strings.SplitSeq(match[1], ", ") {
+		if label != "le" {
+			require.Contains(t, legend, "{{"+label+"}}", title)
+		}
+	}
+}
 
 func TestDashboard(t *testing.T) {
 	metrics := gather(t)
@@ -194,19 +212,24 @@ func TestDashboard(t *testing.T) {
 	require.NotEmpty(t, board.Title)
 	require.Equal(t, runbookURL, board.Links[0].URL)
 
-	require.Len(t, board.Templating.List, 3)
+	require.Len(t, board.Templating.List, 4)
 	require.Equal(t, "datasource", board.Templating.List[0].Name)
 	require.Equal(t, "datasource", board.Templating.List[0].Type)
 	require.Equal(t, "prometheus", board.Templating.List[0].Query)
-	handler := board.Templating.List[1]
-	require.Equal(t, "handler", handler.Name)
-	require.Equal(t, "label_values("+metricPrefix+"inbox_up, handler)", handler.Definition)
-	require.Equal(t, handler.Definition, handler.Query.(map[string]any)["query"])
+	for i, v := range []struct{ name, query string }{
+		{"instance", "label_values(" + metricPrefix + "inbox_up, instance)"},
+		{"handler", "label_values(" + metricPrefix + `inbox_up{instance=~"$instance"}, handler)`},
+		{"destination", "label_values(" + metricPrefix + `destination_events{instance=~"$instance", handler=~"$handler"}, destination)`},
+	} {
+		variable := board.Templating.List[1+i]
+		require.Equal(t, v.name, variable.Name)
+		require.Equal(t, v.query, variable.Definition)
+		require.Equal(t, v.query, variable.Query.(map[string]any)["query"])
+		require.True(t, variable.Multi, v.name)
+		require.True(t, variable.IncludeAll, v.name)
+		require.Equal(t, ".*", variable.AllValue, v.name)
+	}
 	require.Contains(t, metrics[metricPrefix+"inbox_up"], "handler")
-	destination := board.Templating.List[2]
-	require.Equal(t, "destination", destination.Name)
-	require.Equal(t, "label_values("+metricPrefix+`destination_events{handler=~"$handler"}, destination)`, destination.Definition)
-	require.Equal(t, destination.Definition, destination.Query.(map[string]any)["query"])
 	require.Contains(t, metrics[metricPrefix+"destination_events"], "destination")
 
 	used := make(map[string]bool)
@@ -229,7 +252,10 @@ func TestDashboard(t *testing.T) {
 			expr := unvaried.Replace(target.Expr)
 			require.NotContains(t, expr, "$", p.Title)
 			require.Empty(t, metrics.check(expr, used), "%s: %s", p.Title, expr)
-			require.Equal(t, strings.Count(expr, metricPrefix), strings.Count(expr, `handler=~"`+anyValue+`"`), p.Title)
+			for _, label := range []string{"instance", "handler"} {
+				require.Equal(t, strings.Count(expr, metricPrefix), strings.Count(expr, label+`=~"`+anyValue+`"`), p.Title)
+			}
+			checkLegend(t, expr, target.LegendFormat, p.Title)
 			ofDestination := 0
 			for _, name := range inExpr.FindAllString(expr, -1) {
 				if _, ok := metrics[name]["destination"]; ok {

@@ -90,6 +90,26 @@ var (
 	promOperators    = []string{"+", "-", "*", "/", "==", "!=", ">", "<", ">=", "<=", "and", "or", "unless"}
 )
 
+// ofInbox are the gauges of what is in an inbox. Caddys that share one export the same, so a
+// sum over instances would count it several times.
+var ofInbox = []string{
+	"events", "destination_events", "oldest_pending_age_seconds", "quarantined", "lost_events",
+	"last_loss_timestamp_seconds", "inbox_bytes", "inbox_limit_bytes", "inbox_up", "held",
+}
+
+// checkSum complains of a sum over instances of what is in an inbox.
+func checkSum(node *metricsql.AggrFuncExpr, complain func(...string)) {
+	named := slices.Contains(node.Modifier.Args, "instance")
+	if by := !strings.EqualFold(node.Modifier.Op, "without"); by == named {
+		return
+	}
+	metricsql.VisitAll(node, func(inner metricsql.Expr) {
+		if name, ours := strings.CutPrefix(nameOf(inner), metricPrefix); ours && slices.Contains(ofInbox, name) {
+			complain("a sum over instances of", name)
+		}
+	})
+}
+
 // check returns what is wrong with an expression, and adds the names of the metrics in it
 // to used.
 func (e exported) check(expr string, used map[string]bool) []string {
@@ -110,6 +130,9 @@ func (e exported) check(expr string, used map[string]bool) []string {
 		case *metricsql.AggrFuncExpr:
 			if !slices.Contains(promAggregations, node.Name) {
 				complain("unknown aggregation", node.Name)
+			}
+			if node.Name == "sum" {
+				checkSum(node, complain)
 			}
 			e.checkLabels(tree, node.Modifier.Args, complain)
 		case *metricsql.BinaryOpExpr:
@@ -140,6 +163,12 @@ func (e exported) checkMetric(node *metricsql.MetricExpr, used map[string]bool, 
 	used[name] = true
 	for _, filter := range filters[1:] {
 		values, ok := labels[filter.Label]
+		if slices.Contains(targetLabels, filter.Label) {
+			if filter.Value != anyValue { // it depends on the config of Prometheus
+				complain("the", filter.Label, "is", filter.Value)
+			}
+			continue
+		}
 		if !ok {
 			complain(name, "has no label", filter.Label)
 			continue
@@ -190,6 +219,9 @@ func (e exported) checkFunction(node *metricsql.FuncExpr, complain func(...strin
 		return
 	}
 	inner := node.Args[1]
+	if name := nameOf(inner); strings.HasSuffix(name, "_bucket:rate5m") && e[name] != nil {
+		return // recorded
+	}
 	if aggregation, ok := inner.(*metricsql.AggrFuncExpr); ok {
 		kept := slices.Contains(aggregation.Modifier.Args, "le") == strings.EqualFold(aggregation.Modifier.Op, "by")
 		if !kept || aggregation.Modifier.Op == "" {
@@ -250,6 +282,10 @@ func TestPromQLCheckComplains(t *testing.T) {
 		`sum by (state) (caddy_fotor_webhook_held)`:                                                            "no metric here has the label state",
 		`sum without (stage) (caddy_fotor_webhook_events)`:                                                     "no metric here has the label stage",
 		`caddy_fotor_webhook_held and on (name) caddy_fotor_webhook_inbox_up`:                                  "no metric here has the label name",
+		`sum by (handler) (caddy_fotor_webhook_events)`:                                                        "a sum over instances of events",
+		`sum(caddy_fotor_webhook_quarantined)`:                                                                 "a sum over instances of quarantined",
+		`sum without (instance) (caddy_fotor_webhook_held)`:                                                    "a sum over instances of held",
+		`caddy_fotor_webhook_events{instance="a:2019"}`:                                                        "the instance is a:2019",
 		`median(caddy_fotor_webhook_held)`:                                                                     "unknown aggregation median",
 		`caddy_fotor_webhook_held default 1`:                                                                   "unknown operator default",
 		`running_sum(caddy_fotor_webhook_held)`:                                                                "unknown function running_sum",
@@ -267,5 +303,7 @@ func TestPromQLCheckComplains(t *testing.T) {
 			require.Contains(t, strings.Join(metrics.check(expr, make(map[string]bool)), "\n"), complaint)
 		})
 	}
+	require.Empty(t, metrics.check(`sum by (handler, instance) (caddy_fotor_webhook_events)`, make(map[string]bool)))
+	require.Empty(t, metrics.check(`sum without (state) (caddy_fotor_webhook_events{instance=~"ANY"})`, make(map[string]bool)))
 	require.Empty(t, metrics.check(`histogram_quantile(.9, sum without (job) (rate(caddy_fotor_webhook_delivery_age_seconds_bucket[5m])))`, make(map[string]bool)))
 }

@@ -261,6 +261,7 @@ func TestAdminAPIRefusesBadInput(t *testing.T) {
 		{"GET", "default/quarantine/99", "", 404, "not found"},
 		{"DELETE", "default/quarantine/99", "", 404, "not found"},
 		{"POST", "default/quarantine/99/release", "", 404, "not found"},
+		{"GET", "default/history?span=month", "", 400, `parameter "span": it is "month": expected one of hour, day, week`},
 		{"GET", "default/explain", "", 400, `parameter "ip"`},
 		{"GET", "default/explain?ip=example.com", "", 400, `parameter "ip": it is "example.com": expected an IPv4 or IPv6 address`},
 		{"GET", "default/explain?ip=1.2.3.4&forwarded_for=a%0d%0ab", "", 400, `parameter "forwarded_for"`},

@@ -103,6 +103,10 @@ func TestRequestBodyLimitIsTheHandlersAnswer(t *testing.T) {
 				"fotor_webhook /callback {", "handle /callback {\n"+limit+"fotor_webhook {", 1)
 			return config + "}\n" // there is one more block
 		},
+		"behind another handler": func(g *gateway) string {
+			another := "fotor_webhook /another/one " + up.URL + " {\nname another\ninbox sqlite " + g.DB + ".another\n}\n"
+			return g.Caddyfile("forward "+up.URL, limit+another+"respond /other 204", quiet)
+		},
 		"behind a block that takes others": func(g *gateway) string {
 			return strings.Replace(g.Caddyfile("forward "+up.URL, limit+"handle /other {\nrespond 204\n}", quiet), "fotor_webhook /callback", "fotor_webhook", 1)
 		},
@@ -123,7 +127,7 @@ func TestRequestBodyLimitIsTheHandlersAnswer(t *testing.T) {
 				assert.Contains(t, answer.Body, "larger than 1000 bytes")
 				assert.Equal(t, before+1, g.outcomes("too_large"), "chunked: %t", chunked)
 			}
-			assert.Contains(t, g.CLI("status").Out, " 2 too large,", "status counts what the metric counts")
+			assert.Contains(t, g.CLI("status", "--handler", "default").Out, " 2 too large,", "status counts what the metric counts")
 			g.Accept(notice("small", 1))
 			// requests for another path are not counted
 			before := g.outcomes("too_large")

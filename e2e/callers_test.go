@@ -113,7 +113,7 @@ func (c *callers) Stop() {
 }
 
 func (c *callers) run(t *testing.T, caller int) {
-	client := &http.Client{Transport: new(http.Transport), Timeout: patience}
+	client := &http.Client{Transport: new(http.Transport), Timeout: answerPatience}
 	defer client.CloseIdleConnections()
 	for n := 0; ; n++ {
 		select {

@@ -95,7 +95,7 @@ func TestCountsThatAreNotKnown(t *testing.T) {
 		assert.Equal(t, "null", string(answer.Handlers[0][member]), member)
 	}
 	assert.NotContains(t, answer.Handlers[0], "oldestPending")
-	assert.Regexp(t, `(?m)^Pending +–$`, e.CLI("status").Out)
+	assert.Regexp(t, `(?m)^Pending\t–$`, e.CLI("status").Out)
 	assert.Zero(t, e.Metric(`caddy_fotor_webhook_inbox_up{handler="default"}`))
 	for _, gauge := range []string{
 		`events{handler="default",state="pending"}`, `events{handler="default",state="dead"}`, `quarantined{handler="default"}`,

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 // cliResult is the exit code and the output of a command.
@@ -60,8 +61,8 @@ func TestCommandsAgainstTheGateway(t *testing.T) {
 	g.Start("forward "+up.URL, "", silent)
 
 	// send posts as Fotor does
-	out := g.requireCLI("send", g.URL(), "--type", "text2img", "--status", "in_progress,completed", "--count", "5")
-	assert.Contains(t, out, "HTTP 200  10")
+	out := g.requireCLI("send", g.URL(), "--type", "text2img", "--status", "in_progress,completed", "--repeat", "5")
+	assert.Contains(t, out, "HTTP 200\t10")
 	out = g.requireCLI("send", g.URL(), "--type", "avatar", "--sensitive", "--task", "portrait", "--json")
 	var answer struct {
 		HTTPStatus int `json:"httpStatus"`
@@ -82,7 +83,7 @@ func TestCommandsAgainstTheGateway(t *testing.T) {
 	assert.Contains(t, s.Out, "/status: is required")
 
 	// what arrived, what was delivered, and what was not and why
-	assert.Regexp(t, `Dead +1\n`, g.requireCLI("status"))
+	assert.Regexp(t, `Dead\t1\n`, g.requireCLI("status"))
 	s = g.CLI("status", "--check")
 	assert.Equal(t, 5, s.Code)
 	assert.Contains(t, s.Out+s.ErrOut, "1 dead event")
@@ -95,6 +96,11 @@ func TestCommandsAgainstTheGateway(t *testing.T) {
 	assert.Contains(t, out, "HTTP 410: no")
 	assert.NotContains(t, out, "\x1b", "what the upstream says does not reach the terminal as it is")
 	assert.Equal(t, 4, g.CLI("show", strings.Repeat("0", 48)).Code)
+	for _, short := range []string{id[:12], id[:16], inbox.ShortID(id), "portrait"} {
+		assert.Contains(t, g.requireCLI("show", short), id, short)
+	}
+	assert.Contains(t, g.requireCLI("show", "--task", "portrait"), "1. completed  dead")
+	assert.Equal(t, 4, g.CLI("show", "--task", "landscape").Code)
 
 	// delivering it again
 	assert.Equal(t, 1, g.CLI("replay", "--state", "dead").Code, "there is no terminal to ask")

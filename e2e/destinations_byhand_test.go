@@ -69,7 +69,7 @@ func TestOperatorSeesEachDestination(t *testing.T) {
 	assert.Equal(t, http.StatusGone, detail.Deliveries[1].AttemptRecords[0].Status)
 
 	assert.Regexp(t, `\bstaging: dead \(HTTP 410\)`, g.requireCLI("list"))
-	assert.Regexp(t, `(?m)^staging +dead +1 `, g.requireCLI("show", id))
+	assert.Regexp(t, `(?m)^staging\tdead\t1\t`, g.requireCLI("show", id))
 	check := g.CLI("status", "--check")
 	assert.Equal(t, 5, check.Code)
 	assert.Contains(t, check.Out, "needs attention: default: 1 dead event at staging\n")
@@ -144,7 +144,7 @@ func TestWhatARemovedDestinationHasLeft(t *testing.T) {
 	check := g.CLI("status", "--check")
 	assert.Equal(t, 5, check.Code)
 	assert.Contains(t, check.Out, "needs attention: default: 2 pending and 1 dead event left behind for staging, which no config names\n")
-	assert.Contains(t, check.Out, "\n  caddy fotor-webhook replay --handler default --destination staging --to <destination>\n")
+	assert.Contains(t, check.Out, "\n  caddy fotor-webhook replay -n default --destination staging --to <destination>\n")
 
 	assert.Equal(t, http.StatusNotFound, g.API(http.MethodPost, "default/events/"+id+"/replay?to=staging", "").Status)
 	assert.Equal(t, http.StatusNotFound, g.API(http.MethodPost, "default/hold?destination=staging", "").Status)

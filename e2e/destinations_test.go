@@ -107,7 +107,7 @@ func TestReloadsChangeDestinationsUnderLoad(t *testing.T) {
 	assert.False(t, left.Configured)
 	assert.EqualValues(t, backlog, left.Deliveries.Pending)
 	assert.Nil(t, left.Pressure)
-	assert.InDelta(t, -1, g.Metric(`caddy_fotor_webhook_held{destination="goes",handler="default"}`), 0)
+	assert.InDelta(t, -1, g.Metric(`caddy_fotor_webhook_held{by="operator",destination="goes",handler="default"}`), 0)
 	assert.InDelta(t, -1, g.Metric(`caddy_fotor_webhook_deliveries_total{destination="goes",handler="default",outcome="released"}`), 0)
 	quiet := len(goes.Deliveries())
 	goes.Answer(nil)

@@ -30,8 +30,13 @@ import (
 	_ "github.com/fotor-webhook/caddy-fotor-webhook"
 )
 
-// patience is how long a test waits for what must happen before it fails.
-const patience = 30 * time.Second
+// patience is how long a test waits for what must happen before it fails. It is longer
+// than two pauses of a destination that is away, and than three rounds of an inbox's
+// maintenance, as what a test waits for may have to wait for those.
+const patience = 3 * time.Minute
+
+// answerPatience is how long a caller waits for an answer.
+const answerPatience = 30 * time.Second
 
 // quick is a retry schedule with which tests take less time.
 const quick = "\nretry {\nfirst 20ms\nmax 200ms\n}"
@@ -250,7 +255,7 @@ func listen(t *testing.T, address string) net.Listener {
 // await waits until a condition holds.
 func await(t *testing.T, condition func() bool, format string, args ...any) {
 	t.Helper()
-	require.Eventually(t, condition, patience, 5*time.Millisecond, append([]any{"waiting for " + format}, args...)...)
+	require.Eventually(t, condition, patience, 10*time.Millisecond, append([]any{"waiting for " + format}, args...)...)
 }
 
 // forwards runs a test for both ways of forwarding.

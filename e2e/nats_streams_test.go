@@ -47,7 +47,7 @@ func TestNATSStreamIsRemoved(t *testing.T) {
 	ids := []string{a.resume("after"), b.resume("after at the other")}
 	up.requireDelivered(t, ids)
 	await(t, func() bool { return b.Metric(`caddy_fotor_webhook_lost_events{handler="default"}`) == 1 }, "the loss to be told of")
-	assert.Regexp(t, `Lost +1, the last seen `, b.CLI("status").Out)
+	assert.Regexp(t, `Lost\t1, the last seen `, b.CLI("status").Out)
 	assert.Contains(t, b.CLI("status", "--check").Out, "1 lost event")
 	a.Leave()
 	b.Leave()

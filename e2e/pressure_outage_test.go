@@ -43,7 +43,7 @@ func outageScenes(t *testing.T) (scenes []scene) {
 const (
 	calming     = 30 * time.Second // after which few attempts are made
 	window      = 30 * time.Second // in which they are counted
-	outageLasts = calming + window + 15*time.Second
+	outageLasts = calming + window + 5*time.Second
 	backlog     = 400
 )
 
@@ -127,10 +127,10 @@ func (r *ramp) answer(w http.ResponseWriter, _ delivery) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// backlogScenes are those of the time after an outage.
-func backlogScenes(t *testing.T) []scene {
+// backlogScenes are those of the time after an outage in which so many events came.
+func backlogScenes(t *testing.T, pending int) []scene {
 	t.Helper()
-	const pending, perSecond, workers = 6000, 300, 32
+	const perSecond, workers = 300, 32
 	const attempt = time.Second * workers / perSecond
 	up := newStoppedUpstream(func(w http.ResponseWriter, _ delivery) {
 		time.Sleep(attempt)

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/natstest"
 )
 
 // scene is one upstream in some kind of trouble, with a gateway of its own.
@@ -27,20 +30,42 @@ type scene struct {
 // Retries and concurrency are the defaults: what is tried is how a gateway does that
 // nobody has tuned.
 func TestPressure(t *testing.T) {
-	playAll(t, silent, slices.Concat(poisonScenes(t), routeScenes(t), outageScenes(t), backlogScenes(t)))
+	t.Run("sqlite", func(t *testing.T) {
+		dir := t.TempDir()
+		inbox := func(scene string) string { return "inbox sqlite " + filepath.Join(dir, scene) }
+		g := newGateway(t)
+		t.Cleanup(g.Stop)
+		playAll(t, g, func(config string) { require.NoError(t, g.Load(config)) }, inbox, troubles(t, 6000))
+	})
+	t.Run("nats", func(t *testing.T) {
+		servers := natstest.New(t, natstest.Config{Nodes: 1, Separate: true, MaxPayload: 4 << 20})
+		nats := &cluster{Cluster: servers, t: t, replicas: 1}
+		inbox := func(scene string) string { return nats.For(t, scene).Inbox(patient) }
+		// The servers share the machine, and have enough to do with these.
+		some := []string{"300-always-500", "300-always-timeout", "one-of-two-refuses", "one-asks-for-an-hour", "outage-refused", "after-an-outage"}
+		scenes := slices.DeleteFunc(troubles(t, 4000), func(s scene) bool { return !slices.Contains(some, s.name) })
+		require.Len(t, scenes, len(some))
+		g := newGateway(t)
+		playAll(t, g, func(config string) { g.Run(config) }, inbox, scenes)
+	})
+}
+
+// troubles are the scenes of an upstream in trouble, one of them with so many events that
+// came during an outage.
+func troubles(t *testing.T, pending int) []scene {
+	t.Helper()
+	return slices.Concat(poisonScenes(t), routeScenes(t), outageScenes(t), backlogScenes(t, pending))
 }
 
 // playAll plays scenes at once, since they wait far more than they compute. They
-// share one Caddy, with these global options.
-func playAll(t *testing.T, global string, scenes []scene) {
+// share one Caddy, which start starts. Each has an inbox of its own.
+func playAll(t *testing.T, g *gateway, start func(config string), inbox func(scene string) (option string), scenes []scene) {
 	t.Helper()
-	g := newGateway(t)
 	var site strings.Builder
-	for i, s := range scenes {
-		fmt.Fprintf(&site, "fotor_webhook /%s {\nname %[1]s\nallow 127.0.0.1\ninbox sqlite %s.%d\n%s\n}\n", s.name, g.DB, i, s.options)
+	for _, s := range scenes {
+		fmt.Fprintf(&site, "fotor_webhook /%s {\nname %[1]s\nallow 127.0.0.1\n%s\n%s\n}\n", s.name, inbox(s.name), s.options)
 	}
-	t.Cleanup(g.Stop)
-	require.NoError(t, g.Load(g.Globals(global)+g.Site(site.String())))
+	start(g.Globals(silent) + g.Site(site.String()))
 	t.Run("scenes", func(t *testing.T) {
 		for _, s := range scenes {
 			t.Run(s.name, func(t *testing.T) {

@@ -69,7 +69,7 @@ func TestDocumentedSites(t *testing.T) {
 			t.Cleanup(g.Stop)
 			require.NoError(t, g.Load(g.Globals(silent)+g.Site(strings.TrimSuffix(site, "}\n"))))
 			url := fmt.Sprintf("http://127.0.0.1:%d", g.Port)
-			sent := g.CLI("send", url+"/fotor/callback", "--count", "3")
+			sent := g.CLI("send", url+"/fotor/callback", "--repeat", "3")
 			assert.Zero(t, sent.Code, "%s%s", sent.Out, sent.ErrOut)
 			await(t, func() bool { return len(up.Deliveries()) == 3 }, "the events to arrive")
 
@@ -79,7 +79,7 @@ func TestDocumentedSites(t *testing.T) {
 
 			lost := g.CLI("send", url+"/fotor/elsewhere")
 			assert.Equal(t, 5, lost.Code, "%s%s", lost.Out, lost.ErrOut)
-			assert.Contains(t, lost.Out, fmt.Sprintf("HTTP %d  1", c.elsewhere))
+			assert.Contains(t, lost.Out, fmt.Sprintf("HTTP %d\t1", c.elsewhere))
 			assert.Contains(t, lost.ErrOut, "1 answer came from something else than fotor_webhook")
 			assert.Zero(t, g.CLI("status", "--check").Code)
 		})

@@ -219,18 +219,18 @@ func TestPressureIsShown(t *testing.T) {
 	g.Start("forward "+up.URL+"\nconcurrency 4\nretry {\nfirst 1h\nmax 1h\n}", "", "")
 	pressure := func() control.Pressure { return ask[control.Handler](g, http.MethodGet, "default", "").Pressure }
 	assert.Equal(t, control.Pressure{Limit: 4, Concurrency: 4}, pressure())
-	assert.Contains(t, g.requireCLI("status"), "Destination  no attempts in the last minute\n")
+	assert.Contains(t, g.requireCLI("status"), "Destination\tno attempts in the last minute\n")
 	g.Accept(notice("first", 1))
 	g.delivered(1)
-	assert.Contains(t, g.requireCLI("status"), "Destination  well: no trouble in 1 attempt of the last minute\n")
+	assert.Contains(t, g.requireCLI("status"), "Destination\twell: no trouble in 1 attempt of the last minute\n")
 
 	up.Answer(status(http.StatusServiceUnavailable))
 	for i := range 6 {
 		g.Accept(notice(fmt.Sprint("failing-", i), 1))
 	}
 	await(t, func() bool { return pressure().Attempts == 7 }, "the failures")
-	assert.Equal(t, control.Pressure{Limit: 1, Concurrency: 4, Attempts: 7, Failed: 6}, pressure())
-	assert.Contains(t, g.requireCLI("status"), "Destination  under pressure: 6 of 7 attempts failed in the last minute, limited to 1 at once\n")
+	assert.Equal(t, control.Pressure{Limit: 1, Concurrency: 4, Attempts: 7, Delivered: 1, Failed: 6}, pressure())
+	assert.Contains(t, g.requireCLI("status"), "Destination\tunder pressure: 6 of 7 attempts failed in the last minute, limited to 1 at once\n")
 	assert.InDelta(t, 1, g.Metric(attemptLimit), 0)
 
 	up.Answer(nil)
@@ -238,7 +238,7 @@ func TestPressureIsShown(t *testing.T) {
 		g.Accept(notice(fmt.Sprint("good-", i), 1))
 	}
 	g.delivered(4)
-	assert.Equal(t, control.Pressure{Limit: 4, Concurrency: 4, Attempts: 10, Failed: 6}, pressure())
-	assert.Contains(t, g.requireCLI("status"), "Destination  6 of 10 attempts failed in the last minute\n")
+	assert.Equal(t, control.Pressure{Limit: 4, Concurrency: 4, Attempts: 10, Delivered: 4, Failed: 6}, pressure())
+	assert.Contains(t, g.requireCLI("status"), "Destination\t6 of 10 attempts failed in the last minute\n")
 	assert.InDelta(t, 4, g.Metric(attemptLimit), 0)
 }

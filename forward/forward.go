@@ -28,10 +28,10 @@ type Options struct {
 	// Handler is the name of the handler, for requests and spans.
 	Handler string
 
-	// Destination is the name of the destination, for spans.
+	// Destination is the name of the destination, for placeholders and spans.
 	Destination string
 
-	// Secrets sign the requests, see ParseSecrets. Default: requests are not signed.
+	// Secrets sign the requests, see signature.Parse. Default: requests are not signed.
 	Secrets [][]byte
 
 	// Concurrency is how many idle connections to the URL are kept.

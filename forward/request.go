@@ -7,11 +7,12 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/percent"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/signature"
 )
 
 // The prefix of every CloudEvents type; the task's status follows.
@@ -20,11 +21,26 @@ const eventTypePrefix = "com.fotor.task."
 // request makes the request of one delivery attempt. Its body can be read
 // again, and it has an Idempotency-Key, so that net/http itself may send it
 // again when an idle connection turns out to be closed.
-//
-// The headers are CloudEvents 1.0 in binary mode (HTTP protocol binding 1.0.2)
-// and Standard Webhooks 1.0.
 func (o *Options) request(ctx context.Context, target *url.URL, lease *inbox.Lease, now time.Time) *http.Request {
 	e := lease.Event
+	r := &http.Request{
+		Method:        http.MethodPost,
+		URL:           target,
+		Host:          target.Host,
+		Proto:         "HTTP/1.1",
+		ProtoMajor:    1,
+		ProtoMinor:    1,
+		Header:        o.header(ctx, e, lease.Attempt, now),
+		Body:          io.NopCloser(bytes.NewReader(e.Body)),
+		GetBody:       func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(e.Body)), nil },
+		ContentLength: int64(len(e.Body)),
+	}
+	return r.WithContext(ctx)
+}
+
+// header makes the header of an attempt. It is CloudEvents 1.0 in binary mode (HTTP
+// protocol binding 1.0.2) and Standard Webhooks 1.0.
+func (o *Options) header(ctx context.Context, e *inbox.Event, attempt int, now time.Time) http.Header {
 	header := make(http.Header, 16)
 	set := func(name, value string) { header[name] = []string{value} }
 	set("Content-Type", "application/json")
@@ -33,59 +49,36 @@ func (o *Options) request(ctx context.Context, target *url.URL, lease *inbox.Lea
 	set("Ce-Id", e.ID)
 	set("Ce-Source", "/fotor_webhook/"+o.Handler)
 	set("Ce-Type", eventTypePrefix+e.Status.String())
-	set("Ce-Subject", headerValue(e.TaskID))
+	set("Ce-Subject", percent.Encode(e.TaskID, ""))
 	set("Ce-Time", e.ReceivedAt.Format(callback.TimeLayout))
 	set("Idempotency-Key", e.ID)
 	set("Webhook-Id", e.ID)
 	timestamp := strconv.FormatInt(now.Unix(), 10)
 	set("Webhook-Timestamp", timestamp)
 	if len(o.Secrets) > 0 {
-		set("Webhook-Signature", signature(o.Secrets, e.ID, timestamp, e.Body))
+		set("Webhook-Signature", signature.Make(o.Secrets, e.ID, timestamp, e.Body))
 	}
-	set("Fotor-Task-Type", headerValue(e.Type))
+	set("Fotor-Task-Type", percent.Encode(e.Type, ""))
 	set("Fotor-Task-Status", e.Status.String())
-	set("Fotor-Webhook-Attempt", strconv.Itoa(lease.Attempt))
+	set("Fotor-Webhook-Attempt", strconv.Itoa(attempt))
 	passTrace(ctx, e, header)
-
-	r := &http.Request{
-		Method:        http.MethodPost,
-		URL:           target,
-		Host:          target.Host,
-		Proto:         "HTTP/1.1",
-		ProtoMajor:    1,
-		ProtoMinor:    1,
-		Header:        header,
-		Body:          io.NopCloser(bytes.NewReader(e.Body)),
-		GetBody:       func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(e.Body)), nil },
-		ContentLength: int64(len(e.Body)),
-	}
-	return r.WithContext(ctx)
+	return header
 }
 
-// maxHeaderValue bounds a header value that comes from a callback.
-const maxHeaderValue = 1024
+// copyHeader says that a request is a copy, and what for. The signature does not cover
+// it.
+const copyHeader = "Fotor-Webhook-Copy"
 
-// headerValue encodes a text for a header as the CloudEvents HTTP protocol
-// binding says in 3.1.3.2: what is not printable ASCII, and space, double
-// quote and percent, become percent-encoded UTF-8. A text that is too long is
-// cut; the body has all of it.
-func headerValue(s string) string {
-	plain := func(c byte) bool { return c > ' ' && c < 0x7f && c != '"' && c != '%' }
-	clean := len(s) <= maxHeaderValue
-	for i := 0; clean && i < len(s); i++ {
-		clean = plain(s[i])
+// Copy returns the header of a copy of an event, for a service that is being worked on:
+// that of a first attempt that begins now, signed with the destination's secrets, and one
+// that says that it is a copy. Nothing is sent. What routes would add is not in it, nor
+// are user and password of the destination's URL.
+func (f *Forwarder) Copy(e *inbox.Event) map[string]string {
+	header := f.options.header(context.Background(), e, 1, time.Now())
+	fields := make(map[string]string, len(header)+1)
+	for name := range header {
+		fields[name] = header.Get(name)
 	}
-	if clean {
-		return s
-	}
-	const hexDigits = "0123456789ABCDEF"
-	var b strings.Builder
-	for i := 0; i < len(s) && b.Len() < maxHeaderValue-2; i++ {
-		if c := s[i]; plain(c) {
-			b.WriteByte(c)
-		} else {
-			b.Write([]byte{'%', hexDigits[c>>4], hexDigits[c&15]})
-		}
-	}
-	return b.String()
+	fields[copyHeader] = "listen"
+	return fields
 }

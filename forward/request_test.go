@@ -16,6 +16,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/signature"
+)
+
+const (
+	oldSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+	newSecret = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 )
 
 func testLease() *inbox.Lease {
@@ -59,7 +65,7 @@ func TestRequestIsCloudEvent(t *testing.T) {
 // The off-the-shelf Standard Webhooks library verifies the request with each of
 // the secrets, and with no other.
 func TestRequestIsStandardWebhook(t *testing.T) {
-	secrets, err := ParseSecrets([]string{oldSecret, newSecret})
+	secrets, err := signature.Parse([]string{oldSecret, newSecret})
 	require.NoError(t, err)
 	o := &Options{Handler: "default", Secrets: secrets}
 	lease := testLease()
@@ -93,23 +99,4 @@ func TestRequestBodyCanBeReadAgain(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, first, second)
 	assert.Equal(t, testLease().Event.ID, r.Header.Get("Idempotency-Key"), "or net/http would not send it again")
-}
-
-func TestHeaderValueIsSafe(t *testing.T) {
-	tests := map[string]string{
-		"":                         "",
-		"39371b3800cc4a7e":         "39371b3800cc4a7e",
-		"video Enhancer":           "video%20Enhancer",
-		"a\r\nSet-Cookie: x":       "a%0D%0ASet-Cookie:%20x",
-		"50%":                      "50%25",
-		`say "hi"`:                 "say%20%22hi%22",
-		"主图":                       "%E4%B8%BB%E5%9B%BE",
-		"\x00\x7f":                 "%00%7F",
-		strings.Repeat("a", 1024):  strings.Repeat("a", 1024),
-		strings.Repeat("a", 1025):  strings.Repeat("a", 1022),
-		strings.Repeat("\n", 5000): strings.Repeat("%0A", 341),
-	}
-	for in, want := range tests {
-		assert.Equal(t, want, headerValue(in), "%.20q", in)
-	}
 }

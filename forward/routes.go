@@ -14,6 +14,7 @@ import (
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/dispatch"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/placeholder"
 )
 
 // routeForward sends events through HTTP routes: an attempt is an internal
@@ -72,6 +73,7 @@ func (f *routeForward) attempt(ctx context.Context, lease *inbox.Lease) dispatch
 	w := &answerWriter{header: make(http.Header)}
 	repl := caddy.NewReplacer()
 	r = caddyhttp.PrepareRequest(r, repl, w, f.server)
+	placeholder.OfAttempt(repl, f.options.Destination, lease)
 	err := runRoutes(f.chain, w, r)
 	switch {
 	case w.cut, w.successful() && errors.Is(ctx.Err(), context.DeadlineExceeded) && (err == nil || errors.Is(err, errBrokenOff)):

@@ -18,6 +18,7 @@ import (
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/dispatch"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/secret"
 )
 
 // urlForward sends events to one URL, straight through Caddy's HTTP transport:
@@ -50,7 +51,7 @@ func newURLForward(ctx caddy.Context, o *Options) (*urlForward, error) {
 // parseURL checks a forward URL. Its errors do not show the URL, which
 // may hold a token.
 func parseURL(raw string) (*url.URL, error) {
-	text, err := resolve(raw)
+	text, err := secret.Resolve(raw)
 	if err != nil {
 		return nil, fmt.Errorf("the URL: %w", err)
 	}

@@ -31,6 +31,7 @@ func TestForwardURLIsChecked(t *testing.T) {
 		"http://user:pw@a b/":    "cannot be read",
 		"{env.FOTOR_TEST_UNSET}": "{env.FOTOR_TEST_UNSET} is empty",
 		"http://{http.nonsense}": "{http.nonsense} is unknown",
+		"{http.fotor_webhook.x}": "{http.fotor_webhook.x} is known in a request only, not when the config is loaded",
 		"http://{pw}/":           "a placeholder that is unknown or empty",
 	} {
 		_, err := parseURL(bad)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"go.uber.org/zap"
 )
@@ -15,6 +16,7 @@ type Attachment struct {
 	routes   *routes
 	journal  *Journal
 	refs     []*Ref
+	since    time.Time
 	detached bool // guarded by gateway.mu
 	released bool // only the app's own goroutine
 }
@@ -30,11 +32,12 @@ func Attach(ctx context.Context, c *Config, refs ...*Ref) (*Attachment, error) {
 	if err != nil {
 		return nil, err
 	}
-	att := &Attachment{gateway: g, config: c, journal: refs[0].journal, refs: refs}
+	att := &Attachment{gateway: g, config: c, journal: refs[0].journal, refs: refs, since: time.Now()}
 	if err := g.join(ctx, att); err != nil {
 		return nil, errors.Join(err, g.Drop())
 	}
 	attached.add(att)
+	att.journal.attached() //nolint:contextcheck // it lasts until Detach
 	for _, ref := range refs {
 		ref.set(g)
 	}

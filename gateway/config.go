@@ -49,6 +49,9 @@ type Destination struct {
 	// Match tells which events go there; nil for all.
 	Match *match.Matcher
 
+	// Copy returns the header of a copy of an event, as the destination would get it now.
+	Copy func(e *inbox.Event) map[string]string
+
 	// Dispatch says how they are delivered. Its Observer is the gateway's.
 	Dispatch dispatch.Settings
 }

@@ -20,8 +20,7 @@ const (
 // emitAll turns notices into Caddy events until ctx is done and none is left.
 // Handlers of Caddy events run here, one after the other, and so delay no callback: one
 // that is too slow misses events.
-func (j *Journal) emitAll(ctx context.Context, follower *control.Follower, ended chan<- struct{}) {
-	defer close(ended)
+func (j *Journal) emitAll(ctx context.Context, follower *control.Follower) {
 	defer follower.Close()
 	entries := make([]control.Entry, 0, emitBatch)
 	for {

@@ -8,7 +8,8 @@
 // left.go is about those that the config does not name any more. A Ref (ref.go) is how a
 // handler finds the gateway for a callback, and route.go decides to which destinations
 // its event goes. peers.go keeps gateways of one shared inbox in step.
-// A Journal (journal.go, observer.go, recent.go, refusals.go) and pressure.go say what happens,
+// A Journal (journal.go, observer.go, recent.go, refusals.go, and with remember.go
+// history.go) and pressure.go say what happens,
 // and emit.go makes Caddy events of that. operator.go and byhand.go are what package
 // control may ask.
 package gateway

@@ -27,6 +27,7 @@ type Journal struct {
 	arrivals arrivals
 	refusals refusals
 	recent   *recent
+	past     *past
 
 	// repeats bounds how often a callback in quarantine that arrives again is published.
 	repeats *rate.Limiter
@@ -37,7 +38,7 @@ type Journal struct {
 	mu      sync.Mutex
 	running int // attachments
 	stop    context.CancelFunc
-	ended   chan struct{}
+	ended   sync.WaitGroup // what stop ends
 }
 
 // Callbacks in quarantine that arrive again are logged and published so many at once,
@@ -59,7 +60,7 @@ func (p *journalPool) get(name string) *Journal {
 	j := p.byName[name]
 	if j == nil {
 		j = &Journal{
-			name: name, feed: control.NewFeed(name), recent: newRecent(time.Now),
+			name: name, feed: control.NewFeed(name), recent: newRecent(time.Now), past: newPast(time.Now),
 			repeats: rate.NewLimiter(rate.Every(repeatsEvery), repeatsAtOnce),
 		}
 		p.byName[name] = j
@@ -87,14 +88,28 @@ func (j *Journal) begin(c *Config) {
 	if j.running > 1 {
 		return
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	j.stop = cancel
+	j.past.recall = func() {
+		j.ended.Go(func() { j.past.remember(ctx, j.name) })
+	}
 	follower, err := j.feed.Follow("")
 	if err != nil {
 		c.Logger.Error("Caddy's events will not tell what happens", zap.Error(err))
 		return
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	j.stop, j.ended = cancel, make(chan struct{})
-	go j.emitAll(ctx, follower, j.ended)
+	j.ended.Go(func() { j.emitAll(ctx, follower) })
+}
+
+// attached must be called when the handler's inbox can be found by its name. The first
+// time, it begins to read what has happened before.
+func (j *Journal) attached() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.past.recall != nil && !j.past.recalled {
+		j.past.recalled = true
+		j.past.recall()
+	}
 }
 
 // emitGrace is how long the end of a handler waits until its last Caddy events have been
@@ -110,16 +125,20 @@ func (j *Journal) end(next *Attachment) {
 	if next != nil {
 		j.config.Store(next.config)
 	}
-	if j.running--; j.running > 0 || j.stop == nil {
+	if j.running--; j.running > 0 {
 		return
 	}
 	j.stop()
+	ended := make(chan struct{})
+	go func() {
+		j.ended.Wait()
+		close(ended)
+	}()
 	select {
-	case <-j.ended:
+	case <-ended:
 	case <-time.After(emitGrace):
 		j.config.Load().Logger.Warn("the last Caddy events were not handled in time", zap.Duration("waited", emitGrace))
 	}
-	j.stop = nil
 }
 
 // put stores an event and publishes that it was accepted, see Ref.Put.
@@ -166,6 +185,12 @@ func (j *Journal) Quarantined(kept *inbox.Suspect, source netip.Addr, reason str
 
 // Count counts what became of a callback.
 func (j *Journal) Count(o Outcome) { j.recent.add(o) }
+
+// Answered counts a callback that was answered, and how long that took.
+func (j *Journal) Answered(o Outcome, took time.Duration) {
+	j.recent.add(o)
+	j.past.answered(o, took)
+}
 
 // Failed records why something could not be stored, for operators only.
 func (j *Journal) Failed(err error) { j.recent.fails(err) }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -33,6 +34,9 @@ type depot struct {
 	noQueue  string              // a destination whose queue cannot be opened
 	statsErr error
 	broken   error
+	records  []*inbox.Record // what List returns
+	listErr  error           // of the next call
+	lists    int
 }
 
 // depotQueue is the queue of one destination.
@@ -102,6 +106,28 @@ func (d *depot) Stats(context.Context) (s inbox.Stats, err error) {
 		s.Destinations = append(s.Destinations, inbox.DestinationStats{Name: name, Deliveries: d.queues[name].counts})
 	}
 	return s, d.statsErr
+}
+
+// List pages through the records. The cursor is the number of those that were looked at.
+func (d *depot) List(_ context.Context, f inbox.Filter, p inbox.Page) ([]*inbox.Record, string, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.lists++
+	if err := d.listErr; err != nil {
+		d.listErr = nil
+		return nil, "", err
+	}
+	from, _ := strconv.Atoi(p.Cursor)
+	var page []*inbox.Record
+	for i, r := range d.records[from:] {
+		if len(page) == p.Limit {
+			return page, strconv.Itoa(from + i), nil
+		}
+		if at := r.Event.ReceivedAt; !at.Before(f.Since) && at.Before(f.Until) {
+			page = append(page, r)
+		}
+	}
+	return page, "", nil
 }
 
 func (d *depot) Broken() error {
@@ -294,7 +320,7 @@ func (c *crossing) put(task, taskType string) []string {
 // operator returns the gateway as an operator has it.
 func (c *crossing) operator() *operated {
 	newest := c.atts[len(c.atts)-1]
-	return &operated{newest.gateway, newest.config, newest.journal}
+	return &operated{newest.gateway, newest.config, newest.journal, newest.since}
 }
 
 // deliveries returns how many are pending and delivered at a destination.

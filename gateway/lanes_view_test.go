@@ -27,9 +27,9 @@ func TestOperatorsSeeEachDestination(t *testing.T) {
 		all := c.operator().Summary(t.Context(), time.Minute).Destinations
 		full := &control.Pressure{Limit: 32, Concurrency: 32}
 		for i := range all {
-			all[i].OldestPending = nil
+			all[i].OldestPending, all[i].LastDelivery = nil, nil
 			if all[i].Pressure != nil {
-				all[i].Pressure.Attempts = 0
+				all[i].Pressure.Attempts, all[i].Pressure.Delivered = 0, 0
 			}
 		}
 		holds := c.operator().Holds().Holds
@@ -44,6 +44,49 @@ func TestOperatorsSeeEachDestination(t *testing.T) {
 		assert.Equal(t, "away", summary.Error)
 		require.Len(t, summary.Destinations, 2)
 		assert.Nil(t, summary.Destinations[0].Deliveries)
+	})
+}
+
+// What was seen of a handler outlives reloads; only the time of the config is new.
+func TestOperatorsSeeWhenSomethingHappenedLast(t *testing.T) {
+	atCrossing(t, func(t *testing.T, c *crossing) {
+		begun := time.Now()
+		at := func(d time.Duration) *time.Time { return new(begun.Add(d).UTC()) }
+		c.load("a", to("app"), to("down"))
+		c.answers("down", refuse)
+		none := c.operator().Summary(t.Context(), time.Minute)
+		assert.Equal(t, *at(0), none.ConfigLoaded)
+		assert.Equal(t, control.Recent{From: begun.UTC()}, none.LastMinute)
+		assert.Nil(t, none.LastCallback)
+		assert.Nil(t, none.Destinations[0].LastDelivery)
+
+		pass(100 * time.Second)
+		c.ref.journal.Count(Accepted) // the handler counts
+		c.put("1", "avatar")
+		pass(10 * time.Second)
+		c.ref.journal.Count(Refused)
+		pass(20 * time.Second)
+		c.load("b", to("app"), to("down"))
+		s := c.operator().Summary(t.Context(), time.Minute)
+		assert.Equal(t, *at(130 * time.Second), s.ConfigLoaded)
+		assert.Equal(t, control.Recent{From: begun.Add(70 * time.Second).UTC(), Accepted: 1, Refused: 1}, s.LastMinute)
+		assert.Equal(t, at(100*time.Second), s.LastCallback, "a caller that was refused called nobody back")
+		assert.Equal(t, at(100*time.Second), s.Destinations[0].LastDelivery)
+		assert.Equal(t, 1, s.Destinations[0].Pressure.Delivered)
+		assert.Nil(t, s.Destinations[1].LastDelivery)
+		assert.Zero(t, s.Destinations[1].Pressure.Delivered)
+		assert.NotZero(t, s.Destinations[1].Pressure.Failed)
+
+		require.NoError(t, c.attach(c.config("c", to("app"))))
+		c.detach(1) // the load has failed
+		assert.Equal(t, *at(130 * time.Second), c.operator().Summary(t.Context(), time.Minute).ConfigLoaded)
+
+		pass(time.Minute)
+		s = c.operator().Summary(t.Context(), time.Minute)
+		assert.Equal(t, control.Recent{From: begun.Add(130 * time.Second).UTC()}, s.LastMinute)
+		assert.Equal(t, at(100*time.Second), s.LastCallback)
+		assert.Equal(t, at(100*time.Second), s.Destinations[0].LastDelivery)
+		assert.Zero(t, s.Destinations[0].Pressure.Delivered)
 	})
 }
 

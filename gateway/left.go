@@ -30,7 +30,7 @@ func (g *Gateway) Destinations(c *Config, stats *inbox.Stats) []control.Destinat
 		d := &all[i]
 		d.Holds = []control.Hold{}
 		if l := g.lane(d.Name); l != nil {
-			d.Holds, d.UnderWay = l.holds(now), l.dispatcher.UnderWay()
+			d.Holds, d.UnderWay, d.LastDelivery = l.holds(now), l.dispatcher.UnderWay(), l.lastDelivery()
 			if d.Configured {
 				p := l.pressure()
 				d.Pressure = &p

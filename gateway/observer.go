@@ -38,6 +38,7 @@ func (o observer) Attempted(lease *inbox.Lease, r dispatch.Result, verdict inbox
 	e := lease.Event
 	age := time.Since(e.ReceivedAt)
 	o.metrics.Attempted(verdict, took, age)
+	o.journal.past.attempted(o.destination, verdict, age)
 	o.publish(lease, &r, verdict, due, took)
 	line := o.logger.Check(verdicts[verdict].level, verdicts[verdict].text)
 	if line == nil {

@@ -20,7 +20,7 @@ func (Provider) Names() []string { return attached.names() }
 // Open implements control.Provider.
 func (Provider) Open(name string) (control.Gateway, error) {
 	if att, g := attached.newest(name); g != nil && g.hold() {
-		return &operated{gateway: g, config: att.config, journal: att.journal}, nil
+		return &operated{gateway: g, config: att.config, journal: att.journal, since: att.since}, nil
 	}
 	return nil, control.ErrNoHandler
 }
@@ -36,10 +36,16 @@ type operated struct {
 	gateway *Gateway
 	config  *Config
 	journal *Journal
+	since   time.Time // when the config was loaded
 }
 
 // Inbox implements control.Gateway.
 func (o *operated) Inbox() inbox.Inbox { return o.gateway.inbox }
+
+// History implements control.Gateway.
+func (o *operated) History(span string) control.History {
+	return o.journal.past.over(span, o.config.destinationNames())
+}
 
 // Feed implements control.Gateway.
 func (o *operated) Feed() *control.Feed { return o.journal.feed }
@@ -67,6 +73,10 @@ func (o *operated) Summary(ctx context.Context, recent time.Duration) control.Ha
 		Pressure: holds.Pressure,
 		Recent:   o.journal.recent.sum(recent),
 		Refusals: o.journal.refusals.list(),
+
+		ConfigLoaded: o.since.UTC(),
+		LastMinute:   o.journal.recent.lastMinute(),
+		LastCallback: o.journal.recent.lastCallback(),
 	}
 	ctx, cancel := context.WithTimeout(ctx, summaryTimeout)
 	defer cancel()
@@ -129,6 +139,15 @@ func (o *operated) Release(ctx context.Context, id int64) (control.Released, err
 
 // Destinations implements control.Gateway.
 func (o *operated) Destinations() []string { return o.config.destinationNames() }
+
+// Copy implements control.Gateway.
+func (o *operated) Copy(e *inbox.Event, destination string) map[string]string {
+	d := o.config.destination(destination)
+	if d == nil {
+		return nil
+	}
+	return d.Copy(e)
+}
 
 // Interface guards
 var (

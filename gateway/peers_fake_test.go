@@ -341,7 +341,7 @@ func (e *edge) stop() {
 
 // operator returns the gateway as an operator has it.
 func (e *edge) operator() *operated {
-	return &operated{e.newest.gateway, e.newest.config, e.newest.journal}
+	return &operated{e.newest.gateway, e.newest.config, e.newest.journal, e.newest.since}
 }
 
 func (e *edge) lane() *lane { return e.newest.gateway.lane(inbox.DefaultDestination) }

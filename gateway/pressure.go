@@ -16,7 +16,10 @@ import (
 // nothing, or the single attempts that find out whether it is well again.
 func (l *lane) pressure() control.Pressure {
 	load := l.dispatcher.Load()
-	p := control.Pressure{Limit: load.Limit, Concurrency: load.Concurrency, Attempts: load.Attempts, Failed: load.Failed}
+	p := control.Pressure{
+		Limit: load.Limit, Concurrency: load.Concurrency,
+		Attempts: load.Attempts, Delivered: load.Delivered, Failed: load.Failed,
+	}
 	for _, h := range l.dispatcher.Holds() {
 		if p.Limit = 1; h.ByHand {
 			p.Limit = 0
@@ -24,6 +27,15 @@ func (l *lane) pressure() control.Pressure {
 		}
 	}
 	return p
+}
+
+// lastDelivery is when an event was delivered last, nil if none was.
+func (l *lane) lastDelivery() *time.Time {
+	at := l.dispatcher.Load().LastDelivery
+	if at.IsZero() {
+		return nil
+	}
+	return new(at.UTC())
 }
 
 // underMore reports whether a destination is under more pressure than another: whether it

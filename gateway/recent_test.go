@@ -42,6 +42,26 @@ func TestWhatHappenedLatelyIsForgottenByItself(t *testing.T) {
 	assert.Equal(t, recentEpoch.Add(recentStep), r.sum(99*time.Hour).From, "no more than the longest")
 }
 
+// The last minute is counted by the second.
+func TestTheLastMinuteOfCallbacksIsCounted(t *testing.T) {
+	now := recentEpoch
+	r := newRecent(func() time.Time { return now })
+	assert.Equal(t, control.Recent{From: recentEpoch}, r.lastMinute())
+	for range 150 {
+		r.add(Duplicate)
+		now = now.Add(time.Second)
+	}
+	r.fails(errors.New("inbox is full"))
+	assert.Equal(t, control.Recent{From: now.Add(-time.Minute).UTC(), Duplicates: 60}, r.lastMinute())
+	assert.EqualValues(t, 150, r.sum(time.Hour).Duplicates)
+	now = now.Add(minuteStep / 2)
+	assert.EqualValues(t, 60, r.lastMinute().Duplicates)
+	last := now.Add(-minuteStep * 3 / 2)
+	now = now.Add(time.Hour)
+	assert.Zero(t, r.lastMinute().Duplicates)
+	assert.Equal(t, last, *r.lastCallback())
+}
+
 func TestTheReasonOfTheLastFailureIsBounded(t *testing.T) {
 	r := newRecent(time.Now)
 	r.fails(errors.New(strings.Repeat("€", 1000)))

@@ -3,6 +3,7 @@ package inbox
 import (
 	"context"
 	"io"
+	"time"
 )
 
 // Breakable is implemented by an Inbox that can lose its storage for good. It
@@ -65,4 +66,24 @@ type Verifier interface {
 	// Verify reads the whole copy and returns the number of events in it, or
 	// what is wrong with it.
 	Verify(ctx context.Context, file string) (events int64, err error)
+}
+
+// Finder is implemented by an Inbox that can find events by the beginning of their ids.
+type Finder interface {
+	// Find returns the events with the prefix, the newest first, at most limit of them.
+	// If the prefix is Long, it may return those of the first task that it finds.
+	Find(ctx context.Context, p Prefix, limit int) (Found, error)
+}
+
+// Found are events that were found by the beginning of their ids.
+type Found struct {
+	// Records are the events, without the logs of their deliveries.
+	Records []*Record
+
+	// More says that there are more than the limit.
+	More bool
+
+	// Since is when the oldest event arrived that was looked at; zero if all were, or if
+	// the prefix is Long and some were found. Dead events were looked at in any case.
+	Since time.Time
 }

@@ -6,7 +6,7 @@
 //
 // Read the interface Inbox and those that it consists of first, then the types in the order in which an event
 // meets them: event.go, destination.go and id.go when it is put, lease.go when it is delivered,
-// record.go and page.go when it is looked up. suspect.go is the quarantine, hold.go a stop of
+// record.go, page.go and prefix.go when it is looked up. suspect.go is the quarantine, hold.go a stop of
 // deliveries, policy.go what an inbox may forget. abilities.go, shared.go and
 // survey.go hold optional interfaces.
 //
@@ -115,8 +115,8 @@ type Store interface {
 	List(ctx context.Context, f Filter, p Page) (records []*Record, next string, err error)
 
 	// Replay makes the event's delivery to a destination pending and due at once if it
-	// is delivered, superseded or dead. Its attempts are counted from 1 again, and the
-	// records of earlier ones are removed. It returns to its place in its task: it
+	// is delivered, superseded or dead. Its attempts stay, and are numbered on; Replay is
+	// recorded between them. It returns to its place in its task: it
 	// waits for an event that is leased, and later events wait for it. An in-progress
 	// event whose task's final event was accepted is superseded again.
 	//
@@ -133,8 +133,8 @@ type Store interface {
 
 	// Move gives the event a pending delivery to the destination to, whose queue must
 	// exist, as Replay does if there is one already. If there is a delivery to from
-	// that is pending or dead, it is removed, unless from is to. With from "" the
-	// others stay as they are.
+	// that is pending or dead, it is removed, unless from is to; a new delivery takes
+	// over its attempts. With from "" the others stay as they are.
 	//
 	// It returns ErrNotFound if there is no such event, no such delivery or no queue
 	// to, or ErrState if the delivery to from is leased or the event is changed

@@ -9,19 +9,35 @@ type Lease struct {
 	Event *Event
 
 	// Attempt is the number of this attempt, from 1. Released attempts are not
-	// counted.
+	// counted. It goes on after a replay.
 	Attempt int
+
+	// Replay is the last replay of the delivery; its At is zero if there was none.
+	Replay Replay
 
 	// Newest says that the event was leased out of turn, as one of the newest: see
 	// Want.Newest.
 	Newest bool
 
 	// Untried says that the event was never tried, not even by an attempt that was
-	// released unspent.
+	// released unspent, nor replayed.
 	Untried bool
 
 	// Ref is the inbox's own reference to the leased event.
 	Ref int64
+}
+
+// Try is the number of this attempt since the last replay, from 1. Without a replay it is
+// Attempt.
+func (l *Lease) Try() int { return l.Attempt - l.Replay.After }
+
+// Since is when the delivery began: when it was last replayed, or else when the callback
+// was received.
+func (l *Lease) Since() time.Time {
+	if l.Replay.At.After(l.Event.ReceivedAt) {
+		return l.Replay.At
+	}
+	return l.Event.ReceivedAt
 }
 
 // Verdict is the result of an attempt for its event.

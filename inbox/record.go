@@ -21,15 +21,37 @@ type Delivery struct {
 	Progress
 
 	// Log has the attempts that counted, oldest first: all of them, or at least the last
-	// hundred. Only Get sets it.
+	// hundred. The last one has the number Attempts. Only Get sets it.
 	Log []Attempt
+
+	// Replays are those that the attempts in Log followed, oldest first, and the last
+	// one. Of several without an attempt in between it is the last. Only Get sets it.
+	Replays []Replay
+}
+
+// FirstInLog returns the number of the first attempt in Log, from 1.
+func (d *Delivery) FirstInLog() int { return max(d.Attempts-len(d.Log), 0) + 1 }
+
+// Replay says that somebody made a delivery pending again, see Store.Replay and
+// Store.Move.
+type Replay struct {
+	// At is when.
+	At time.Time
+
+	// After is how many attempts had been made before.
+	After int
+
+	// From is the destination that the delivery was moved from, and that the attempts
+	// before were made at; empty if it stayed where it was.
+	From string
 }
 
 // Progress is how far a delivery is.
 type Progress struct {
 	State State
 
-	// Attempts counts the attempts made, without those that were released.
+	// Attempts counts the attempts made, those before a replay too, without those that
+	// were released.
 	Attempts int
 
 	// Due is when the next attempt may begin. It is zero if the delivery is not

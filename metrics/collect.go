@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -90,7 +91,9 @@ func (s scrape) destinations(all []control.Destination) {
 		d := &all[i]
 		if d.Pressure != nil {
 			s.gauge(s.atOnce, float64(d.Pressure.Limit), d.Name)
-			s.gauge(s.held, oneIf(len(d.Holds) > 0), d.Name)
+			for _, by := range []string{control.ByOperator, control.ByUpstream} {
+				s.gauge(s.held, oneIf(slices.ContainsFunc(d.Holds, func(h control.Hold) bool { return h.By == by })), d.Name, by)
+			}
 		}
 		if d.Deliveries == nil {
 			continue

@@ -5,6 +5,7 @@ package metrics
 
 import (
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,7 +20,8 @@ var all = newCollectors()
 
 // collectors are the collectors of all handlers. Their labels are bounded:
 // the names of handlers and destinations, which are config, and fixed sets of words. The
-// series of a destination that is gone are removed.
+// series of a handler or a destination that no config has any more are removed, or reloads
+// with ever new names would grow them for ever.
 type collectors struct {
 	callbacks       *prometheus.CounterVec
 	answerDuration  *prometheus.HistogramVec
@@ -29,6 +31,9 @@ type collectors struct {
 	matchErrors     *prometheus.CounterVec
 	noticesDropped  *prometheus.CounterVec
 	inboxes         inboxCollector
+
+	mu    sync.Mutex
+	users map[string]int // of the handlers' metrics by their names
 }
 
 func newCollectors() *collectors {
@@ -39,6 +44,7 @@ func newCollectors() *collectors {
 		return prometheus.NewDesc(prometheus.BuildFQName(ns, sub, name), help, append(handler, labels...), nil)
 	}
 	return &collectors{
+		users: make(map[string]int),
 		callbacks: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: ns, Subsystem: sub, Name: "callbacks_total",
 			Help: "Requests that reached the handler, by what became of them.",
@@ -80,7 +86,7 @@ func newCollectors() *collectors {
 			bytes:       desc("inbox_bytes", "Room that the inbox takes on disk."),
 			limit:       desc("inbox_limit_bytes", "Size at which the inbox is full; absent if it has no limit."),
 			atOnce:      desc("attempt_limit", "Most attempts that are made at once: the configured number, fewer while the upstream is under pressure, 1 or 0 while deliveries are held.", "destination"),
-			held:        desc("held", "1 while deliveries are held, by hand or because the upstream is in trouble, else 0.", "destination"),
+			held:        desc("held", "1 while deliveries are held, by whom: operator, or upstream if it is in trouble; else 0.", "destination", "by"),
 			reading:     desc("bodies_reading", "Callbacks whose bodies have not come whole."),
 			bodies:      desc("body_bytes", "Memory that bodies of callbacks take until they are stored."),
 			bodiesLimit: desc("body_limit_bytes", "Most memory that bodies of callbacks may take."),
@@ -115,8 +121,11 @@ type Handler struct {
 	noticesDropped prometheus.Counter
 }
 
-// Of returns the metrics of the handler of that name.
+// Of returns the metrics of the handler of that name. They must be released.
 func Of(name string) *Handler {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	all.users[name]++
 	h := &Handler{
 		name:           name,
 		callbacks:      make(map[gateway.Outcome]prometheus.Counter),
@@ -127,6 +136,32 @@ func Of(name string) *Handler {
 		h.callbacks[outcome] = all.callbacks.WithLabelValues(name, string(outcome))
 	}
 	return h
+}
+
+// Release ends one use of the metrics, and with the last one of its handler's name the
+// series of the handler and its destinations. It may be called of nil.
+func (h *Handler) Release() {
+	if h == nil {
+		return
+	}
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	if all.users[h.name]--; all.users[h.name] > 0 {
+		return
+	}
+	delete(all.users, h.name)
+	all.callbacks.DeletePartialMatch(prometheus.Labels{"handler": h.name})
+	all.answerDuration.DeleteLabelValues(h.name)
+	all.noticesDropped.DeleteLabelValues(h.name)
+	all.forget(prometheus.Labels{"handler": h.name})
+}
+
+// forget removes the series of destinations.
+func (c *collectors) forget(labels prometheus.Labels) {
+	c.deliveries.DeletePartialMatch(labels)
+	c.attemptDuration.DeletePartialMatch(labels)
+	c.deliveryAge.DeletePartialMatch(labels)
+	c.matchErrors.DeletePartialMatch(labels)
 }
 
 // Answered counts the answer to a request, and how long it took.
@@ -169,11 +204,7 @@ func (h *Handler) Destination(name string) gateway.DestinationMetrics {
 
 // Forget implements gateway.Metrics.
 func (h *Handler) Forget(name string) {
-	labels := prometheus.Labels{"handler": h.name, "destination": name}
-	all.deliveries.DeletePartialMatch(labels)
-	all.attemptDuration.DeletePartialMatch(labels)
-	all.deliveryAge.DeletePartialMatch(labels)
-	all.matchErrors.DeletePartialMatch(labels)
+	all.forget(prometheus.Labels{"handler": h.name, "destination": name})
 }
 
 // Attempted implements gateway.DestinationMetrics.

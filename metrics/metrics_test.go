@@ -49,13 +49,15 @@ func requireSeries(t *testing.T, want string, names ...string) {
 }
 
 func TestCountersOfDestinations(t *testing.T) {
-	h := Of("h")
+	h, other := Of("h"), Of("other")
+	defer h.Release()
+	defer other.Release()
 	app, staging := h.Destination("app"), h.Destination("staging")
 	app.Attempted(inbox.Deliver, time.Second, time.Minute)
 	app.Attempted(inbox.Retry, time.Second, time.Minute)
 	staging.Attempted(inbox.GiveUp, time.Second, time.Minute)
 	staging.MatchFailed()
-	Of("other").Destination("staging").MatchFailed()
+	other.Destination("staging").MatchFailed()
 	h.Destination("app").Attempted(inbox.Deliver, time.Second, time.Minute) // after a reload
 	requireSeries(t, `
 deliveries_total{destination="app",handler="h",outcome="dead"} 0
@@ -76,7 +78,7 @@ match_errors_total{destination="staging",handler="other"} 1
 `, "deliveries_total", "match_errors_total")
 
 	h.Forget("staging")
-	Of("other").Forget("staging")
+	other.Forget("staging")
 	requireSeries(t, `
 deliveries_total{destination="app",handler="h",outcome="dead"} 0
 deliveries_total{destination="app",handler="h",outcome="delivered"} 2
@@ -90,6 +92,38 @@ delivery_age_seconds{destination="app",handler="h"} 2
 `, "attempt_duration_seconds", "delivery_age_seconds")
 }
 
+// Reloads with ever new names of handlers, also ones that fail, leave no series behind.
+func TestSeriesOfAHandlerEndWithItsLastUse(t *testing.T) {
+	series := func() (n int) {
+		registry := prometheus.NewRegistry()
+		require.NoError(t, Register(registry))
+		families, err := registry.Gather()
+		require.NoError(t, err)
+		for _, family := range families {
+			n += len(family.GetMetric())
+		}
+		return n
+	}
+	before := series()
+	for i := range 100 {
+		h := Of(fmt.Sprint("handler", i))
+		h.Destination("a").Attempted(inbox.Deliver, time.Second, time.Minute)
+		next := Of(fmt.Sprint("handler", i)) // of the config after
+		next.Destination("b")
+		h.Answered(gateway.Accepted, time.Second)
+		h.Release()
+		require.Greater(t, series(), before, "the next one goes on")
+		next.Answered(gateway.Accepted, time.Second)
+		next.Release()
+		require.Equal(t, before, series())
+		h.Answered(gateway.Accepted, time.Second) // a request that was under way
+		next.NoticesDropped(1)
+		require.Equal(t, before, series())
+	}
+	var none *Handler
+	none.Release()
+}
+
 // stand is an inbox that answers no more than its statistics.
 type stand struct {
 	inbox.Inbox
@@ -100,6 +134,10 @@ type stand struct {
 
 func (s *stand) Queue(_ context.Context, name string) (inbox.Queue, error) {
 	return &standQueue{held: name == s.held}, nil
+}
+
+func (*stand) List(context.Context, inbox.Filter, inbox.Page) ([]*inbox.Record, string, error) {
+	return nil, "", nil
 }
 
 func (s *stand) Stats(context.Context) (inbox.Stats, error) { return s.stats, nil }
@@ -161,8 +199,10 @@ func TestGaugesOfDestinations(t *testing.T) {
 	settings := dispatch.Settings{Concurrency: 3}
 	ref := gateway.NewRef("g")
 	defer ref.Close()
+	of := Of("g")
+	defer of.Release()
 	att, err := gateway.Attach(t.Context(), &gateway.Config{
-		Name: "g", Key: "stand", Storage: s, Grace: time.Second, Logger: zap.NewNop(), Metrics: Of("g"), Events: silent{}, Handler: facts{},
+		Name: "g", Key: "stand", Storage: s, Grace: time.Second, Logger: zap.NewNop(), Metrics: of, Events: silent{}, Handler: facts{},
 		Destinations: []gateway.Destination{{Name: "app", Dispatch: settings}, {Name: "staging", Dispatch: settings}},
 	}, ref)
 	require.NoError(t, err)
@@ -190,8 +230,10 @@ events{handler="g",state="delivered"} 0
 events{handler="g",state="pending"} 5
 events{handler="g",state="skipped"} 7
 events{handler="g",state="superseded"} 0
-held{destination="app",handler="g"} 0
-held{destination="staging",handler="g"} 1
+held{by="operator",destination="app",handler="g"} 0
+held{by="operator",destination="staging",handler="g"} 1
+held{by="upstream",destination="app",handler="g"} 0
+held{by="upstream",destination="staging",handler="g"} 0
 oldest_pending_age_seconds{destination="app",handler="g"} 0
 oldest_pending_age_seconds{destination="left",handler="g"} 0
 oldest_pending_age_seconds{destination="staging",handler="g"} 0

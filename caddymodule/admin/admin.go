@@ -7,7 +7,8 @@
 //   - admin.go: the routes, and what every request goes through
 //   - params.go: parameters and bodies of requests; destinations.go: those that name
 //     destinations
-//   - handlers.go, events.go, quarantine.go: what the routes of these do
+//   - handlers.go (with process.go), events.go, find.go, copy.go, quarantine.go: what the
+//     routes of these do
 //   - bulk.go: replay and purge by filter; stream.go: the stream of notices;
 //     backup.go: a copy of the inbox
 package admin
@@ -82,15 +83,18 @@ type methods = map[string]func(*call) error
 var routes = []route{
 	{"", methods{http.MethodGet: (*call).listHandlers}},
 	{"{name}", methods{http.MethodGet: (*call).showHandler}},
+	{"{name}/history", methods{http.MethodGet: (*call).history}},
 	{"{name}/explain", methods{http.MethodGet: (*call).explain}},
 	{"{name}/backup", methods{http.MethodGet: (*call).backup}},
 	{"{name}/hold", methods{http.MethodPost: (*call).hold}},
 	{"{name}/resume", methods{http.MethodPost: (*call).resume}},
 	{"{name}/replay", methods{http.MethodPost: (*call).replayMany}},
 	{"{name}/purge", methods{http.MethodPost: (*call).purgeMany}},
+	{"{name}/find", methods{http.MethodGet: (*call).find}},
 	{"{name}/events", methods{http.MethodGet: (*call).listEvents}},
 	{"{name}/events/stream", methods{http.MethodGet: (*call).follow}},
 	{"{name}/events/{id}", methods{http.MethodGet: (*call).showEvent, http.MethodDelete: (*call).purgeEvent}},
+	{"{name}/events/{id}/copy", methods{http.MethodPost: (*call).copyEvent}},
 	{"{name}/events/{id}/replay", methods{http.MethodPost: (*call).replayEvent}},
 	{"{name}/quarantine", methods{http.MethodGet: (*call).listQuarantine}},
 	{"{name}/quarantine/{id}", methods{http.MethodGet: (*call).showQuarantined, http.MethodDelete: (*call).deleteQuarantined}},

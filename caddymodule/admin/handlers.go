@@ -7,6 +7,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
@@ -17,17 +18,40 @@ func (c *call) listHandlers() error {
 	if err := p.failure(); err != nil {
 		return err
 	}
-	answer := control.Handlers{Handlers: []control.Handler{}}
-	for _, name := range control.Names() {
-		gateway, err := control.Open(name)
-		if err != nil {
-			continue // it has stopped meanwhile
-		}
-		answer.Handlers = append(answer.Handlers, gateway.Summary(c.r.Context(), recent))
-		c.close(gateway, name)
-	}
+	answer := control.Handlers{Process: process(), Handlers: c.summaries(recent)}
 	answer.Unattended, answer.MoreUnattended = control.Inboxes(c.r.Context())
 	return c.answer(http.StatusOK, answer)
+}
+
+// summariesAtOnce is how many handlers are asked at once: those whose inbox does not
+// answer must not delay the others.
+const summariesAtOnce = 16
+
+// summaries returns how all handlers are doing, in the order of their names.
+func (c *call) summaries(recent time.Duration) []control.Handler {
+	names := control.Names()
+	all := make([]*control.Handler, len(names))
+	var jobs errgroup.Group
+	jobs.SetLimit(summariesAtOnce)
+	for i, name := range names {
+		jobs.Go(func() error {
+			gateway, err := control.Open(name)
+			if err != nil {
+				return nil //nolint:nilerr // it has stopped meanwhile
+			}
+			defer c.close(gateway, name)
+			all[i] = new(gateway.Summary(c.r.Context(), recent))
+			return nil
+		})
+	}
+	_ = jobs.Wait() // none returns an error
+	running := make([]control.Handler, 0, len(all))
+	for _, h := range all {
+		if h != nil {
+			running = append(running, *h)
+		}
+	}
+	return running
 }
 
 func (c *call) showHandler() error {
@@ -36,7 +60,18 @@ func (c *call) showHandler() error {
 	if err := p.failure(); err != nil {
 		return err
 	}
-	return c.answer(http.StatusOK, c.gateway.Summary(c.r.Context(), recent))
+	answer := c.gateway.Summary(c.r.Context(), recent)
+	answer.Process = new(process())
+	return c.answer(http.StatusOK, answer)
+}
+
+func (c *call) history() error {
+	p := c.params("span")
+	span := p.Span()
+	if err := p.failure(); err != nil {
+		return err
+	}
+	return c.answer(http.StatusOK, c.gateway.History(span))
 }
 
 func (c *call) explain() error {

@@ -26,7 +26,7 @@ const (
 	streamWrite = 30 * time.Second
 
 	// streamRetry asks the client to wait that long before it connects again.
-	streamRetry = "retry: 1000\n\n"
+	streamRetry = "retry: 1000\n"
 )
 
 // follow answers with a stream of server-sent events (WHATWG HTML, 9.2).
@@ -60,7 +60,12 @@ func (c *call) follow() error {
 	defer context.AfterFunc(c.ctx, cancel)()
 
 	s := &stream{w: c.w, out: http.NewResponseController(c.w), wanted: wanted}
-	if err := s.begin(); err != nil {
+	position := ""
+	if after == "" {
+		// so that a client misses nothing if the stream ends before the first notice
+		position = "id: " + follower.Position() + "\n"
+	}
+	if err := s.begin(position); err != nil {
 		c.logger.Debug("stream not begun", zap.Error(err))
 		return nil
 	}
@@ -98,10 +103,10 @@ type stream struct {
 	buf    []byte
 }
 
-func (s *stream) begin() error {
+func (s *stream) begin(position string) error {
 	s.w.Header().Set("Content-Type", control.MediaEvents)
 	s.w.WriteHeader(http.StatusOK)
-	s.buf = append(s.buf, streamRetry...)
+	s.buf = append(s.buf, streamRetry+position+"\n"...)
 	return s.flush()
 }
 

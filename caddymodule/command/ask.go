@@ -51,6 +51,7 @@ func (s *session) confirm(ctx context.Context, question string) error {
 type bar struct {
 	session *session
 	tracker *progress.Tracker
+	value   int64
 	done    chan struct{} // closed when it has been drawn for the last time; nil before it appears
 }
 
@@ -62,6 +63,7 @@ func (b *bar) set(value int64) {
 	if b.done == nil {
 		b.appear()
 	}
+	b.value = value
 	b.tracker.SetValue(min(value, b.tracker.Total-1)) // at its total it would end by itself
 }
 
@@ -86,9 +88,49 @@ func (b *bar) end(well bool) {
 		return
 	}
 	if well {
+		b.tracker.SetValue(b.value)
 		b.tracker.MarkAsDone()
 	} else {
 		b.tracker.MarkAsErrored()
 	}
 	<-b.done
+}
+
+// reportEvery is how often a progress is told where there is no terminal.
+const reportEvery = 10 * time.Second
+
+// progressOf shows how far a change of many is: with a bar on a terminal, otherwise with
+// a line from time to time.
+type progressOf struct {
+	session *session
+	done    string // what is done, such as "replayed"
+	bar     *bar   // nil without a terminal
+	next    time.Time
+}
+
+// newProgress begins to show a progress. total is 0 if it is not known.
+func (s *session) newProgress(done string, total int64) *progressOf {
+	p := &progressOf{session: s, done: done, next: s.now().Add(reportEvery)}
+	if s.stderrTerminal && total > 0 {
+		p.bar = s.newBar(done, total)
+		p.bar.tracker.Units.Formatter = func(value int64) string { return count(value) + " of " + count(total) }
+	}
+	return p
+}
+
+func (p *progressOf) set(value int64) {
+	if p.bar != nil {
+		p.bar.set(value)
+	} else if now := p.session.now(); !now.Before(p.next) {
+		p.next = now.Add(reportEvery)
+		p.session.note("%s %s so far", count(value), p.done)
+	}
+}
+
+// end shows the last value, unless it was done at once.
+func (p *progressOf) end(value int64, well bool) {
+	if p.bar != nil {
+		p.bar.value = max(value, p.bar.value)
+		p.bar.end(well)
+	}
 }

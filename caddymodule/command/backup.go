@@ -81,6 +81,9 @@ func (s *session) backup(ctx context.Context, file string) error {
 }
 
 func mustNotExist(file string) error {
+	if file == "-" {
+		return errors.New("a copy cannot go to standard output, as it gets its name only when it was checked: expected the name of a new file (./- for one that is named -)")
+	}
 	_, err := os.Lstat(file)
 	switch {
 	case err == nil:

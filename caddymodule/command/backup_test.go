@@ -59,3 +59,12 @@ func TestVerifyKnowsItsModules(t *testing.T) {
 	_, err := verify(context.Background(), "none", "file")
 	require.ErrorContains(t, err, "an inbox that this Caddy does not have")
 }
+
+// A dash is no file's name: elsewhere it means standard output.
+func TestBackupIsNotWrittenToStandardOutput(t *testing.T) {
+	t.Chdir(t.TempDir())
+	r := run(t, testEnvironment(), "backup", "-", "--handler", "default", "--address", "localhost:2019")
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.stderr, "a copy cannot go to standard output")
+	require.NoFileExists(t, "-")
+}

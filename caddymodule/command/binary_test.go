@@ -89,7 +89,7 @@ func (b *builtBinary) testExitCodes(t *testing.T) {
 		{"quarantine bogus", 1, "Error: unknown command \"bogus\" for \"caddy fotor-webhook quarantine\"\n"},
 		{"list --bogus", 1, "Error: unknown flag: --bogus: see 'caddy fotor-webhook list --help'\n"},
 		{"list extra", 1, "Error: unknown command \"extra\" for \"caddy fotor-webhook list\"\n"},
-		{"show", 1, "Error: accepts 1 arg(s), received 0\n"},
+		{"show", 1, "Error: expected the id of an event, or --task with the id of a task\n"},
 		{"purge --all", 1, "Error: there is no terminal to ask before a purge by filter: expected --yes or --dry-run\n"},
 		{"list --address " + nobody, 1, "--address or --config tell another\n"},
 		{"list --config none.json", 1, "no such file or directory\n"},
@@ -102,7 +102,7 @@ func (b *builtBinary) testExitCodes(t *testing.T) {
 		{"purge " + id(4), 5, "is being delivered (HTTP 409 from the admin endpoint at ADDRESS)\n"},
 		{"quarantine release 8", 5, ""},
 		{"send " + url, 0, ""},
-		{"send " + url + " --count 2", 5, ""},
+		{"send " + url + " --repeat 2", 5, ""},
 		{"send http://" + nobody, 1, ""},
 	} {
 		t.Run(c.args, func(t *testing.T) {
@@ -165,7 +165,9 @@ func (b *builtBinary) testClosedPipe(t *testing.T) {
 // testCompletion asks for completions as the scripts of "caddy completion" do.
 func (b *builtBinary) testCompletion(t *testing.T) {
 	f := startFake(t, sampleHandler("default"), sampleHandler("avatars"))
+	f.mu.Lock()
 	withDestinations(f, nil)
+	f.mu.Unlock()
 	for _, c := range []struct {
 		typed []string
 		want  []string
@@ -184,7 +186,13 @@ func (b *builtBinary) testCompletion(t *testing.T) {
 		{[]string{"list", "--address", f.addr, "--destination", ""}, []string{"archive", "default", "shop", "staging"}},
 		{[]string{"status", "--address", f.addr, "-n", "avatars", "--destination", ""}, []string{"default"}},
 		{[]string{"hold", "--address", f.addr, "--destination", ""}, []string{"archive", "default", "staging"}},
+		{[]string{"status", "--address", f.addr, "avatars", "--destination", ""}, []string{"default"}},
 		{[]string{"replay", "--address", f.addr, "--destination", "shop", "--to", ""}, []string{"archive", "default", "staging"}},
+		{[]string{"replay", "--address", f.addr, "--destination", "staging", "--to", ""}, []string{"archive", "default"}},
+		{[]string{"list", "--address", ""}, nil},
+		{[]string{"list", "--adapter", ""}, []string{"caddyfile"}},
+		{[]string{"list", "--address", "127.0.0.1:1", "--handler", ""}, nil},
+		{[]string{"list", "--config", "/no/such/Caddyfile", "--destination", ""}, nil},
 		{[]string{"show", ""}, nil},
 		{[]string{"list", "--task", ""}, nil},
 		{[]string{"quarantine", ""}, []string{
@@ -202,8 +210,11 @@ func (b *builtBinary) testCompletion(t *testing.T) {
 		}
 		require.Equal(t, c.want, lines[:len(lines)-1], c.typed)
 	}
-	r := b.runWith(t, nil, "completion", "bash")
-	require.Zero(t, r.code, r.stderr)
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		r := b.runWith(t, nil, "completion", shell)
+		require.Zero(t, r.code, r.stderr)
+		require.Contains(t, r.stdout, "__complete")
+	}
 }
 
 func (b *builtBinary) testHelp(t *testing.T) {

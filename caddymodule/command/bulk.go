@@ -2,11 +2,8 @@ package command
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -22,6 +19,7 @@ type bulk struct {
 	verb    string // in the command, the API's path and the question
 	past    string
 	skipped string // reasons for which events are skipped
+	forGood bool   // an event is looked at before it is changed, unless its whole id is given
 	one     func(*session, context.Context, string, target) error
 
 	target target // from the flags
@@ -42,7 +40,8 @@ because another has not: those deliveries are repeated that are pending or dead,
 or all if none is. --destination chooses one. --to delivers elsewhere: what
 --destination has not taken, or without it, all that fits to one more.
 
-  caddy fotor-webhook replay d43f7d0975a061bf49b7ffab7d5cb30720da6a1949559304
+  caddy fotor-webhook replay d43f7d09-49b7
+  caddy fotor-webhook replay 39371b3800cc4a7e9e24867b0dfdf25b
   caddy fotor-webhook replay --state dead --dry-run
   caddy fotor-webhook replay --state dead --since 24h --yes
   caddy fotor-webhook replay --state pending --yes
@@ -51,29 +50,31 @@ or all if none is. --destination chooses one. --to delivers elsewhere: what
   caddy fotor-webhook replay --since 3d --to new
 `+bulkLong+exitHelpNo("the event was changed by others just then"))
 	cmd.Flags().String(flagTo, "", "Deliver to this destination, in place of --destination if that is given")
-	complete(cmd, flagTo, env.destinationNames(true))
+	complete(cmd, flagTo, env.otherDestinations)
 	return cmd
 }
 
 func purgeCommand(env *environment) *cobra.Command {
 	return env.bulkCommand(bulk{
 		verb: "purge", past: "purged", one: (*session).purgeOne,
-		skipped: "being delivered just then, or gone",
+		skipped: "being delivered just then, or gone", forGood: true,
 	}, "Deletes events", `
 Deletes events for good: one, or all that fit a filter, the oldest first.
 Pending events go only if --state names them. With --destination only the
-deliveries there are deleted, and an event with its last.
+deliveries there are deleted, and an event with its last. An event that is given
+by less than its whole id is asked about.
 
-  caddy fotor-webhook purge d43f7d0975a061bf49b7ffab7d5cb30720da6a1949559304
+  caddy fotor-webhook purge d43f7d09-49b7
   caddy fotor-webhook purge --state delivered --until 3d --dry-run
   caddy fotor-webhook purge --state dead --yes
   caddy fotor-webhook purge --destination removed --state pending,dead
 `+bulkLong+exitHelpNo("the event is being delivered"))
 }
 
-const bulkLong = `
-With a filter it asks before it changes anything. Where there is no terminal to
-ask, it needs --yes or --dry-run.
+const bulkLong = idLong + `
+With a filter it counts, asks, and changes no more events than it asked about.
+Where there is no terminal to ask, it needs --yes or --dry-run. Ctrl-C stops it;
+what was changed stays so.
 
 --json prints one document, the counts; of a purge of one event nothing.
 `
@@ -109,16 +110,53 @@ func (env *environment) bulkCommand(b bulk, short, long string) *cobra.Command {
 	})
 }
 
-func (s *session) bulkOne(ctx context.Context, cmd *cobra.Command, b bulk, id string) error {
-	for _, flag := range append(slices.Clone(control.FilterParams), "limit", "all", "dry-run") {
+func (s *session) bulkOne(ctx context.Context, cmd *cobra.Command, b bulk, arg string) error {
+	for _, flag := range append(slices.Clone(control.FilterParams), "limit", "all") {
 		if flag != flagDestination && cmd.Flags().Changed(flag) {
 			return fmt.Errorf("--%s does not go with an id: expected an id or a filter", flag)
 		}
 	}
-	if err := checkEventID(id); err != nil {
+	at, err := s.locate(ctx, arg)
+	if err != nil {
 		return err
 	}
-	return b.one(s, ctx, id, b.target)
+	s.handler = at.handler
+	if at.task != "" {
+		if err := cmd.Flags().Set("task", at.task); err != nil {
+			return err
+		}
+		return s.bulkMany(ctx, cmd, b)
+	}
+	if dry, _ := cmd.Flags().GetBool("dry-run"); dry {
+		return s.bulkOneDry(ctx, b, at)
+	}
+	if yes, _ := cmd.Flags().GetBool("yes"); b.forGood && arg != at.id && !yes {
+		if !s.canAsk() {
+			return fmt.Errorf("there is no terminal to ask before a %s by less than a whole id: expected --yes, or the whole id %s", b.verb, at.id)
+		}
+		if err := s.confirm(ctx, fmt.Sprintf("%s %s%s?", b.verb, s.describe(at.event), b.target)); err != nil {
+			return err
+		}
+	}
+	return b.one(s, ctx, at.id, b.target)
+}
+
+// bulkOneDry tells which event would be changed.
+func (s *session) bulkOneDry(ctx context.Context, b bulk, at located) error {
+	e, _, err := get[control.Event](ctx, s.client, call{path: []string{at.handler, "events", at.id}})
+	if err != nil {
+		return err
+	}
+	if s.json {
+		return s.printValue(control.Bulk{Matched: 1, Changed: 1, DryRun: true, Done: true})
+	}
+	s.printf("%s would be %s%s.\n", s.describe(&e), b.past, b.target)
+	return nil
+}
+
+// describe tells in a few words which event it is.
+func (s *session) describe(e *control.Event) string {
+	return fmt.Sprintf("event %s (%s of task %s, %s, received %s)", s.shortID(e.ID), quoted(e.Status), cut(e.TaskID, 48), quoted(e.State), s.localTime(e.ReceivedAt))
 }
 
 func (s *session) replayOne(ctx context.Context, id string, t target) error {
@@ -146,45 +184,6 @@ func (s *session) purgeOne(ctx context.Context, id string, t target) error {
 	return err
 }
 
-func (s *session) bulkMany(ctx context.Context, cmd *cobra.Command, b bulk) error {
-	query, err := s.bulkQuery(cmd)
-	if err != nil {
-		return err
-	}
-	b.target.addTo(query)
-	dry, _ := cmd.Flags().GetBool("dry-run")
-	yes, _ := cmd.Flags().GetBool("yes")
-	if !dry && !yes && !s.canAsk() {
-		return fmt.Errorf("there is no terminal to ask before a %s by filter: expected --yes or --dry-run", b.verb)
-	}
-	handler, err := s.chosen(ctx)
-	if err != nil {
-		return err
-	}
-	path := []string{handler, b.verb}
-	if dry {
-		return s.bulkRun(ctx, b, call{path: path, query: dryRun(query)}, 0)
-	}
-	total := int64(0)
-	if !yes || s.stderrTerminal { // the question and the bar need the count
-		counted, _, err := get[control.Bulk](ctx, s.client, call{method: http.MethodPost, path: path, query: dryRun(query)})
-		switch {
-		case err != nil:
-			return err
-		case counted.Error != "":
-			return fmt.Errorf("counting the events: %s", quoted(counted.Error))
-		}
-		total = counted.Changed
-	}
-	if !yes && total > 0 {
-		question := fmt.Sprintf("%s %s of handler %s%s?", b.verb, plural(total, "event"), handler, b.target)
-		if err := s.confirm(ctx, question); err != nil {
-			return err
-		}
-	}
-	return s.bulkRun(ctx, b, call{path: path, query: query}, total)
-}
-
 func (s *session) bulkQuery(cmd *cobra.Command) (url.Values, error) {
 	query, err := s.filter(cmd)
 	if err != nil {
@@ -207,83 +206,4 @@ func (s *session) bulkQuery(cmd *cobra.Command) (url.Values, error) {
 		query.Set("limit", strconv.FormatInt(limit, 10))
 	}
 	return query, nil
-}
-
-func dryRun(query url.Values) url.Values {
-	dry := maps.Clone(query)
-	dry.Set("dry_run", "true")
-	return dry
-}
-
-// bulkRun makes the change and prints the result. On a terminal it shows its progress.
-func (s *session) bulkRun(ctx context.Context, b bulk, c call, total int64) error {
-	c.method = http.MethodPost
-	var last control.Bulk
-	var raw json.RawMessage
-	var err error
-	if total > 0 && s.stderrTerminal {
-		last, raw, err = s.bulkProgress(ctx, b, c, total)
-	} else {
-		last, raw, err = get[control.Bulk](ctx, s.client, c)
-	}
-	if raw == nil {
-		return err
-	}
-	if s.json {
-		s.printJSON(raw)
-	} else {
-		s.print(b.result(last))
-		if err == nil && last.Matched == 0 {
-			s.noteNothing(ctx, c.path[0], c.query)
-		}
-	}
-	if err == nil && last.Error != "" {
-		err = errors.New(quoted(last.Error))
-	}
-	return err
-}
-
-func (b bulk) result(r control.Bulk) string {
-	did, were := b.past, ""
-	if r.DryRun {
-		did, were = "would be "+b.past, "would be "
-	}
-	line := fmt.Sprintf("%s %s%s.", plural(r.Changed, "event"), did, b.target)
-	if r.Skipped > 0 {
-		line += fmt.Sprintf(" %s %sskipped (%s).", count(r.Skipped), were, b.skipped)
-	}
-	return line + "\n"
-}
-
-// bulkProgress reads counts, line by line. If the answer breaks off, it returns the last
-// line with the error.
-func (s *session) bulkProgress(ctx context.Context, b bulk, c call, total int64) (last control.Bulk, raw json.RawMessage, err error) {
-	c.header = http.Header{"Accept": {control.MediaLines}}
-	resp, err := s.client.open(ctx, c)
-	if err != nil {
-		return last, nil, err
-	}
-	defer resp.Body.Close()
-	bar := s.newBar(b.past, total)
-	defer func() { bar.end(err == nil && last.Error == "") }()
-	lines := json.NewDecoder(resp.Body)
-	for {
-		var line json.RawMessage
-		err := lines.Decode(&line)
-		var now control.Bulk
-		if err == nil {
-			err = json.Unmarshal(line, &now)
-		}
-		if err != nil {
-			if errors.Is(err, io.EOF) {
-				err = io.ErrUnexpectedEOF
-			}
-			return last, raw, fmt.Errorf("the answer of %s broke off: %w", s.client.address, err)
-		}
-		last, raw = now, line
-		if last.Done || last.Error != "" {
-			return last, raw, nil
-		}
-		bar.set(last.Changed)
-	}
 }

@@ -92,7 +92,7 @@ func (s *session) needsAttention(line string) {
 	if s.json {
 		s.note("%s", line)
 	} else {
-		s.print(s.paint("needs attention: ", text.FgRed) + line + "\n")
+		s.say(s.paint("needs attention:", text.FgRed) + " " + line)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
@@ -35,6 +36,11 @@ type client struct {
 	origin  string // scheme and host of the requests
 	tcp     bool
 	http    *http.Client
+
+	// now is the clock of this machine, and ahead how far the server's is ahead of it, a
+	// time.Duration; 0 if they are about the same, or before the first answer.
+	now   func() time.Time
+	ahead atomic.Int64
 }
 
 func newClient(address string, transport http.RoundTripper) (*client, error) {
@@ -115,6 +121,7 @@ func (c *client) open(ctx context.Context, r call) (*http.Response, error) {
 		}
 		return nil, &unreachableError{c.address, err}
 	}
+	c.compareClocks(resp)
 	if resp.StatusCode/100 == 2 {
 		return resp, nil
 	}
@@ -126,6 +133,27 @@ func (c *client) open(ctx context.Context, r call) (*http.Response, error) {
 	failed := &statusError{status: resp.StatusCode, address: c.address, body: body}
 	failed.message, failed.foreign = errorText(body)
 	return nil, failed
+}
+
+// sameClock is how much two clocks may differ that are taken for the same: the header Date
+// has whole seconds, and an answer may be on its way for a while.
+const sameClock = 3 * time.Second
+
+// compareClocks compares the server's clock, which its answers tell, with this machine's:
+// ages would be wrong if the times of one were compared with the other.
+func (c *client) compareClocks(resp *http.Response) {
+	if c.now == nil {
+		return
+	}
+	at, err := http.ParseTime(resp.Header.Get("Date"))
+	if err != nil {
+		return // it does not tell
+	}
+	ahead := at.Sub(c.now())
+	if ahead.Abs() <= sameClock {
+		ahead = 0
+	}
+	c.ahead.Store(int64(ahead))
 }
 
 func (c *client) request(ctx context.Context, r call) (*http.Request, error) {

@@ -7,11 +7,14 @@
 //   - command.go, session.go, exit.go: how a command is set up, run and ended
 //   - environment.go: what a command uses of its surroundings, for tests to replace
 //   - address.go, client.go: requests to the admin API; filter.go, destination.go: which
-//     events, and which of their deliveries
-//   - then any command: status.go (with destinations.go, check.go, unattended.go), list.go, show.go,
-//     tail.go (with sse.go), bulk.go (replay and purge), hold.go, quarantine.go (with
-//     release.go), explain.go, backup.go; send.go (with sender.go, callback.go,
-//     reply.go, summary.go); migrate.go (with migrate_config.go, migrate_run.go)
+//     events, and which of their deliveries; resolve.go: which event and which handler an
+//     id means
+//   - then any command: status.go (with overview.go, destinations.go, check.go,
+//     unattended.go), list.go, show.go (with task.go), tail.go (with sse.go), listen.go
+//     (with listener.go, copier.go), bulk.go (replay and purge, with bulk_many.go), hold.go,
+//     quarantine.go (with release.go, suspects.go), explain.go, backup.go; send.go (with
+//     outgoing.go, sender.go, callback.go, reply.go, summary.go); migrate.go (with
+//     migrate_config.go, migrate_run.go)
 //   - text.go, table.go, ask.go: what is printed and asked; complete.go: completion
 package command
 
@@ -42,7 +45,8 @@ callbacks to any URL. "backup" copies the inbox of a running gateway, "migrate"
 moves an inbox file into another inbox.
 
 Times are local for people and RFC 3339 in UTC with --json. Texts that came from
-outside are quoted when they hold control characters.
+outside are quoted when they hold control characters. Tables fit the terminal; in
+a pipe their columns are whole and separated by tabs.
 ` + exitHelp
 
 // addCommands makes a command the parent of all of this package.
@@ -54,6 +58,7 @@ func addCommands(parent *cobra.Command, env *environment) {
 		listCommand(env),
 		showCommand(env),
 		tailCommand(env),
+		listenCommand(env),
 		replayCommand(env),
 		purgeCommand(env),
 		holdCommand(env),

@@ -91,36 +91,6 @@ func (t target) pendingAt() string {
 	return t.String()
 }
 
-// destinationNames completes with the names of destinations: those of the chosen handler,
-// or of all if none is chosen. If configured is true, those that a config names.
-func (env *environment) destinationNames(configured bool) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-		c, err := env.adminClient(cmd)
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveError
-		}
-		chosen, _ := cmd.Flags().GetString(flagHandler)
-		ctx, cancel := context.WithTimeout(context.Background(), completionTimeout)
-		defer cancel()
-		answer, _, err := get[control.Handlers](ctx, c, call{})
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		var names []string
-		for i := range answer.Handlers {
-			h := &answer.Handlers[i]
-			for j := range h.Destinations {
-				d := &h.Destinations[j]
-				name := quoted(d.Name)
-				if (chosen == "" || chosen == h.Name) && (d.Configured || !configured) && !slices.Contains(names, name) {
-					names = append(names, name)
-				}
-			}
-		}
-		return names, cobra.ShellCompDirectiveNoFileComp
-	}
-}
-
 // noteUnknown prints a note if a handler has no such destination. A filter that names one
 // which never was fits nothing, and a slip of the pen would go unseen. It is only a hint,
 // so it says nothing if it cannot find out.

@@ -69,21 +69,26 @@ func noDestination(h *control.Handler, name string) error {
 // that no config names any more.
 func (s *session) printDestinations(h *control.Handler) {
 	columns := []column{
-		{title: "DESTINATION"},
+		{title: "DESTINATION", least: 11},
 		{title: "PENDING", right: true},
+		{title: "OLDEST", rank: 2, right: true},
 		{title: "DEAD", right: true},
-		{title: "OLDEST PENDING", right: true},
-		{title: "HOW IT IS"},
+		{title: "LAST OUT", rank: 3, right: true},
+		{title: "OUT/MIN", rank: 4, right: true},
+		{title: "ERR/MIN", rank: 4, right: true},
+		{title: "HOW IT IS", rank: 1, least: 24},
 	}
 	rows := make([][]string, 0, len(h.Destinations))
 	for i := range h.Destinations {
 		d := &h.Destinations[i]
 		counts := s.counts(d.Deliveries)
+		out, delivered, failed := s.out(d)
 		rows = append(rows, []string{
-			quoted(d.Name), counts.pending, counts.dead, s.oldest(d.OldestPending, d.Deliveries), strings.Join(s.howItIs(d), "; "),
+			quoted(d.Name), counts.pending, s.oldest(d.OldestPending, d.Deliveries), counts.dead,
+			out, delivered, failed, strings.Join(s.howItIs(d), "; "),
 		})
 	}
-	s.print("\n" + s.table(columns, rows, true))
+	s.print("\n" + s.table(columns, rows))
 	for i := range h.Destinations {
 		if pending, dead := leftBehind(&h.Destinations[i]); pending > 0 || dead > 0 {
 			s.print("\n" + s.leftHint(h.Name, &h.Destinations[i]))
@@ -117,9 +122,10 @@ func (s *session) leftHint(handler string, d *control.Destination) string {
 	pending, dead := leftBehind(d)
 	name := quoted(d.Name)
 	command := func(verb, rest string) string {
-		return fmt.Sprintf("  caddy fotor-webhook %s --handler %s --destination %s %s\n", verb, quoted(handler), name, rest)
+		return fmt.Sprintf("  caddy fotor-webhook %s -n %s --destination %s %s\n", verb, quoted(handler), name, rest)
 	}
-	return fmt.Sprintf("%s for %s will not be delivered until a config names %[2]s again.\nTo deliver elsewhere, or to delete:\n", leftText(pending, dead), name) +
+	left := fmt.Sprintf("%s for %s will not be delivered until a config names %[2]s again.", leftText(pending, dead), name)
+	return s.prose(left, 0) + "\nTo deliver elsewhere, or to delete:\n" +
 		command("replay", "--to <destination>") + command("purge", "--state pending,dead")
 }
 
@@ -127,28 +133,11 @@ func (s *session) leftHint(handler string, d *control.Destination) string {
 func (s *session) oldest(oldest *time.Time, counts *control.Counts) string {
 	switch {
 	case oldest != nil:
-		return span(s.now().Sub(*oldest))
+		return s.shortAge(*oldest)
 	case counts != nil:
 		return "none"
 	}
 	return unknown
-}
-
-// destinationNotes are the notes on destinations in the table of handlers.
-func destinationNotes(h *control.Handler) (notes []string) {
-	for i := range h.Destinations {
-		d := &h.Destinations[i]
-		for _, hold := range d.Holds {
-			notes = append(notes, quoted(d.Name)+" held by "+quoted(hold.By))
-		}
-		if len(d.Holds) == 0 && d.Pressure != nil && underPressure(d.Pressure) {
-			notes = append(notes, quoted(d.Name)+" under pressure")
-		}
-		if pending, dead := leftBehind(d); pending > 0 || dead > 0 {
-			notes = append(notes, leftText(pending, dead)+" left behind for "+quoted(d.Name))
-		}
-	}
-	return notes
 }
 
 // printDestination prints one destination.
@@ -157,6 +146,9 @@ func (s *session) printDestination(h *control.Handler, d *control.Destination) {
 	f.add("Destination", quoted(d.Name))
 	f.add("Handler", quoted(h.Name))
 	f.add("Error", s.paint(quoted(h.Error), text.FgRed))
+	if d.Pressure != nil && !h.LastMinute.From.IsZero() {
+		f.add("Last delivery", s.deliveryText(d.LastDelivery, int64(d.Pressure.Delivered), int64(d.Pressure.Failed)))
+	}
 	s.countFields(f, d.Deliveries, d.OldestPending)
 	f.add("Under way", strconv.Itoa(d.UnderWay))
 	for _, told := range s.howItIs(d) {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"time"
 
 	"golang.org/x/term"
@@ -19,6 +20,9 @@ type environment struct {
 
 	// whether these are terminals
 	stdinTerminal, stdoutTerminal, stderrTerminal bool
+
+	// terminalWidth returns how many characters a line of stdout has; 0 if that is unknown.
+	terminalWidth func() int
 
 	getenv        func(string) string
 	now           func() time.Time
@@ -41,6 +45,7 @@ func systemEnvironment() *environment {
 		stdinTerminal:  isTerminal(os.Stdin),
 		stdoutTerminal: isTerminal(os.Stdout),
 		stderrTerminal: isTerminal(os.Stderr),
+		terminalWidth:  terminalWidth,
 		getenv:         os.Getenv,
 		now:            time.Now,
 		zone:           time.Local,
@@ -51,6 +56,37 @@ func systemEnvironment() *environment {
 }
 
 func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+
+func terminalWidth() int {
+	width, _, err := term.GetSize(int(os.Stdout.Fd()))
+	if err != nil {
+		return 0
+	}
+	return width
+}
+
+// The width of lines: what a terminal has that does not tell, and what is believed of
+// COLUMNS.
+const (
+	defaultWidth = 80
+	maxWidth     = 10_000
+)
+
+// lineWidth returns how many characters wide lines for people may be, 0 for any number:
+// what COLUMNS says, or else what the terminal has. Without a terminal it is COLUMNS that
+// tells, as it does under watch(1).
+func (env *environment) lineWidth() int {
+	if width, err := strconv.Atoi(env.getenv("COLUMNS")); err == nil && width > 0 && width <= maxWidth {
+		return width
+	}
+	if !env.stdoutTerminal {
+		return 0
+	}
+	if width := env.terminalWidth(); width > 0 {
+		return width
+	}
+	return defaultWidth
+}
 
 func pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)

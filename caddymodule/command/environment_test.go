@@ -44,7 +44,10 @@ func (c *counting) Read(p []byte) (int, error) {
 // testEnvironment is an environment with a fixed clock, and without terminals.
 func testEnvironment() *environment {
 	return &environment{
-		stdin:  strings.NewReader(""),
+		stdin: strings.NewReader(""),
+
+		terminalWidth: func() int { return 0 },
+
 		getenv: func(string) string { return "" },
 		now:    func() time.Time { return testNow },
 		zone:   time.FixedZone("CET", 3600),
@@ -151,10 +154,15 @@ func sampleHandler(name string) *fakeHandler {
 			Events:        &control.Counts{Pending: 2, Delivered: 1034, Superseded: 3, Dead: 1},
 			OldestPending: new(ago(3*time.Minute + 20*time.Second)), Quarantined: new(int64(3)),
 			InboxBytes: new(int64(5 << 20)), InboxLimit: new(int64(10 << 30)), UnderWay: 4,
-			Pressure: control.Pressure{Limit: 32, Concurrency: 32, Attempts: 1240},
+			Pressure: control.Pressure{Limit: 32, Concurrency: 32, Attempts: 1240, Delivered: 1240},
 			Bodies:   control.Bodies{Reading: 3, Bytes: 1 << 20, Limit: 65 << 20},
 			Recent:   control.Recent{From: ago(10 * time.Minute), Accepted: 12, Duplicates: 2, Refused: 1},
-			Holds:    []control.Hold{}, Refusals: []control.Refusal{
+
+			ConfigLoaded: ago(2 * time.Hour),
+			LastMinute:   control.Recent{From: ago(time.Minute), Accepted: 7, Duplicates: 1, Refused: 1},
+			LastCallback: new(ago(12 * time.Second)),
+
+			Holds: []control.Hold{}, Refusals: []control.Refusal{
 				{Address: "203.0.113.9", Peer: "203.0.113.9", Reason: "not in allow or allow_from", Count: 12, First: ago(time.Hour), Last: ago(time.Minute)},
 				{Address: "", Peer: "10.0.0.1", Reason: "no client address", Count: 1, First: ago(26 * time.Hour), Last: ago(26 * time.Hour)},
 			},
@@ -171,6 +179,7 @@ func sampleHandler(name string) *fakeHandler {
 	}
 	h.Destinations = []control.Destination{{
 		Name: "default", Configured: true, Deliveries: h.Events, OldestPending: h.OldestPending, UnderWay: 4, Pressure: &h.Pressure, Holds: []control.Hold{},
+		LastDelivery: new(ago(11 * time.Second)),
 	}}
 	h.addEvents()
 	h.addQuarantine()
@@ -182,6 +191,9 @@ func (h *fakeHandler) addEvents() {
 	refused := control.Attempt{At: ago(40 * time.Minute), DurationMS: 12.5, Status: 503, Reason: "upstream answered 503"}
 	took := control.Attempt{At: ago(2 * time.Hour), DurationMS: 1.25, Status: 204}
 	add := func(n int, task, kind, status, state string, received time.Duration, attempts ...control.Attempt) *control.EventDetail {
+		for i := range attempts {
+			attempts[i].Number = i + 1
+		}
 		e := &control.EventDetail{
 			Event: control.Event{
 				ID: id(n), TaskID: task, Type: kind, Status: status, State: state,
@@ -230,11 +242,11 @@ func (h *fakeHandler) addQuarantine() {
 	h.quarantine[2].Count, h.quarantine[2].LastAt = 12_345, ago(time.Minute)
 }
 
-// safe checks that a text is safe for a terminal.
+// safe checks that a text is safe for a terminal. It may have tabs between columns.
 func safe(t *testing.T, text string) {
 	t.Helper()
-	require.NotRegexp(t, `[^\P{C}\n]`, text, "control or format characters")
-	require.True(t, printable(strings.ReplaceAll(text, "\n", "")), "not printable: %q", text)
+	require.NotRegexp(t, `[^\P{C}\n\t]`, text, "control or format characters")
+	require.True(t, printable(strings.NewReplacer("\n", "", "\t", "").Replace(text)), "not printable: %q", text)
 }
 
 // failingWriter fails after that many bytes.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"strconv"
 
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
@@ -61,18 +62,19 @@ func (s *session) explain(ctx context.Context, query url.Values) error {
 
 func (s *session) printExplanation(e *control.Explanation) {
 	for i, step := range e.Steps {
-		s.printf("%d. %s\n", i+1, quoted(step))
+		number := strconv.Itoa(i+1) + ". "
+		s.print(number + s.prose(quoted(step), len(number)) + "\n")
 	}
 	for _, warning := range e.Warnings {
-		s.print(s.paint("Warning: "+quoted(warning), text.FgYellow) + "\n")
+		s.say(s.paint("Warning: "+quoted(warning), text.FgYellow))
 	}
 	if !e.Allowed {
 		s.print(s.paint("refused", text.FgRed) + "\n")
 		return
 	}
-	s.print(s.paint("allowed", text.FgGreen))
+	allowed := s.paint("allowed", text.FgGreen)
 	if r := e.Rule; r != nil {
-		s.printf(" by %s %s (%s)", quoted(r.Option), quoted(r.Value), quoted(r.Range))
+		allowed += fmt.Sprintf(" by %s %s (%s)", quoted(r.Option), quoted(r.Value), quoted(r.Range))
 	}
-	s.print("\n")
+	s.say(allowed)
 }

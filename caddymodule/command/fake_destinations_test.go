@@ -13,6 +13,14 @@ import (
 
 // This file has what fakeAPI knows of destinations.
 
+func (f *fakeAPI) one(h *fakeHandler, _ string, _ http.ResponseWriter, _ *http.Request) (any, error) {
+	answer := h.Handler
+	if !f.process.Started.IsZero() { // not an older Caddy
+		answer.Process = &f.process
+	}
+	return answer, nil
+}
+
 // configured returns the names of the destinations that the config has.
 func (h *fakeHandler) configured() []string {
 	names := []string{}
@@ -92,14 +100,16 @@ func withDestinations(f *fakeAPI, _ *environment) {
 		},
 		{
 			Name: "default", Configured: true, Deliveries: &control.Counts{Delivered: 1034, Superseded: 3},
-			UnderWay: 3, Pressure: &control.Pressure{Limit: 32, Concurrency: 32, Attempts: 1240}, Holds: []control.Hold{},
+			UnderWay: 3, Pressure: &control.Pressure{Limit: 32, Concurrency: 32, Attempts: 1240, Delivered: 1240}, Holds: []control.Hold{},
+			LastDelivery: new(ago(time.Second)),
 		},
 		{
 			Name: "shop", Deliveries: &control.Counts{Pending: 4, Delivered: 3110, Dead: 1}, OldestPending: new(ago(26 * time.Hour)), Holds: []control.Hold{},
 		},
 		{
 			Name: "staging", Configured: true, Deliveries: &control.Counts{Pending: 1204, Delivered: 12, Dead: 3}, OldestPending: new(ago(5 * time.Minute)),
-			UnderWay: 1, Pressure: &control.Pressure{Limit: 2, Concurrency: 32, Attempts: 40, Failed: 12}, Holds: []control.Hold{},
+			UnderWay: 1, Pressure: &control.Pressure{Limit: 2, Concurrency: 32, Attempts: 40, Delivered: 28, Failed: 12}, Holds: []control.Hold{},
+			LastDelivery: new(ago(90 * time.Second)),
 		},
 	}
 	h.spreadEvents()
@@ -110,6 +120,9 @@ func (h *fakeHandler) spreadEvents() {
 	took := control.Attempt{At: ago(59 * time.Minute), DurationMS: 1.25, Status: 204}
 	refused := control.Attempt{At: ago(40 * time.Minute), DurationMS: 12.5, Status: 503, Reason: "upstream answered 503"}
 	at := func(destination, state string, attempts ...control.Attempt) control.Delivery {
+		for i := range attempts {
+			attempts[i].Number = i + 1
+		}
 		d := control.Delivery{Destination: destination, State: state, Attempts: len(attempts), AttemptRecords: attempts}
 		if len(attempts) > 0 {
 			d.LastAttempt = &attempts[len(attempts)-1]

@@ -27,9 +27,11 @@ type fakeAPI struct {
 	addr string // of the listener; "" if no Origin is expected
 
 	mu         sync.Mutex
+	process    control.Process
 	handlers   []*fakeHandler
 	unattended []control.Unattended
 	requests   []string
+	ahead      time.Duration // of the server's clock
 
 	// fail has errors to answer, by path.
 	fail map[string]apiError
@@ -43,6 +45,8 @@ type fakeHandler struct {
 	valid      map[int64]control.Released   // callbacks that are valid by now
 	allowed    map[string]control.Explanation
 	streams    []func(http.ResponseWriter, *http.Request) // one for each request, in order
+
+	searchedSince time.Time // what arrived before is not found by less than 12 digits
 }
 
 type apiError struct {
@@ -58,7 +62,7 @@ func badParameter(name, value, expected string) error {
 
 func startFake(t *testing.T, handlers ...*fakeHandler) *fakeAPI {
 	t.Helper()
-	f := &fakeAPI{t: t, handlers: handlers}
+	f := &fakeAPI{t: t, handlers: handlers, process: control.Process{Caddy: "v2.11.9", Module: "v1.0.0", Started: ago(76 * time.Hour)}}
 	server := httptest.NewUnstartedServer(f)
 	f.addr = server.Listener.Addr().String()
 	server.Start()
@@ -99,9 +103,11 @@ func fakeRoutes() []route {
 		{"GET", "/fotor_webhook/", []string{"recent"}, (*fakeAPI).all},
 		{"GET", "/fotor_webhook/{name}", []string{"recent"}, (*fakeAPI).one},
 		{"GET", "/fotor_webhook/{name}/events", list, (*fakeAPI).list},
+		{"GET", "/fotor_webhook/{name}/find", []string{"id"}, (*fakeAPI).find},
 		{"GET", "/fotor_webhook/{name}/events/stream", []string{"kind", "destination", "task", "type", "last_event_id"}, (*fakeAPI).stream},
 		{"GET", "/fotor_webhook/{name}/events/{id}", nil, (*fakeAPI).event},
 		{"DELETE", "/fotor_webhook/{name}/events/{id}", destination, (*fakeAPI).deleteEvent},
+		{"POST", "/fotor_webhook/{name}/events/{id}/copy", destination, (*fakeAPI).copyEvent},
 		{"POST", "/fotor_webhook/{name}/events/{id}/replay", []string{"destination", "to"}, (*fakeAPI).replayEvent},
 		{"POST", "/fotor_webhook/{name}/replay", replay, (*fakeAPI).replayMany},
 		{"POST", "/fotor_webhook/{name}/purge", bulk, (*fakeAPI).purgeMany},
@@ -119,6 +125,7 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.requests = append(f.requests, r.Method+" "+r.URL.RequestURI())
+	w.Header().Set("Date", testNow.Add(f.ahead).Format(http.TimeFormat))
 	failure, failing := f.fail[r.URL.Path]
 	answer, err := any(nil), error(failure)
 	if !failing {
@@ -222,15 +229,11 @@ func (f *fakeAPI) handler(name string) *fakeHandler {
 }
 
 func (f *fakeAPI) all(*fakeHandler, string, http.ResponseWriter, *http.Request) (any, error) {
-	answer := control.Handlers{Handlers: []control.Handler{}, Unattended: append([]control.Unattended{}, f.unattended...)}
+	answer := control.Handlers{Process: f.process, Handlers: []control.Handler{}, Unattended: append([]control.Unattended{}, f.unattended...)}
 	for _, h := range f.handlers {
 		answer.Handlers = append(answer.Handlers, h.Handler)
 	}
 	return answer, nil
-}
-
-func (*fakeAPI) one(h *fakeHandler, _ string, _ http.ResponseWriter, _ *http.Request) (any, error) {
-	return h.Handler, nil
 }
 
 // choose returns a function that reports whether an event matches the filter.

@@ -80,6 +80,7 @@ func textFilters(cmd *cobra.Command, query url.Values) error {
 // for a dry run and the change after it.
 func (env *environment) filterTimes(cmd *cobra.Command, query url.Values) error {
 	now := env.now()
+	times := make(map[string]time.Time)
 	for _, name := range []string{"since", "until"} {
 		if !cmd.Flags().Changed(name) {
 			continue
@@ -95,6 +96,14 @@ func (env *environment) filterTimes(cmd *cobra.Command, query url.Values) error 
 			t = now.Add(-ago)
 		}
 		query.Set(name, t.UTC().Format(time.RFC3339Nano))
+		times[name] = t
+	}
+	since, until := times["since"], times["until"]
+	switch {
+	case since.After(now):
+		return fmt.Errorf("--since is %s, which is to come: expected a time that has passed, or a duration such as 2h for so long ago", env.localTime(since))
+	case !since.IsZero() && !until.IsZero() && !since.Before(until):
+		return fmt.Errorf("--until is %s, no later than --since, %s: expected a later time, such as --since 2d --until 1d", env.localTime(until), env.localTime(since))
 	}
 	return nil
 }
@@ -105,10 +114,3 @@ func filtered(cmd *cobra.Command) bool {
 }
 
 var eventIDRegexp = regexp.MustCompile(`^[0-9a-f]{48}$`)
-
-func checkEventID(id string) error {
-	if !eventIDRegexp.MatchString(id) {
-		return fmt.Errorf("%q is no id of an event: expected 48 lower-case hexadecimal digits", id)
-	}
-	return nil
-}

@@ -59,6 +59,7 @@ var goldenCases = []struct {
 	{name: "show_json", args: "show --json " + id(2)},
 	{name: "show_pending", args: "show " + id(4)},
 	{name: "show_many_attempts", args: "show " + id(2), setup: manyAttempts},
+	{name: "show_replayed", args: "show " + id(2), setup: replayed},
 	{name: "show_missing", args: "show " + id(99)},
 	{name: "show_bad", args: "show 12"},
 
@@ -157,8 +158,8 @@ var goldenCases = []struct {
 	{name: "quarantine_show_bad", args: "quarantine show -- -6"},
 	{name: "quarantine_release", args: "quarantine release 7 9"},
 	{name: "quarantine_release_some", args: "quarantine release 6 7 8"},
-	{name: "quarantine_release_all", args: "quarantine release --all"},
-	{name: "quarantine_release_all_json", args: "quarantine release --all --json"},
+	{name: "quarantine_release_all", args: "quarantine release --all --yes"},
+	{name: "quarantine_release_all_json", args: "quarantine release --all --yes --json"},
 	{name: "quarantine_release_nothing", args: "quarantine release"},
 	{name: "quarantine_delete", args: "quarantine delete 7 8 6"},
 	{name: "quarantine_delete_json", args: "quarantine delete 7 6 --json"},
@@ -249,7 +250,18 @@ func borne(f *fakeAPI, env *environment) {
 }
 
 // manyAttempts makes an event with more attempts than records of them.
-func manyAttempts(f *fakeAPI, _ *environment) { f.handlers[0].events[1].Attempts = 150 }
+func manyAttempts(f *fakeAPI, _ *environment) {
+	e := f.handlers[0].events[1]
+	e.Attempts, e.Deliveries[0].Attempts = 150, 150
+}
+
+// replayed makes an event one that was moved, replayed, tried once more, and replayed again.
+func replayed(f *fakeAPI, _ *environment) {
+	d := &f.handlers[0].events[1].Deliveries[0]
+	d.Replays = []control.Replay{
+		{At: ago(45 * time.Minute), After: 1, From: "shop"}, {At: ago(30 * time.Minute), After: 2},
+	}
+}
 
 // pressed makes a destination get fewer attempts at once than the 32 that are configured.
 func pressed(limit, attempts, failed int) func(*fakeAPI, *environment) {
@@ -264,6 +276,7 @@ func pressed(limit, attempts, failed int) func(*fakeAPI, *environment) {
 func olderCaddy(f *fakeAPI, _ *environment) {
 	h := f.handlers[0]
 	h.Pressure, h.Destinations, h.Config.Destinations = control.Pressure{}, nil, nil
+	f.process, h.ConfigLoaded, h.LastMinute, h.LastCallback = control.Process{}, time.Time{}, control.Recent{}, nil
 	for _, e := range h.events {
 		e.Deliveries = nil
 	}
@@ -285,6 +298,7 @@ func several(f *fakeAPI, env *environment) {
 	held(f, env)
 	second := f.handlers[1]
 	second.Events, second.OldestPending, second.Quarantined = &control.Counts{Delivered: 1}, nil, new(int64(0))
+	second.LastCallback = new(ago(579 * time.Millisecond))
 }
 
 func bulkFails(f *fakeAPI, _ *environment) {

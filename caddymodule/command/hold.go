@@ -87,6 +87,9 @@ func (env *environment) holdRequest(cmd *cobra.Command) (*control.HoldRequest, e
 	if flags.Changed("until") {
 		value, _ := flags.GetString("until")
 		until, ok := env.parseTime(value)
+		if _, err := parseDuration("until", value); err == nil {
+			return nil, fmt.Errorf("--until %q is a duration: expected --for %[1]s, or a time to come", value)
+		}
 		if !ok || !until.After(env.now()) {
 			return nil, fmt.Errorf("--until %q: expected a time to come, such as %q",
 				value, env.now().In(env.zone).Add(time.Hour).Format(time.DateTime))
@@ -133,14 +136,14 @@ func (s *session) printHolds(handler string, answer *control.Holds) {
 		if len(answer.Destinations) > 1 {
 			where = " to " + quoted(hold.Destination)
 		}
-		s.printf("Deliveries of %s%s are held %s\n", handler, where, s.holdText(hold))
+		s.say(fmt.Sprintf("Deliveries of %s%s are held %s", handler, where, s.holdText(hold)))
 		going = slices.DeleteFunc(going, func(name string) bool { return name == hold.Destination })
 	}
 	if len(answer.Holds) > 0 && len(answer.Destinations) > 1 && len(going) > 0 {
 		for i := range going {
 			going[i] = quoted(going[i])
 		}
-		s.printf("Deliveries of %s to %s go on.\n", handler, strings.Join(going, ", "))
+		s.say(fmt.Sprintf("Deliveries of %s to %s go on.", handler, strings.Join(going, ", ")))
 	}
 	if answer.UnderWay > 0 {
 		s.printf("Attempts under way: %d\n", answer.UnderWay)

@@ -67,6 +67,7 @@ func hostileServer(t *testing.T) string {
 	event := rawJSON(t, &control.Event{})
 	suspect := rawJSON(t, &control.Quarantined{})
 	answers := map[string]string{
+		"/fotor_webhook/h/find":                        rawJSON(t, &control.Found{}),
 		"/fotor_webhook/":                              rawJSON(t, &control.Handlers{}),
 		"/fotor_webhook/h":                             rawJSON(t, &control.Handler{}),
 		"/fotor_webhook/h/events":                      `{"events":[` + event + `,` + event + `]}`,
@@ -113,24 +114,37 @@ func TestHostileTexts(t *testing.T) {
 	addr := hostileServer(t)
 	for _, command := range []string{
 		"status", "status h", "status h --check", "status h --destination x", "list -n h", "list -n h --destination x", "show -n h " + id(1), "show -n h " + id(2),
+		"show -n h 0000", "purge -n h 0000", "show --task x -n h",
 		"replay -n h " + id(1), "replay -n h --all --yes", "purge -n h --all --dry-run", "hold -n h", "resume -n h",
 		"quarantine list -n h", "quarantine show -n h 1", "quarantine release -n h 1", "quarantine release -n h 2",
 		"quarantine release -n h 3", "quarantine delete -n h 3", "explain -n h 192.0.2.1", "tail --handler h -n 1",
 		"list -n other", "list", "send",
 	} {
-		for _, form := range []string{"", " --json"} {
+		for _, form := range []string{"", " --json", " --color never"} { // the last one on a terminal
 			t.Run(command+form, func(t *testing.T) {
 				args := append(strings.Fields(command+form), "--address", addr)
 				if command == "send" {
 					args = append(strings.Fields(command+form), "http://"+addr+"/callback")
 				}
-				r := run(t, testEnvironment(), args...)
+				env := testEnvironment()
+				if form == " --color never" {
+					terminalOf(env, 2000)
+				}
+				r := run(t, env, args...)
 				safe(t, r.stdout)
 				safe(t, r.stderr)
 				shown := r.stdout + r.stderr
 				require.NotEmpty(t, shown)
 				require.Contains(t, shown, `\u202e`)
-				if form != "" && r.stdout != "" && command != "send" {
+				switch {
+				case env.stdoutTerminal:
+					require.NotContains(t, r.stdout, "\t")
+				case strings.HasPrefix(command, "list -n h") && form == "":
+					for line := range strings.Lines(r.stdout) {
+						require.Equal(t, len(eventColumns)-1, strings.Count(line, "\t"), "a tab of a text is no column: %q", line)
+					}
+				}
+				if form == " --json" && r.stdout != "" && command != "send" {
 					requireSameJSON(t, r.stdout)
 				}
 			})
@@ -229,7 +243,7 @@ func TestHostileTransport(t *testing.T) {
 func TestQuoted(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                    "",
-		"avatar 任务 é مرحبا":   "avatar 任务 é مرحبا",
+		"avatar 任务 é – 한국어":   "avatar 任务 é – 한국어",
 		`say "hi"`:            `say "hi"`,
 		"a\nb":                `"a\nb"`,
 		"\x1b[31mred":         `"\x1b[31mred"`,
@@ -251,7 +265,7 @@ func TestQuoted(t *testing.T) {
 	}
 	require.Equal(t, "two\nlines\\x1b\\xff\\u202e\\t", escapeText("two\nlines\x1b\xff\u202e\t"))
 	require.Equal(t, "abc…", cut("abcdef", 4))
-	require.Equal(t, "任务…", cut("任务任务", 3))
+	require.Equal(t, "任务…", cut("任务任务", 6))
 	require.Equal(t, `"\x1…`, cut("\x1b\x1b", 5))
 }
 

@@ -98,15 +98,16 @@ type lister struct {
 	member  string // the member of the answer that has the rows
 	columns []column
 	row     func(json.RawMessage) ([]string, error)
-	none    func() // called if there are no rows to print
+	keep    func(json.RawMessage) (bool, error) // whether a row is wanted; nil if all are
+	none    func()                              // called if there are no rows to print
 }
 
 // listPages prints rows as their pages arrive, so that any number of them needs only the
 // memory of a page.
 func listPages(ctx context.Context, s *session, l lister, limit int) error {
-	printed := 0
-	more, err := s.eachPage(ctx, l, limit, func(rows []json.RawMessage) error {
-		page, err := s.page(l, rows, printed == 0)
+	printed, t := 0, &table{printer: s.printer, columns: l.columns}
+	more, err := s.eachPage(ctx, l, limit, func(rows []json.RawMessage, more bool) error {
+		page, err := s.page(l, rows, t, more)
 		if err != nil {
 			return err
 		}
@@ -124,15 +125,15 @@ func listPages(ctx context.Context, s *session, l lister, limit int) error {
 	return err
 }
 
-// eachPage calls f with page after page, and reports whether there may be more rows than
-// the limit.
-func (s *session) eachPage(ctx context.Context, l lister, limit int, f func([]json.RawMessage) error) (more bool, err error) {
+// eachPage calls f with page after page, and with whether another may follow. It reports
+// whether there may be more rows than the limit.
+func (s *session) eachPage(ctx context.Context, l lister, limit int, f func(rows []json.RawMessage, more bool) error) (more bool, err error) {
 	if l.query == nil {
 		l.query = make(url.Values)
 	}
 	for got := 0; ; {
 		want := control.PageMax
-		if limit > 0 {
+		if limit > 0 && l.keep == nil {
 			want = min(want, limit-got)
 		}
 		l.query.Set("limit", strconv.Itoa(want))
@@ -145,17 +146,42 @@ func (s *session) eachPage(ctx context.Context, l lister, limit int, f func([]js
 		if err := unmarshalPage(answer, l.member, &rows, &next); err != nil {
 			return false, fmt.Errorf("the answer of %s is not what this version expects: %w", s.client.address, err)
 		}
+		if rows, err = l.wanted(rows); err != nil {
+			return false, err
+		}
+		cut := limit > 0 && len(rows) > limit-got
+		if cut {
+			rows = rows[:limit-got]
+		}
 		got += len(rows)
+		last := cut || next == "" || limit > 0 && got >= limit
 		if len(rows) > 0 {
-			if err := f(rows); err != nil {
+			if err := f(rows, !last); err != nil {
 				return false, err
 			}
 		}
-		if next == "" || (limit > 0 && got >= limit) {
-			return next != "", nil
+		if last {
+			return cut || next != "", nil
 		}
 		l.query.Set("cursor", next)
 	}
+}
+
+// wanted returns the rows that the lister keeps.
+func (l *lister) wanted(rows []json.RawMessage) (kept []json.RawMessage, err error) {
+	if l.keep == nil {
+		return rows, nil
+	}
+	for _, raw := range rows {
+		keep, err := l.keep(raw)
+		if err != nil {
+			return nil, fmt.Errorf("a row is not what this version expects: %w", err)
+		}
+		if keep {
+			kept = append(kept, raw)
+		}
+	}
+	return kept, nil
 }
 
 func unmarshalPage(answer map[string]json.RawMessage, member string, rows *[]json.RawMessage, next *string) error {
@@ -171,8 +197,8 @@ func unmarshalPage(answer map[string]json.RawMessage, member string, rows *[]jso
 	return json.Unmarshal(raw, rows)
 }
 
-// page formats one page.
-func (s *session) page(l lister, rows []json.RawMessage, first bool) ([]byte, error) {
+// page formats one page, which is a part of the table.
+func (s *session) page(l lister, rows []json.RawMessage, t *table, more bool) ([]byte, error) {
 	if s.json {
 		var b bytes.Buffer
 		for _, raw := range rows {
@@ -192,19 +218,19 @@ func (s *session) page(l lister, rows []json.RawMessage, first bool) ([]byte, er
 		}
 		cells = append(cells, row)
 	}
-	return []byte(s.table(l.columns, cells, first)), nil
+	return []byte(t.part(cells, more)), nil
 }
 
 // eventColumns have widths, because pages are formatted one by one.
 var eventColumns = []column{
-	{title: "ID", width: 48},
-	{title: "RECEIVED", width: len("2006-01-02 15:04:05")},
-	{title: "STATE", width: len("superseded")},
-	{title: "STATUS", width: len("in_progress")},
-	{title: "TYPE", width: len("ecommercelistingset")},
-	{title: "TASK", width: 32},
-	{title: "ATTEMPTS", right: true},
-	{title: "NOTE"},
+	{title: "ID", width: 48, short: shortID},
+	{title: "RECEIVED", rank: 3, width: len("2006-01-02 15:04:05"), short: withoutYear},
+	{title: "STATE", rank: 1, width: len("superseded")},
+	{title: "STATUS", rank: 4, width: len("in_progress")},
+	{title: "TYPE", rank: 5, width: len("ecommercelistingset"), least: 8},
+	{title: "TASK", rank: 6, width: 32, least: 8},
+	{title: "ATTEMPTS", rank: 7, right: true},
+	{title: "NOTE", rank: 2, width: 30, least: 14},
 }
 
 // eventRow formats an event. If the list is of one destination, so are its state and the
@@ -216,7 +242,7 @@ func (s *session) eventRow(e *control.Event, ofOne bool) []string {
 	}
 	return []string{
 		quoted(e.ID), s.localTime(e.ReceivedAt), s.state(e.State), quoted(e.Status),
-		cut(e.Type, 32), cut(e.TaskID, 48), strconv.Itoa(e.Attempts), note,
+		quoted(e.Type), quoted(e.TaskID), strconv.Itoa(e.Attempts), note,
 	}
 }
 
@@ -224,7 +250,7 @@ func (s *session) eventRow(e *control.Event, ofOne bool) []string {
 func (s *session) progressNote(due *time.Time, last *control.Attempt) string {
 	note := ""
 	if last != nil {
-		note = cut(last.Reason, 80)
+		note = quoted(last.Reason)
 	}
 	if due == nil {
 		return note

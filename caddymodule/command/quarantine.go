@@ -42,14 +42,20 @@ Lists the callbacks in quarantine, those that arrived last first. Callbacks with
 same body are one, with how often they arrived; the rest of a line is of the last.
 
   caddy fotor-webhook quarantine list
+  caddy fotor-webhook quarantine list --since 1d --answer 422
   caddy fotor-webhook quarantine list --limit 0 --json | jq .id
 
 --json prints a line of JSON for each callback.
 ` + exitHelp,
 		Args: cobra.NoArgs,
 	}
+	addSuspectFlags(cmd)
 	addLimitFlag(cmd)
 	return env.adminCommand(cmd, func(ctx context.Context, s *session, _ []string) error {
+		filter, err := s.suspectFilter(cmd)
+		if err != nil {
+			return err
+		}
 		limit, err := limitFlag(cmd)
 		if err != nil {
 			return err
@@ -58,7 +64,7 @@ same body are one, with how often they arrived; the rest of a line is of the las
 		if err != nil {
 			return err
 		}
-		return listPages(ctx, s, s.quarantineLister(handler), limit)
+		return listPages(ctx, s, s.quarantineLister(handler, &filter), limit)
 	})
 }
 
@@ -82,6 +88,9 @@ Shows a callback in quarantine: what was wrong with it, and its body.
 		if err != nil {
 			return err
 		}
+		if s.handler, err = s.locateSuspect(ctx, id); err != nil {
+			return err
+		}
 		return s.quarantineShow(ctx, id)
 	})
 }
@@ -95,18 +104,18 @@ func quarantineID(arg string) (string, error) {
 
 // quarantineLister returns how to list the quarantine. Its columns have widths, because
 // pages are formatted one by one.
-func (s *session) quarantineLister(handler string) lister {
+func (s *session) quarantineLister(handler string, f *suspectFilter) lister {
 	return lister{
 		path:   []string{handler, "quarantine"},
 		member: "callbacks",
 		columns: []column{
 			{title: "ID", width: 6, right: true},
-			{title: "COUNT", width: 6, right: true},
-			{title: "LAST", width: len("2006-01-02 15:04:05")},
-			{title: "FROM", width: len("255.255.255.255")},
-			{title: "ANSWER", right: true},
-			{title: "SIZE", width: len("1023 KiB"), right: true},
-			{title: "PROBLEMS"},
+			{title: "COUNT", rank: 4, width: 6, right: true},
+			{title: "LAST", rank: 3, width: len("2006-01-02 15:04:05"), short: withoutYear},
+			{title: "FROM", rank: 2, width: len("255.255.255.255"), least: 15},
+			{title: "ANSWER", rank: 5, right: true},
+			{title: "SIZE", rank: 6, width: len("1023 KiB"), right: true},
+			{title: "PROBLEMS", rank: 1, width: 40, least: 24},
 		},
 		row: func(raw json.RawMessage) ([]string, error) {
 			var q control.Quarantined
@@ -116,18 +125,29 @@ func (s *session) quarantineLister(handler string) lister {
 				strconv.Itoa(q.Status), size(int64(q.Size)), problems(q.Problems, q.ProblemCount),
 			}, err
 		},
-		none: func() { s.note("The quarantine is empty.") },
+		keep: func(raw json.RawMessage) (bool, error) {
+			var q control.Quarantined
+			err := json.Unmarshal(raw, &q)
+			return f.fits(&q), err
+		},
+		none: func() {
+			if f.text == "" {
+				s.note("The quarantine is empty.")
+			} else {
+				s.note("Nothing in quarantine matches%s.", f.text)
+			}
+		},
 	}
 }
 
-// problems returns the first problem and how many more there are.
+// problems returns how many problems there are, if several, and the first.
 func problems(some []control.Problem, all int) string {
 	if len(some) == 0 {
 		return ""
 	}
-	first := cut(problem(some[0]), 80)
+	first := quoted(problem(some[0]))
 	if all > 1 {
-		first += fmt.Sprintf(" and %d more", all-1)
+		return fmt.Sprintf("%d problems: %s", all, first)
 	}
 	return first
 }
@@ -177,7 +197,7 @@ func (s *session) problemTable(problems []control.Problem) string {
 		}
 		rows = append(rows, []string{at, quoted(p.Detail)})
 	}
-	return s.table([]column{{title: "AT"}, {title: "PROBLEM"}}, rows, true)
+	return s.table([]column{{title: "AT", least: 20}, {title: "PROBLEM", least: 20}}, rows)
 }
 
 // suspectBody returns a body for people: JSON, text, or a dump of the bytes.

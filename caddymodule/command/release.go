@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -14,49 +13,51 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
+// changeSuspect changes a callback in quarantine. It returns what has become of it.
+type changeSuspect func(*session, context.Context, call) (string, json.RawMessage, error)
+
 func quarantineReleaseCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "release <id>...",
+		Use:   "release [<id>...]",
 		Short: "Accepts callbacks that are valid by now",
 		Long: `
 Validates callbacks in quarantine again, such as after an upgrade, and accepts
-those that are valid now. The others stay. --all takes the oldest first.
+those that are valid now: some, or all that fit a filter, the oldest first. The
+others stay.
 
   caddy fotor-webhook quarantine release 7 9
-  caddy fotor-webhook quarantine release --all
-
+  caddy fotor-webhook quarantine release --problem /avatarResult --dry-run
+  caddy fotor-webhook quarantine release --all --yes
+` + suspectsLong + `
 --json prints a line of JSON for each callback: "quarantineId", "status" (the
 HTTP status) and "answer".
 ` + exitHelpNo("a callback is still not valid") + severalLong,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
-	cmd.Flags().Bool("all", false, "All callbacks in quarantine")
-	return env.adminCommand(cmd, func(ctx context.Context, s *session, args []string) error {
-		all, _ := cmd.Flags().GetBool("all")
-		if all == (len(args) > 0) {
-			return errors.New("expected ids of callbacks in quarantine, or --all")
-		}
-		return s.eachCallback(ctx, args, all, (*session).release)
+	return env.suspectsCommand(cmd, suspects{
+		verb: "release", past: "accepted", atOnce: 1, // a task's events keep their order
+		do: (*session).release,
 	})
 }
 
 func quarantineDeleteCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "delete <id>...",
+		Use:   "delete [<id>...]",
 		Short: "Deletes callbacks in quarantine",
 		Long: `
-Deletes callbacks in quarantine for good.
+Deletes callbacks in quarantine for good: some, or all that fit a filter.
 
   caddy fotor-webhook quarantine delete 7 9
-
+  caddy fotor-webhook quarantine delete --until 30d --dry-run
+  caddy fotor-webhook quarantine delete --answer 415 --yes
+` + suspectsLong + `
 --json prints a line of JSON for each callback: "quarantineId" and "status"
 (the HTTP status), and "answer" if there is one.
 ` + exitHelp + severalLong,
-		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
-	return env.adminCommand(cmd, func(ctx context.Context, s *session, args []string) error {
-		return s.eachCallback(ctx, args, false, (*session).deleteSuspect)
+	return env.suspectsCommand(cmd, suspects{
+		verb: "delete", past: "deleted", atOnce: 8, do: (*session).deleteSuspect,
 	})
 }
 
@@ -72,7 +73,7 @@ type result struct {
 
 // eachCallback does the same to several callbacks, one after the other, and prints the
 // result of each. Only an error that is not about the callback ends it early.
-func (s *session) eachCallback(ctx context.Context, args []string, all bool, do func(*session, context.Context, call) (string, json.RawMessage, error)) error {
+func (s *session) eachCallback(ctx context.Context, args []string, do changeSuspect) error {
 	ids := make([]string, 0, len(args))
 	for _, arg := range args {
 		id, err := quarantineID(arg)
@@ -85,40 +86,47 @@ func (s *session) eachCallback(ctx context.Context, args []string, all bool, do 
 	if err != nil {
 		return err
 	}
-	if all {
-		if ids, err = s.quarantineIDs(ctx, handler); err != nil {
-			return err
-		}
-		if len(ids) == 0 && !s.json {
-			s.note("The quarantine is empty.")
-		}
-	}
 	code := exitDone
 	for _, id := range ids {
-		text, raw, err := do(s, ctx, call{path: []string{handler, "quarantine", id}})
-		status := http.StatusOK
-		var refused *statusError
-		switch {
-		case errors.As(err, &refused) && (refused.status == http.StatusNotFound || refused.status == http.StatusUnprocessableEntity):
-			status, raw, text = refused.status, refused.body, refusalText(refused)
-			if !all || refused.status != http.StatusNotFound {
-				code = worse(code, exitCode(err)) // with --all it does not matter that one is gone
-			}
-		case err != nil:
-			return fmt.Errorf("callback %s: %w", id, err)
-		case raw == nil:
-			status = http.StatusNoContent
+		r, err := s.changeOne(ctx, handler, id, do)
+		if err != nil {
+			return err
 		}
-		if err := s.printResult(id, text, status, raw); err != nil {
+		code = worse(code, r.code)
+		if err := s.printResult(id, r.text, r.status, r.raw); err != nil {
 			return err
 		}
 	}
 	return exitQuietly(code)
 }
 
+// changed is what came of a change to a callback.
+type changed struct {
+	text   string
+	status int
+	raw    json.RawMessage
+	code   int
+}
+
+// changeOne changes one callback. An error that is about the callback is a result.
+func (s *session) changeOne(ctx context.Context, handler, id string, do changeSuspect) (r changed, err error) {
+	r.status = http.StatusOK
+	r.text, r.raw, err = do(s, ctx, call{path: []string{handler, "quarantine", id}})
+	var refused *statusError
+	switch {
+	case errors.As(err, &refused) && (refused.status == http.StatusNotFound || refused.status == http.StatusUnprocessableEntity):
+		return changed{refusalText(refused), refused.status, refused.body, exitCode(err)}, nil
+	case err != nil:
+		return r, fmt.Errorf("callback %s: %w", id, err)
+	case r.raw == nil:
+		r.status = http.StatusNoContent
+	}
+	return r, nil
+}
+
 func (s *session) printResult(id, text string, status int, raw json.RawMessage) error {
 	if !s.json {
-		s.printf("%s: %s\n", id, text)
+		s.say(id + ": " + text)
 		return s.stdout.err
 	}
 	number, err := strconv.ParseInt(id, 10, 64)
@@ -135,31 +143,13 @@ func (s *session) printResult(id, text string, status int, raw json.RawMessage) 
 	return s.printLine(line)
 }
 
-// quarantineIDs returns the ids of all callbacks in quarantine, the oldest first, so that
-// the events of a task keep their order.
-func (s *session) quarantineIDs(ctx context.Context, handler string) ([]string, error) {
-	var ids []string
-	_, err := s.eachPage(ctx, s.quarantineLister(handler), 0, func(rows []json.RawMessage) error {
-		for _, raw := range rows {
-			var q control.Quarantined
-			if err := json.Unmarshal(raw, &q); err != nil {
-				return fmt.Errorf("a row is not what this version expects: %w", err)
-			}
-			ids = append(ids, strconv.FormatInt(q.ID, 10))
-		}
-		return nil
-	})
-	slices.Reverse(ids)
-	return ids, err
-}
-
 func (s *session) release(ctx context.Context, c call) (string, json.RawMessage, error) {
 	c.method, c.path = http.MethodPost, append(c.path, "release")
 	released, raw, err := get[control.Released](ctx, s.client, c)
 	if released.Duplicate {
-		return "a repeat of event " + quoted(released.ID), raw, err
+		return "a repeat of event " + s.shortID(released.ID), raw, err
 	}
-	return "accepted as event " + quoted(released.ID), raw, err
+	return "accepted as event " + s.shortID(released.ID), raw, err
 }
 
 func (s *session) deleteSuspect(ctx context.Context, c call) (string, json.RawMessage, error) {

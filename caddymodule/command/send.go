@@ -5,11 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/time/rate"
@@ -34,11 +33,12 @@ address in.
 
   caddy fotor-webhook send http://localhost:8080/fotor/callback
   caddy fotor-webhook send http://localhost:8080/fotor/callback --status in_progress,completed
-  caddy fotor-webhook send http://localhost:8080/fotor/callback --count 1000 --concurrency 8 --rate 50/s --quiet
+  caddy fotor-webhook send http://localhost:8080/fotor/callback --repeat 1000 --concurrency 8 --rate 50/s --quiet
+  caddy fotor-webhook send https://example.com/fotor/callback --resolve example.com:443:127.0.0.1 --insecure
   echo '{"status":3}' | caddy fotor-webhook send http://localhost:8080/fotor/callback --file -
 
 With several of --status, each task has a callback for each, in that order. With
---file the body is sent as it is, --count times. A callback is accepted if the
+--file the body is sent as it is, --repeat times. A callback is accepted if the
 answer is 200, which is what Fotor wants, with the id of an event: any other
 handler of a site may answer 200 too. Ctrl-C ends it with the summary.
 
@@ -53,6 +53,7 @@ handler of a site may answer 200 too. Ctrl-C ends it with the summary.
 		if err != nil {
 			return err
 		}
+		plan.warn(s)
 		return newSender(s, plan).send(ctx)
 	})
 }
@@ -63,59 +64,55 @@ const severalSent = `1 goes before 5: no answer to a callback is a failure.
 func addSendFlags(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.String("type", "avatar", "The task's type: "+strings.Join(knownTypes, ", ")+", or any other")
-	flags.StringSlice("status", []string{"completed"}, "The task's status: in_progress, completed, failed, or Fotor's number; several are sent in that order")
-	flags.Int("count", 1, "How many tasks")
+	flags.StringSlice("status", []string{"completed"}, "The task's status: in_progress, completed, failed, or any number; several are sent in that order")
+	flags.Int("repeat", 1, "How many times, each with a new task")
 	flags.String("rate", "", "The most callbacks in a time, such as 50/s or 600/m; without, as fast as they are answered")
 	flags.Int("concurrency", 1, "How many tasks at once")
 	flags.Bool("sensitive", false, "Say that the result is harmful or sensitive")
 	flags.String("file", "", "Send this file as it is; - is standard input")
 	flags.String("task", "", "The task's id, in place of a new one")
-	flags.Duration("timeout", 30*time.Second, "How long to wait for an answer")
 	flags.BoolP("quiet", "q", false, "Print the summary only")
 	completeFixed(cmd, "type", knownTypes...)
 	completeList(cmd, "status", "in_progress", "completed", "failed")
-	completeNothing(cmd, "count", "rate", "concurrency", "task", "timeout")
+	completeNothing(cmd, "repeat", "rate", "concurrency", "task")
+	addOutgoingFlags(cmd)
 }
 
 // sendPlan is what to send.
 type sendPlan struct {
-	url         string
+	*outgoing
 	kind        callbackKind
 	statuses    []int
-	count       int
+	repeat      int
 	limit       rate.Limit
 	concurrency int
 	task        string
 	file        []byte // the body to send; nil to make callbacks
-	timeout     time.Duration
 	quiet       bool
 }
 
 func (env *environment) sendPlan(cmd *cobra.Command, target string) (*sendPlan, error) {
-	u, err := url.Parse(target)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return nil, fmt.Errorf("%q is no URL to send to: expected one that begins with http:// or https:// and has a host", target)
+	out, err := outgoingFlags(cmd, "", target)
+	if err != nil {
+		return nil, err
 	}
 	flags := cmd.Flags()
-	p := &sendPlan{url: target}
+	p := &sendPlan{outgoing: out}
 	p.kind.name, _ = flags.GetString("type")
 	p.kind.sensitive, _ = flags.GetBool("sensitive")
-	p.count, _ = flags.GetInt("count")
+	p.repeat, _ = flags.GetInt("repeat")
 	p.concurrency, _ = flags.GetInt("concurrency")
 	p.task, _ = flags.GetString("task")
-	p.timeout, _ = flags.GetDuration("timeout")
 	p.quiet, _ = flags.GetBool("quiet")
 	switch {
 	case p.kind.name == "":
 		return nil, errors.New("--type is empty: expected a task's type, such as avatar")
 	case flags.Changed("task") && p.task == "":
 		return nil, errors.New("--task is empty: expected a task's id")
-	case p.count < 1:
-		return nil, fmt.Errorf("--count %d: expected 1 or more", p.count)
+	case p.repeat < 1:
+		return nil, fmt.Errorf("--repeat %d: expected 1 or more", p.repeat)
 	case p.concurrency < 1 || p.concurrency > maxConcurrency:
 		return nil, fmt.Errorf("--concurrency %d: expected 1 to %d", p.concurrency, maxConcurrency)
-	case p.timeout <= 0:
-		return nil, fmt.Errorf("--timeout %s: expected more than 0", p.timeout)
 	}
 	values, _ := flags.GetStringSlice("status")
 	if p.statuses, err = parseStatuses(values); err != nil {
@@ -134,14 +131,13 @@ var statusNames = []string{"in_progress", "completed", "failed"}
 func parseStatuses(values []string) ([]int, error) {
 	statuses := make([]int, 0, len(values))
 	for _, value := range values {
-		status := -1
-		for number, name := range statusNames {
-			if value == name || value == strconv.Itoa(number) {
-				status = number
-			}
-		}
+		status := slices.Index(statusNames, value)
 		if status < 0 {
-			return nil, fmt.Errorf("--status %q: expected in_progress, completed, failed, 0, 1 or 2", value)
+			number, err := strconv.ParseInt(value, 10, 32)
+			if err != nil {
+				return nil, fmt.Errorf("--status %q: expected in_progress, completed, failed, or a number such as 3", value)
+			}
+			status = int(number)
 		}
 		statuses = append(statuses, status)
 	}

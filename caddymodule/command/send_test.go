@@ -92,18 +92,18 @@ func TestSendGolden(t *testing.T) {
 		answer     func(http.ResponseWriter, int, []byte) bool
 	}{
 		{name: "send", args: "send URL"},
-		{name: "send_color", args: "send URL --count 2 --color always", answer: refusal},
-		{name: "send_json", args: "send URL --count 2 --json", answer: refusal},
+		{name: "send_color", args: "send URL --repeat 2 --color always", answer: refusal},
+		{name: "send_json", args: "send URL --repeat 2 --json", answer: refusal},
 		{name: "send_problems", args: "send URL --status 0,completed,failed", answer: refusal},
-		{name: "send_repeats", args: "send URL --file - --count 3"},
-		{name: "send_quiet", args: "send URL --count 250 --concurrency 1 --quiet"},
+		{name: "send_repeats", args: "send URL --file - --repeat 3"},
+		{name: "send_quiet", args: "send URL --repeat 250 --concurrency 1 --quiet"},
 		{name: "send_other_server", args: "send URL", answer: func(w http.ResponseWriter, _ int, _ []byte) bool {
 			w.Header().Set("Location", "/elsewhere")
 			w.WriteHeader(http.StatusFound)
 			return true
 		}},
 		{name: "send_empty", args: "send URL", answer: always(200, "", "")},
-		{name: "send_html", args: "send URL --count 2", answer: always(200, "text/html; charset=utf-8", "<title>\x1b[31mWelcome")},
+		{name: "send_html", args: "send URL --repeat 2", answer: always(200, "text/html; charset=utf-8", "<title>\x1b[31mWelcome")},
 		{name: "send_created", args: "send URL --json", answer: always(201, "application/json", `{"id":"`+id(1)+`","duplicate":false}`)},
 		{name: "send_wrong_id", args: "send URL", answer: always(200, "application/json", `{"id":"\u001b[31m7","duplicate":true}`)},
 		{name: "send_odd_json", args: "send URL", answer: always(200, "application/json", `{"id":{"a":1},"title":"OK"}`)},
@@ -113,7 +113,7 @@ func TestSendGolden(t *testing.T) {
 		{name: "send_url_no_host", args: "send http:///callback"},
 		{name: "send_status_bad", args: "send URL --status done"},
 		{name: "send_rate_bad", args: "send URL --rate 5/d"},
-		{name: "send_count_bad", args: "send URL --count 0"},
+		{name: "send_repeat_bad", args: "send URL --repeat 0"},
 		{name: "send_concurrency_bad", args: "send URL --concurrency 2000"},
 		{name: "send_timeout_bad", args: "send URL --timeout 0s"},
 		{name: "send_file_and_type", args: "send URL --file - --type avatar"},
@@ -159,7 +159,7 @@ func TestSendBodies(t *testing.T) {
 // order that was asked for, however many are sent at once.
 func TestSendTasks(t *testing.T) {
 	g, url := startGateway(t, nil)
-	r := run(t, testEnvironment(), "send", url, "--count", "200", "--concurrency", "16", "--status", "0,1", "-q")
+	r := run(t, testEnvironment(), "send", url, "--repeat", "200", "--concurrency", "16", "--status", "0,1", "-q")
 	require.Zero(t, r.code, r.stdout)
 	require.Len(t, g.bodies, 400)
 	begun := make(map[string]bool)
@@ -173,7 +173,7 @@ func TestSendTasks(t *testing.T) {
 	require.Len(t, begun, 200)
 
 	g, url = startGateway(t, nil)
-	require.Zero(t, run(t, testEnvironment(), "send", url, "--task", "mine", "--count", "2").code)
+	require.Zero(t, run(t, testEnvironment(), "send", url, "--task", "mine", "--repeat", "2").code)
 	require.Len(t, g.seen, 2, "two callbacks of one task are not the same")
 	for _, body := range g.bodies {
 		require.Contains(t, string(body), `{"taskId":"mine",`)
@@ -186,7 +186,7 @@ func TestSendFile(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "body.json")
 	require.NoError(t, os.WriteFile(name, body, 0o600))
 	g, url := startGateway(t, nil)
-	require.Zero(t, run(t, testEnvironment(), "send", url, "--file", name, "--count", "3").code)
+	require.Zero(t, run(t, testEnvironment(), "send", url, "--file", name, "--repeat", "3").code)
 	require.Equal(t, [][]byte{body, body, body}, g.bodies)
 
 	empty := filepath.Join(t.TempDir(), "empty")
@@ -200,7 +200,7 @@ func TestSendFile(t *testing.T) {
 func TestSendRate(t *testing.T) {
 	for _, c := range []struct {
 		rate        string
-		count       string
+		repeat      string
 		concurrency string
 		want        time.Duration
 	}{
@@ -219,7 +219,7 @@ func TestSendRate(t *testing.T) {
 					return answering(`{"id":"` + id(1) + `"}`), nil
 				})
 				begun := time.Now()
-				r := run(t, env, "send", "http://fotor.test", "--rate", c.rate, "--count", c.count, "--concurrency", c.concurrency, "-q")
+				r := run(t, env, "send", "http://fotor.test", "--rate", c.rate, "--repeat", c.repeat, "--concurrency", c.concurrency, "-q")
 				require.Zero(t, r.code, r.stdout)
 				require.Equal(t, c.want, time.Since(begun))
 				require.Contains(t, r.stdout, "p50 30ms  p95 30")
@@ -241,11 +241,11 @@ func TestSendTimeout(t *testing.T) {
 			}
 			return answering(`{"id":"` + id(1) + `"}`), nil
 		})
-		r := run(t, env, "send", "http://fotor.test", "--count", "3", "--timeout", "7s")
+		r := run(t, env, "send", "http://fotor.test", "--repeat", "3", "--timeout", "7s")
 		require.Equal(t, exitFailed, r.code)
 		require.Contains(t, r.stdout, "     2  -          7s  ")
 		require.Contains(t, r.stdout, "deadline exceeded")
-		require.Contains(t, r.stdout, "No answer  1\nHTTP 200   2\n")
+		require.Contains(t, r.stdout, "No answer\t1\nHTTP 200\t2\n")
 	})
 }
 
@@ -264,11 +264,11 @@ func TestSendInterrupted(t *testing.T) {
 	var stdout bytes.Buffer
 	env.stdout = &output{w: &stdout}
 	plan := &sendPlan{
-		url: "http://fotor.test", kind: callbackKind{name: "avatar"}, statuses: []int{1}, count: 1 << 30,
-		concurrency: 1, timeout: time.Minute, limit: 1e9,
+		outgoing: &outgoing{url: "http://fotor.test", timeout: time.Minute}, kind: callbackKind{name: "avatar"}, statuses: []int{1}, repeat: 1 << 30,
+		concurrency: 1, limit: 1e9,
 	}
 	require.NoError(t, newSender(&session{environment: env}, plan).send(ctx))
-	require.Contains(t, stdout.String(), "Sent      2 callbacks in ")
+	require.Contains(t, stdout.String(), "Sent\t2 callbacks in ")
 	require.NotContains(t, stdout.String(), "No answer")
 }
 
@@ -277,7 +277,7 @@ func TestSendNobodyReads(t *testing.T) {
 	g, url := startGateway(t, nil)
 	env := testEnvironment()
 	env.stdout, env.stderr = &output{w: &failingWriter{left: 200, err: errBrokenPipe}}, io.Discard
-	require.Equal(t, exitDone, runTo(t, env, "send", url, "--count", "100000"))
+	require.Equal(t, exitDone, runTo(t, env, "send", url, "--repeat", "100000"))
 	require.Less(t, len(g.bodies), 10)
 }
 

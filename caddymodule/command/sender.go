@@ -34,22 +34,9 @@ type sender struct {
 }
 
 func newSender(s *session, plan *sendPlan) *sender {
-	transport := s.transport
-	if transport == nil {
-		transport = &http.Transport{
-			Proxy:               http.ProxyFromEnvironment,
-			MaxIdleConnsPerHost: plan.concurrency,
-			ForceAttemptHTTP2:   true,
-		}
-	}
 	return &sender{
 		session: s, plan: plan, limiter: rate.NewLimiter(plan.limit, 1),
-		http: &http.Client{
-			Transport: transport,
-			Timeout:   plan.timeout,
-			// the answer of the URL itself counts
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+		http:    plan.client(s.transport, plan.concurrency),
 		summary: newSummary(),
 	}
 }
@@ -57,7 +44,7 @@ func newSender(s *session, plan *sendPlan) *sender {
 func (s *sender) send(ctx context.Context) error {
 	begun := s.now()
 	var workers sync.WaitGroup
-	for range min(s.plan.concurrency, s.plan.count) {
+	for range min(s.plan.concurrency, s.plan.repeat) {
 		workers.Go(func() { s.work(ctx) })
 	}
 	workers.Wait()
@@ -99,7 +86,7 @@ func (s *sender) work(ctx context.Context) {
 func (s *sender) take() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.err != nil || s.started == s.plan.count {
+	if s.err != nil || s.started == s.plan.repeat {
 		return false
 	}
 	s.started++
@@ -167,6 +154,7 @@ func (s *sender) post(ctx context.Context, body []byte) (*reply, error) {
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "caddy-fotor-webhook-send")
+	s.plan.complete(req)
 	begun := s.now()
 	got, err := s.do(req)
 	if ctx.Err() != nil {
@@ -174,7 +162,7 @@ func (s *sender) post(ctx context.Context, body []byte) (*reply, error) {
 	}
 	r := &reply{took: s.now().Sub(begun)}
 	if err != nil {
-		r.Error = err.Error()
+		r.Error = noAnswer(err)
 	} else {
 		r.judge(got)
 	}
@@ -210,7 +198,7 @@ func (s *sender) record(r *reply) error {
 		}
 		return s.printLine(line)
 	}
-	_, err := s.stdout.Write([]byte(s.line(r)))
+	_, err := s.stdout.Write([]byte(s.printer.line(s.line(r)) + "\n"))
 	return err
 }
 
@@ -224,13 +212,13 @@ func (s *sender) line(r *reply) string {
 	case r.Error != "":
 		parts = append(parts, quoted(r.Error))
 	case r.Answer.Duplicate:
-		parts = append(parts, quoted(r.Answer.ID), "duplicate")
+		parts = append(parts, s.shownID(r.Answer.ID), "duplicate")
 	case r.Answer.ID != "":
-		parts = append(parts, quoted(r.Answer.ID))
+		parts = append(parts, s.shownID(r.Answer.ID))
 	case r.Answer.Title != "":
 		parts = append(parts, quoted(r.Answer.Title)+pointers(r.Answer.Errors))
 	}
-	return strings.TrimRight(strings.Join(parts, "  "), " ") + "\n"
+	return strings.TrimRight(strings.Join(parts, "  "), " ")
 }
 
 // maxPointers is how many problems of an answer are printed.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -19,6 +20,7 @@ type session struct {
 	client  *client
 	handler string // as given, perhaps ""; see chosen
 	json    bool
+	titled  bool // the title line of notices was printed
 }
 
 // flags of commands that ask the admin API.
@@ -57,6 +59,8 @@ func (env *environment) addAdminFlags(cmd *cobra.Command) {
 	flags.StringP(flagAdapter, "a", "", "Name of config adapter to apply (when --config is used)")
 	flags.StringP(flagHandler, handlerShort, "", "Name of the handler; not needed if only one runs")
 	complete(cmd, flagHandler, env.handlerNames)
+	completeNothing(cmd, flagAddress)
+	completeFixed(cmd, flagAdapter, "caddyfile")
 	addOutputFlags(cmd)
 }
 
@@ -82,12 +86,12 @@ func (env *environment) begin(cmd *cobra.Command) (*session, error) {
 
 // beginLocal makes a session from the flags of addOutputFlags.
 func (env *environment) beginLocal(cmd *cobra.Command) (*session, error) {
-	s := &session{environment: env}
+	s := &session{environment: env, printer: printer{aligned: env.stdoutTerminal, width: env.lineWidth}}
 	s.json, _ = cmd.Flags().GetBool(flagJSON)
 	when, _ := cmd.Flags().GetString(flagColor)
 	switch when {
 	case "always":
-		s.color = true
+		s.color, s.aligned = true, true
 	case "auto":
 		s.color = env.stdoutTerminal && env.getenv("NO_COLOR") == "" && env.getenv("TERM") != "dumb"
 	case "never":
@@ -105,7 +109,12 @@ func (env *environment) adminClient(cmd *cobra.Command) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newClient(address, env.transport)
+	c, err := newClient(address, env.transport)
+	if err != nil {
+		return nil, err
+	}
+	c.now = env.now
+	return c, nil
 }
 
 func checkName(name string) error {
@@ -165,10 +174,21 @@ func (c *client) handlers(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
+// now returns the time by the server's clock, from which times are that it tells.
+func (s *session) now() time.Time {
+	if s.client == nil {
+		return s.environment.now()
+	}
+	return s.environment.now().Add(time.Duration(s.client.ahead.Load()))
+}
+
 // print writes text that is safe for a terminal.
 func (s *session) print(text string) { fmt.Fprint(s.stdout, text) }
 
 func (s *session) printf(format string, args ...any) { fmt.Fprintf(s.stdout, format, args...) }
+
+// say writes a text that is safe for a terminal, wrapped at its width, and a line feed.
+func (s *session) say(text string) { s.print(s.prose(text, 0) + "\n") }
 
 // note writes a line for people to stderr.
 func (s *session) note(format string, args ...any) {
@@ -194,4 +214,13 @@ func jsonLine(document []byte) ([]byte, error) {
 	}
 	b.WriteByte('\n')
 	return escapeJSON(b.Bytes()), nil
+}
+
+// printValue writes a value as one document.
+func (s *session) printValue(v any) error {
+	document, err := json.Marshal(v)
+	if err == nil {
+		s.printJSON(document)
+	}
+	return err
 }

@@ -15,15 +15,19 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
+const statusName = "status"
+
 func statusCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "status [<name>]",
+		Use:   statusName + " [<name>]",
 		Short: "Shows how the handlers are doing",
 		Long: `
-Shows how the handler of that name is doing: its events by state, its inbox,
+Shows how the handler of that name is doing: which Caddy it is and since when it
+runs, the last callback and the last delivery, its events by state, its inbox,
 whether deliveries are held, which addresses were refused, its configuration.
-Without a name, and if several handlers run, shows a line for each. Inboxes that
-hold something and have no handler any more are listed below.
+Without a name, and if several handlers run, shows a line for each, and for each
+of its destinations if it has several. Inboxes that hold something and have no
+handler any more are listed below.
 
 With several destinations, a table says of each what waits for it and how it is.
 --destination shows all of one. What a config that names a destination no more
@@ -100,6 +104,9 @@ func (s *session) status(ctx context.Context, recent time.Duration, check bool, 
 		ask.path = []string{s.handler}
 		all.Handlers = make([]control.Handler, 1)
 		all.Handlers[0], raw, err = get[control.Handler](ctx, s.client, ask)
+		if p := all.Handlers[0].Process; p != nil {
+			all.Process = *p
+		}
 	}
 	if err != nil {
 		return err
@@ -111,9 +118,9 @@ func (s *session) status(ctx context.Context, recent time.Duration, check bool, 
 		s.printUnattended(&all)
 		return s.noHandler()
 	case len(all.Handlers) == 1:
-		s.printHandler(&all.Handlers[0])
+		s.printHandler(&all.Handlers[0], &all.Process)
 	default:
-		s.print(s.handlersTable(all.Handlers))
+		s.printHandlers(&all)
 	}
 	if !s.json && s.handler == "" {
 		if len(all.Unattended) > 0 {
@@ -142,52 +149,6 @@ func reasonOf(reason string) string {
 	return ": " + quoted(reason)
 }
 
-func (s *session) handlersTable(handlers []control.Handler) string {
-	columns := []column{
-		{title: "NAME"},
-		{title: "PENDING", right: true},
-		{title: "DELIVERED", right: true},
-		{title: "SUPERSEDED", right: true},
-		{title: "DEAD", right: true},
-		{title: "QUARANTINED", right: true},
-		{title: "OLDEST PENDING", right: true},
-		{title: "INBOX", right: true},
-		{title: "UNDER WAY", right: true},
-		{title: "NOTE"},
-	}
-	rows := make([][]string, 0, len(handlers))
-	for i := range handlers {
-		h := &handlers[i]
-		var notes []string
-		if alone(h.Destinations) {
-			for _, hold := range h.Holds {
-				notes = append(notes, "held by "+quoted(hold.By))
-			}
-			if len(h.Holds) == 0 && underPressure(&h.Pressure) {
-				notes = append(notes, "under pressure")
-			}
-		} else {
-			notes = destinationNotes(h)
-		}
-		if h.Lost > 0 {
-			notes = append(notes, plural(h.Lost, "lost event"))
-		}
-		if h.Error != "" {
-			notes = append(notes, quoted(h.Error))
-		}
-		if n := h.Recent.Unavailable; n > 0 {
-			notes = append(notes, count(n)+" not stored lately")
-		}
-		events := s.counts(h.Events)
-		rows = append(rows, []string{
-			quoted(h.Name), events.pending, events.delivered, events.superseded,
-			events.dead, known(h.Quarantined, s.bad), s.oldest(h.OldestPending, h.Events), known(h.InboxBytes, size),
-			strconv.Itoa(h.UnderWay), s.paint(strings.Join(notes, "; "), text.FgYellow),
-		})
-	}
-	return s.table(columns, rows, true)
-}
-
 // unknown is shown for an unknown number.
 const unknown = "–"
 
@@ -208,10 +169,24 @@ func (s *session) counts(c *control.Counts) countTexts {
 	return countTexts{count(c.Pending), count(c.Delivered), count(c.Superseded), s.bad(c.Dead)}
 }
 
-func (s *session) printHandler(h *control.Handler) {
+// printHandlers prints a table of several handlers. Only people are told which Caddy
+// answers: for others the table stands alone.
+func (s *session) printHandlers(all *control.Handlers) {
+	if s.aligned {
+		f := &fields{printer: s.printer}
+		if s.processFields(f, &all.Process, newestConfig(all.Handlers)); len(f.rows) > 0 {
+			s.print(f.String() + "\n")
+		}
+	}
+	s.print(s.overview(all.Handlers))
+}
+
+func (s *session) printHandler(h *control.Handler, process *control.Process) {
 	f := &fields{printer: s.printer}
+	s.processFields(f, process, h.ConfigLoaded)
 	f.add("Handler", quoted(h.Name))
 	f.add("Error", s.paint(quoted(h.Error), text.FgRed))
+	s.trafficFields(f, h)
 	s.countFields(f, h.Events, h.OldestPending)
 	f.add("Quarantined", known(h.Quarantined, s.bad))
 	if h.Lost > 0 && h.LostAt != nil {
@@ -227,8 +202,8 @@ func (s *session) printHandler(h *control.Handler) {
 		}
 	}
 	inbox := known(h.InboxBytes, size)
-	if h.InboxBytes != nil && h.InboxLimit != nil && *h.InboxLimit > 0 {
-		inbox += fmt.Sprintf(" of %s (%.1f%%)", size(*h.InboxLimit), 100*float64(*h.InboxBytes)/float64(*h.InboxLimit))
+	if used := s.used(h, "%.1f%%"); used != "" {
+		inbox += " of " + size(*h.InboxLimit) + " (" + used + ")"
 	}
 	f.add("Inbox", inbox)
 	f.add("Bodies", fmt.Sprintf("%s of %s, %d not whole yet", size(h.Bodies.Bytes), size(h.Bodies.Limit), h.Bodies.Reading))
@@ -297,7 +272,16 @@ func (*session) configFields(f *fields, c *control.Config) {
 
 func (s *session) refusals(refusals []control.Refusal) string {
 	columns := []column{
-		{title: "REFUSED"}, {title: "PEER"}, {title: "COUNT", right: true}, {title: "LAST"}, {title: "REASON"},
+		{title: "REFUSED"},
+		{title: "PEER", rank: 3},
+		{title: "COUNT", rank: 2, right: true},
+		{title: "LAST", rank: 2, short: ageOnly},
+		{title: "REASON", rank: 1, least: 20},
+	}
+	more := 0
+	if s.aligned {
+		more = max(0, len(refusals)-maxRefusals)
+		refusals = refusals[:len(refusals)-more]
 	}
 	rows := make([][]string, 0, len(refusals))
 	for _, r := range refusals {
@@ -309,7 +293,23 @@ func (s *session) refusals(refusals []control.Refusal) string {
 			address, quoted(r.Peer), count(r.Count), s.localTimeWithAge(r.Last), quoted(r.Reason),
 		})
 	}
-	return s.table(columns, rows, true)
+	shown := s.table(columns, rows)
+	if more > 0 {
+		shown += count(int64(more)) + " more; --json has them all\n"
+	}
+	return shown
+}
+
+// maxRefusals is how many refused addresses are shown to people: strangers can make many.
+const maxRefusals = 10
+
+// ageOnly shortens a time with its age.
+func ageOnly(s string) string {
+	_, age, found := strings.Cut(strings.TrimSuffix(s, ")"), "(")
+	if !found {
+		return s
+	}
+	return age
 }
 
 func underPressure(p *control.Pressure) bool { return p.High() }

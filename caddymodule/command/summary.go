@@ -16,6 +16,7 @@ import (
 type summary struct {
 	statuses map[int]int64 // answers by HTTP status; 0: no answer
 	accepted int64
+	repeats  int64     // of the accepted ones, what the gateway had already
 	foreign  int64     // answers that are not a gateway's
 	times    histogram // of answers
 	elapsed  time.Duration
@@ -28,6 +29,9 @@ func (s *summary) add(r *reply) int64 {
 	s.statuses[r.HTTPStatus]++
 	if r.Accepted {
 		s.accepted++
+		if r.Answer.Duplicate {
+			s.repeats++
+		}
 	}
 	if r.foreign {
 		s.foreign++
@@ -78,6 +82,9 @@ func (s *summary) text(p printer, alone bool) string {
 	}
 	f.add("Sent", fmt.Sprintf("%s in %s (%.1f/s)", plural(s.sent(), "callback"), elapsed, s.rate()))
 	f.add("Accepted", p.paint(count(s.accepted), acceptedColor(s.accepted == s.sent())))
+	if s.repeats > 0 {
+		f.add("Duplicates", count(s.repeats))
+	}
 	for _, status := range slices.Sorted(maps.Keys(s.statuses)) {
 		name := "HTTP " + strconv.Itoa(status)
 		if status == 0 {
@@ -113,6 +120,7 @@ func (s *summary) document() any {
 	return map[string]any{"summary": map[string]any{
 		"sent":       s.sent(),
 		"accepted":   s.accepted,
+		"duplicates": s.repeats,
 		"statuses":   statuses,
 		"durationMs": float64(s.elapsed.Microseconds()) / 1000,
 		"rate":       s.rate(),

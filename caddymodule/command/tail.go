@@ -82,16 +82,19 @@ func tailQuery(cmd *cobra.Command) (url.Values, error) {
 	return query, textFilters(cmd, query)
 }
 
-// follower is a running tail.
+// follower follows the stream of a handler.
 type follower struct {
 	*session
 	path   []string
 	query  url.Values
+	handle func(*control.Notice, json.RawMessage) error // an error ends it
+	ready  func()                                       // called once the first stream has begun; may be nil
 	lastID string
-	left   int // lines left to print; negative: no end
+	left   int // notices left to handle; negative: no end
 	pause  time.Duration
-	misses int // number of answers 404 in a row
-	begun  bool
+	misses int  // number of answers 404 in a row
+	begun  bool // the first stream has begun
+	failed bool // handle has returned an error
 }
 
 func (s *session) tail(ctx context.Context, query url.Values, lines int) error {
@@ -100,21 +103,31 @@ func (s *session) tail(ctx context.Context, query url.Values, lines int) error {
 		return err
 	}
 	s.noteUnknown(ctx, handler, query.Get(flagDestination))
-	t := &follower{
-		session: s, query: query, left: lines, pause: firstPause,
+	t := s.follower(handler, query, s.printNotice)
+	if lines > 0 {
+		t.left = lines
+	}
+	return t.run(ctx)
+}
+
+// follower makes a follower without an end.
+func (s *session) follower(handler string, query url.Values, handle func(*control.Notice, json.RawMessage) error) *follower {
+	return &follower{
+		session: s, query: query, handle: handle, left: -1, pause: firstPause,
 		path: []string{handler, "events", "stream"},
 	}
-	if lines == 0 {
-		t.left = -1
-	}
+}
+
+// run follows one stream after the other, until the context ends or there is an end.
+func (t *follower) run(ctx context.Context) error {
 	for ctx.Err() == nil && t.left != 0 {
 		if err := t.follow(ctx); err != nil && ctx.Err() == nil {
-			if s.stdout.err != nil || t.final(err) {
+			if t.failed || t.final(err) {
 				return err
 			}
-			s.note("%s; trying again in %s", sentence(err), span(t.pause))
+			t.note("%s; trying again in %s", sentence(err), span(t.pause))
 			// if the context ends the pause, it ends the loop too
-			_ = s.environment.pause(ctx, t.pause)
+			_ = t.environment.pause(ctx, t.pause)
 			t.pause = min(2*t.pause, maxPause)
 		}
 	}
@@ -167,20 +180,32 @@ func (t *follower) follow(ctx context.Context) error {
 		return causeOf(ctx, err)
 	}
 	defer resp.Body.Close()
+	if !t.begun && t.ready != nil {
+		t.ready()
+	}
 	t.begun, t.misses = true, 0
 	begun := t.now()
 	reader := newSSEReader(resp.Body, t.lastID, func() { watch.Reset(silence) })
 	for t.left != 0 {
 		event, err := reader.next()
+		t.lastID = reader.lastID // a stream says where it begins, before its first notice
 		if err != nil {
 			if t.now().Sub(begun) >= silence {
 				t.pause = firstPause // the stream worked, although nothing happened
 			}
 			return causeOf(ctx, err)
 		}
-		t.lastID, t.pause = reader.lastID, max(firstPause, min(reader.retry, maxPause))
-		if err := t.notice(event); err != nil {
+		t.pause = max(firstPause, min(reader.retry, maxPause))
+		var n control.Notice
+		if err := json.Unmarshal(event.data, &n); err != nil {
+			return fmt.Errorf("a notice is not what this version expects: %w", err)
+		}
+		if err := t.handle(&n, event.data); err != nil {
+			t.failed = true
 			return err
+		}
+		if t.left > 0 {
+			t.left--
 		}
 	}
 	return nil
@@ -194,36 +219,41 @@ func causeOf(ctx context.Context, err error) error {
 	return err
 }
 
-func (t *follower) notice(event sseEvent) error {
-	var n control.Notice
-	if err := json.Unmarshal(event.data, &n); err != nil {
-		return fmt.Errorf("a notice is not what this version expects: %w", err)
+func (s *session) printNotice(n *control.Notice, document json.RawMessage) error {
+	if s.json {
+		return s.printLine(document)
 	}
-	if t.json {
-		if err := t.printLine(event.data); err != nil {
-			return err
-		}
-	} else {
-		t.print(t.noticeLine(&n))
+	if !s.titled && !s.aligned {
+		s.print(s.table(noticeColumns, nil))
 	}
-	if t.stdout.err != nil {
-		return t.stdout.err
-	}
-	if t.left > 0 {
-		t.left--
-	}
-	return nil
+	s.titled = true
+	s.print(s.noticeLine(n))
+	return s.stdout.err
 }
 
-// noticeLine formats a notice for people. The details stand last, so that the columns
-// before them stay aligned.
+// noticeColumns have widths, because notices are printed one by one.
+var noticeColumns = []column{
+	{title: "TIME", width: len(noticeTime), short: timeOnly},
+	{title: "KIND", width: len(control.InQuarantine)},
+	{title: "ID", rank: 1, width: 48, short: shortID},
+	{title: "STATUS", rank: 3, width: len("in_progress")},
+	{title: "TYPE", rank: 4, width: len("ecommercelistingset"), least: 8},
+	{title: "TASK", rank: 5, width: 32, least: 8},
+	{title: "DETAILS", rank: 2, width: 37, least: 37},
+}
+
+const noticeTime = "2006-01-02 15:04:05.000"
+
+func timeOnly(s string) string { return s[max(0, len(s)-len("15:04:05.000")):] }
+
+// noticeLine formats a notice. The details stand last and take the rest of the line; of what
+// is about no event, all of it.
 func (s *session) noticeLine(n *control.Notice) string {
-	parts := []string{n.At.In(s.zone).Format("15:04:05.000"), s.kind(n.Kind)}
-	if n.ID != "" {
-		parts = append(parts, quoted(n.ID), fmt.Sprintf("%-11s", quoted(n.Status)),
-			cut(n.Type, 32), "task "+cut(n.TaskID, 48))
+	cells := []string{
+		n.At.In(s.zone).Format(noticeTime), s.kind(n.Kind), quoted(n.ID), quoted(n.Status), quoted(n.Type), quoted(n.TaskID),
+		strings.Join(s.noticeDetails(n), gap),
 	}
-	return strings.TrimRight(strings.Join(append(parts, s.noticeDetails(n)...), "  "), " ") + "\n"
+	return s.printer.row(noticeColumns, cells, n.ID == "")
 }
 
 func (s *session) noticeDetails(n *control.Notice) []string {

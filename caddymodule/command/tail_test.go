@@ -194,6 +194,19 @@ func TestTailHandlerComesBack(t *testing.T) {
 	require.Zero(t, r.code, r.stderr)
 }
 
+// TestTailNobodyReads checks that tail ends when the reader of the output has gone, and
+// does not ask for another stream.
+func TestTailNobodyReads(t *testing.T) {
+	f, env := startFake(t, sampleHandler("default")), testEnvironment()
+	env.pause = noPause
+	f.handlers[0].streams = append(oneNotice(t), oneNotice(t)...)
+	var stderr bytes.Buffer
+	env.stdout, env.stderr = &output{w: &failingWriter{err: errBrokenPipe}}, &stderr
+	require.Equal(t, exitDone, runTo(t, env, "tail", "--address", f.addr))
+	require.Len(t, f.asked(), 2, "the handlers and one stream")
+	require.Empty(t, stderr.String())
+}
+
 func TestServerSentEvents(t *testing.T) {
 	for name, c := range map[string]struct {
 		stream string

@@ -5,33 +5,96 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/dustin/go-humanize"
+	"golang.org/x/text/unicode/bidi"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/internal/show"
 )
 
-// quoted makes a text from outside safe for a terminal: it is unchanged, or in quotes
-// with escapes if it has anything that is not printable, such as control characters, bidi
-// overrides and bytes that are not UTF-8.
+// quoted makes a text from outside safe for a terminal: it is unchanged, or in quotes with
+// escapes if it has anything that is not printable, such as control characters, bidi
+// overrides and bytes that are not UTF-8, or anything that a terminal may draw elsewhere or
+// wider than expected.
 func quoted(s string) string {
-	if printable(s) {
+	clear, still := printable(s), steady(s)
+	switch {
+	case clear && still:
+		return s
+	case clear:
+		s = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+	default:
+		s = strconv.Quote(s)
+	}
+	if still {
 		return s
 	}
-	return strconv.Quote(s)
+	var b strings.Builder
+	for _, r := range s {
+		if unsteady(r) || unicode.Is(unicode.M, r) {
+			b.WriteString(runeEscape(r))
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
-// cut is quoted, shortened to at most that many characters.
-func cut(s string, most int) string {
-	s = quoted(s)
-	if utf8.RuneCountInString(s) <= most {
-		return s
+// maxMarks is how many marks a character may have, such as accents: enough for the
+// languages that have several, but too few to reach into other lines.
+const maxMarks = 2
+
+// steady reports whether all terminals show a printable text in its order, and as wide as is
+// expected.
+func steady(s string) bool {
+	marks := maxMarks // none at the beginning: it would be one of what stands before the text
+	for _, r := range s {
+		switch {
+		case r < utf8.RuneSelf:
+			marks = 0
+		case unsteady(r):
+			return false
+		case unicode.Is(unicode.M, r):
+			if marks++; marks > maxMarks {
+				return false
+			}
+		default:
+			marks = 0
+		}
 	}
-	return string([]rune(s)[:most-1]) + "…"
+	return true
 }
+
+// unsteady reports whether terminals differ about a character: those that are written from
+// right to left move what stands beside them, digits of other columns too; and about the
+// width of marks that take room, of what changes or joins the character before it, and of
+// Hangul in parts, they do not agree.
+func unsteady(r rune) bool {
+	if unicode.In(r, unicode.Mc, unicode.Me, unicode.Variation_Selector, unicode.Regional_Indicator) ||
+		r >= 0x1f3fb && r <= 0x1f3ff || // the tones of an emoji
+		r >= 0x1160 && r <= 0x11ff || r >= 0xd7b0 && r <= 0xd7ff {
+		return true
+	}
+	properties, _ := bidi.LookupRune(r)
+	switch properties.Class() { //nolint:exhaustive // of those that go to the right
+	case bidi.R, bidi.AL, bidi.AN:
+		return true
+	}
+	return false
+}
+
+func runeEscape(r rune) string {
+	escape := strconv.QuoteRuneToASCII(r)
+	return escape[1 : len(escape)-1]
+}
+
+// cut is quoted, shortened to a width on a terminal.
+func cut(s string, width int) string { return snip(quoted(s), width) }
 
 func printable(s string) bool { return show.Printable(s) }
 
@@ -56,15 +119,19 @@ func (env *environment) localTime(t time.Time) string {
 }
 
 // localTimeWithAge formats a time with how long ago that was, or how far ahead it is.
-func (env *environment) localTimeWithAge(t time.Time) string {
-	shown := env.localTime(t)
-	switch ahead := t.Sub(env.now()); {
+func (s *session) localTimeWithAge(t time.Time) string {
+	return s.localTime(t) + " (" + s.age(t) + ")"
+}
+
+// age formats how long ago a time was, or how far ahead it is.
+func (s *session) age(t time.Time) string {
+	switch ahead := t.Sub(s.now()); {
 	case ahead.Abs() < time.Second:
-		return shown + " (now)"
+		return "now"
 	case ahead > 0:
-		return fmt.Sprintf("%s (in %s)", shown, span(ahead))
+		return "in " + span(ahead)
 	default:
-		return fmt.Sprintf("%s (%s ago)", shown, span(-ahead))
+		return span(-ahead) + " ago"
 	}
 }
 

@@ -12,11 +12,11 @@ import (
 func (s *session) printUnattended(all *control.Handlers) {
 	if len(all.Unattended) > 0 {
 		columns := []column{
-			{title: "INBOX WITHOUT A HANDLER"},
+			{title: "INBOX WITHOUT A HANDLER", least: 24},
 			{title: "PENDING", right: true},
-			{title: "DEAD", right: true},
-			{title: "QUARANTINED", right: true},
-			{title: "NOTE"},
+			{title: "DEAD", rank: 2, right: true},
+			{title: "QUARANTINED", rank: 3, right: true},
+			{title: "NOTE", rank: 1, least: 20},
 		}
 		rows := make([][]string, 0, len(all.Unattended))
 		for _, u := range all.Unattended {
@@ -25,7 +25,7 @@ func (s *session) printUnattended(all *control.Handlers) {
 				s.paint(quoted(u.Error), text.FgYellow),
 			})
 		}
-		s.print(s.table(columns, rows, true))
+		s.print(s.table(columns, rows))
 	}
 	if all.MoreUnattended {
 		s.print("There may be more inboxes without a handler.\n")

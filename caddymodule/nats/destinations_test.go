@@ -294,3 +294,21 @@ func TestHoldsAndTroublesOfDestinationsAreTold(t *testing.T) {
 	require.Equal(t, told{inbox.DefaultDestination, inbox.Hold{}, trouble}, <-heard)
 	require.Empty(t, heard)
 }
+
+// What waits is estimated if it is much. Those that were replayed elsewhere are the oldest.
+func TestWhatWaitsBehindOthersThatDoNotIsCounted(t *testing.T) {
+	s := openWith(t, serve(t).ClientURL(), small)
+	events := send(t, s, 100, "app", "other")
+	_, app := statsOf(t, s, "app")
+	require.EqualValues(t, 100, app.Deliveries[inbox.Pending])
+	for _, e := range events[:60] {
+		require.NoError(t, s.Move(context.Background(), e.ID, "app", "other"))
+	}
+	_, app = statsOf(t, s, "app")
+	require.InDelta(t, 40, app.Deliveries[inbox.Pending], 15)
+	for _, e := range events[60:98] {
+		require.NoError(t, s.Move(context.Background(), e.ID, "app", "other"))
+	}
+	_, app = statsOf(t, s, "app")
+	require.InDelta(t, 2, app.Deliveries[inbox.Pending], 15)
+}

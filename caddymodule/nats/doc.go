@@ -33,7 +33,7 @@
 // Read subjects.go and streams.go first, then destinations.go and queue.go, put.go,
 // record.go and lease.go.
 // directget.go and read.go read the streams. whole.go puts events and records together,
-// list.go, stats.go and waiting.go show them. connect.go and link.go are about the
+// list.go, find.go, stats.go and waiting.go show them. connect.go and link.go are about the
 // connection, health.go and stream_check.go about streams that cannot store.
 // ledger.go finds events that were removed by others, with orphans.go and
 // remake.go. maintenance.go schedules what is done from time to time: tend.go sees to

@@ -72,10 +72,29 @@ func (s *store) replayHome(ctx context.Context, m *member) error {
 	return s.home.restart(ctx, m)
 }
 
-// restart makes an ended delivery, or one that there was not, pending. An in-progress
-// event whose task's final one goes there, too, is superseded.
+// restart makes an ended delivery, or one that there was not, pending.
 func (d *destination) restart(ctx context.Context, m *member) error {
-	m.rec = initial(m.stored)
+	return d.restartAs(ctx, m, m.prior().again(d.now(), ""))
+}
+
+// prior returns the record of a delivery as it stands, the initial one if there is none.
+func (m *member) prior() record {
+	rec := initial(m.stored)
+	switch {
+	case m.absent, m.kind.beingRemoved():
+		return rec
+	case m.kind == none && m.origin != nil:
+		rec.Attempts, rec.Log, rec.Replays = m.origin.Record.Attempts, m.origin.Record.Log, m.origin.Record.Replays
+	default:
+		rec.Attempts, rec.Log, rec.Replays = m.rec.Attempts, m.rec.Log, m.rec.Replays
+	}
+	return rec
+}
+
+// restartAs makes a delivery pending with this record. An in-progress event whose task's
+// final one goes there, too, is superseded.
+func (d *destination) restartAs(ctx context.Context, m *member, rec record) error {
+	m.rec = rec
 	if !m.Status.Final() {
 		final, err := d.finalExists(ctx, m.ID)
 		if err != nil {
@@ -162,7 +181,10 @@ func (s *store) Move(ctx context.Context, id, from, to string) error {
 		if !w.spread {
 			return s.spread(ctx, w, target, leaves)
 		}
-		if err := s.add(ctx, w, target); err != nil {
+		if !leaves {
+			source = nil
+		}
+		if err := s.add(ctx, w, target, source); err != nil {
 			return err
 		}
 		if leaves {
@@ -172,8 +194,9 @@ func (s *store) Move(ctx context.Context, id, from, to string) error {
 	})
 }
 
-// add gives an event with several destinations a pending delivery to one.
-func (s *store) add(ctx context.Context, w *whole, to *destination) error {
+// add gives an event with several destinations a pending delivery to one. A new delivery
+// takes over the attempts of another one unless that is nil.
+func (s *store) add(ctx context.Context, w *whole, to *destination, leaves *part) error {
 	p := w.part(to.name)
 	if p != nil && !p.redo && p.state() == inbox.Pending {
 		return to.makeDue(ctx, p.member)
@@ -190,6 +213,9 @@ func (s *store) add(ctx context.Context, w *whole, to *destination) error {
 	}
 	if err := s.reopen(ctx, w, []string{to.name}, map[string]uint64{to.name: m.last}); err != nil {
 		return err
+	}
+	if p == nil && leaves != nil {
+		return to.restartAs(ctx, m, leaves.prior().again(s.now(), leaves.name))
 	}
 	return to.restart(ctx, m)
 }
@@ -257,7 +283,11 @@ func (s *store) spread(ctx context.Context, w *whole, to *destination, leaves bo
 	s.home.leaser.drop(w.ID)
 	s.home.wakeTask(w.ID)
 	next := &member{stored: w.stored, history: history{at: to.place(), last: added.last}}
-	if err := to.restart(ctx, next); err != nil {
+	rec = next.prior().again(s.now(), "")
+	if leaves {
+		rec = m.prior().again(s.now(), inbox.DefaultDestination)
+	}
+	if err := to.restartAs(ctx, next, rec); err != nil {
 		return errors.Join(err, s.conclude(ctx, w.stored))
 	}
 	return nil

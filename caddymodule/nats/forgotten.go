@@ -29,19 +29,30 @@ type forgotten struct {
 // searchAgain is the time after a search in vain.
 const searchAgain = time.Hour
 
-// findForgotten makes forgotten deliveries due again.
-func (s *store) findForgotten(ctx context.Context, mine *claim) error {
-	all := s.destinations()
-	if len(all) == 0 {
-		all = append(all, s.home.destination)
+// served returns the destinations to which there may be deliveries.
+func (s *store) served() []*destination {
+	if all := s.destinations(); len(all) > 0 {
+		return all
 	}
-	for _, d := range all {
+	return []*destination{s.home.destination}
+}
+
+// remindAll makes deliveries due whose pending records were acknowledged, and removes such
+// records that were replaced: they would be counted as pending.
+func (s *store) remindAll(ctx context.Context, mine *claim) error {
+	for _, d := range s.served() {
 		for _, c := range d.consumed()[1:] {
 			if err := d.remindRecords(ctx, c, mine); err != nil {
 				return err
 			}
 		}
 	}
+	return nil
+}
+
+// findForgotten makes forgotten deliveries due again that have no record.
+func (s *store) findForgotten(ctx context.Context, mine *claim) error {
+	all := s.served()
 	f := &s.forgotten
 	if time.Now().Before(f.notBefore) {
 		return nil

@@ -183,6 +183,7 @@ var smallLimits = limits{
 	scan: 10, window: 3, parked: 2, attempts: 100,
 	expires: 100 * time.Millisecond, unclaimed: 50 * time.Millisecond, maintenance: 50 * time.Millisecond,
 	inspect: 50 * time.Millisecond, known: 100 * time.Millisecond,
+	find: 2 * time.Second,
 }
 
 // home is where the records of the streams of testOptions are.

@@ -59,7 +59,7 @@ func originOf(e *inbox.Event, deliveries []inbox.Delivery, room int) *imported {
 }
 
 func originOfOne(e *inbox.Event, d *inbox.Delivery, room int) *imported {
-	if d.State == inbox.Pending && d.Attempts == 0 && d.Due.IsZero() && len(d.Log) == 0 {
+	if d.State == inbox.Pending && d.Attempts == 0 && d.Due.IsZero() && len(d.Log) == 0 && len(d.Replays) == 0 {
 		return nil
 	}
 	o := &imported{Kind: kindOf(d.State), Record: record{
@@ -70,14 +70,26 @@ func originOfOne(e *inbox.Event, d *inbox.Delivery, room int) *imported {
 		attempts = []inbox.Attempt{d.Last}
 	}
 	size := 0
-	for _, last := range slices.Backward(attempts) {
-		a := attemptOf(last)
-		text, err := json.Marshal(a)
-		if size += len(text) + 1; err != nil || size > room {
+	fits := func(v any) bool {
+		text, err := json.Marshal(v)
+		size += len(text) + 1
+		return err == nil && size <= room
+	}
+	after := map[int]replay{}
+	for _, r := range d.Replays {
+		p := replay{At: inbox.Micros(r.At), After: r.After, From: r.From}
+		after[p.After] = p
+		o.Record.Replays = append(o.Record.Replays, p)
+	}
+	fits(o.Record.Replays[max(0, len(o.Record.Replays)-1):]) // the last one is kept in any case
+	for number := d.Attempts - 1; len(o.Record.Log) < len(attempts); number-- {
+		a := attemptOf(attempts[len(attempts)-1-len(o.Record.Log)])
+		if p, ok := after[number]; ok && !fits(p) || !fits(a) {
 			break
 		}
 		o.Record.Log = slices.Insert(o.Record.Log, 0, a)
 	}
+	o.Record.keep(len(o.Record.Log))
 	return o
 }
 

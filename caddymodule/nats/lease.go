@@ -114,7 +114,7 @@ func (q *queue) token() string {
 // already.
 func (q *queue) leaseOf(ctx context.Context, h *heldLease, token string) *inbox.Lease {
 	h.token = token
-	h.lease = &inbox.Lease{Event: h.event.Event, Attempt: h.rec.Attempts + 1, Ref: lastRef.Add(1)}
+	h.lease = &inbox.Lease{Event: h.event.Event, Attempt: h.rec.Attempts + 1, Replay: h.rec.replayed(), Ref: lastRef.Add(1)}
 	h.lease.Untried = !h.again && h.rec.Attempts == 0
 	if !q.leaser.add(h) {
 		if h.early {

@@ -131,6 +131,9 @@ func (s *store) tendAll() error {
 	if err := s.forgetStale(ctx); err != nil {
 		return err
 	}
+	if err := s.remindAll(ctx, &mine); err != nil {
+		return err
+	}
 	if s.rounds.Load()%searchEvery != 0 {
 		return nil
 	}

@@ -75,8 +75,11 @@ func (m *model) check(s *store) {
 		require.Equal(m.t, m.events[r.Event.ID], r.Event)
 		counts[r.State]++
 		require.Equal(m.t, inbox.Summarize(r.Deliveries), r.Progress)
-		for _, d := range r.Deliveries {
+		whole, err := s.Get(context.Background(), r.Event.ID)
+		require.NoError(m.t, err)
+		for _, d := range whole.Deliveries {
 			deliveries[d.Destination][d.State]++
+			m.checkHistory(r.Event, &d)
 			if d.State == inbox.Superseded {
 				require.False(m.t, r.Event.Status.Final())
 				continue
@@ -109,6 +112,19 @@ func (m *model) check(s *store) {
 		want := deliveries[d.Name]
 		want[inbox.Delivered] = d.Deliveries[inbox.Delivered]
 		require.Equal(m.t, *want, d.Deliveries, d.Name)
+	}
+}
+
+// checkHistory checks that no attempt was forgotten, whatever was replayed in between.
+func (m *model) checkHistory(e *inbox.Event, d *inbox.Delivery) {
+	require.Len(m.t, d.Log, min(d.Attempts, smallLimits.attempts))
+	require.True(m.t, slices.IsSortedFunc(d.Replays, func(a, b inbox.Replay) int { return a.After - b.After }))
+	for _, r := range d.Replays {
+		require.LessOrEqual(m.t, r.After, d.Attempts)
+		require.False(m.t, r.At.IsZero())
+	}
+	if strings.HasPrefix(e.TaskID, "untouched") {
+		require.Empty(m.t, d.Replays)
 	}
 }
 

@@ -107,7 +107,8 @@ func runModel(t *testing.T, destinations []string) {
 func (m *model) open() *store {
 	s := openWith(m.t, m.url, func(o *options) {
 		o.limits, o.policy.Quarantine = smallLimits, 1000
-		o.limits.parked = 20 // events beyond it take long to come back
+		o.limits.parked = 20               // events beyond it take long to come back
+		o.settings.lease = 5 * time.Second // no lease runs out because the machine is busy
 	})
 	for _, d := range m.destinations {
 		at(m.t, s, d)

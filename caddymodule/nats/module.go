@@ -72,9 +72,12 @@ type Inbox struct {
 	// Default: none.
 	NKey string `json:"nkey,omitempty"`
 
-	// The name of a user and its password. Global placeholders are supported,
-	// such as {env.NATS_PASSWORD} and {file./run/secrets/nats}. Default: none.
-	User     string `json:"user,omitempty"`
+	// The name of a user who logs in with a password. Global placeholders are
+	// supported. Default: none.
+	User string `json:"user,omitempty"`
+
+	// The password of the user. Global placeholders are supported, such as
+	// {env.NATS_PASSWORD} and {file./run/secrets/nats}. Default: none.
 	Password string `json:"password,omitempty"`
 
 	// TLS to the servers. A tls:// URL turns it on too. Default: as the URLs say.
@@ -102,10 +105,13 @@ type TLS struct {
 	// are trusted. Global placeholders are supported. Default: those of the system.
 	CA string `json:"ca,omitempty"`
 
-	// The paths of files with a client's certificate and its key, in PEM. Global
+	// The path of a file with a client's certificate, in PEM; it needs a key. Global
 	// placeholders are supported. Default: none.
 	Cert string `json:"cert,omitempty"`
-	Key  string `json:"key,omitempty"`
+
+	// The path of a file with the certificate's key, in PEM. Global placeholders
+	// are supported. Default: none.
+	Key string `json:"key,omitempty"`
 }
 
 // CaddyModule returns the Caddy module information.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -24,7 +25,8 @@ type record struct {
 	Attempts int       `json:"attempts,omitempty"`
 	Due      int64     `json:"due,omitempty"`
 	Settled  int64     `json:"settled,omitempty"`
-	Log      []attempt `json:"log,omitempty"` // the last attempts
+	Log      []attempt `json:"log,omitempty"`     // the last attempts
+	Replays  []replay  `json:"replays,omitempty"` // those that they followed, and the last one
 
 	// Of the record of an event with several destinations as a whole: the destinations
 	// that were added, and those to which its delivery is to become pending again, with
@@ -33,6 +35,47 @@ type record struct {
 	Also  []string          `json:"also,omitempty"`
 	Redo  map[string]uint64 `json:"redo,omitempty"`
 	Moved bool              `json:"moved,omitempty"` // the event was put for the default destination alone
+}
+
+type replay struct {
+	At    int64  `json:"at"`
+	After int    `json:"after,omitempty"` // how many attempts were made before
+	From  string `json:"from,omitempty"`  // the destination that the delivery was moved from
+}
+
+// again returns the record of a delivery that becomes pending again now, moved from a
+// destination unless that is "".
+func (r record) again(now int64, from string) record {
+	last := replay{At: now, After: r.Attempts, From: from}
+	replays := slices.DeleteFunc(slices.Clone(r.Replays), func(p replay) bool { return p.After == last.After })
+	return record{Event: r.Event, Received: r.Received, Attempts: r.Attempts, Log: r.Log, Replays: append(replays, last)}
+}
+
+// replayed returns the last replay, zero if there was none.
+func (r *record) replayed() inbox.Replay {
+	if len(r.Replays) == 0 {
+		return inbox.Replay{}
+	}
+	return r.Replays[len(r.Replays)-1].public()
+}
+
+// keep drops the earliest attempts beyond the number, and the replays before those but for
+// the last one: the retry schedule begins there.
+func (r *record) keep(attempts int) {
+	r.Log = r.Log[max(0, len(r.Log)-attempts):]
+	first := r.Attempts - len(r.Log)
+	r.Replays = slices.Clone(r.Replays)
+	last := len(r.Replays) - 1
+	for i, p := range r.Replays {
+		if p.After >= first || i == last {
+			r.Replays = r.Replays[i:]
+			return
+		}
+	}
+}
+
+func (p replay) public() inbox.Replay {
+	return inbox.Replay{At: inbox.FromMicros(p.At), After: p.After, From: p.From}
 }
 
 type attempt struct {
@@ -124,7 +167,11 @@ func (h *history) delivery(destination string, origin *imported, p *inbox.Policy
 	if len(attempts) > 0 {
 		r.Last = attempts[len(attempts)-1]
 	}
-	return inbox.Delivery{Destination: destination, Progress: r, Log: attempts}
+	replays := slices.Grow([]inbox.Replay(nil), len(rec.Replays)) // nil for none
+	for _, p := range rec.Replays {
+		replays = append(replays, p.public())
+	}
+	return inbox.Delivery{Destination: destination, Progress: r, Log: attempts, Replays: replays}
 }
 
 // writeRecord stores a record if the event's last one in the place still has the
@@ -145,7 +192,7 @@ func encodeRecord(r record, most int64) ([]byte, error) {
 		if err != nil || int64(len(data)) <= most || len(r.Log) == 0 {
 			return data, err
 		}
-		r.Log = r.Log[len(r.Log)/8+1:]
+		r.keep(len(r.Log) - len(r.Log)/8 - 1)
 	}
 }
 

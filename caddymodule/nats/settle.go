@@ -235,7 +235,7 @@ func (q *queue) outcome(ctx context.Context, h *heldLease, o inbox.Outcome) (kin
 	if o.Verdict != inbox.Release {
 		rec.Attempts++
 		rec.Log = append(slices.Clip(rec.Log), attemptOf(o.Attempt))
-		rec.Log = rec.Log[max(0, len(rec.Log)-q.options.limits.attempts):]
+		rec.keep(q.options.limits.attempts)
 	}
 	switch o.Verdict {
 	case inbox.Deliver:

@@ -196,6 +196,7 @@ func TestWhatIsImportedKeepsItsState(t *testing.T) {
 			p.Due = time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)
 		}
 		r := inboxtest.Record(inboxtest.NewEvent(state.String(), inbox.Status(n%3)), p, attempts)
+		r.Deliveries[0].Replays = []inbox.Replay{{At: time.UnixMicro(1e14).UTC(), From: "old"}, {At: time.UnixMicro(2e15).UTC(), After: 1}}
 		for _, wanted := range []bool{false, true} {
 			duplicate, err := s.Import(ctx, r)
 			require.NoError(t, err)
@@ -213,7 +214,13 @@ func TestWhatIsImportedKeepsItsState(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, [...]int64{1, 2, 1, 1, 0}, stats.Events) // including the sentinel
 	require.NoError(t, s.Replay(ctx, want[1].Event.ID, ""))
-	require.Equal(t, 1, inboxtest.Lease(t, s.home, 1)[0].Attempt)
+	l := inboxtest.Lease(t, s.home, 1)[0]
+	require.Equal(t, 2, l.Attempt)
+	inboxtest.Settle(t, s.home, inbox.Deliver, l)
+	r, err := s.Get(ctx, want[1].Event.ID)
+	require.NoError(t, err)
+	require.Equal(t, append(attempts, inboxtest.Outcome(inbox.Deliver, l).Attempt), inboxtest.Log(r))
+	require.Equal(t, []inbox.Replay{want[1].Deliveries[0].Replays[0], l.Replay}, r.Deliveries[0].Replays)
 }
 
 // If another Caddy replays an event while a later one of its task is being

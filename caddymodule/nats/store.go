@@ -56,12 +56,16 @@ type limits struct {
 	// leased out of turn, and crowded for how long there is a backlog before there is
 	// such a range.
 	known, crowded time.Duration
+
+	// find is how long the newest events are searched for the beginning of an id.
+	find time.Duration
 }
 
 var defaultLimits = limits{
 	scan: 1000, window: 200, parked: 1000, attempts: 100,
 	expires: 2 * time.Second, unclaimed: time.Second, maintenance: 30 * time.Second, inspect: 30 * time.Second,
 	grace: 2 * time.Second, known: 3 * time.Second, crowded: time.Second,
+	find: 2 * time.Second,
 }
 
 // store is an inbox in JetStream.
@@ -114,6 +118,7 @@ type store struct {
 	newest  atomic.Uint64 // sequence of the last event that this inbox stored
 
 	quarantineSlot chan struct{} // a semaphore: one suspect is stored at a time
+	searching      chan struct{} // a semaphore: one search by the beginning of an id at a time
 
 	closeOnce sync.Once
 }
@@ -124,7 +129,7 @@ func open(ctx context.Context, o options, secrets *secrets) (*store, error) {
 		options: o, log: o.log.With(zap.String("stream", o.stream)),
 		instance: rand.Text(), subjects: subjects{o.stream},
 		maintenanceWake: make(chan struct{}, 1), ready: make(chan struct{}),
-		quarantineSlot: make(chan struct{}, 1),
+		quarantineSlot: make(chan struct{}, 1), searching: make(chan struct{}, 1),
 	}
 	s.current.Store(&o.settings)
 	s.secrets.Store(secrets)
@@ -290,4 +295,5 @@ func (s *store) releaseAll() {
 var (
 	_ inbox.Inbox    = (*store)(nil)
 	_ inbox.Importer = (*store)(nil)
+	_ inbox.Finder   = (*store)(nil)
 )

@@ -247,7 +247,12 @@ func TestAnImportBringsAsMuchAsFits(t *testing.T) {
 	}
 	e := inboxtest.NewEvent("task", inbox.Completed)
 	e.Body = make([]byte, 48<<10)
-	_, err := s.Import(ctx, inboxtest.Record(e, inbox.Progress{State: inbox.Dead, Attempts: 100, SettledAt: time.Now()}, attempts))
+	imported := inboxtest.Record(e, inbox.Progress{State: inbox.Dead, Attempts: 100, SettledAt: time.Now()}, attempts)
+	replays := &imported.Deliveries[0].Replays
+	for n := range 100 {
+		*replays = append(*replays, inbox.Replay{At: time.UnixMicro(1e15 + int64(n)).UTC(), After: n, From: strings.Repeat("x", 64)})
+	}
+	_, err := s.Import(ctx, imported)
 	require.NoError(t, err)
 	r, err := s.Get(ctx, e.ID)
 	got := inboxtest.Log(r)
@@ -255,6 +260,7 @@ func TestAnImportBringsAsMuchAsFits(t *testing.T) {
 	require.Equal(t, 100, r.Attempts)
 	require.NotEmpty(t, got)
 	require.Equal(t, attempts[100-len(got):], got, "the last ones")
+	require.Equal(t, (*replays)[100-len(got):], r.Deliveries[0].Replays)
 
 	suspect := &inbox.Suspect{ReceivedAt: time.Now(), Body: make([]byte, 60<<10), Problems: make([]byte, 10<<10)}
 	require.NoError(t, s.Quarantine(ctx, suspect))

@@ -88,29 +88,84 @@ func (d *destination) waiting(ctx context.Context, onlyOldest bool) (w waiting, 
 		return w, err
 	}
 	info := there.CachedInfo()
-	if info.NumPending == 0 && info.NumAckPending == 0 {
+	unacknowledged := int64(info.NumPending) + int64(info.NumAckPending)
+	if unacknowledged == 0 {
 		return w, nil
 	}
-	found, seen, left := int64(0), 0, uint64(0)
-	for past := info.AckFloor.Stream; seen < d.options.limits.scan; {
+	scan, left := uint64(d.options.limits.scan), uint64(0)
+	past := max(info.AckFloor.Stream, saturatingSub(d.from.Load(), 1))
+	for seen := uint64(0); seen < scan; {
 		var messages []message
-		messages, left, err = d.directGet(ctx, d.subjects.stream, query{Seq: max(past+1, d.from.Load()), Batch: d.options.limits.window, MaxBytes: maxAnswer})
+		messages, left, err = d.directGet(ctx, d.subjects.stream, query{Seq: past + 1, Batch: d.options.limits.window, MaxBytes: maxAnswer})
 		if err != nil || len(messages) == 0 {
-			break
+			return w, err
 		}
 		n, err := d.countWaiting(ctx, messages, &w.oldest)
 		if err != nil {
 			return w, err
 		}
-		found, seen, past = found+n, seen+len(messages), messages[len(messages)-1].seq
-		if left == 0 || onlyOldest && found > 0 {
+		w.count, seen, past = w.count+n, seen+uint64(len(messages)), messages[len(messages)-1].seq
+		if left == 0 || w.count > 0 && (onlyOldest || seen+left > scan) {
 			break
 		}
 	}
-	w.count = found
-	if left > 0 && seen > 0 { // it is assumed that the others are like these
-		w.count += min(int64(left)*found/int64(seen), int64(info.NumPending)+int64(info.NumAckPending))
+	if left > 0 && !onlyOldest {
+		parts := fewSamples
+		if w.count == 0 {
+			parts = manySamples
+		}
+		rest, err := d.estimateWaiting(ctx, past, int64(left), parts)
+		if err != nil {
+			return w, err
+		}
+		w.count += min(rest.count, unacknowledged)
+		if w.oldest.seq == 0 {
+			w.oldest = rest.oldest
+		}
 	}
+	return w, nil
+}
+
+// An estimate looks into so many parts of the events, and at a part of a window in each:
+// those that were replayed elsewhere, purged, or leased out of turn are often next to each
+// other. A server reads megabytes for each look, so there are many only if none of the oldest
+// waits: then some that do must not be missed.
+const (
+	fewSamples    = 8
+	manySamples   = 40
+	windowSamples = 8
+)
+
+// estimateWaiting estimates what waits of the left events past that one.
+func (d *destination) estimateWaiting(ctx context.Context, past uint64, left int64, parts int) (w waiting, err error) {
+	state, err := d.eventState(ctx)
+	if err != nil {
+		return w, err
+	}
+	size := max(1, d.options.limits.window/windowSamples)
+	part := saturatingSub(state.LastSeq, past) / uint64(parts)
+	found := make([]waiting, parts)
+	var jobs errgroup.Group
+	for i := range parts {
+		jobs.Go(func() error {
+			from := past + 1 + uint64(i)*part + saturatingSub(part, uint64(size))/2
+			messages, _, err := d.directGet(ctx, d.subjects.stream, query{Seq: from, Batch: size, MaxBytes: maxAnswer})
+			if err != nil || len(messages) == 0 {
+				return err
+			}
+			n, err := d.countWaiting(ctx, messages, &found[i].oldest)
+			found[i].count = left * n / int64(len(messages))
+			return err
+		})
+	}
+	err = jobs.Wait()
+	for _, one := range found {
+		w.count += one.count
+		if w.oldest.seq == 0 {
+			w.oldest = one.oldest
+		}
+	}
+	w.count /= int64(parts)
 	return w, err
 }
 

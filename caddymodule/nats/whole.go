@@ -71,7 +71,7 @@ func (w *whole) public(destination string, p *inbox.Policy, now time.Time) *inbo
 	for _, part := range w.parts {
 		d := part.delivery(part.name, part.member.origin, p, now)
 		if part.redo {
-			d = inbox.Delivery{Destination: part.name, Log: []inbox.Attempt{}}
+			d.Progress = inbox.Progress{Attempts: d.Attempts, Last: d.Last}
 		}
 		r.Deliveries = append(r.Deliveries, d)
 		if part.name == destination {

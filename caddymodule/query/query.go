@@ -199,6 +199,18 @@ func (p *Params) Recent() time.Duration {
 	return recent
 }
 
+// Span returns the span of a history, one of control.HistorySpans; the first by default.
+func (p *Params) Span() string {
+	if !p.Has("span") {
+		return control.HistorySpans[0]
+	}
+	span := p.Values.Get("span")
+	if !slices.Contains(control.HistorySpans, span) {
+		p.Fail("span", "it is %.64q: expected one of %s", span, strings.Join(control.HistorySpans, ", "))
+	}
+	return span
+}
+
 // Caller returns the parameters ip and forwarded_for: the caller to be explained.
 func (p *Params) Caller() (ip netip.Addr, forwardedFor string) {
 	ip, err := netip.ParseAddr(p.Values.Get("ip"))

@@ -21,6 +21,7 @@
 // has a queue: destination.go makes it with tables of its own, and leftbehind.go removes
 // it when nothing is left of it. index.go is the one index with random keys, from tasks to events: its
 // newest entries are in memory, and index_table.go writes them in sorted batches.
+// find.go finds events in it by the beginning of their ids.
 // maintenance.go schedules such work between requests. checkpoint.go keeps the write-ahead
 // log short. size.go and reserve.go are about full disks; lock.go, identity.go,
 // overwrite.go and broken.go about files that others use, replace or damage.

@@ -147,9 +147,6 @@ func (t *tx) defaultRoute(e taskEvent) (route, error) {
 	return route{}.set(t.w.usual, e.state.public(), settledAt), err
 }
 
-const replayState = `UPDATE delivery$ SET state = 0, attempts = 0, due = 0, settled_at = 0,
-	last_at = 0, last_duration = 0, last_status = 0, last_reason = '' WHERE seq = ?`
-
 // replaySooner makes a pending event due. If the event is leased, settling sets
 // a new time.
 const replaySooner = `UPDATE delivery$ SET due = 1 WHERE seq = ? AND due > 1`
@@ -177,10 +174,7 @@ func (t *tx) replay(q *queue, e *edited) error {
 	if !there.state.ended() {
 		return t.c.exec(q.sql(replaySooner), e.seq)
 	}
-	if err := t.c.exec(q.sql(replayState), e.seq); err != nil {
-		return err
-	}
-	if err := t.c.exec(q.sql(`DELETE FROM attempts$ WHERE seq = ?`), e.seq); err != nil {
+	if err := t.again(q, e.seq, ""); err != nil {
 		return err
 	}
 	if err := t.changed(q, e.seq, there.state, false, ready); err != nil {
@@ -205,7 +199,7 @@ func (t *tx) moveTo(q, leaves *queue, e *edited) error {
 		if err := t.replay(q, e); err != nil {
 			return err
 		}
-	} else if err := t.add(q, e); err != nil {
+	} else if err := t.add(q, leaves, e); err != nil {
 		return err
 	}
 	if leaves == nil {
@@ -219,9 +213,20 @@ func (t *tx) moveTo(q, leaves *queue, e *edited) error {
 	return t.leave(leaves, e, r)
 }
 
-// add gives the event a new delivery.
-func (t *tx) add(q *queue, e *edited) error {
+// add gives the event a new delivery, which takes over the attempts of another one unless
+// that is nil.
+func (t *tx) add(q, leaves *queue, e *edited) error {
 	if err := t.c.exec(q.sql(`INSERT INTO delivery$ (state, seq) VALUES (0, ?)`), e.seq); err != nil {
+		return err
+	}
+	from := ""
+	if leaves != nil {
+		from = leaves.name
+		if err := t.takeOver(q, leaves, e.seq); err != nil {
+			return err
+		}
+	}
+	if err := t.again(q, e.seq, from); err != nil {
 		return err
 	}
 	if err := t.setRoute(e.seq, e.route, e.route.set(q, inbox.Pending, 0)); err != nil {

@@ -84,6 +84,25 @@ func (x *taskIndex) lookup(key int64, seqs []int64) []int64 {
 	return appendKey(seqs, x.active.ranges[b], key)
 }
 
+// between returns the events of the keys from first to last.
+func (x *taskIndex) between(first, last int64) (seqs []int64) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for _, g := range []*generation{x.frozen, x.active} {
+		if g == nil {
+			continue
+		}
+		for b := bucket(first); b <= bucket(last); b++ {
+			for _, e := range g.ranges[b] {
+				if first <= e.key && e.key <= last {
+					seqs = append(seqs, e.seq)
+				}
+			}
+		}
+	}
+	return seqs
+}
+
 func appendKey(seqs []int64, entries []entry, key int64) []int64 {
 	for _, e := range entries {
 		if e.key == key {

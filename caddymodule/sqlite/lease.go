@@ -239,27 +239,35 @@ const (
 // the query found them.
 func (l *leaser) take(f *scanResult, seqs []int64, want state) error {
 	for _, seq := range seqs {
+		var h *heldLease
 		err := l.conn.query(l.sql(readLease), func(row []driver.Value) error {
-			if h := scanLease(row); h.state == want && !h.fresh {
-				f.found = append(f.found, h)
-			}
+			h = scanLease(row)
 			return nil
 		}, seq)
 		if err != nil {
 			return err
 		}
+		if h == nil || h.state != want || h.fresh {
+			continue
+		}
+		if h.attempts.replayed() {
+			if err := l.addReplay(h); err != nil {
+				return err
+			}
+		}
+		f.found = append(f.found, h)
 	}
 	return nil
 }
 
 func scanLease(row []driver.Value) *heldLease {
 	e := scanEvent(row[1:])
-	h := &heldLease{state: state(integer(row[9])), attempts: int(integer(row[10])), fresh: row[9] == nil}
+	h := &heldLease{state: state(integer(row[9])), attempts: attempts(integer(row[10])), fresh: row[9] == nil}
 	untried := h.fresh || h.state == ready && h.attempts == 0
 	var id inbox.RawID
 	copy(id[:], blob(row[1]))
 	h.key = keyOf(id)
-	h.lease = &inbox.Lease{Event: e, Attempt: h.attempts + 1, Untried: untried, Ref: integer(row[0])}
+	h.lease = &inbox.Lease{Event: e, Attempt: h.attempts.made() + 1, Untried: untried, Ref: integer(row[0])}
 	return h
 }
 

@@ -11,7 +11,7 @@ import (
 type heldLease struct {
 	lease    *inbox.Lease
 	key      int64
-	attempts int // without the one under way
+	attempts attempts // without the one under way
 	state    state
 	fresh    bool // it has no row in delivery yet
 }

@@ -47,6 +47,17 @@ func BenchmarkLookUp(b *testing.B) {
 			require.NoError(b, err)
 		}
 	})
+	for _, prefix := range []string{leases[0].Event.ID[:4], inbox.ShortID(leases[0].Event.ID)} {
+		b.Run(fmt.Sprintf("find/%d digits", len(prefix)), func(b *testing.B) {
+			p, err := inbox.ParsePrefix(prefix)
+			require.NoError(b, err)
+			for b.Loop() {
+				f, err := s.Find(ctx, p, 20)
+				require.NoError(b, err)
+				require.NotEmpty(b, f.Records)
+			}
+		})
+	}
 	for _, destination := range []string{"", "default", "app", "staging", "none"} {
 		for _, states := range [][]inbox.State{nil, {inbox.Pending}, {inbox.Delivered}, {inbox.Superseded}, {inbox.Dead}, {inbox.Skipped}} {
 			for _, oldest := range []bool{false, true} {

@@ -40,10 +40,20 @@ func (m *model) replay(t *rapid.T) {
 func (d *modelDelivery) replay() {
 	switch {
 	case d.state != inbox.Pending:
-		*d = modelDelivery{}
+		*d = d.again("")
 	case d.lease == nil:
 		d.later = false
 	}
+}
+
+// again is the delivery, or one that takes over its attempts, when it is to be made again.
+func (d *modelDelivery) again(from string) modelDelivery {
+	next := modelDelivery{attempts: d.attempts, replays: slices.Clone(d.replays), from: from}
+	if n := len(next.replays); n > 0 && next.replays[n-1] == d.attempts {
+		next.replays = next.replays[:n-1]
+	}
+	next.replays = append(next.replays, d.attempts)
+	return next
 }
 
 func (m *model) move(t *rapid.T) {
@@ -68,7 +78,13 @@ func (m *model) move(t *rapid.T) {
 	if d := e.at[to]; d != nil {
 		d.replay()
 	} else {
-		e.at[to] = &modelDelivery{new: true}
+		source, name := &modelDelivery{}, ""
+		if leaves != nil {
+			source, name = leaves, from
+		}
+		added := source.again(name)
+		added.new = true
+		e.at[to] = &added
 	}
 	m.tidy()
 }

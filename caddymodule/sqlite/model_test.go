@@ -29,10 +29,20 @@ type modelEvent struct {
 type modelDelivery struct {
 	state    inbox.State
 	attempts int
-	later    bool // its retry is due in an hour
-	new      bool // it is leased in order of arrival
-	limbo    bool // it was leased when its inbox ended; it is superseded when it becomes due, or before
+	replays  []int  // after how many attempts each came
+	from     string // where the last replay came from
+	later    bool   // its retry is due in an hour
+	new      bool   // it is leased in order of arrival
+	limbo    bool   // it was leased when its inbox ended; it is superseded when it becomes due, or before
 	lease    *inbox.Lease
+}
+
+// lastReplay is the number of attempts before the last replay.
+func (d *modelDelivery) lastReplay() int {
+	if len(d.replays) == 0 {
+		return 0
+	}
+	return d.replays[len(d.replays)-1]
 }
 
 // state is the event's own.
@@ -178,6 +188,9 @@ func (m *model) leaseSome(t *rapid.T) {
 		require.Nil(t, d.lease, "leased twice")
 		require.Equal(t, e.event, l.Event)
 		require.Equal(t, d.attempts+1, l.Attempt)
+		require.Equal(t, d.lastReplay(), l.Replay.After)
+		require.Equal(t, len(d.replays) == 0, l.Replay.At.IsZero())
+		require.Equal(t, d.from, l.Replay.From)
 		if d.new {
 			require.Same(t, fresh[0], e, "not in order of arrival")
 			fresh = fresh[1:]
@@ -313,6 +326,12 @@ func (m *model) checkEvent(t *rapid.T, e *modelEvent) {
 		}
 		require.Equal(t, d.state.String(), got.State.String(), e.event.ID)
 		require.Equal(t, d.attempts, got.Attempts)
+		require.Len(t, got.Log, d.attempts, "those before a replay, too")
+		var replays []int
+		for _, r := range got.Replays {
+			replays = append(replays, r.After)
+		}
+		require.Equal(t, d.replays, replays)
 		require.Equal(t, d.state == inbox.Pending, got.SettledAt.IsZero())
 		attempts += d.attempts
 	}

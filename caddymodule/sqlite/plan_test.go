@@ -81,6 +81,8 @@ func TestQueriesGoByNumber(t *testing.T) {
 		"fresh, other":        {other.sql(freshOfOthers.lease), []string{"SEARCH r", "SEARCH e", "SEARCH d", "SEARCH t"}},
 		"oldest fresh, other": {other.sql(freshOfOthers.oldest), []string{"SEARCH r", "SEARCH e", "SEARCH d"}},
 		"newest, other":       {other.sql(freshOfOthers.newest), []string{"SEARCH r", "SEARCH e", "SEARCH d"}},
+		"beginning of a key":  {eventsBetween, []string{"SEARCH task_index USING PRIMARY KEY"}},
+		"id":                  {readID, []string{"SEARCH events USING INTEGER PRIMARY KEY"}},
 		"ends":                {readEnds, []string{"SEARCH delivery"}},
 		"all ends":            {readAllEnds, []string{"MERGE", "LEFT", "SEARCH d", "CORRELATED", "SEARCH r", "RIGHT", "SEARCH routes"}},
 		"window":              {newestFirst.all.window, []string{"SEARCH e", "SEARCH d", "SEARCH t", "SEARCH r"}},

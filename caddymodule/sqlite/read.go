@@ -56,7 +56,7 @@ func (s *store) scanProgress(row []driver.Value) inbox.Progress {
 	st := state(integer(row[0]))
 	p := inbox.Progress{
 		State:     st.public(),
-		Attempts:  int(integer(row[1])),
+		Attempts:  attempts(integer(row[1])).made(),
 		SettledAt: inbox.FromMicros(integer(row[3])),
 		Last: inbox.Attempt{
 			At:       inbox.FromMicros(integer(row[4])),
@@ -196,28 +196,11 @@ func (s *store) readLogs(c *conn, f found) error {
 	for _, q := range queues {
 		for i := range f.record.Deliveries {
 			if d := &f.record.Deliveries[i]; d.Destination == q.name {
-				if err := readAttempts(c, q, f.seq, d); err != nil {
+				if err := readLog(c, q, f.seq, d); err != nil {
 					return err
 				}
 			}
 		}
 	}
 	return nil
-}
-
-// readAttempts reads the failed attempts and the successful one, if any.
-func readAttempts(c *conn, q *queue, seq int64, d *inbox.Delivery) error {
-	err := c.query(q.sql(`SELECT at, duration, status, reason FROM attempts$ WHERE seq = ? ORDER BY n`), func(row []driver.Value) error {
-		d.Log = append(d.Log, inbox.Attempt{
-			At:       inbox.FromMicros(integer(row[0])),
-			Duration: time.Duration(integer(row[1])),
-			Status:   int(integer(row[2])),
-			Reason:   text(row[3]),
-		})
-		return nil
-	}, seq)
-	if d.State == inbox.Delivered {
-		d.Log = append(d.Log, d.Last)
-	}
-	return err
 }

@@ -74,8 +74,6 @@ const (
 		last_at = ?, last_duration = ?, last_status = ?, last_reason = ? WHERE seq = ?`
 	insertReleased = `INSERT INTO delivery$ (state, due, seq) VALUES (?, ?, ?)`
 	updateReleased = `UPDATE delivery$ SET state = ?, due = ? WHERE seq = ?`
-	insertAttempt  = `INSERT OR REPLACE INTO attempts$ (seq, n, at, duration, status, reason) VALUES (?, ?, ?, ?, ?, ?)`
-	trimAttempts   = `DELETE FROM attempts$ WHERE seq = ? AND n <= ?`
 )
 
 // settle stores the outcome of one lease.
@@ -121,7 +119,7 @@ func (t *tx) settle(c *change, h *heldLease, o *inbox.Outcome) error {
 
 // settleAttempt stores the outcome of an attempt that counts.
 func (t *tx) settleAttempt(q *queue, h *heldLease, o *inbox.Outcome, to state, due int64) error {
-	n := int64(h.attempts) + 1
+	count := h.attempts + 1
 	var settledAt int64
 	if to.ended() {
 		due, settledAt = 0, t.now
@@ -129,20 +127,15 @@ func (t *tx) settleAttempt(q *queue, h *heldLease, o *inbox.Outcome, to state, d
 	a := o.Attempt
 	reason := cutReason(a.Reason)
 	if to != delivered {
-		if err := t.c.exec(q.sql(insertAttempt), h.seq(), n, inbox.Micros(a.At), int64(a.Duration), int64(a.Status), reason); err != nil {
+		if err := t.keepAttempt(q, h.seq(), count, &a, reason); err != nil {
 			return err
-		}
-		if n > t.w.limits.keptAttempts {
-			if err := t.c.exec(q.sql(trimAttempts), h.seq(), n-t.w.limits.keptAttempts); err != nil {
-				return err
-			}
 		}
 	}
 	query := updateSettled
 	if h.fresh {
 		query = insertSettled
 	}
-	return t.c.exec(q.sql(query), int64(to), n, due, settledAt, inbox.Micros(a.At), int64(a.Duration), int64(a.Status), reason, h.seq())
+	return t.c.exec(q.sql(query), int64(to), int64(count), due, settledAt, inbox.Micros(a.At), int64(a.Duration), int64(a.Status), reason, h.seq())
 }
 
 // cutReason makes a reason valid UTF-8 of at most inbox.MaxReason bytes.

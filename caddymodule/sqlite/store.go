@@ -166,4 +166,5 @@ var (
 	_ inbox.Picker    = (*queue)(nil)
 	_ inbox.Breakable = (*store)(nil)
 	_ inbox.Backuper  = (*store)(nil)
+	_ inbox.Finder    = (*store)(nil)
 )

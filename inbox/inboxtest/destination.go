@@ -17,6 +17,7 @@ func RunDestinations(t *testing.T, factory Factory) {
 	run(t, "DestinationOrder", destinationOrderTests, factory)
 	run(t, "DestinationLookUp", destinationLookUpTests, factory)
 	run(t, "Move", moveTests, factory)
+	run(t, "Moved", movedTests, factory)
 	t.Run("Elsewhere", func(t *testing.T) { Run(t, Elsewhere(factory)) })
 }
 

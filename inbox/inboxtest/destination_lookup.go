@@ -38,6 +38,16 @@ var destinationLookUpTests = []test{
 		require.Equal(s, [5]int64{0, 1, 0, 0, 0}, s.destinationStats("a").Deliveries)
 		require.Equal(s, [5]int64{1, 0, 0, 1, 0}, s.destinationStats("b").Deliveries)
 	}},
+	{"what is found by its beginning has its deliveries", func(s *suite) {
+		e, skipped := s.send("1", inbox.Completed, "a", "b"), s.send("2", inbox.Completed)
+		s.finish(inbox.GiveUp, "b", e)
+		for _, want := range []*inbox.Event{e, skipped} {
+			for _, prefix := range []string{want.ID[:12], want.ID[:16], inbox.ShortID(want.ID)} {
+				records, _ := s.find(prefix, 10)
+				require.Equal(s, s.list(inbox.Filter{TaskID: want.TaskID}, 10), records)
+			}
+		}
+	}},
 	{"lists the events of a destination by their state there", func(s *suite) {
 		ofA := s.send("1", inbox.Completed, "a")
 		both := s.send("2", inbox.Completed, "a", "b")

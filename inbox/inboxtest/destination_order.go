@@ -70,7 +70,7 @@ var destinationOrderTests = []test{
 		require.NoError(s, s.in.Replay(s.ctx(), e.ID, "b"))
 		s.requireStates(inbox.Pending, "a: delivered, b: pending", e)
 		s.nothingAt("a")
-		require.Equal(s, 1, s.take("b", e).Attempt)
+		require.Equal(s, 2, s.take("b", e).Attempt)
 		require.ErrorIs(s, s.in.Replay(s.ctx(), e.ID, "c"), inbox.ErrNotFound)
 		require.ErrorIs(s, s.in.Replay(s.ctx(), e.ID, inbox.DefaultDestination), inbox.ErrNotFound)
 	}},

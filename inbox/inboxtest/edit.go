@@ -9,23 +9,6 @@ import (
 )
 
 var editTests = []test{
-	{"a replayed event begins anew", func(s *suite) {
-		for _, v := range []inbox.Verdict{inbox.Deliver, inbox.GiveUp} {
-			e := s.put("task", inbox.Completed)
-			s.settle(inbox.Retry, s.leaseOf(e))
-			s.settle(v, s.leaseOf(e))
-			require.NoError(s, s.in.Replay(s.ctx(), e.ID, ""))
-			r, err := s.in.Get(s.ctx(), e.ID)
-			attempts := Log(r)
-			require.NoError(s, err)
-			require.Equal(s, &inbox.Record{Event: e, Deliveries: []inbox.Delivery{{Destination: r.Deliveries[0].Destination, Log: r.Deliveries[0].Log}}}, r)
-			require.Empty(s, attempts)
-			l := s.leaseOf(e)
-			require.Equal(s, 1, l.Attempt)
-			s.settle(inbox.Deliver, l)
-			s.requireState(inbox.Delivered, e)
-		}
-	}},
 	{"a replayed event that is pending is due at once, and keeps its attempts", func(s *suite) {
 		for _, v := range []inbox.Verdict{inbox.Retry, inbox.Release} {
 			e := s.put("task", inbox.Completed)

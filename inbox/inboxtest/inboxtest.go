@@ -3,7 +3,8 @@
 //
 // inboxtest.go runs it and has the methods that all tests use. Each other file
 // tests a part of the interface, in the order in which an event meets it:
-// put.go, lease.go, settle.go, lookup.go, list.go, edit.go, and so on.
+// put.go, lease.go, settle.go, lookup.go, list.go, find.go, edit.go, and so on.
+// replay.go tests what stays of an event that is delivered again.
 // destination*.go, move.go and elsewhere.go test several destinations. helpers.go is for
 // the inboxes' own tests, too.
 package inboxtest
@@ -64,8 +65,10 @@ func Run(t *testing.T, factory Factory) {
 		{"Settle", settleTests},
 		{"LookUp", lookUpTests},
 		{"List", listTests},
+		{"Find", findTests},
 		{"Trace", traceTests},
 		{"Edit", editTests},
+		{"Replay", replayTests},
 		{"Quarantine", quarantineTests},
 		{"Hold", holdTests},
 		{"Clock", clockTests},

@@ -318,7 +318,15 @@ func (d *Doc) events(place []string, body []byte) error {
 	return nil
 }
 
-// event checks one block of server-sent events: an event, or only comments.
+func (d *Doc) validateNoticeID(id string) error {
+	if err := d.validateValue([]string{"components", "schemas", "NoticeID"}, id); err != nil {
+		return fmt.Errorf("id %q: %w", id, err)
+	}
+	return nil
+}
+
+// event checks one block of server-sent events: an event, only comments, or where the
+// stream begins.
 func (d *Doc) event(place []string, block string) error {
 	fields := make(map[string]string)
 	for line := range strings.SplitSeq(strings.Trim(block, "\n"), "\n") {
@@ -345,13 +353,16 @@ func (d *Doc) event(place []string, block string) error {
 	if len(fields) == 0 {
 		return nil
 	}
+	if _, alone := fields["id"]; alone && len(fields) == 1 {
+		return d.validateNoticeID(fields["id"])
+	}
 	for _, name := range []string{"event", "id", "data"} {
 		if _, ok := fields[name]; !ok {
 			return fmt.Errorf("the field %s is missing", name)
 		}
 	}
-	if err := d.validateValue([]string{"components", "schemas", "NoticeID"}, fields["id"]); err != nil {
-		return fmt.Errorf("id %q: %w", fields["id"], err)
+	if err := d.validateNoticeID(fields["id"]); err != nil {
+		return err
 	}
 	if err := d.validate(place, []byte(fields["data"])); err != nil {
 		return err

@@ -27,13 +27,22 @@ var (
 	sampleID   = strings.Repeat("0a", 24)
 )
 
+var (
+	quantiles      = control.Quantiles{P50: 1, P95: 2, P99: 3}
+	leastTimes     = control.Times{P50: []*float64{}, P95: []*float64{}, P99: []*float64{}}
+	leastCallbacks = control.CallbackHistory{
+		Accepted: []int64{}, Duplicates: []int64{}, Refused: []int64{}, Invalid: []int64{}, Unavailable: []int64{}, Answer: leastTimes,
+	}
+)
+
 // answers has, for every type of package control that is JSON of the admin API, a value
 // with all members, and one with only the required ones.
 var answers = map[string]struct{ full, least any }{
 	"Handlers": {
-		control.Handlers{Handlers: []control.Handler{handler}, Unattended: []control.Unattended{unattended}, MoreUnattended: true},
+		control.Handlers{Process: process, Handlers: []control.Handler{handler}, Unattended: []control.Unattended{unattended}, MoreUnattended: true},
 		control.Handlers{Handlers: []control.Handler{}, Unattended: []control.Unattended{}},
 	},
+	"Process":    {process, control.Process{}},
 	"Unattended": {unattended, control.Unattended{}},
 	"Handler": {handler, control.Handler{
 		Name: "a", Config: leastConfig, Holds: []control.Hold{}, Destinations: []control.Destination{}, Refusals: []control.Refusal{},
@@ -49,19 +58,24 @@ var answers = map[string]struct{ full, least any }{
 	"Refusal":           {refusal, control.Refusal{Count: 1}},
 	"Event":             {event, leastEvent},
 	"Delivery":          {delivery, control.Delivery{Destination: "a", State: "pending"}},
-	"Attempt":           {attempt, control.Attempt{}},
+	"Attempt":           {attempt, control.Attempt{Number: 1}},
+	"Replay":            {control.Replay{At: sampleTime, After: 3, From: "a"}, control.Replay{}},
 	"Events":            {control.Events{Events: []control.Event{event}, Next: "n"}, control.Events{Events: []control.Event{}}},
 	"Done":              {control.Done{ID: sampleID, State: "pending"}, control.Done{ID: sampleID, State: "superseded"}},
-	"Bulk":              {control.Bulk{Matched: 1, Changed: 2, Skipped: 3, DryRun: true, Done: true, Error: "x"}, control.Bulk{}},
-	"HoldRequest":       {nil, control.HoldRequest{}}, // no value has all members, see TestHoldRequest
-	"Pressure":          {pressure, control.Pressure{}},
-	"Holds":             {control.Holds{Holds: []control.Hold{hold}, UnderWay: 1, Pressure: pressure, Destinations: []string{"a"}}, control.Holds{Holds: []control.Hold{}, Destinations: []string{}}},
-	"Quarantined":       {quarantined, leastQuarantined},
-	"Problem":           {problem, control.Problem{}},
-	"Quarantine":        {control.Quarantine{Callbacks: []control.Quarantined{quarantined}, Next: "n"}, control.Quarantine{Callbacks: []control.Quarantined{}}},
-	"Released":          {control.Released{ID: sampleID, Duplicate: true}, control.Released{ID: sampleID}},
-	"Refused":           {control.Refused{Error: "x", Problems: []control.Problem{problem}}, control.Refused{Error: "x", Problems: []control.Problem{}}},
-	"Rule":              {rule, control.Rule{Option: "allow_from"}},
+	"Copy": {
+		control.Copy{ID: sampleID, Destination: "a", Header: map[string]string{"Ce-Id": "x"}, Body: "{}", BodyEncoding: control.BodyText},
+		control.Copy{ID: sampleID, Destination: "a", Header: map[string]string{"Ce-Id": "x"}, BodyEncoding: control.BodyBase64},
+	},
+	"Bulk":        {control.Bulk{Matched: 1, Changed: 2, Skipped: 3, DryRun: true, Done: true, Error: "x"}, control.Bulk{}},
+	"HoldRequest": {nil, control.HoldRequest{}}, // no value has all members, see TestHoldRequest
+	"Pressure":    {pressure, control.Pressure{}},
+	"Holds":       {control.Holds{Holds: []control.Hold{hold}, UnderWay: 1, Pressure: pressure, Destinations: []string{"a"}}, control.Holds{Holds: []control.Hold{}, Destinations: []string{}}},
+	"Quarantined": {quarantined, leastQuarantined},
+	"Problem":     {problem, control.Problem{}},
+	"Quarantine":  {control.Quarantine{Callbacks: []control.Quarantined{quarantined}, Next: "n"}, control.Quarantine{Callbacks: []control.Quarantined{}}},
+	"Released":    {control.Released{ID: sampleID, Duplicate: true}, control.Released{ID: sampleID}},
+	"Refused":     {control.Refused{Error: "x", Problems: []control.Problem{problem}}, control.Refused{Error: "x", Problems: []control.Problem{}}},
+	"Rule":        {rule, control.Rule{Option: "allow_from"}},
 	"EventDetail": {
 		control.EventDetail{Event: event, TraceParent: "00-x", AttemptRecords: []control.Attempt{attempt}, Body: json.RawMessage(`{"id":"x"}`)},
 		control.EventDetail{Event: leastEvent, AttemptRecords: []control.Attempt{}, Body: json.RawMessage(`{}`)},
@@ -69,6 +83,29 @@ var answers = map[string]struct{ full, least any }{
 	"QuarantinedDetail": {
 		control.QuarantinedDetail{Quarantined: quarantined, Body: "x", BodyEncoding: control.BodyBase64},
 		control.QuarantinedDetail{Quarantined: leastQuarantined, BodyEncoding: control.BodyText},
+	},
+	"Quantiles": {quantiles, control.Quantiles{}},
+	"Times": {
+		control.Times{P50: []*float64{new(1.5), nil}, P95: []*float64{nil}, P99: []*float64{new(2.5)}, All: &quantiles},
+		leastTimes,
+	},
+	"CallbackHistory": {
+		control.CallbackHistory{
+			Accepted: []int64{1}, Duplicates: []int64{1}, Refused: []int64{1}, Invalid: []int64{1}, Unavailable: []int64{1},
+			Answer: leastTimes,
+		},
+		leastCallbacks,
+	},
+	"DeliveryHistory": {
+		control.DeliveryHistory{Destination: "a", Delivered: []int64{1}, Retried: []int64{1}, Dead: []int64{1}, Age: leastTimes},
+		control.DeliveryHistory{Destination: "a", Delivered: []int64{}, Retried: []int64{}, Dead: []int64{}, Age: leastTimes},
+	},
+	"History": {
+		control.History{
+			Span: "day", From: sampleTime, Step: 900, Started: sampleTime, KnownFrom: &sampleTime, Complete: true,
+			Callbacks: leastCallbacks, Destinations: []control.DeliveryHistory{},
+		},
+		control.History{Span: "hour", Step: 60, Callbacks: leastCallbacks, Destinations: []control.DeliveryHistory{}},
 	},
 	"Explanation": {
 		control.Explanation{
@@ -105,22 +142,25 @@ var (
 	}
 	destination = control.Destination{
 		Name: "a", Configured: true, Deliveries: &counts, OldestPending: &sampleTime, UnderWay: 1, Pressure: &pressure, Holds: []control.Hold{hold},
+		LastDelivery: &sampleTime,
 	}
+	process  = control.Process{Caddy: "v2.11.9", Module: "v1.0.0", Started: sampleTime}
 	hold     = control.Hold{Destination: "a", By: control.ByOperator, Since: sampleTime, Until: &sampleTime, Reason: "x"}
 	refusal  = control.Refusal{Address: "::1", Peer: "[::1]:1", Reason: "x", Count: 1, First: sampleTime, Last: sampleTime}
-	pressure = control.Pressure{Limit: 1, Concurrency: 2, Attempts: 3, Failed: 1}
+	pressure = control.Pressure{Limit: 1, Concurrency: 2, Attempts: 3, Delivered: 2, Failed: 1}
 	handler  = control.Handler{
 		Name: "a", Config: config, Events: &counts, OldestPending: &sampleTime, Quarantined: new(int64(1)), InboxBytes: new(int64(1)), InboxLimit: new(int64(1)),
 		Lost: 1, LostAt: &sampleTime, Bodies: control.Bodies{Reading: 1, Bytes: 1, Limit: 1}, Recent: sampleRecent, UnderWay: 1, Pressure: pressure,
 		Holds: []control.Hold{hold}, Destinations: []control.Destination{destination}, Refusals: []control.Refusal{refusal}, Error: "x",
+		Process: &process, ConfigLoaded: sampleTime, LastMinute: sampleRecent, LastCallback: &sampleTime,
 	}
-	attempt = control.Attempt{At: sampleTime, DurationMS: 1.5, Status: 200, Reason: "x"}
+	attempt = control.Attempt{Number: 1, At: sampleTime, DurationMS: 1.5, Status: 200, Reason: "x"}
 	event   = control.Event{
 		ID: sampleID, TaskID: "t", Type: "x", Status: "completed", State: "dead", ReceivedAt: sampleTime, Attempts: 1,
 		Due: &sampleTime, SettledAt: &sampleTime, LastAttempt: &attempt, Deliveries: []control.Delivery{delivery},
 	}
 	delivery = control.Delivery{
-		Destination: "a", State: "dead", Attempts: 1, Due: &sampleTime, SettledAt: &sampleTime, LastAttempt: &attempt, AttemptRecords: []control.Attempt{attempt},
+		Destination: "a", State: "dead", Attempts: 1, Due: &sampleTime, SettledAt: &sampleTime, LastAttempt: &attempt, AttemptRecords: []control.Attempt{attempt}, Replays: []control.Replay{{At: sampleTime, After: 1}},
 	}
 	leastEvent  = control.Event{ID: sampleID, Status: "in_progress", State: "skipped", Deliveries: []control.Delivery{}}
 	problem     = control.Problem{Pointer: "/x", Detail: "x"}
@@ -141,7 +181,7 @@ func declared(t *testing.T, name string) *ast.File {
 
 func TestEveryTypeIsHeldAgainstItsSchema(t *testing.T) {
 	var types []string
-	for _, file := range []string{"answers.go", "destinations.go", "recent.go", "pressure.go"} {
+	for _, file := range []string{"handlers.go", "answers.go", "destinations.go", "recent.go", "history.go", "pressure.go"} {
 		ast.Inspect(declared(t, file), func(n ast.Node) bool {
 			if spec, ok := n.(*ast.TypeSpec); ok {
 				types = append(types, spec.Name.Name)
