@@ -18,6 +18,9 @@ type overviewPage struct {
 	Handlers       []handlerView
 	Unattended     []control.Unattended
 	MoreUnattended bool
+
+	// Spans lead to the same page with charts of other spans.
+	Spans []navigation
 }
 
 // handlerView is how one handler is doing.
@@ -32,6 +35,8 @@ type handlerView struct {
 	Room float64
 	Age  string // of the oldest pending event
 	Keep string // how long delivered events stay
+
+	Charts *chartsView
 }
 
 // destinationView is how one destination is doing.
@@ -57,23 +62,26 @@ type condition struct {
 }
 
 func (v *visit) overview() error {
-	p := query.New(v.r.URL.RawQuery, "recent")
-	recent := p.Recent()
+	p := query.New(v.r.URL.RawQuery, "recent", "span")
+	recent, span := p.Recent(), p.Span()
 	if err := p.Err(); err != nil {
 		return badRequest(err)
 	}
-	page := overviewPage{Handlers: v.summaries(recent)}
+	page := overviewPage{Handlers: v.summaries(recent, span)}
+	for _, name := range control.HistorySpans {
+		page.Spans = append(page.Spans, navigation{name, href(leafOverview, "recent", p.Values.Get("recent"), "span", name), name == span})
+	}
 	page.Unattended, page.MoreUnattended = control.Inboxes(v.r.Context())
 	return v.show("overview", "Overview", page)
 }
 
 // summaries asks all handlers at once: each of them may take long if its inbox does not
 // answer.
-func (v *visit) summaries(recent time.Duration) []handlerView {
+func (v *visit) summaries(recent time.Duration, span string) []handlerView {
 	views := make([]*handlerView, len(v.names))
 	var wg sync.WaitGroup
 	for i, name := range v.names {
-		wg.Go(func() { views[i] = v.summary(v.r.Context(), name, recent) })
+		wg.Go(func() { views[i] = v.summary(v.r.Context(), name, recent, span) })
 	}
 	wg.Wait()
 	shown := make([]handlerView, 0, len(views))
@@ -86,7 +94,7 @@ func (v *visit) summaries(recent time.Duration) []handlerView {
 }
 
 // summary returns nil if the handler has stopped meanwhile.
-func (v *visit) summary(ctx context.Context, name string, recent time.Duration) *handlerView {
+func (v *visit) summary(ctx context.Context, name string, recent time.Duration, span string) *handlerView {
 	gateway, err := control.Open(name)
 	if err != nil {
 		return nil
@@ -96,6 +104,7 @@ func (v *visit) summary(ctx context.Context, name string, recent time.Duration) 
 	if len(v.names) > 1 {
 		view.Link = name
 	}
+	view.Charts = chartsOf(new(gateway.History(span)), view.Link, time.Now())
 	return view
 }
 

@@ -23,6 +23,7 @@ const (
 	leafProblems    = "problems"
 	leafQuarantined = "quarantined"
 	leafWhitelist   = "whitelist"
+	leafChart       = "chart"
 	leafLive        = "live"
 )
 
@@ -42,6 +43,7 @@ func newSite(h *Handler) *site {
 		leafProblems:    (*visit).problems,
 		leafQuarantined: (*visit).quarantined,
 		leafWhitelist:   (*visit).whitelist,
+		leafChart:       (*visit).chart,
 		leafLive:        (*visit).live,
 	} {
 		pattern := "GET /" + leaf

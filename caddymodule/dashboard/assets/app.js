@@ -11,6 +11,7 @@ const said = document.getElementById("said");
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const dayAndClock = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
 const exactly = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
 
 function localize(root) {
@@ -20,6 +21,10 @@ function localize(root) {
 		const today = at.toDateString() === new Date().toDateString();
 		time.textContent = (today ? clock : dayAndClock).format(at);
 		time.title = `${exactly.format(at)}\n${time.dateTime}`;
+	}
+	for (const picture of root.querySelectorAll("[data-chart]")) {
+		const name = picture.localName === "img" ? "src" : "srcset";
+		picture.setAttribute(name, `${picture.getAttribute(name)}&tz=${encodeURIComponent(zone)}`);
 	}
 }
 

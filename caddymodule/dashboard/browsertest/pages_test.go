@@ -228,6 +228,28 @@ func TestAnyPrefix(t *testing.T) {
 	}
 }
 
+// Charts are pictures that are there, in the reader's time zone and colours, and the spans
+// lead to others.
+func TestCharts(t *testing.T) {
+	g, _ := lively(t)
+	const drawn = `[...document.querySelectorAll(".handler > .charts img")].every((e) => e.complete && e.naturalWidth > 0)`
+	for _, l := range []look{desktop, {Width: 1280, Height: 900, Dark: true}} {
+		b := browse(t, l)
+		b.open(g.Dashboard)
+		require.Equal(t, 2, eval[int](b, `document.querySelectorAll(".handler > .charts img").length`))
+		b.wait(drawn)
+		source := eval[string](b, `document.querySelector(".charts img").currentSrc`)
+		require.Contains(t, source, "&tz=")
+		require.Equal(t, l.Dark, strings.Contains(source, "dark=true"))
+		require.Regexp(t, `^Callbacks: [1-9][0-9,]* accepted, `, eval[string](b, `document.querySelector(".charts img").alt`))
+		b.click(".charts-head li:nth-child(3) a")
+		b.wait(`location.search === "?span=week" && document.readyState === "complete"`)
+		b.wait(drawn)
+		b.click(".more summary")
+		b.wait(`[...document.querySelectorAll(".more[open] img")].every((e) => e.complete && e.naturalWidth > 0)`)
+	}
+}
+
 // Two handlers: each page is about one of them, and leads to the other.
 func TestSeveralHandlers(t *testing.T) {
 	g := start(t, config{Site: "fotor_webhook /other {\nname other\nallow 127.0.0.1\nforward http://127.0.0.1:1\n}"})
@@ -261,8 +283,11 @@ func TestFirstPageIsSmall(t *testing.T) {
 	b := browse(t, desktop)
 	b.open(g.Dashboard)
 	total := fetch("").ContentLength
-	files := eval[[]string](b, `[...document.querySelectorAll("link, script, img")].map((e) => (e.src || e.href).split("/").pop())`)
+	files := eval[[]string](b, `[...document.querySelectorAll("link, script, img:not([data-chart])")].map((e) => (e.src || e.href).split("/").pop())`)
 	require.Len(t, files, 4)
+	for _, chart := range eval[[]string](b, `[...document.querySelectorAll(".handler > .charts img")].map((e) => e.currentSrc.split("/").pop())`) {
+		total += fetch(chart).ContentLength
+	}
 	for _, file := range files {
 		response := fetch(file)
 		total += response.ContentLength

@@ -17,7 +17,7 @@ const (
 
 // Axis is the time on which a chart's steps lie.
 type Axis struct {
-	From time.Time // when the first step begins
+	From time.Time // when the first step begins, in the time zone of the labels
 	Step time.Duration
 }
 
@@ -37,6 +37,7 @@ const (
 	Plain
 	Warning
 	Bad
+	Dim
 )
 
 // palette is what a chart looks like on a light or dark page. Its colors have a contrast
@@ -44,12 +45,12 @@ const (
 // at least 4.5.
 type palette struct {
 	text, lines string
-	series      [Bad + 1]string
+	series      [Dim + 1]string
 }
 
 var palettes = map[bool]palette{
-	false: {text: "#57606a", lines: "#d8dee4", series: [...]string{Good: "#1a7f37", Plain: "#0969da", Warning: "#9a6700", Bad: "#cf222e"}},
-	true:  {text: "#9198a1", lines: "#3d444d", series: [...]string{Good: "#3fb950", Plain: "#58a6ff", Warning: "#d29922", Bad: "#f85149"}},
+	false: {text: "#57606a", lines: "#d8dee4", series: [...]string{Good: "#1a7f37", Plain: "#0969da", Warning: "#9a6700", Bad: "#cf222e", Dim: "#6e7781"}},
+	true:  {text: "#9198a1", lines: "#3d444d", series: [...]string{Good: "#3fb950", Plain: "#58a6ff", Warning: "#d29922", Bad: "#f85149", Dim: "#8b949e"}},
 }
 
 // Bars draws counts as bars that stand on one another.
@@ -130,6 +131,9 @@ func times(dark bool, axis Axis, series []Series) charts.CategoryAxisOption {
 	labels := make([]string, n)
 	for i := range labels {
 		labels[i] = axis.From.Add(time.Duration(i) * axis.Step).Format(layout)
+	}
+	if n > 0 && axis.From.Location() == time.UTC { // then it need not be the reader's time
+		labels[0] += " UTC"
 	}
 	return charts.CategoryAxisOption{Labels: labels, LabelCount: 7, LabelFontStyle: font(dark), BoundaryGap: new(false)}
 }

@@ -49,7 +49,7 @@ func TestBarsSayWhatTheyShow(t *testing.T) {
 		Series{"refused", Bad, steps(60, func(i int) float64 { return float64(i) })})
 	require.NoError(t, err)
 	all := texts(t, svg)
-	for _, want := range []string{"accepted", "refused", "12:00", "12:59", "0", "200", "400", "600", "800"} {
+	for _, want := range []string{"accepted", "refused", "12:00 UTC", "12:59", "0", "200", "400", "600", "800"} {
 		assert.Contains(t, all, want)
 	}
 	assert.Less(t, len(svg), 40<<10)
@@ -66,7 +66,7 @@ func TestLinesHaveGapsWhereNothingWasTimed(t *testing.T) {
 		})})
 		require.NoError(t, err)
 		all := texts(t, svg)
-		for _, want := range []string{"half", "23 Nov", "0 ms", "500 ms", "1 s", "2 s"} {
+		for _, want := range []string{"half", "23 Nov UTC", "0 ms", "500 ms", "1 s", "2 s"} {
 			assert.Contains(t, all, want)
 		}
 		return string(svg)
