@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -223,9 +224,7 @@ type object = map[string]any
 func task(id, taskType string, status int, more ...object) object {
 	callback := object{"taskId": id, "type": taskType, "status": status}
 	for _, m := range more {
-		for k, v := range m {
-			callback[k] = v
-		}
+		maps.Copy(callback, m)
 	}
 	return callback
 }
