@@ -26,28 +26,29 @@ const (
 // functions are what templates may use. Whatever comes from outside goes through text,
 // line or long, in which nothing invisible is hidden; html/template escapes it.
 var functions = template.FuncMap{
-	"text":   func(s string) string { return cut(s, cutCell) },
-	"line":   func(s string) string { return cut(s, cutLine) },
-	"long":   func(s string) string { return cut(s, cutLong) },
-	"count":  humanize.Comma,
-	"int":    func(n int) int64 { return int64(n) },
-	"size":   func(bytes int64) string { return humanize.IBytes(uint64(max(bytes, 0))) },
-	"span":   show.Span,
-	"ms":     func(ms float64) string { return show.Latency(time.Duration(ms * float64(time.Millisecond))) },
-	"plural": plural,
-	"href":   href,
-	"exact":  func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
-	"utc":    utc,
-	"words":  func(s string) string { return strings.ReplaceAll(s, "_", " ") },
-	"state":  stateOf,
-	"ended":  ended,
-	"reason": reasonOf,
-	"alike":  alike,
-	"lower":  strings.ToLower,
-	"asset":  func(name string) string { return assets[name].name },
-	"minus":  func(a, b int) int { return a - b },
-	"some":   func(n *int64) bool { return n != nil && *n > 0 },
-	"full":   func() int { return nearlyFull },
+	"text":     func(s string) string { return cut(s, cutCell) },
+	"line":     func(s string) string { return cut(s, cutLine) },
+	"long":     func(s string) string { return cut(s, cutLong) },
+	"count":    humanize.Comma,
+	"int":      func(n int) int64 { return int64(n) },
+	"size":     func(bytes int64) string { return humanize.IBytes(uint64(max(bytes, 0))) },
+	"span":     show.Span,
+	"ms":       func(ms float64) string { return show.Latency(time.Duration(ms * float64(time.Millisecond))) },
+	"plural":   plural,
+	"href":     href,
+	"exact":    func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
+	"utc":      utc,
+	"words":    func(s string) string { return strings.ReplaceAll(s, "_", " ") },
+	"state":    stateOf,
+	"ended":    ended,
+	"reason":   reasonOf,
+	"alike":    alike,
+	"replayed": replayed,
+	"lower":    strings.ToLower,
+	"asset":    func(name string) string { return assets[name].name },
+	"minus":    func(a, b int) int { return a - b },
+	"some":     func(n *int64) bool { return n != nil && *n > 0 },
+	"full":     func() int { return nearlyFull },
 }
 
 // cut shortens a text to at most that many characters, and makes visible what is not.
@@ -146,4 +147,14 @@ func reasonOf(a control.Attempt) string {
 // alike reports whether all deliveries of an event are in the state that the event is in.
 func alike(e control.Event) bool {
 	return !slices.ContainsFunc(e.Deliveries, func(d control.Delivery) bool { return d.State != e.State })
+}
+
+// replayed returns the replays right before an attempt.
+func replayed(replays []control.Replay, number int) (before []control.Replay) {
+	for _, r := range replays {
+		if r.After == number-1 {
+			before = append(before, r)
+		}
+	}
+	return before
 }

@@ -296,3 +296,24 @@ func TestFirstPageIsSmall(t *testing.T) {
 	}
 	require.Less(t, total, int64(60<<10))
 }
+
+// After a replay, the time line has the attempts before it too.
+func TestReplayIsOnTheTimeLine(t *testing.T) {
+	g := start(t, config{})
+	g.upstream.fail("avatar", "not yet")
+	g.accept(task("taken", "videoEnhancer", 1)) // or the whole service is in trouble
+	id := g.accept(task("some-task", "avatar", 1))
+	g.await("dead", 1)
+	g.upstream.fail("avatar", "")
+	r, err := http.Post("http://"+g.admin+"/fotor_webhook/default/events/"+id+"/replay", "", nil) //nolint:noctx // on this machine
+	require.NoError(t, err)
+	require.NoError(t, r.Body.Close())
+	require.Equal(t, http.StatusOK, r.StatusCode)
+	g.await("dead", 0)
+	g.await("pending", 0)
+	b := browse(t, desktop)
+	b.open(g.Dashboard + "event?id=" + id)
+	lines := eval[[]string](b, `[...document.querySelectorAll(".timeline .answer")].map((e) => e.textContent)`)
+	require.Equal(t, "HTTP 500", lines[0])
+	require.Equal(t, []string{"HTTP 500", "Replayed", "HTTP 204"}, lines[len(lines)-3:])
+}
