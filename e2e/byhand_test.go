@@ -39,7 +39,7 @@ func TestHoldByHand(t *testing.T) {
 			now := ask[control.Handler](g, http.MethodGet, "default", "")
 			assert.Equal(t, held.Holds, now.Holds, phase)
 			assert.EqualValues(t, len(want), now.Events.Pending, phase)
-			assert.InDelta(t, 1, g.Metric(heldMetric), 0)
+			assert.InDelta(t, 1, g.held(), 0)
 		}
 		accept("held")
 		reload(t, g, config+"# another config\n")
@@ -62,7 +62,7 @@ func TestHoldByHand(t *testing.T) {
 		for _, id := range want {
 			assert.Equal(t, 1, up.Counts()[id])
 		}
-		assert.InDelta(t, 0, g.Metric(heldMetric), 0)
+		assert.InDelta(t, 0, g.held(), 0)
 	})
 }
 

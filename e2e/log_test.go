@@ -157,7 +157,7 @@ func TestSecretsStaySecret(t *testing.T) {
 	nobody := fmt.Sprintf("http://127.0.0.1:%d", freePorts(t, 1)[0])
 	require.NoError(t, load(forward(nobody)+"\nsign "+signing+quick, options))
 	g.Accept(notice("unreachable", 1))
-	await(t, func() bool { return g.Metric(heldMetric) == 1 }, "the hold")
+	await(t, func() bool { return g.held() == 1 }, "the hold")
 	shown.WriteString(g.get("/metrics"))
 
 	// configs that are refused

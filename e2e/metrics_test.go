@@ -11,12 +11,25 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
 const metricPrefix = "caddy_fotor_webhook_"
 
-// heldMetric is 1 while deliveries are held, else 0.
-const heldMetric = metricPrefix + `held{destination="default",handler="default"}`
+// held returns 1 while deliveries to the default destination are held, by hand or because
+// it is in trouble, else 0; -1 if there is no such metric.
+func (g *gateway) held() float64 {
+	g.t.Helper()
+	by := func(who string) float64 {
+		return g.Metric(metricPrefix + `held{by="` + who + `",destination="default",handler="default"}`)
+	}
+	operator, upstream := by(control.ByOperator), by(control.ByUpstream)
+	if operator < 0 || upstream < 0 {
+		return -1
+	}
+	return max(operator, upstream)
+}
 
 // attemptLimit is how many attempts are made at once, at most.
 const attemptLimit = metricPrefix + `attempt_limit{destination="default",handler="default"}`

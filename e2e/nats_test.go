@@ -262,7 +262,7 @@ func testHoldIsShared(t *testing.T, nats *cluster) {
 	up := newUpstream(t, nil)
 	a, b := nats.Edge("forward "+up.URL+quick, ""), nats.Edge("forward "+up.URL+quick, "")
 	ask[control.Holds](a.gateway, http.MethodPost, "default/hold", `{"reason":"new database"}`)
-	await(t, func() bool { return b.Metric(heldMetric) == 1 }, "the hold at the other")
+	await(t, func() bool { return b.held() == 1 }, "the hold at the other")
 	var ids []string
 	for i := range 20 {
 		ids = append(ids, []*edge{a, b}[i%2].Accept(notice(fmt.Sprint("task-", i), 1)))
@@ -274,7 +274,7 @@ func testHoldIsShared(t *testing.T, nats *cluster) {
 	up.requireDelivered(t, ids)
 	a.delivered(len(ids))
 	assert.Zero(t, repeated(up.Counts()), "repeats though nothing died")
-	assert.Zero(t, a.Metric(heldMetric))
+	assert.Zero(t, a.held())
 }
 
 // If one Caddy finds the destination in trouble, the others make no attempts either.
@@ -284,7 +284,7 @@ func testTroubleIsShared(t *testing.T, nats *cluster) {
 	options := "forward " + up.URL + "\nretry {\nfirst 20ms\nmax 1h\n}"
 	a, b := nats.Edge(options, ""), nats.Edge(options, "")
 	a.Accept(notice("before", 1))
-	held := func() bool { return a.Metric(heldMetric) == 1 && b.Metric(heldMetric) == 1 }
+	held := func() bool { return a.held() == 1 && b.held() == 1 }
 	await(t, held, "the hold at both")
 	attempts := len(up.Deliveries())
 	for i := range 20 {

@@ -117,7 +117,7 @@ func TestUpstreamThatIsDownIsHeldAndLosesNothing(t *testing.T) {
 		for _, task := range []string{"a", "b", "c", "d", "e", "f", "g", "h"} {
 			ids[g.Accept(notice(task, 1))] = true
 		}
-		await(t, func() bool { return g.Metric(heldMetric) == 1 }, "the hold")
+		await(t, func() bool { return g.held() == 1 }, "the hold")
 		assert.Equal(t, len(ids), g.Events("pending"))
 		assert.Equal(t, 0, g.Events("dead"))
 
@@ -127,7 +127,7 @@ func TestUpstreamThatIsDownIsHeldAndLosesNothing(t *testing.T) {
 			assert.True(t, ids[id])
 			assert.Equal(t, 1, n)
 		}
-		await(t, func() bool { return g.Metric(heldMetric) == 0 }, "the end of the hold")
+		await(t, func() bool { return g.held() == 0 }, "the end of the hold")
 	})
 }
 
@@ -172,7 +172,7 @@ func TestPoisonedEventHoldsNobodyBack(t *testing.T) {
 	}
 	await(t, func() bool { return g.Events("delivered") == 3 }, "the others")
 	assert.Equal(t, 1, g.Events("pending"))
-	assert.InDelta(t, 0, g.Metric(heldMetric), 0)
+	assert.InDelta(t, 0, g.held(), 0)
 }
 
 // A task's events are delivered in the order of their arrival, even if the first one is
