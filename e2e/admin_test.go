@@ -48,7 +48,9 @@ func TestOperatorSeesTheHandlers(t *testing.T) {
 	assert.Empty(t, h.Refusals)
 	assert.Empty(t, h.Error)
 
+	assert.NotEmpty(t, all.Process.Caddy)
 	one := ask[control.Handler](g, http.MethodGet, "default", "")
+	h.Process = &all.Process
 	assert.Equal(t, h, one)
 }
 
@@ -178,9 +180,9 @@ func TestEventIsShownWhole(t *testing.T) {
 	assert.JSONEq(t, string(up.Deliveries()[0].Body), string(e.Body))
 	require.Len(t, e.AttemptRecords, 3)
 	for i, want := range []control.Attempt{
-		{Status: http.StatusTeapot, Reason: "HTTP 418: not today"},
-		{Status: http.StatusNotFound, Reason: "HTTP 404: not today"},
-		{Status: http.StatusOK},
+		{Number: 1, Status: http.StatusTeapot, Reason: "HTTP 418: not today"},
+		{Number: 2, Status: http.StatusNotFound, Reason: "HTTP 404: not today"},
+		{Number: 3, Status: http.StatusOK},
 	} {
 		got := e.AttemptRecords[i]
 		assert.WithinDuration(t, up.Deliveries()[i].At, got.At, time.Minute)
