@@ -58,6 +58,8 @@ func TestDocumentedSites(t *testing.T) {
 			g := newGateway(t)
 			_, body, _ := strings.Cut("\n"+documented(t, c.page, c.site), "\n"+c.site+" {\n")
 			site := strings.NewReplacer(
+				"fotor_webhook /fotor/callback https://app.example.com/fotor-events\n",
+				"fotor_webhook /fotor/callback "+up.URL+"/fotor-events {\nallow 127.0.0.1\ninbox sqlite "+g.DB+"\n}\n",
 				"https://app.example.com/fotor-events", up.URL+"/fotor-events",
 				"forward http://app.internal:8080", "forward "+up.URL,
 				"app.internal:8080", service(t),
