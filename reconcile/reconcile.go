@@ -1,0 +1,266 @@
+// Package reconcile asks Fotor for the tasks whose final callbacks have not come.
+//
+// Config (this file) is what it works with. Run leases the tracked tasks that are due, one
+// for each turn that the rate allows. ask.go puts one question and does with the answer what
+// it means, schedule.go says when a task is asked for again, and pause.go what happens
+// while Fotor cannot be asked at all.
+//
+// It depends on neither HTTP nor Caddy.
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+)
+
+// Errors of an Asker, wrapped with what happened. Any other error says that Fotor could not
+// be asked, which may be different a moment later.
+var (
+	// ErrNotKnown says that Fotor has answered, and that the answer says nothing of the task.
+	ErrNotKnown = errors.New("not known yet")
+
+	// ErrKeyRefused says that Fotor does not accept the API key.
+	ErrKeyRefused = errors.New("the API key was refused")
+
+	// ErrTooOften says that Fotor was asked more often than it allows.
+	ErrTooOften = errors.New("asked too often")
+)
+
+// Asker puts questions to Fotor.
+type Asker interface {
+	// Turn waits until the next question may be put. It returns ctx's error if that ends
+	// first.
+	Turn(ctx context.Context) error
+
+	// Ask puts one question, at once, and returns what Fotor says of the task: an object like
+	// that of a callback.
+	Ask(ctx context.Context, taskID string) ([]byte, error)
+}
+
+// Meaning is what an answer says.
+type Meaning uint8
+
+// The meanings.
+const (
+	// Final says that the task has ended. Its event is stored.
+	Final Meaning = iota + 1
+
+	// InProgress says that the task has not ended.
+	InProgress
+
+	// Invalid says that the answer is not one that a callback could have. It is kept in
+	// quarantine.
+	Invalid
+)
+
+// Events makes events of what was found out, and stores them.
+type Events interface {
+	// Take stores the event of an answer, if it is final, and returns once that is on stable
+	// storage. The text says in short what was answered.
+	Take(ctx context.Context, t inbox.Task, answer []byte) (m Meaning, text string, err error)
+
+	// Lose stores an event that says that the task was lost, and returns once that is on
+	// stable storage.
+	Lose(ctx context.Context, t inbox.Task) error
+}
+
+// Config is what a Reconciler works with. Every field is required.
+type Config struct {
+	Tasks    inbox.Tracker
+	Fotor    Asker
+	Events   Events
+	Schedule Schedule
+	Observer Observer
+}
+
+// Result is what a question came to.
+type Result string
+
+// The results.
+const (
+	ResultFinal      Result = "final"       // the event was stored
+	ResultInProgress Result = "in_progress" // asked for again later
+	ResultInvalid    Result = "invalid"     // in quarantine; asked for again later
+	ResultNotKnown   Result = "not_known"   // asked for again later
+	ResultTooOften   Result = "too_often"   // HTTP 429
+	ResultKeyRefused Result = "key_refused" // no more questions
+	ResultFailed     Result = "failed"      // no usable answer
+	ResultNotStored  Result = "not_stored"  // answered, but the inbox failed
+)
+
+// Results lists every result, for those that count them.
+var Results = [...]Result{
+	ResultFinal, ResultInProgress, ResultInvalid, ResultNotKnown,
+	ResultTooOften, ResultKeyRefused, ResultFailed, ResultNotStored,
+}
+
+// Observer is told what happens. Its methods must not block.
+type Observer interface {
+	// Asked is called after each question, with how long it took, and with an error unless
+	// Fotor has answered and the answer was taken.
+	Asked(t inbox.Task, r Result, took time.Duration, err error)
+
+	// Lost is called when a task was given up and the event that says so is stored.
+	Lost(t inbox.Task)
+
+	// Changed is called when Fotor can no longer be asked, or can again.
+	Changed(s State)
+
+	// Failed is called if the inbox fails.
+	Failed(err error)
+}
+
+const (
+	// atOnce is the largest number of questions under way. Fotor usually answers within a
+	// second, so that more are needed only beyond 8 a second, or if it is slow.
+	atOnce = 8
+
+	// askTimeout bounds a question.
+	askTimeout = 30 * time.Second
+
+	// storeTimeout bounds one use of the inbox.
+	storeTimeout = 10 * time.Second
+
+	// leaseFor is longer than a question with what is stored after it.
+	leaseFor = askTimeout + 3*storeTimeout
+
+	// pollEvery is the pause between looks for tasks that are due.
+	pollEvery = time.Second
+
+	// oldestEvery is the share of the questions that are for the task that has been due for
+	// longest: one in so many. The others are for those that became known last, because
+	// their answers are still of use.
+	oldestEvery = 4
+)
+
+// Reconciler asks Fotor for tasks.
+type Reconciler struct {
+	config    Config
+	slots     chan struct{}
+	turns     int // questions so far; only Run
+	questions sync.WaitGroup
+	health    health
+}
+
+// New returns a Reconciler, which does nothing before Run.
+func New(c Config) *Reconciler {
+	return &Reconciler{
+		config: c,
+		slots:  make(chan struct{}, atOnce),
+		health: health{observer: c.Observer, state: State{Since: time.Now()}},
+	}
+}
+
+// State returns whether Fotor can be asked.
+func (r *Reconciler) State() State { return r.health.current() }
+
+// Run asks until ctx ends. It returns when nothing of it uses the inbox any more: what was
+// asked for then is due again.
+func (r *Reconciler) Run(ctx context.Context) {
+	defer r.questions.Wait()
+	for {
+		select {
+		case r.slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		t, ok := r.next(ctx)
+		if !ok {
+			return
+		}
+		question := func() {
+			r.ask(ctx, t)
+			<-r.slots
+		}
+		if r.health.current().OK() {
+			r.questions.Go(question)
+		} else {
+			question() // one at a time
+		}
+	}
+}
+
+// next waits until a task is due and may be asked for, and leases it. It reports false when
+// ctx has ended.
+func (r *Reconciler) next(ctx context.Context) (t inbox.Task, ok bool) {
+	for r.health.await(ctx) {
+		if !r.anyDue(ctx) {
+			if !sleep(ctx, pollEvery) {
+				return t, false
+			}
+			continue
+		}
+		if err := r.config.Fotor.Turn(ctx); err != nil {
+			if ctx.Err() != nil {
+				return t, false
+			}
+			r.config.Observer.Failed(err)
+			if !sleep(ctx, pollEvery) {
+				return t, false
+			}
+			continue
+		}
+		if !r.health.ready() { // no longer: a question has failed meanwhile
+			continue
+		}
+		if t, ok = r.lease(ctx); ok {
+			return t, true
+		}
+	}
+	return t, false
+}
+
+func (r *Reconciler) anyDue(ctx context.Context) bool {
+	bounded, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	stats, err := r.config.Tasks.TaskStats(bounded)
+	if err != nil {
+		r.inboxFailed(ctx, err)
+	}
+	return err == nil && stats.Due > 0
+}
+
+// lease leases one task. A turn is not spent on a task before it is known that it may be
+// asked: what is due may change while it is waited for.
+func (r *Reconciler) lease(ctx context.Context) (t inbox.Task, ok bool) {
+	want := inbox.TaskWant{Max: 1, Newest: 1, Until: time.Now().Add(leaseFor)}
+	if r.turns%oldestEvery == 0 {
+		want.Newest = 0
+	}
+	bounded, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	leased, err := r.config.Tasks.LeaseTasks(bounded, want)
+	if err != nil {
+		r.inboxFailed(ctx, err)
+		sleep(ctx, pollEvery)
+		return t, false
+	}
+	if len(leased) == 0 {
+		return t, false
+	}
+	r.turns++
+	return leased[0], true
+}
+
+// inboxFailed reports an error of the inbox, unless it is only the end of ctx.
+func (r *Reconciler) inboxFailed(ctx context.Context, err error) {
+	if ctx.Err() == nil {
+		r.config.Observer.Failed(err)
+	}
+}
+
+// sleep reports false if ctx ended before.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
