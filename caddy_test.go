@@ -119,7 +119,7 @@ func TestRulesOfDestinations(t *testing.T) {
 		staging(ok + `,"rate":1e6`):                 handler + `destination "staging": rate is 1e+06 a second: expected`,
 		staging(ok + `,"match":{}`):                 handler + `destination "staging": match is empty: expected types, statuses, sensitive or expressions`,
 		staging(ok + `,"match":{"type":["a"]}`):     `unknown field "type"`,
-		staging(ok + `,"match":{"statuses":["a"]}`): handler + `destination "staging": match status "a": expected in_progress, completed or failed`,
+		staging(ok + `,"match":{"statuses":["a"]}`): handler + `destination "staging": match status "a": expected in_progress, completed, failed or lost`,
 		staging(ok + `,"match":{"expressions":["event.kind == 1"]}`): handler +
 			`destination "staging": match expression "event.kind == 1": line 1, column 6: undefined field 'kind'`,
 		staging(ok + `,"match":{"expressions":["event.statusCode"]}`): handler +

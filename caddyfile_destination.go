@@ -90,7 +90,7 @@ func (dest *Destination) unmarshalMatch(d *caddyfile.Dispenser, name string) err
 	case "type", "status":
 		to, expected := &m.Types, "one or more types of tasks, such as avatar"
 		if kind == "status" {
-			to, expected = &m.Statuses, "in_progress, completed or failed"
+			to, expected = &m.Statuses, "in_progress, completed, failed or lost"
 		}
 		if len(*to) > 0 {
 			return d.Errf("%s: given twice: expected all values in one line", name)

@@ -64,7 +64,7 @@ type Event struct {
 	ID         string    `json:"id"`
 	TaskID     string    `json:"taskId"`
 	Type       string    `json:"type"`
-	Status     string    `json:"status"` // in_progress, completed, failed
+	Status     string    `json:"status"` // in_progress, completed, failed, lost
 	State      string    `json:"state"`  // pending, delivered, superseded, dead, skipped
 	ReceivedAt time.Time `json:"receivedAt"`
 

@@ -5,20 +5,22 @@ import (
 	"time"
 )
 
-// Status is the state of a Fotor task as reported by its callback.
+// Status is the state of a Fotor task as reported by an event.
 type Status uint8
 
-// The states of a task, with Fotor's own numbers.
+// The states of a task, with Fotor's own numbers. Lost is not Fotor's: nothing of the
+// task's end could be found out.
 const (
 	InProgress Status = 0
 	Completed  Status = 1
 	Failed     Status = 2
+	Lost       Status = 3
 )
 
-// Final reports whether the task is finished.
+// Final reports whether no end of the task is waited for any more.
 func (s Status) Final() bool { return s != InProgress }
 
-// String returns "in_progress", "completed" or "failed".
+// String returns "in_progress", "completed", "failed" or "lost".
 func (s Status) String() string {
 	switch s {
 	case InProgress:
@@ -27,6 +29,8 @@ func (s Status) String() string {
 		return "completed"
 	case Failed:
 		return "failed"
+	case Lost:
+		return "lost"
 	default:
 		return "unknown"
 	}
@@ -118,8 +122,8 @@ func (e *Event) Check() (id, former RawID, err error) {
 		err = fmt.Errorf("event %s has no task id", e.ID)
 	case e.Type == "":
 		err = fmt.Errorf("event %s has no type", e.ID)
-	case e.Status > Failed:
-		err = fmt.Errorf("event %s has status %d; expected 0, 1 or 2", e.ID, e.Status)
+	case e.Status > Lost:
+		err = fmt.Errorf("event %s has status %d; expected 0 to 3", e.ID, e.Status)
 	case id.TaskKey() != TaskKey(e.TaskID):
 		err = fmt.Errorf("event %s does not begin with the key of its task %q", e.ID, e.TaskID)
 	default:

@@ -22,7 +22,7 @@ type Rules struct {
 	// Default: every type
 	Types []string `json:"types,omitempty"`
 
-	// What events may report: `in_progress`, `completed`, `failed`. Default: all three
+	// What events may report: `in_progress`, `completed`, `failed`, `lost`. Default: all of them
 	Statuses []string `json:"statuses,omitempty"`
 
 	// If true, only events that are flagged as sensitive, themselves or in one of their
@@ -36,7 +36,7 @@ type Rules struct {
 	Expressions []string `json:"expressions,omitempty"`
 }
 
-var statuses = []inbox.Status{inbox.InProgress, inbox.Completed, inbox.Failed}
+var statuses = []inbox.Status{inbox.InProgress, inbox.Completed, inbox.Failed, inbox.Lost}
 
 // Matcher tells which events fit. A nil Matcher fits all. It is safe for concurrent use.
 type Matcher struct {
@@ -68,7 +68,7 @@ func Compile(r *Rules) (*Matcher, error) {
 		at := slices.IndexFunc(statuses, func(s inbox.Status) bool { return s.String() == name })
 		switch {
 		case at < 0:
-			return nil, fmt.Errorf("match status %.80q: expected in_progress, completed or failed", name)
+			return nil, fmt.Errorf("match status %.80q: expected in_progress, completed, failed or lost", name)
 		case slices.Contains(r.Statuses[:i], name):
 			return nil, fmt.Errorf("match status %q given twice: expected each status once", name)
 		}

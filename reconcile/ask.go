@@ -11,11 +11,11 @@ import (
 )
 
 // ask puts a question about a leased task, and settles it.
-func (r *Reconciler) ask(ctx context.Context, t inbox.Task) {
+func (r *Reconciler) ask(ctx context.Context, t inbox.Task, turn Turn) {
 	began := time.Now()
 	asked, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	data, err := r.config.Fotor.Ask(asked, t.ID)
+	data, err := turn.Ask(asked, t.ID)
 
 	stopped := ctx.Err() != nil
 	ctx = context.WithoutCancel(ctx) // an answer is stored even if the gateway stops
@@ -42,6 +42,11 @@ func (r *Reconciler) judge(ctx context.Context, t inbox.Task, data []byte, failu
 	case errors.Is(failure, ErrTooOften):
 		r.health.answered()
 		return ResultTooOften, failure.Error(), failure
+	case errors.Is(failure, ErrUnusable):
+		r.health.answered()
+		return ResultUnusable, failure.Error(), failure
+	case errors.Is(failure, ErrUnaskable):
+		return ResultUnusable, failure.Error(), failure
 	case errors.Is(failure, ErrKeyRefused):
 		r.health.refused(failure)
 		return ResultKeyRefused, failure.Error(), failure
@@ -80,7 +85,7 @@ func (r *Reconciler) conclude(ctx context.Context, t inbox.Task, result Result) 
 		return
 	case ResultInProgress, ResultInvalid, ResultNotKnown:
 		answered = true
-	case ResultFailed:
+	case ResultUnusable, ResultFailed:
 	}
 	t.Asked++
 	now := time.Now().UTC()

@@ -191,7 +191,9 @@ func (f *rig) told() observed {
 	return f.observed
 }
 
-func (f *rig) Turn(ctx context.Context) error {
+func (f *rig) Unused() {}
+
+func (f *rig) Turn(ctx context.Context) (Turn, error) {
 	f.mu.Lock()
 	wait := time.Until(f.nextTurn)
 	f.nextTurn = f.nextTurn.Add(time.Second)
@@ -200,9 +202,9 @@ func (f *rig) Turn(ctx context.Context) error {
 	}
 	f.mu.Unlock()
 	if !sleep(ctx, wait) {
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
-	return nil
+	return f, nil
 }
 
 func (f *rig) Ask(ctx context.Context, task string) ([]byte, error) {

@@ -23,6 +23,14 @@ var (
 	// ErrNotKnown says that Fotor has answered, and that the answer says nothing of the task.
 	ErrNotKnown = errors.New("not known yet")
 
+	// ErrUnusable says that Fotor has answered this question, but that the answer cannot be
+	// used: it is no JSON, or too long, or about another task.
+	ErrUnusable = errors.New("unusable answer")
+
+	// ErrUnaskable says that the question was not put, because the task's id cannot be asked
+	// for.
+	ErrUnaskable = errors.New("cannot be asked for")
+
 	// ErrKeyRefused says that Fotor does not accept the API key.
 	ErrKeyRefused = errors.New("the API key was refused")
 
@@ -33,12 +41,18 @@ var (
 // Asker puts questions to Fotor.
 type Asker interface {
 	// Turn waits until the next question may be put. It returns ctx's error if that ends
-	// first.
-	Turn(ctx context.Context) error
+	// first. Either Ask or Unused must be called on what it returns, once.
+	Turn(ctx context.Context) (Turn, error)
+}
 
-	// Ask puts one question, at once, and returns what Fotor says of the task: an object like
-	// that of a callback.
+// Turn is the right to put one question, at once.
+type Turn interface {
+	// Ask asks for a task, and returns what Fotor says of it: an object like that of a
+	// callback.
 	Ask(ctx context.Context, taskID string) ([]byte, error)
+
+	// Unused gives the turn up.
+	Unused()
 }
 
 // Meaning is what an answer says.
@@ -88,14 +102,15 @@ const (
 	ResultNotKnown   Result = "not_known"   // asked for again later
 	ResultTooOften   Result = "too_often"   // HTTP 429
 	ResultKeyRefused Result = "key_refused" // no more questions
-	ResultFailed     Result = "failed"      // no usable answer
+	ResultUnusable   Result = "unusable"    // answered, but in no usable way; or it cannot be asked for
+	ResultFailed     Result = "failed"      // no answer
 	ResultNotStored  Result = "not_stored"  // answered, but the inbox failed
 )
 
 // Results lists every result, for those that count them.
 var Results = [...]Result{
 	ResultFinal, ResultInProgress, ResultInvalid, ResultNotKnown,
-	ResultTooOften, ResultKeyRefused, ResultFailed, ResultNotStored,
+	ResultTooOften, ResultKeyRefused, ResultUnusable, ResultFailed, ResultNotStored,
 }
 
 // Observer is told what happens. Its methods must not block.
@@ -168,12 +183,12 @@ func (r *Reconciler) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		t, ok := r.next(ctx)
-		if !ok {
+		t, turn := r.next(ctx)
+		if turn == nil {
 			return
 		}
 		question := func() {
-			r.ask(ctx, t)
+			r.ask(ctx, t, turn)
 			<-r.slots
 		}
 		if r.health.current().OK() {
@@ -184,34 +199,28 @@ func (r *Reconciler) Run(ctx context.Context) {
 	}
 }
 
-// next waits until a task is due and may be asked for, and leases it. It reports false when
-// ctx has ended.
-func (r *Reconciler) next(ctx context.Context) (t inbox.Task, ok bool) {
+// next waits until a task is due and may be asked for, and leases it. It returns no turn
+// when ctx has ended.
+func (r *Reconciler) next(ctx context.Context) (inbox.Task, Turn) {
 	for r.health.await(ctx) {
 		if !r.anyDue(ctx) {
-			if !sleep(ctx, pollEvery) {
-				return t, false
-			}
+			sleep(ctx, pollEvery)
 			continue
 		}
-		if err := r.config.Fotor.Turn(ctx); err != nil {
-			if ctx.Err() != nil {
-				return t, false
-			}
-			r.config.Observer.Failed(err)
-			if !sleep(ctx, pollEvery) {
-				return t, false
-			}
+		turn, err := r.config.Fotor.Turn(ctx)
+		if err != nil {
+			r.reportUnlessEnded(ctx, err)
+			sleep(ctx, pollEvery)
 			continue
 		}
-		if !r.health.ready() { // no longer: a question has failed meanwhile
-			continue
+		if r.health.ready() { // else a question has failed meanwhile
+			if t, ok := r.lease(ctx); ok {
+				return t, turn
+			}
 		}
-		if t, ok = r.lease(ctx); ok {
-			return t, true
-		}
+		turn.Unused()
 	}
-	return t, false
+	return inbox.Task{}, nil
 }
 
 func (r *Reconciler) anyDue(ctx context.Context) bool {
@@ -219,13 +228,13 @@ func (r *Reconciler) anyDue(ctx context.Context) bool {
 	defer cancel()
 	stats, err := r.config.Tasks.TaskStats(bounded)
 	if err != nil {
-		r.inboxFailed(ctx, err)
+		r.reportUnlessEnded(ctx, err)
 	}
 	return err == nil && stats.Due > 0
 }
 
-// lease leases one task. A turn is not spent on a task before it is known that it may be
-// asked: what is due may change while it is waited for.
+// lease leases one task. That is done when there is a turn, not before: what is due changes
+// while one is waited for.
 func (r *Reconciler) lease(ctx context.Context) (t inbox.Task, ok bool) {
 	want := inbox.TaskWant{Max: 1, Newest: 1, Until: time.Now().Add(leaseFor)}
 	if r.turns%oldestEvery == 0 {
@@ -235,7 +244,7 @@ func (r *Reconciler) lease(ctx context.Context) (t inbox.Task, ok bool) {
 	defer cancel()
 	leased, err := r.config.Tasks.LeaseTasks(bounded, want)
 	if err != nil {
-		r.inboxFailed(ctx, err)
+		r.reportUnlessEnded(ctx, err)
 		sleep(ctx, pollEvery)
 		return t, false
 	}
@@ -246,8 +255,8 @@ func (r *Reconciler) lease(ctx context.Context) (t inbox.Task, ok bool) {
 	return leased[0], true
 }
 
-// inboxFailed reports an error of the inbox, unless it is only the end of ctx.
-func (r *Reconciler) inboxFailed(ctx context.Context, err error) {
+// reportUnlessEnded reports an error, unless it is only the end of ctx.
+func (r *Reconciler) reportUnlessEnded(ctx context.Context, err error) {
 	if ctx.Err() == nil {
 		r.config.Observer.Failed(err)
 	}

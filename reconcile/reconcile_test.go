@@ -146,6 +146,8 @@ func TestATaskIsLostOnlyAfterFotorWasAsked(t *testing.T) {
 		{"old, and never asked for", 100 * time.Hour, 0, ErrNotKnown, true, 10 * time.Minute},
 		{"too old after many questions", 24 * time.Hour, 20, ErrNotKnown, true, time.Minute},
 		{"old, but Fotor cannot be asked", 24 * time.Hour, 20, unreachable, false, 0},
+		{"old, but its answers are unusable", 24 * time.Hour, 20, ErrUnusable, false, 0},
+		{"twice as old, and its answers are unusable", 48 * time.Hour, 20, ErrUnusable, true, time.Minute},
 		{"twice as old, and Fotor cannot be asked", 48 * time.Hour, 20, unreachable, true, time.Minute},
 		{"old, but asked too often", 100 * time.Hour, 20, ErrTooOften, false, 0},
 		{"old, but the key is refused", 100 * time.Hour, 20, ErrKeyRefused, false, 0},
@@ -260,7 +262,7 @@ func TestOneTaskWhoseAnswersAreBrokenDoesNotDelayOthers(t *testing.T) {
 		f := newRig(t)
 		f.answer = func(task string) ([]byte, error) {
 			if task == "broken" {
-				return nil, errors.New("the answer is longer than 1 MiB")
+				return nil, fmt.Errorf("%w: longer than 1 MiB", ErrUnusable)
 			}
 			return []byte("completed"), nil
 		}

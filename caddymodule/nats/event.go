@@ -126,7 +126,7 @@ func decodeEvent(m message) (*stored, error) {
 		return nil, fmt.Errorf("message %d: task and type: %w", m.seq, err)
 	}
 	status, err := strconv.ParseUint(m.header.Get(headerStatus), 10, 8)
-	if err != nil || status > uint64(inbox.Failed) {
+	if err != nil || status > uint64(inbox.Lost) {
 		return nil, fmt.Errorf("message %d has no status", m.seq)
 	}
 	received, err := time.Parse(receivedFormat, m.header.Get(headerReceived))

@@ -193,6 +193,16 @@ var orderTests = []test{
 		s.leaseOf(final)
 		s.requireState(inbox.Superseded, a)
 	}},
+	{"an event that says that its task is lost is a final one", func(s *suite) {
+		notice := s.put("task", inbox.InProgress)
+		lost := s.put("task", inbox.Lost)
+		l := s.leaseOf(lost)
+		require.Equal(s, inbox.Lost, l.Event.Status)
+		s.requireState(inbox.Superseded, notice)
+		s.settle(inbox.Deliver, l)
+		found := s.put("task", inbox.Completed)
+		s.leaseOf(found) // the end of the task became known after all
+	}},
 	{"an event in progress after the final one is superseded", func(s *suite) {
 		final := s.put("task", inbox.Completed)
 		late := s.put("task", inbox.InProgress)
