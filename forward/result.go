@@ -11,6 +11,7 @@ import (
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/dispatch"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/retryafter"
 )
 
 const (
@@ -30,7 +31,7 @@ func result(status int, header http.Header, body []byte) dispatch.Result {
 	if status >= 200 && status <= 299 {
 		return r
 	}
-	r.RetryAfter = retryAfterOf(header, time.Now())
+	r.RetryAfter = retryafter.Of(header, time.Now())
 	r.Reason = "HTTP " + strconv.Itoa(status)
 	if location := location(header); location != "" && status >= 300 && status <= 399 {
 		// without the body, which repeats the target with its query

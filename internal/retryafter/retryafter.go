@@ -1,4 +1,5 @@
-package forward
+// Package retryafter reads how long an answer asks to wait.
+package retryafter
 
 import (
 	"net/http"
@@ -7,17 +8,18 @@ import (
 	"time"
 )
 
-// maxWait is far beyond every `retry max` and far below an overflow.
-const maxWait = 10 * 365 * 24 * time.Hour
+// Max is the longest wait that is returned: far beyond whatever obeys it, and far below
+// an overflow.
+const Max = 10 * 365 * 24 * time.Hour
 
-// retryAfterOf returns how long an answer asks to wait (RFC 9110, 10.2.3), in seconds or
-// until a date, but at most maxWait. It returns 0 for any other value, for 0 and for a
-// date that has passed: then the schedule alone decides.
+// Of returns how long an answer asks to wait (RFC 9110, 10.2.3), in seconds or
+// until a date, but at most Max. It returns 0 for any other value, for 0 and for a
+// date that has passed: then the caller alone decides.
 //
 // A date is compared with the answer's own Date, if there is one, because the two come
 // from one clock, which may differ from ours. There are several headers if a proxy has
 // added one: then the longest wait respects them all.
-func retryAfterOf(header http.Header, now time.Time) time.Duration {
+func Of(header http.Header, now time.Time) time.Duration {
 	values := header.Values("Retry-After")
 	if len(values) == 0 {
 		return 0
@@ -44,17 +46,17 @@ func waitOf(value string, now time.Time) time.Duration {
 	if secondsRegexp.MatchString(value) {
 		seconds := strings.TrimLeft(value, "0")
 		if len(seconds) > 9 { // 31 years and more
-			return maxWait
+			return Max
 		}
 		var n int64
 		for _, digit := range seconds {
 			n = 10*n + int64(digit-'0')
 		}
-		return min(time.Duration(n)*time.Second, maxWait)
+		return min(time.Duration(n)*time.Second, Max)
 	}
 	at, err := http.ParseTime(farYearRegexp.ReplaceAllString(value, "${1}9996${2}")) // a leap year
 	if err != nil {
 		return 0
 	}
-	return max(0, min(at.Sub(now), maxWait))
+	return max(0, min(at.Sub(now), Max))
 }
