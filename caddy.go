@@ -23,6 +23,7 @@ import (
 
 	// the default inbox, the admin API, the command line, the dashboard and readiness
 	// come with the handler, so that one --with is enough
+	"github.com/fotor-webhook/caddy-fotor-webhook/asking"
 	"github.com/fotor-webhook/caddy-fotor-webhook/body"
 	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule"
 	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/admin"
@@ -34,6 +35,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 	"github.com/fotor-webhook/caddy-fotor-webhook/internal/configdiff"
+	"github.com/fotor-webhook/caddy-fotor-webhook/limitguard"
 	"github.com/fotor-webhook/caddy-fotor-webhook/metrics"
 	"github.com/fotor-webhook/caddy-fotor-webhook/tracing"
 )
@@ -128,6 +130,9 @@ type Handler struct {
 	// means: `in_progress`, `completed` or `failed`. Default: none
 	MapStatus map[int]string `json:"map_status,omitempty"`
 
+	// How Fotor is asked for tasks whose final callbacks do not come. Default: it is not
+	FotorAPI *asking.Config `json:"fotor_api,omitempty"`
+
 	// Where events go: the destination `default`. Required, unless there are
 	// `destinations`.
 	Forward *Forward `json:"forward,omitempty"`
@@ -168,6 +173,7 @@ type Handler struct {
 	whitelist whitelist
 	proxies   *proxyCheck
 	module    caddymodule.Inbox
+	fotor     *asking.Fotor // nil if it is not asked
 	inboxName string
 	key       string
 	rules     *callback.Rules
@@ -251,10 +257,15 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	if err := h.provisionInbox(ctx); err != nil {
 		return err
 	}
+	if h.FotorAPI != nil {
+		if h.fotor, err = h.FotorAPI.Provision(ctx); err != nil {
+			return err
+		}
+	}
 	if err := h.provisionDestinations(ctx); err != nil {
 		return err
 	}
-	if err := h.guardRequestBodies(ctx); err != nil {
+	if err := limitguard.Install(ctx, h.server, h.refuseLarge); err != nil {
 		return err
 	}
 
@@ -296,6 +307,9 @@ func (h *Handler) setDefaults() {
 	if h.Retry == nil {
 		h.Retry = new(Retry)
 	}
+	if h.FotorAPI != nil {
+		h.FotorAPI.SetDefaults()
+	}
 	h.Retry.setDefaults(&Retry{
 		First:  caddy.Duration(defaultRetryFirst),
 		Max:    caddy.Duration(defaultRetryMax),
@@ -318,6 +332,9 @@ func (h *Handler) Validate() error {
 		within("quarantine", int64(*h.Quarantine), 0, maxQuarantine),
 		checkAttempts("", h.Timeout, h.Concurrency, h.Rate, h.Retry),
 	)
+	if h.FotorAPI != nil {
+		err = errors.Join(err, h.FotorAPI.Validate())
+	}
 	if err == nil { // else destinations have the same faults by default
 		err = h.validateDestinations()
 	}
@@ -348,6 +365,9 @@ func withinDuration(option string, value caddy.Duration, least, most time.Durati
 // their inbox themselves, because they go on after it.
 func (h *Handler) Cleanup() error {
 	h.closeForwarders()
+	if h.fotor != nil {
+		h.fotor.Close()
+	}
 	h.metrics.Release()
 	if h.gateway != nil {
 		h.gateway.Close()

@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/fotor-webhook/caddy-fotor-webhook/asking"
 	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
 	"github.com/fotor-webhook/caddy-fotor-webhook/internal/option"
 )
@@ -43,6 +44,9 @@ func parseCaddyfile(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 //	    quarantine  <count>|off
 //	    result_url  <prefix> <replacement> | off
 //	    map_status  <number> in_progress|completed|failed
+//	    fotor_api   {
+//	        key, url, rate, transport, reconcile  # see asking.Config
+//	    }
 //	    forward     <url> | {
 //	        <directives...>
 //	    }
@@ -140,6 +144,9 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser, name string) error {
 		return h.unmarshalResultURL(d)
 	case "map_status":
 		return h.unmarshalMapStatus(d)
+	case "fotor_api":
+		h.FotorAPI = new(asking.Config)
+		return h.FotorAPI.UnmarshalCaddyfile(d)
 	case "forward":
 		if h.Forward != nil {
 			return d.Err("both a URL after fotor_webhook and the option forward, which are the same: expected one of them")
@@ -159,7 +166,7 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser, name string) error {
 		return unmarshalRetry(d, name, &h.Retry)
 	default:
 		return d.Errf("fotor_webhook: unknown option '%s': expected name, allow, allow_from, max_body, inbox, keep,"+
-			" quarantine, result_url, map_status, forward, destination, sign, timeout, concurrency, rate or retry", name)
+			" quarantine, result_url, map_status, fotor_api, forward, destination, sign, timeout, concurrency, rate or retry", name)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/body"
+	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
@@ -33,7 +34,7 @@ func (h *Handler) gatewayConfig() *gateway.Config {
 	for _, d := range h.destinations {
 		destinations = append(destinations, d.forGateway())
 	}
-	return &gateway.Config{
+	c := &gateway.Config{
 		Name:         h.Name,
 		Key:          h.key,
 		Storage:      h.module,
@@ -45,6 +46,12 @@ func (h *Handler) gatewayConfig() *gateway.Config {
 		Events:       emitter{h.ctx, h.events},
 		Handler:      facts{h},
 	}
+	if h.fotor != nil {
+		c.Asking = &gateway.Asking{
+			Fotor: h.fotor, Schedule: h.FotorAPI.Schedule(), Rate: h.FotorAPI.Rate, Metrics: h.metrics.Questions(),
+		}
+	}
+	return c
 }
 
 // policy returns the part of the handler's config that its inbox needs.
@@ -118,6 +125,16 @@ func (f facts) Bodies() control.Bodies {
 // Explain implements gateway.Handler.
 func (f facts) Explain(peer netip.Addr, forwardedFor string) control.Explanation {
 	return f.explain(peer, forwardedFor)
+}
+
+// Answered implements gateway.Handler.
+func (f facts) Answered(answer []byte, at time.Time) (*inbox.Event, error) {
+	return f.Reconsider(answer, at, netip.Addr{})
+}
+
+// Lost implements gateway.Handler.
+func (facts) Lost(t inbox.Task, taskType string, at time.Time) *inbox.Event {
+	return callback.Lost(t.ID, taskType, at)
 }
 
 // Reconsider implements gateway.Handler.

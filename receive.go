@@ -108,6 +108,16 @@ func (h *Handler) declaredTooLarge(r *http.Request, source netip.Addr, limit int
 	return answerTooLarge(limit)
 }
 
+// refuseLarge answers a callback that a request_body refused as too large.
+func (h *Handler) refuseLarge(w http.ResponseWriter, r *http.Request, limit int64) error {
+	start := time.Now()
+	source, refusal, ok := h.admit(r, start)
+	if ok {
+		refusal = h.declaredTooLarge(r, source, limit)
+	}
+	return h.reply(w, r, refusal.whileSending(), start)
+}
+
 // readBody reads the body of a request that came at the given time. What it returns must
 // be freed, also if there is an error.
 func (h *Handler) readBody(w http.ResponseWriter, r *http.Request, since time.Time) (*body.Body, error) {

@@ -35,6 +35,7 @@ func TestCaddyfilesAreValid(t *testing.T) {
 	t.Setenv("FOTOR_WEBHOOK_SECRET", secret)
 	t.Setenv("FOTOR_OLD_SECRET", secret)
 	t.Setenv("FOTOR_STAGING_SECRET", secret)
+	t.Setenv("FOTOR_API_KEY", "key")
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	file := filepath.Join(t.TempDir(), "fotor")
 	require.NoError(t, os.WriteFile(file, []byte(secret+"\n"), 0o600))

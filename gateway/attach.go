@@ -52,6 +52,9 @@ func (g *Gateway) join(ctx context.Context, att *Attachment) error {
 	// neither be read here nor reach them.
 	g.changing.Lock()
 	defer g.changing.Unlock()
+	if err := g.canAsk(att.config); err != nil {
+		return err
+	}
 	fresh, err := g.newLanes(ctx, att.config)
 	if err != nil {
 		return err
@@ -69,6 +72,7 @@ func (g *Gateway) join(ctx context.Context, att *Attachment) error {
 	}
 	g.start(fresh) //nolint:contextcheck // deliveries last until Detach
 	g.use()
+	g.askAsNewest() //nolint:contextcheck // it lasts until Detach
 	return nil
 }
 
@@ -91,11 +95,13 @@ func (att *Attachment) Detach() (stopped bool) {
 		newest = g.attachments[n-1].config
 		g.use()
 	}
+	asker := g.askAsNewest()
 	g.mu.Unlock()
 	next := attached.remove(att)
 	defer att.journal.end(next)
 
 	err := stopLanes(ended, att.config.Grace)
+	asker.await(att.config.Grace)
 	if err != nil {
 		g.logger.Error("stopping deliveries; what could not be settled will be delivered again", zap.Error(err))
 	}

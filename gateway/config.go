@@ -33,6 +33,9 @@ type Config struct {
 	// inbox.MaxDestinations, in the order of their names.
 	Destinations []Destination
 
+	// Asking is how Fotor is asked for tasks; nil if it is not.
+	Asking *Asking
+
 	// Grace is how long attempts under way may take when deliveries stop.
 	Grace time.Duration
 
@@ -127,6 +130,13 @@ type Handler interface {
 
 	// Explain says whether a caller would be let in. See control.Gateway.
 	Explain(peer netip.Addr, forwardedFor string) control.Explanation
+
+	// Answered makes the event of an answer of Fotor's task API. If it is not valid by the
+	// rules of the config, the error is a *control.InvalidError.
+	Answered(answer []byte, at time.Time) (*inbox.Event, error)
+
+	// Lost makes the event that says that a task is lost.
+	Lost(t inbox.Task, taskType string, at time.Time) *inbox.Event
 
 	// Reconsider validates a quarantined callback by the rules of the config, and
 	// returns its event. If it is still not valid, the error is a

@@ -53,6 +53,7 @@ type Gateway struct {
 	mu          sync.Mutex
 	attachments []*Attachment    // oldest first
 	lanes       map[string]*lane // one for each destination that an attachment has
+	asker       *asker           // as the newest attachment says; nil if Fotor is not asked
 
 	left leftBehind
 }

@@ -353,6 +353,10 @@ func (reconsiders) Bodies() control.Bodies { return control.Bodies{} }
 
 func (reconsiders) Explain(netip.Addr, string) control.Explanation { return control.Explanation{} }
 
+func (reconsiders) Answered([]byte, time.Time) (*inbox.Event, error) { return nil, nil }
+
+func (reconsiders) Lost(inbox.Task, string, time.Time) *inbox.Event { return nil }
+
 func (reconsiders) Reconsider(body []byte, at time.Time, _ netip.Addr) (*inbox.Event, error) {
 	return &inbox.Event{ID: "id", TaskID: string(body), Type: "video", ReceivedAt: at}, nil
 }

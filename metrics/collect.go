@@ -18,15 +18,16 @@ type inboxCollector struct {
 	events, quarantined, lost, lostAt, bytes, limit, up *prometheus.Desc
 	reading, bodies, bodiesLimit                        *prometheus.Desc
 	deliveries, oldest, atOnce, held                    *prometheus.Desc // of each destination
+	ask                                                 askingDescs
 }
 
 // Describe implements prometheus.Collector.
 func (c inboxCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{
+	for _, desc := range append(c.ask.all(),
 		c.events, c.quarantined, c.lost, c.lostAt, c.bytes, c.limit, c.up,
 		c.reading, c.bodies, c.bodiesLimit,
 		c.deliveries, c.oldest, c.atOnce, c.held,
-	} {
+	) {
 		ch <- desc
 	}
 }
@@ -61,6 +62,7 @@ func (s scrape) collect(g *gateway.Gateway) {
 
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
+	s.asking(ctx, g)
 	stats, err := g.Inbox().Stats(ctx)
 	s.gauge(s.up, oneIf(err == nil))
 	if err != nil {

@@ -30,6 +30,7 @@ type collectors struct {
 	deliveryAge     *prometheus.HistogramVec
 	matchErrors     *prometheus.CounterVec
 	noticesDropped  *prometheus.CounterVec
+	asking          asking
 	inboxes         inboxCollector
 
 	mu    sync.Mutex
@@ -76,7 +77,9 @@ func newCollectors() *collectors {
 			Namespace: ns, Subsystem: sub, Name: "notices_dropped_total",
 			Help: "Notices that never became Caddy events because the handlers of those were too slow.",
 		}, handler),
+		asking: newAsking(ns, sub),
 		inboxes: inboxCollector{
+			ask:         newAskingDescs(desc),
 			events:      desc("events", "Events in the inbox, by state.", "state"),
 			deliveries:  desc("destination_events", "Events in the inbox by destination, and by the state of their delivery there.", "destination", "state"),
 			oldest:      desc("oldest_pending_age_seconds", "Age of the oldest event whose delivery to the destination is pending; 0 if none is.", "destination"),
@@ -101,10 +104,10 @@ func Register(registry *prometheus.Registry) error {
 	if registry == nil {
 		return nil
 	}
-	for _, collector := range []prometheus.Collector{
+	for _, collector := range append(all.asking.collectors(),
 		all.callbacks, all.answerDuration, all.deliveries, all.attemptDuration,
 		all.deliveryAge, all.matchErrors, all.noticesDropped, all.inboxes,
-	} {
+	) {
 		var registered prometheus.AlreadyRegisteredError
 		if err := registry.Register(collector); err != nil && !errors.As(err, &registered) {
 			return err
@@ -153,6 +156,7 @@ func (h *Handler) Release() {
 	all.callbacks.DeletePartialMatch(prometheus.Labels{"handler": h.name})
 	all.answerDuration.DeleteLabelValues(h.name)
 	all.noticesDropped.DeleteLabelValues(h.name)
+	all.asking.forget(h.name)
 	all.forget(prometheus.Labels{"handler": h.name})
 }
 

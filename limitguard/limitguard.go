@@ -1,4 +1,7 @@
-package fotorwebhook
+// Package limitguard lets a handler answer the requests that a request_body before it refuses
+// as too large. request_body ends a request with an error: the caller would get an empty 413,
+// and nothing would be counted or logged.
+package limitguard
 
 import (
 	"encoding/json"
@@ -6,7 +9,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -17,17 +19,19 @@ func init() {
 	caddy.RegisterModule(limitGuard{})
 }
 
-// guardRequestBodies lets the handler answer the callbacks that a request_body before
-// it refuses. Such a handler ends the request with an error: the caller would get an
-// empty 413, and nothing would be counted or logged.
+// Refuse answers a request whose body is over a limit in bytes.
+type Refuse func(w http.ResponseWriter, r *http.Request, limit int64) error
+
+// Install puts guards around what may refuse bodies before the handler that is being
+// provisioned in ctx. server is the one that it is of; nil if there is none.
 //
 // The guards go into each list of routes that leads to the handler, around the routes
 // before it, which are provisioned already. Of the route that is being provisioned only
 // the raw config can be read.
-func (h *Handler) guardRequestBodies(ctx caddy.Context) error {
+func Install(ctx caddy.Context, server *caddyhttp.Server, refuse Refuse) error {
 	var lists []caddyhttp.RouteList
-	if h.server != nil {
-		lists = append(lists, h.server.Routes)
+	if server != nil {
+		lists = append(lists, server.Routes)
 	}
 	for _, module := range ctx.Modules() {
 		if subroute, ok := module.(*caddyhttp.Subroute); ok {
@@ -45,10 +49,10 @@ func (h *Handler) guardRequestBodies(ctx caddy.Context) error {
 		path = append(path, position{list, current})
 		if limitsBody(list[current].HandlersRaw) {
 			// Caddy appends the handlers that it is provisioning, so the guard runs before them
-			list[current].Handlers = append(list[current].Handlers, &limitGuard{handler: h, path: slices.Clone(path)})
+			list[current].Handlers = append(list[current].Handlers, &limitGuard{refuse: refuse, path: slices.Clone(path)})
 		}
 		for j := range list[:current] {
-			if err := h.guard(ctx, &list[j], path); err != nil {
+			if err := guard(ctx, &list[j], path, refuse); err != nil {
 				return fmt.Errorf("request_body before fotor_webhook: %w", err)
 			}
 		}
@@ -68,7 +72,7 @@ func limitsBody(raw []json.RawMessage) bool {
 }
 
 // guard puts a guard around a route that limits the body.
-func (h *Handler) guard(ctx caddy.Context, route *caddyhttp.Route, path []position) error {
+func guard(ctx caddy.Context, route *caddyhttp.Route, path []position, refuse Refuse) error {
 	limiting := func(handler caddyhttp.MiddlewareHandler) bool {
 		switch handler := handler.(type) {
 		case *requestbody.RequestBody:
@@ -87,7 +91,7 @@ func (h *Handler) guard(ctx caddy.Context, route *caddyhttp.Route, path []positi
 	if err := outer.ProvisionHandlers(ctx, nil); err != nil {
 		return err
 	}
-	*outer.Handlers[0].(*limitGuard) = limitGuard{inner: new(*route), handler: h, path: slices.Clone(path)}
+	*outer.Handlers[0].(*limitGuard) = limitGuard{inner: new(*route), refuse: refuse, path: slices.Clone(path)}
 	*route = outer
 	return nil
 }
@@ -129,9 +133,9 @@ func matches(route *caddyhttp.Route, r *http.Request) bool {
 // would have come to a fotor_webhook handler, the latter answers it. Provision adds the
 // guard; it is not for use in a config.
 type limitGuard struct {
-	inner   *caddyhttp.Route // nil if it guards what follows in its own route
-	handler *Handler
-	path    []position
+	inner  *caddyhttp.Route // nil if it guards what follows in its own route
+	refuse Refuse
+	path   []position
 }
 
 // CaddyModule returns the Caddy module information.
@@ -144,7 +148,7 @@ func (limitGuard) CaddyModule() caddy.ModuleInfo {
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (g *limitGuard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if g.handler == nil {
+	if g.refuse == nil {
 		return errors.New("fotor_webhook_limit_guard is nothing for a config: expected fotor_webhook")
 	}
 	body := r.Body
@@ -162,17 +166,7 @@ func (g *limitGuard) ServeHTTP(w http.ResponseWriter, r *http.Request, next cadd
 		}
 	}
 	r.Body = body
-	return g.handler.refuseLarge(w, r, tooLarge.Limit)
-}
-
-// refuseLarge answers a callback that a request_body refused as too large.
-func (h *Handler) refuseLarge(w http.ResponseWriter, r *http.Request, limit int64) error {
-	start := time.Now()
-	source, refusal, ok := h.admit(r, start)
-	if ok {
-		refusal = h.declaredTooLarge(r, source, limit)
-	}
-	return h.reply(w, r, refusal.whileSending(), start)
+	return g.refuse(w, r, tooLarge.Limit)
 }
 
 // Interface guard

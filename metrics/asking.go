@@ -1,0 +1,130 @@
+package metrics
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/reconcile"
+)
+
+// asking counts the questions that are put to Fotor.
+type asking struct {
+	questions *prometheus.CounterVec
+	duration  *prometheus.HistogramVec
+	lost      *prometheus.CounterVec
+}
+
+func newAsking(ns, sub string) asking {
+	handler := []string{"handler"}
+	return asking{
+		questions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: ns, Subsystem: sub, Name: "questions_total",
+			Help: "Questions for tasks put to Fotor's API, by what they came to.",
+		}, []string{"handler", "result"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: ns, Subsystem: sub, Name: "question_duration_seconds",
+			Help:    "Time that a question took, with storing what was answered.",
+			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}, handler),
+		lost: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: ns, Subsystem: sub, Name: "tasks_lost_total",
+			Help: "Tasks that were given up because Fotor said no end of them.",
+		}, handler),
+	}
+}
+
+func (a *asking) collectors() []prometheus.Collector {
+	return []prometheus.Collector{a.questions, a.duration, a.lost}
+}
+
+// forget removes the series of a handler.
+func (a *asking) forget(handler string) {
+	a.questions.DeletePartialMatch(prometheus.Labels{"handler": handler})
+	a.duration.DeleteLabelValues(handler)
+	a.lost.DeleteLabelValues(handler)
+}
+
+// questions counts those of one handler.
+type questions struct {
+	results  map[reconcile.Result]prometheus.Counter
+	duration prometheus.Observer
+	lost     prometheus.Counter
+}
+
+// Questions returns the metrics of asking Fotor. Without it a handler has no such series.
+func (h *Handler) Questions() gateway.AskingMetrics {
+	q := &questions{
+		results:  make(map[reconcile.Result]prometheus.Counter, len(reconcile.Results)),
+		duration: all.asking.duration.WithLabelValues(h.name),
+		lost:     all.asking.lost.WithLabelValues(h.name),
+	}
+	for _, r := range reconcile.Results {
+		q.results[r] = all.asking.questions.WithLabelValues(h.name, string(r))
+	}
+	return q
+}
+
+// Asked implements gateway.AskingMetrics.
+func (q *questions) Asked(r reconcile.Result, took time.Duration) {
+	q.results[r].Inc()
+	q.duration.Observe(took.Seconds())
+}
+
+// TaskLost implements gateway.AskingMetrics.
+func (q *questions) TaskLost() { q.lost.Inc() }
+
+// askingDescs are the gauges about asking Fotor, of handlers that do.
+type askingDescs struct {
+	works, rate, waiting, due, oldest, dropped *prometheus.Desc
+}
+
+func newAskingDescs(desc func(name, help string, labels ...string) *prometheus.Desc) askingDescs {
+	return askingDescs{
+		works:   desc("asking", "1 if Fotor's API can be asked, 0 if it refuses the key or cannot be reached; absent without fotor_api."),
+		rate:    desc("question_rate", "Questions a second that are put to Fotor at most at the moment."),
+		waiting: desc("tasks", "Tasks whose final callbacks have not come."),
+		due:     desc("tasks_due", "Tasks that Fotor is to be asked for now."),
+		oldest:  desc("oldest_task_age_seconds", "Age of the task whose final callback has been waited for longest; 0 if none is."),
+		dropped: desc("tasks_dropped", "Tasks that were forgotten since the inbox was opened, because there were too many."),
+	}
+}
+
+func (d askingDescs) all() []*prometheus.Desc {
+	return []*prometheus.Desc{d.works, d.rate, d.waiting, d.due, d.oldest, d.dropped}
+}
+
+// asking collects what is known of asking Fotor.
+func (s scrape) asking(ctx context.Context, g *gateway.Gateway) {
+	state := g.Asking()
+	if state == nil {
+		return
+	}
+	s.gauge(s.ask.works, oneIf(state.State == control.AskingWorks))
+	s.gauge(s.ask.rate, state.Rate)
+	tracker, ok := g.Inbox().(inbox.Tracker)
+	if !ok {
+		return
+	}
+	stats, err := tracker.TaskStats(ctx)
+	if err != nil {
+		s.config.Logger.Error("reading the tasks for the metrics", zap.Error(err))
+		return
+	}
+	s.gauge(s.ask.waiting, float64(stats.Waiting))
+	s.gauge(s.ask.due, float64(stats.Due))
+	s.gauge(s.ask.dropped, float64(stats.Dropped))
+	var age float64
+	if !stats.Oldest.IsZero() {
+		age = max(0, time.Since(stats.Oldest).Seconds())
+	}
+	s.gauge(s.ask.oldest, age)
+}
+
+// Interface guard
+var _ gateway.AskingMetrics = (*questions)(nil)
