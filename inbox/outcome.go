@@ -48,8 +48,8 @@ func ParseOutcomeKey(text string) (k OutcomeKey, err error) {
 	return k, nil
 }
 
-// MaxOutcomes is the number of a task's final events, the last ones of those that are
-// stored and have an Outcome, with which another one is compared.
+// MaxOutcomes is the largest number of a task's final events with which another one is
+// compared: the last of those that have an Outcome.
 const MaxOutcomes = 16
 
 // Told is a stored final event with an Outcome, as far as others are compared with it.
