@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/body"
+	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
@@ -124,7 +125,7 @@ func (f facts) Explain(peer netip.Addr, forwardedFor string) control.Explanation
 func (f facts) Reconsider(raw []byte, receivedAt time.Time, source netip.Addr) (*inbox.Event, error) {
 	parsed, refused := validateBody(raw, f.rules)
 	if refused == nil {
-		return parsed.Event(receivedAt, source), nil
+		return parsed.Event(callback.Arrival{At: receivedAt, Source: source, Compared: f.outcomes}), nil
 	}
 	problems := make([]control.Problem, 0, len(refused.reasons()))
 	for _, p := range refused.reasons() {
