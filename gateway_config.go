@@ -141,7 +141,7 @@ func (facts) Lost(t inbox.Task, taskType string, at time.Time) *inbox.Event {
 func (f facts) Reconsider(raw []byte, receivedAt time.Time, source netip.Addr) (*inbox.Event, error) {
 	parsed, refused := validateBody(raw, f.rules)
 	if refused == nil {
-		return parsed.Event(receivedAt, source), nil
+		return parsed.Event(callback.Arrival{At: receivedAt, Source: source, Compared: f.outcomes}), nil
 	}
 	problems := make([]control.Problem, 0, len(refused.reasons()))
 	for _, p := range refused.reasons() {

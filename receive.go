@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/body"
+	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
 	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 	"github.com/fotor-webhook/caddy-fotor-webhook/internal/logfield"
@@ -66,7 +67,7 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, now time.Time)
 	if refused != nil {
 		return h.quarantine(ctx, gw, c, refused)
 	}
-	event := parsed.Event(c.receivedAt, c.source)
+	event := parsed.Event(callback.Arrival{At: c.receivedAt, Source: c.source, Compared: h.outcomes})
 	h.tracers.AddTo(event, r)
 	stored := h.store(ctx, gw, event, c)
 	stored.event = event

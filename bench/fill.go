@@ -99,10 +99,10 @@ func fill(ctx context.Context, box inbox.Store, spec fillSpec) error {
 }
 
 func putCallback(ctx context.Context, box inbox.Store, body []byte) error {
-	callback, err := callback.Parse(body, nil)
+	parsed, err := callback.Parse(body, nil)
 	if err != nil {
 		return err
 	}
-	_, err = box.Put(ctx, callback.Event(time.Now(), netip.AddrFrom4([4]byte{127, 0, 0, 1})))
+	_, err = box.Put(ctx, parsed.Event(callback.Arrival{At: time.Now(), Source: netip.AddrFrom4([4]byte{127, 0, 0, 1})}))
 	return err
 }

@@ -12,7 +12,8 @@
 //     with it; rules.go: what a user may decide
 //   - identity.go: the event's id, from the canonical form of what was read, which
 //     canonical.go and number.go write
-//   - event.go: writing the event
+//   - event.go: writing the event; outcome.go: what of it counts when it is compared with
+//     what Fotor's API says
 //
 // The package does not depend on HTTP or Caddy. Its functions may be called from any
 // number of goroutines.

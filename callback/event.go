@@ -1,6 +1,8 @@
 package callback
 
 import (
+	"bytes"
+	"fmt"
 	"net/netip"
 	"strconv"
 	"time"
@@ -17,24 +19,104 @@ const TimeLayout = "2006-01-02T15:04:05.000000Z"
 // eventOverhead is how much longer than its callback an event usually is, at most.
 const eventOverhead = 512
 
-// Event makes the event of a callback that arrived at receivedAt from source, which
-// must be valid. Its body is one line of JSON as schema/event.schema.json describes
-// it. Its id depends on the callback's content alone.
+// Arrival is how the gateway learnt what a callback says.
+type Arrival struct {
+	At time.Time
+
+	// Source is who called. It must be valid unless Fotor was asked: then nobody called.
+	Source netip.Addr
+
+	Origin inbox.Origin
+
+	// Confirmed says whether Fotor's API was asked if it says the same.
+	Confirmed Confirmation
+
+	// Compared says that a final event is to be compared with others of its task: it has
+	// an Outcome, and revision 1 until Revise gives it another one.
+	Compared bool
+}
+
+// Confirmation is whether Fotor's API says the same as an event.
+type Confirmation uint8
+
+// The confirmations, with their value in an event's body.
+const (
+	NotAsked    Confirmation = iota // null: the gateway need not ask
+	Confirmed                       // true
+	Unconfirmed                     // false: it could not be asked
+)
+
+// Event makes the event of a callback. Its body is one line of JSON as
+// schema/event.schema.json describes it. Its id depends on the callback's content alone.
 //
 // URLs have the prefixes of the rules replaced. Texts keep every character;
 // undocumented members keep their spelling (escapes, digits) and order, but not the
 // white space within them.
-func (c *Callback) Event(receivedAt time.Time, source netip.Addr) *inbox.Event {
-	receivedAt = receivedAt.UTC().Truncate(time.Microsecond)
-	e := &inbox.Event{ID: c.id, FormerID: c.formerID, TaskID: c.TaskID, Type: c.Type, Status: c.Status, ReceivedAt: receivedAt}
-	e.Body = c.appendBody(make([]byte, 0, c.size+eventOverhead), receivedAt, source)
+func (c *Callback) Event(a Arrival) *inbox.Event {
+	a.At = a.At.UTC().Truncate(time.Microsecond)
+	e := &inbox.Event{
+		ID: c.id, FormerID: c.formerID, TaskID: c.TaskID, Type: c.Type, Status: c.Status, ReceivedAt: a.At, Origin: a.Origin,
+	}
+	if a.Compared && c.Status.Final() {
+		e.Outcome, e.Revision = c.Outcome(), 1
+	}
+	e.Body = c.appendBody(make([]byte, 0, c.size+eventOverhead), &a)
 	return e
 }
 
-func (c *Callback) appendBody(b []byte, receivedAt time.Time, source netip.Addr) []byte {
+func (c *Callback) appendBody(b []byte, a *Arrival) []byte {
 	b = append(b, `{"id":"`...)
 	b = append(b, c.id...)
-	b = append(b, `","taskId":`...)
+	b = append(b, `",`...)
+	b = c.appendDocumented(b, true)
+	b = append(b, `,"sensitive":`...)
+	b = strconv.AppendBool(b, c.sensitive())
+	b = append(b, `,"extra":`...)
+	b = appendMembers(b, c.extra)
+	b = append(b, `,"receivedAt":"`...)
+	b = a.At.AppendFormat(b, TimeLayout)
+	return appendRevision(a.append(append(b, '"')), 1)
+}
+
+// append appends the members about the arrival.
+func (a *Arrival) append(b []byte) []byte {
+	if a.Source.IsValid() {
+		b = append(b, `,"sourceIp":"`...)
+		b = a.Source.Unmap().WithZone("").AppendTo(b)
+		b = append(b, '"')
+	} else {
+		b = append(b, `,"sourceIp":null`...)
+	}
+	b = append(b, `,"origin":"`...)
+	b = append(b, a.Origin.String()...)
+	b = append(b, `","confirmed":`...)
+	return append(b, [...]string{NotAsked: "null", Confirmed: "true", Unconfirmed: "false"}[a.Confirmed]...)
+}
+
+// nameRevision begins the last member of an event.
+const nameRevision = `,"revision":`
+
+// appendRevision appends the last member, and the end.
+func appendRevision(b []byte, revision int) []byte {
+	b = append(b, nameRevision...)
+	return append(strconv.AppendInt(b, int64(revision), 10), '}')
+}
+
+// Revise gives an event made by Event, which is not stored yet, another revision.
+func Revise(e *inbox.Event, revision int) error {
+	at := bytes.LastIndex(e.Body, []byte(nameRevision))
+	if at < 0 || string(bytes.TrimLeft(e.Body[at+len(nameRevision):], "0123456789")) != "}" {
+		return fmt.Errorf("the body of event %s does not end with its revision", e.ID)
+	}
+	e.Body = appendRevision(bytes.Clone(e.Body[:at]), revision)
+	e.Revision = revision
+	return nil
+}
+
+// appendDocumented appends the documented members of an event that are made from the
+// callback; extras says whether undocumented ones within them are appended, too.
+func (c *Callback) appendDocumented(b []byte, extras bool) []byte {
+	b = append(b, `"taskId":`...)
 	b = c.taskID.append(b)
 	b = append(b, `,"type":`...)
 	b = c.taskType.append(b)
@@ -51,20 +133,12 @@ func (c *Callback) appendBody(b []byte, receivedAt time.Time, source netip.Addr)
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = c.avatars[i].append(b, c.rules)
+		b = c.avatars[i].append(b, c.rules, extras)
 	}
-	b = append(b, `],"sensitive":`...)
-	b = strconv.AppendBool(b, c.sensitive())
-	b = append(b, `,"extra":`...)
-	b = appendMembers(b, c.extra)
-	b = append(b, `,"receivedAt":"`...)
-	b = receivedAt.AppendFormat(b, TimeLayout)
-	b = append(b, `","sourceIp":"`...)
-	b = source.Unmap().WithZone("").AppendTo(b)
-	return append(b, `"}`...)
+	return append(b, ']')
 }
 
-func (a *avatar) append(b []byte, rules *Rules) []byte {
+func (a *avatar) append(b []byte, rules *Rules, extras bool) []byte {
 	b = append(b, `{"templateId":`...)
 	b = a.templateID.append(b)
 	b = append(b, `,"images":[`...)
@@ -72,19 +146,26 @@ func (a *avatar) append(b []byte, rules *Rules) []byte {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = a.images[i].append(b, rules)
+		b = a.images[i].append(b, rules, extras)
 	}
-	return append(appendExtra(append(b, ']'), a.extra), '}')
+	b = append(b, ']')
+	if extras {
+		b = appendExtra(b, a.extra)
+	}
+	return append(b, '}')
 }
 
-func (i *avatarImage) append(b []byte, rules *Rules) []byte {
+func (i *avatarImage) append(b []byte, rules *Rules, extras bool) []byte {
 	b = append(b, `{"id":`...)
 	b = i.id.append(b)
 	b = append(b, `,"url":`...)
 	b = rules.appendURL(b, i.url)
 	b = append(b, `,"sensitive":`...)
 	b = strconv.AppendBool(b, i.sensitive())
-	return append(appendExtra(b, i.extra), '}')
+	if extras {
+		b = appendExtra(b, i.extra)
+	}
+	return append(b, '}')
 }
 
 // sensitive reports whether the callback flags itself or any of its images as harmful

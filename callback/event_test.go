@@ -24,11 +24,13 @@ var updateEvents = flag.Bool("update-events", false, "write the golden events of
 var (
 	sampleTime   = time.Date(2026, 11, 23, 13, 0, 0, 123456789, time.FixedZone("CET", 3600))
 	sampleSource = netip.MustParseAddr("54.212.95.175")
+
+	sampleArrival = Arrival{At: sampleTime, Source: sampleSource}
 )
 
 func eventBody(t testing.TB, c *Callback) []byte {
 	t.Helper()
-	return c.Event(sampleTime, sampleSource).Body
+	return c.Event(sampleArrival).Body
 }
 
 func TestValidSamplesBecomeTheirGoldenEvents(t *testing.T) {
@@ -36,7 +38,7 @@ func TestValidSamplesBecomeTheirGoldenEvents(t *testing.T) {
 		t.Run(path, func(t *testing.T) {
 			callback, err := Parse(readFile(t, path), sampleRules)
 			require.NoError(t, err)
-			got := callback.Event(sampleTime, sampleSource)
+			got := callback.Event(sampleArrival)
 			golden := strings.TrimSuffix(path, ".json") + ".event.golden"
 			if *updateEvents {
 				require.NoError(t, os.WriteFile(golden, append(got.Body, '\n'), 0o600))
@@ -48,7 +50,7 @@ func TestValidSamplesBecomeTheirGoldenEvents(t *testing.T) {
 
 func TestEventCarriesWhatTheInboxNeeds(t *testing.T) {
 	c := requireValid(t, `{"type":"b","status":2.0,"taskId":"\u0061"}`)
-	got := c.Event(sampleTime, sampleSource)
+	got := c.Event(sampleArrival)
 	assert.Equal(t, &inbox.Event{
 		ID:         inbox.NewID("a", []byte(`{"status":2,"taskId":"a","type":"b"}`)),
 		TaskID:     "a",
@@ -65,12 +67,12 @@ func TestEventNamesTimeAndSourcePlainly(t *testing.T) {
 		at           time.Time
 		source, want string
 	}{
-		{sampleTime, "::ffff:192.0.2.1", `"receivedAt":"2026-11-23T12:00:00.123456Z","sourceIp":"192.0.2.1"}`},
-		{time.Unix(0, 0), "2001:DB8::1", `"receivedAt":"1970-01-01T00:00:00.000000Z","sourceIp":"2001:db8::1"}`},
-		{time.Unix(0, 999), "fe80::1%eth0", `"receivedAt":"1970-01-01T00:00:00.000000Z","sourceIp":"fe80::1"}`},
-		{time.Unix(0, 1000), "::ffff:192.0.2.1%eth0", `"receivedAt":"1970-01-01T00:00:00.000001Z","sourceIp":"192.0.2.1"}`},
+		{sampleTime, "::ffff:192.0.2.1", `"receivedAt":"2026-11-23T12:00:00.123456Z","sourceIp":"192.0.2.1","origin":"callback","confirmed":null,"revision":1}`},
+		{time.Unix(0, 0), "2001:DB8::1", `"receivedAt":"1970-01-01T00:00:00.000000Z","sourceIp":"2001:db8::1","origin":"callback","confirmed":null,"revision":1}`},
+		{time.Unix(0, 999), "fe80::1%eth0", `"receivedAt":"1970-01-01T00:00:00.000000Z","sourceIp":"fe80::1","origin":"callback","confirmed":null,"revision":1}`},
+		{time.Unix(0, 1000), "::ffff:192.0.2.1%eth0", `"receivedAt":"1970-01-01T00:00:00.000001Z","sourceIp":"192.0.2.1","origin":"callback","confirmed":null,"revision":1}`},
 	} {
-		body := string(c.Event(test.at, netip.MustParseAddr(test.source)).Body)
+		body := string(c.Event(Arrival{At: test.at, Source: netip.MustParseAddr(test.source)}).Body)
 		_, tail, found := strings.Cut(body, `"extra":{},`)
 		require.True(t, found, body)
 		assert.Equal(t, test.want, tail)
@@ -82,7 +84,7 @@ func TestEventDoesNotReferToTheBody(t *testing.T) {
 	body := readFile(t, callbackSamples, "valid", "extra-everywhere.json")
 	callback, err := Parse(body, sampleRules)
 	require.NoError(t, err)
-	event := callback.Event(sampleTime, sampleSource)
+	event := callback.Event(sampleArrival)
 	taskID, want := strings.Clone(event.TaskID), string(event.Body)
 	clear(body)
 	assert.Equal(t, taskID, event.TaskID)
@@ -295,7 +297,7 @@ func BenchmarkEvent(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		callback.Event(sampleTime, sampleSource)
+		callback.Event(sampleArrival)
 	}
 }
 
@@ -316,7 +318,7 @@ func TestEventIsAtMostTwiceItsCallback(t *testing.T) {
 			}
 			callback, err := Parse([]byte(body), sampleRules)
 			require.NoError(t, err, name)
-			event := callback.Event(sampleTime, netip.MustParseAddr("2001:db8:1111:2222:3333:4444:5555:6666"))
+			event := callback.Event(Arrival{At: sampleTime, Source: netip.MustParseAddr("2001:db8:1111:2222:3333:4444:5555:6666")})
 			require.LessOrEqual(t, len(event.Body), (*Rules)(nil).MaxEvent(int64(len(body))), "%d %s of a callback of %d bytes", count, name, len(body))
 		}
 	}
@@ -349,7 +351,7 @@ func BenchmarkHostileBody(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				if callback, err := Parse([]byte(body), sampleRules); err == nil {
-					callback.Event(sampleTime, sampleSource)
+					callback.Event(sampleArrival)
 				}
 			}
 		})

@@ -52,17 +52,18 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		requireFormerID(t, body, callback)
-		event := callback.Event(sampleTime, sampleSource)
+		event := callback.Event(sampleArrival)
 		require.True(t, jsontext.Value(event.Body).IsValid(), "%s", event.Body)
 		require.NoError(t, validate(all.event, event.Body))
 
 		again, err := Parse(body, sampleRules)
 		require.NoError(t, err)
-		require.Equal(t, event, again.Event(sampleTime, sampleSource))
+		require.Equal(t, event, again.Event(sampleArrival))
 		for _, spelling := range respell(t, body) {
 			same, err := Parse(spelling, sampleRules)
 			require.NoError(t, err, "%s", spelling)
 			require.Equal(t, callback.id, same.id, "%s", spelling)
+			require.Equal(t, callback.Outcome(), same.Outcome(), "%s", spelling)
 		}
 	})
 }

@@ -237,7 +237,7 @@ func documented(c *Callback) string {
 			a.images[j].extra = nil
 		}
 	}
-	return string(plain.Event(sampleTime, sampleSource).Body)
+	return string(plain.Event(sampleArrival).Body)
 }
 
 // The id that a callback had in older versions is known, however it is spelled.

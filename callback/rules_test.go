@@ -86,7 +86,7 @@ func TestStatusesAreMapped(t *testing.T) {
 		body := `{"taskId":"a","status":` + spelling + `,"type":"b"}`
 		callback, err := Parse([]byte(body), rules)
 		require.NoError(t, err, body)
-		event := callback.Event(sampleTime, sampleSource)
+		event := callback.Event(sampleArrival)
 		assert.Equal(t, want.status, event.Status, body)
 		assert.Contains(t, string(event.Body), fmt.Sprintf(`"status":"%s","statusCode":%d,`, want.status, want.code))
 		assert.Equal(t, inbox.NewID("a", fmt.Appendf(nil, `{"status":%d,"taskId":"a","type":"b"}`, want.code)), event.ID)
@@ -149,7 +149,7 @@ func TestURLPrefixesAreReplaced(t *testing.T) {
 	} {
 		callback, err := Parse(withURLs(test.url), test.rules)
 		require.NoError(t, err)
-		assert.Equal(t, []string{test.want, test.want}, urlsOf(t, callback.Event(sampleTime, sampleSource).Body))
+		assert.Equal(t, []string{test.want, test.want}, urlsOf(t, callback.Event(sampleArrival).Body))
 	}
 }
 
@@ -181,7 +181,7 @@ func TestReplacedURLsAreURLs(t *testing.T) {
 		body := withURLs(url)
 		callback, err := Parse(body, rules)
 		require.NoError(t, err)
-		event := callback.Event(sampleTime, sampleSource)
+		event := callback.Event(sampleArrival)
 		require.Equal(t, []string{want, want}, urlsOf(t, event.Body))
 		require.True(t, isResultURL([]byte(want)), "%q", want)
 		require.NoError(t, validate(all.event, event.Body))
@@ -202,7 +202,7 @@ func TestReplacedURLsAreWithinTheLargestEvent(t *testing.T) {
 			body := withURLs(slices.Repeat([]string{"s3://b/"}, count)...)
 			callback, err := Parse(body, rules)
 			require.NoError(t, err)
-			require.LessOrEqual(t, len(callback.Event(sampleTime, source).Body), rules.MaxEvent(int64(len(body))), "%d URLs, %d", count, length)
+			require.LessOrEqual(t, len(callback.Event(Arrival{At: sampleTime, Source: source}).Body), rules.MaxEvent(int64(len(body))), "%d URLs, %d", count, length)
 		}
 	}
 }

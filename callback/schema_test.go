@@ -74,7 +74,7 @@ func (s schemas) requireAgreement(t require.TestingT, body []byte) bool {
 		return false
 	}
 	require.NoError(t, schemaErr, "only the schema refuses %s", body)
-	event := callback.Event(sampleTime, sampleSource)
+	event := callback.Event(sampleArrival)
 	require.NoError(t, validate(s.event, event.Body), "event %s of callback %s", event.Body, body)
 	return true
 }

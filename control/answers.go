@@ -298,6 +298,7 @@ type Notice struct {
 	TaskID string `json:"taskId,omitempty"`
 	Type   string `json:"type,omitempty"`
 	Status string `json:"status,omitempty"`
+	Origin string `json:"origin,omitempty"` // api, if Fotor's API was asked; empty for a callback
 
 	// Destination is where an attempt was made, or whose deliveries are held.
 	Destination string `json:"destination,omitempty"`
@@ -326,7 +327,7 @@ type Notice struct {
 
 // The kinds of notices: the names of the server-sent events.
 const (
-	Accepted     = "accepted"    // a callback was stored; not for repeats
+	Accepted     = "accepted"    // a callback, or what Fotor's API says, was stored; not for repeats
 	Delivered    = "delivered"   // the upstream has taken an event
 	Retried      = "retried"     // an attempt failed; there will be another
 	GivenBack    = "released"    // an attempt failed but does not count, because of a hold or a stop

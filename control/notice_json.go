@@ -21,6 +21,7 @@ func (n *Notice) AppendJSON(b []byte) []byte {
 	b = appendMember(b, `,"taskId":`, n.TaskID)
 	b = appendMember(b, `,"type":`, n.Type)
 	b = appendMember(b, `,"status":`, n.Status)
+	b = appendMember(b, `,"origin":`, n.Origin)
 	b = appendMember(b, `,"destination":`, n.Destination)
 	b = appendNumber(b, `,"attempt":`, int64(n.Attempt))
 	b = appendNumber(b, `,"upstreamStatus":`, int64(n.UpstreamStatus))

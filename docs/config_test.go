@@ -167,7 +167,7 @@ func TestEventExamples(t *testing.T) {
 	parsed, err := callback.Parse([]byte(callbacks[0].text), nil)
 	require.NoError(t, err)
 	received := time.Date(2026, 11, 23, 12, 0, 0, 123456000, time.UTC)
-	event := parsed.Event(received, netip.MustParseAddr("54.212.95.175"))
+	event := parsed.Event(callback.Arrival{At: received, Source: netip.MustParseAddr("54.212.95.175")})
 
 	schema, err := jsonschema.NewCompiler().Compile(filepath.Join(root, "schema", "event.schema.json"))
 	require.NoError(t, err)

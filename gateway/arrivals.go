@@ -27,7 +27,12 @@ func arrivalOf(e *inbox.Event) arrival { return arrival{e.ID, e.ReceivedAt.UnixM
 // begin records that the event of a request is about to be stored.
 func (a *arrivals) begin(e *inbox.Event, source netip.Addr) {
 	n := noticeOf(control.Accepted, e)
-	n.SourceIP = source.String()
+	if source.IsValid() {
+		n.SourceIP = source.String()
+	}
+	if e.Origin != inbox.FromCallback {
+		n.Origin = e.Origin.String()
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.unpublished == nil {

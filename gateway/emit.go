@@ -83,6 +83,7 @@ func eventData(n *control.Notice) map[string]any {
 	text("task_id", n.TaskID)
 	text("type", n.Type)
 	text("status", n.Status)
+	text("origin", n.Origin)
 	text("destination", n.Destination)
 	text("source_ip", n.SourceIP)
 	text("reason", n.Reason)

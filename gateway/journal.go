@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -10,8 +11,10 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
+	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/logfield"
 )
 
 // journals has the journal of every handler name in use. It outlives configs, so that
@@ -141,8 +144,31 @@ func (j *Journal) end(next *Attachment) {
 	}
 }
 
+// maxRevised bounds how often an event is put whose revision was another one each time,
+// because other outcomes of its task were stored meanwhile.
+const maxRevised = 100
+
 // put stores an event and publishes that it was accepted, see Ref.Put.
 func (j *Journal) put(ctx context.Context, g *Gateway, e *inbox.Event, source netip.Addr) (duplicate bool, err error) {
+	for range maxRevised {
+		duplicate, err = j.putOnce(ctx, g, e, source)
+		wrong, ok := errors.AsType[*inbox.RevisionError](err)
+		if !ok {
+			break
+		}
+		if err := callback.Revise(e, wrong.Revision); err != nil {
+			return false, err
+		}
+	}
+	if err == nil && !duplicate && e.Revision > 1 {
+		g.logger.Warn("Fotor tells another outcome of a task than before",
+			logfield.Event(e, zap.Stringer("origin", e.Origin), zap.Int("revision", e.Revision))...)
+	}
+	return duplicate, err
+}
+
+func (j *Journal) putOnce(ctx context.Context, g *Gateway, e *inbox.Event, source netip.Addr) (duplicate bool, err error) {
+	e.Destinations = nil // where it goes may depend on the revision
 	g.routes.Load().send(e)
 	j.arrivals.begin(e, source)
 	duplicateOf, err := g.inbox.Put(ctx, e)

@@ -34,6 +34,8 @@ type depot struct {
 	noQueue  string              // a destination whose queue cannot be opened
 	statsErr error
 	broken   error
+
+	compare func(e *inbox.Event) (duplicateOf string, err error) // nil if events are not compared
 	records  []*inbox.Record // what List returns
 	listErr  error           // of the next call
 	lists    int
@@ -65,6 +67,11 @@ func (d *depot) change(f func()) {
 
 func (d *depot) Put(_ context.Context, e *inbox.Event) (string, error) {
 	var err error
+	if d.compare != nil {
+		if duplicateOf, err := d.compare(e); err != nil || duplicateOf != "" {
+			return duplicateOf, err
+		}
+	}
 	d.change(func() {
 		for _, name := range e.GoesTo() {
 			if d.queues[name] == nil {

@@ -94,7 +94,11 @@ func (r *Ref) Successor(g *Gateway) *Gateway {
 
 // Put stores an event in the inbox of g, for the destinations that it goes to by the
 // config in force, and publishes that it was accepted. If the event was stored before, it
-// gets the id that it has there, which an earlier release may have given it.
+// gets the id that it has there, which an earlier release may have given it, or which is
+// that of an event that tells the same outcome, see inbox.Store.Put. If others of its task
+// tell different outcomes, it gets its revision.
+//
+// source is who called; the zero Addr if the event is what Fotor's API says.
 func (r *Ref) Put(ctx context.Context, g *Gateway, e *inbox.Event, source netip.Addr) (duplicate bool, err error) {
 	return r.journal.put(ctx, g, e, source)
 }

@@ -98,6 +98,17 @@ type Event struct {
 	// Body is the event as JSON: what the upstream gets, byte for byte.
 	Body []byte
 
+	// Origin is how it was learnt.
+	Origin Origin
+
+	// Outcome is set if the event is compared with other final events of its task, see
+	// Store.Put. Only a final event may have one.
+	Outcome OutcomeKey
+
+	// Revision numbers the different outcomes of the task, from 1, and is 0 without an
+	// Outcome. The Body says it, and 1 for 0.
+	Revision int
+
 	// Destinations are the names of the destinations that the event goes to, each
 	// once, at most MaxDestinations. Nil means DefaultDestination alone. If it is
 	// empty but not nil, the event goes to none and ends as Skipped at once. Only Put
@@ -127,7 +138,9 @@ func (e *Event) Check() (id, former RawID, err error) {
 	case id.TaskKey() != TaskKey(e.TaskID):
 		err = fmt.Errorf("event %s does not begin with the key of its task %q", e.ID, e.TaskID)
 	default:
-		err = checkDestinations(e)
+		if err = checkOutcome(e); err == nil {
+			err = checkDestinations(e)
+		}
 	}
 	return id, former, err
 }

@@ -5,7 +5,8 @@
 // not be parsed.
 //
 // Read the interface Inbox and those that it consists of first, then the types in the order in which an event
-// meets them: event.go, destination.go and id.go when it is put, lease.go when it is delivered,
+// meets them: event.go, destination.go and id.go when it is put, outcome.go when it is
+// compared with others of its task, lease.go when it is delivered,
 // record.go, page.go and prefix.go when it is looked up. suspect.go is the quarantine, hold.go a stop of
 // deliveries, policy.go what an inbox may forget. abilities.go, shared.go, survey.go and
 // tasks.go, about tasks whose final events have not come, hold optional interfaces.
@@ -97,6 +98,14 @@ type Store interface {
 	// FormerID is stored already, whatever its destinations, Put stores nothing and
 	// returns the id of that event; otherwise it returns "". After an error the event
 	// will never be leased. A destination without a queue is an error, ErrNotFound.
+	//
+	// An event that has an Outcome is compared with the final events of its task that are
+	// stored and have one, too, at most with the last MaxOutcomes. If one of them has the same Outcome,
+	// the new event counts as a duplicate of it, unless both are from callbacks: those
+	// are told apart by their ids alone. Otherwise its Revision has to be that of the
+	// events with the same Outcome, or the highest of all and 1 if there are none. If it
+	// is another one, Put stores nothing and returns a *RevisionError. Of events that are
+	// put at the same moment, each is compared with those that are stored before it.
 	//
 	// If ctx ends first, Put returns its error, and the event may or may not
 	// have been stored.

@@ -33,7 +33,10 @@ var fields = map[string]*cel.Type{
 	"sensitive":  cel.BoolType,
 	"extra":      cel.MapType(cel.StringType, cel.DynType),
 	"receivedAt": cel.StringType,
-	"sourceIp":   cel.StringType,
+	"sourceIp":   cel.NullableType(cel.StringType),
+	"origin":     cel.StringType,
+	"confirmed":  cel.NullableType(cel.BoolType),
+	"revision":   cel.IntType,
 }
 
 // provider adds the type of events to those of CEL.

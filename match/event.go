@@ -97,7 +97,7 @@ func scan(body []byte) (map[string]jsontext.Value, error) {
 	if open.Kind() != '{' {
 		return nil, fmt.Errorf("its body is %s: expected an object", open.Kind())
 	}
-	members := make(map[string]jsontext.Value, 12)
+	members := make(map[string]jsontext.Value, 15)
 	for decoder.PeekKind() != '}' {
 		token, err := decoder.ReadToken()
 		if err != nil {

@@ -25,7 +25,7 @@ func eventOf(t testing.TB, body string) *inbox.Event {
 	t.Helper()
 	parsed, err := callback.Parse([]byte(body), nil)
 	require.NoError(t, err)
-	return parsed.Event(time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC), netip.MustParseAddr("192.0.2.1"))
+	return parsed.Event(callback.Arrival{At: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC), Source: netip.MustParseAddr("192.0.2.1")})
 }
 
 func compiled(t testing.TB, r Rules) *Matcher {

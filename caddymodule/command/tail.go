@@ -285,6 +285,9 @@ func (s *session) noticeDetails(n *control.Notice) []string {
 	if n.SourceIP != "" {
 		add("from %s", quoted(n.SourceIP))
 	}
+	if n.Origin == inbox.FromAPI.String() {
+		add("from Fotor's API")
+	}
 	if n.QuarantineID > 0 {
 		add("quarantine %d", n.QuarantineID)
 	}

@@ -24,6 +24,8 @@ type callbackView struct {
 	Sensitive  bool            `json:"sensitive"`
 	ExtraRaw   json.RawMessage `json:"extra"`
 	SourceIP   string          `json:"sourceIp"`
+	Origin     string          `json:"origin"`   // "" in events of earlier releases, as is Revision 0
+	Revision   int             `json:"revision"` // of several outcomes of the task
 
 	Images int    `json:"-"` // of all avatars
 	Extra  string `json:"-"` // the undocumented fields; "" for none

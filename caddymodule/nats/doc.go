@@ -17,8 +17,9 @@
 //
 // An event goes through these files:
 //
-//   - put.go stores it behind the other events of its task. event.go is its
-//     message, publish.go stores messages conditionally.
+//   - put.go stores it behind the other events of its task, unless outcome.go finds that
+//     one of them tells the same. event.go is its message, publish.go stores messages
+//     conditionally.
 //   - pull.go requests it from the consumers, and leaser.go keeps what the server
 //     has handed out.
 //   - lease.go leases it when it is its turn in its task, see task.go, and

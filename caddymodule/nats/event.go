@@ -25,6 +25,9 @@ const (
 	headerFinal    = "Fotor-Final"        // 1 if one of those was final
 	headerImport   = "Fotor-Import"       // the state of an imported event
 	headerTo       = "Fotor-Destinations" // their names, separated by commas; absent if the default is the only one
+	headerOrigin   = "Fotor-Origin"       // api; absent if it was called
+	headerOutcome  = "Fotor-Outcome"      // of a final event that is compared: its revision and outcome, see encodeOutcome
+	headerTold     = "Fotor-Told"         // the last of the events before that have outcomes, see encodeTold
 	headerParent   = "traceparent"
 	headerState    = "tracestate"
 )
@@ -35,9 +38,10 @@ const receivedFormat = "2006-01-02T15:04:05.000000Z07:00"
 type stored struct {
 	*inbox.Event
 	seq    uint64
-	prev   bool      // the task had an event before
-	final  bool      // one of those was final
-	origin *imported // nil unless it was imported
+	prev   bool         // the task had an event before
+	final  bool         // one of those was final
+	told   []inbox.Told // those of them that have outcomes, the last ones, oldest first
+	origin *imported    // nil unless it was imported
 
 	// several says that it has other destinations than the default alone: those in
 	// to, perhaps none.
@@ -107,6 +111,12 @@ func encodeEvent(subject string, e *inbox.Event) (*nats.Msg, error) {
 	if !onlyDefault(e) {
 		m.Header.Set(headerTo, strings.Join(e.Destinations, ","))
 	}
+	if e.Origin != inbox.FromCallback {
+		m.Header.Set(headerOrigin, e.Origin.String())
+	}
+	if !e.Outcome.IsZero() {
+		m.Header.Set(headerOutcome, encodeOutcome(e.Told()))
+	}
 	if e.TraceParent != "" {
 		m.Header.Set(headerParent, e.TraceParent)
 	}
@@ -137,6 +147,9 @@ func decodeEvent(m message) (*stored, error) {
 		ID: idOf(m.subject), TaskID: name.TaskID, Type: name.Type, Status: inbox.Status(status), ReceivedAt: received.UTC(),
 		Body: m.data, TraceParent: m.header.Get(headerParent), TraceState: m.header.Get(headerState),
 	}}
+	if err := decodeOutcomes(s, m.header); err != nil {
+		return nil, fmt.Errorf("message %d: %w", m.seq, err)
+	}
 	if to, ok := m.header[headerTo]; ok {
 		s.several = true
 		s.to = strings.FieldsFunc(strings.Join(to, ","), func(r rune) bool { return r == ',' })

@@ -31,7 +31,8 @@ func (s *store) Import(ctx context.Context, r *inbox.Record) (duplicate bool, er
 	if err := s.checkQueues(bounded, &e); err != nil {
 		return false, s.failed(ctx, err)
 	}
-	duplicateOf, err := s.put(bounded, &e, originOf(&e, r.Deliveries, s.attemptRoom(r.Event)))
+	p := &pendingPut{store: s, event: &e, moved: true, origin: originOf(&e, r.Deliveries, s.attemptRoom(r.Event))}
+	duplicateOf, err := s.put(bounded, p)
 	return duplicateOf != "", s.failed(ctx, err)
 }
 

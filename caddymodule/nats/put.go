@@ -45,7 +45,7 @@ func (s *store) Put(ctx context.Context, e *inbox.Event) (duplicateOf string, er
 	if err := s.checkQueues(bounded, e); err != nil {
 		return "", s.failed(ctx, err)
 	}
-	duplicateOf, err = s.put(bounded, e, nil)
+	duplicateOf, err = s.put(bounded, &pendingPut{store: s, event: e})
 	return duplicateOf, s.failed(ctx, err)
 }
 
@@ -67,20 +67,18 @@ func (s *store) checkQueues(ctx context.Context, e *inbox.Event) error {
 // put stores an event behind the last one of its task. It first assumes that
 // there is none, which costs one round trip. If that is wrong, it reads the
 // last one and tries again behind that. So no id is stored twice, and each
-// event says whether there were others before it.
-func (s *store) put(ctx context.Context, e *inbox.Event, origin *imported) (duplicateOf string, err error) {
-	m, err := encodeEvent(s.subjects.event(e.ID), e)
-	if err != nil {
+// event says whether there were others before it, and what they told.
+func (s *store) put(ctx context.Context, p *pendingPut) (duplicateOf string, err error) {
+	if p.message, err = encodeEvent(s.subjects.event(p.event.ID), p.event); err != nil {
 		return "", err
 	}
-	if origin != nil {
-		text, err := json.Marshal(origin)
+	if p.origin != nil {
+		text, err := json.Marshal(p.origin)
 		if err != nil {
 			return "", err
 		}
-		m.Header.Set(headerImport, string(text))
+		p.message.Header.Set(headerImport, string(text))
 	}
-	p := pendingPut{store: s, event: e, message: m, origin: origin}
 	began := time.Now()
 	for wait := conflictWait; ; wait = min(2*wait, 50*time.Millisecond) {
 		if err := s.health.problem(); err != nil {
@@ -101,7 +99,7 @@ func (s *store) put(ctx context.Context, e *inbox.Event, origin *imported) (dupl
 		// was no answer.
 		select {
 		case <-ctx.Done():
-			err := fmt.Errorf("event %s cannot be stored behind others of its task: %w", e.ID, ctx.Err())
+			err := fmt.Errorf("event %s cannot be stored behind others of its task: %w", p.event.ID, ctx.Err())
 			return "", p.notStored(ctx, err, time.Since(began))
 		case <-time.After(wait):
 		}
@@ -113,11 +111,14 @@ type pendingPut struct {
 	*store
 	event       *inbox.Event
 	message     *nats.Msg
+	moved       bool // it comes from another inbox
 	origin      *imported
-	after       uint64 // sequence of the last known event of its task, 0 if none is known
-	final       bool   // a final event was stored before
-	mayBeStored bool   // a publish without an answer may have stored it
-	unanswered  bool   // the last try got no answer
+	after       uint64       // sequence of the last known event of its task, 0 if none is known
+	final       bool         // a final event was stored before
+	told        []inbox.Told // the last ones that have outcomes
+	looked      bool         // after, final and told are what a look has found
+	mayBeStored bool         // a publish without an answer may have stored it
+	unanswered  bool         // the last try got no answer
 }
 
 // notStored returns the error after all tries. If the reason probably affects
@@ -142,9 +143,17 @@ func (p *pendingPut) try(ctx context.Context) (done bool, duplicateOf string, er
 	if p.final {
 		p.message.Header.Set(headerFinal, "1")
 	}
+	if len(p.told) > 0 {
+		p.message.Header.Set(headerTold, encodeTold(p.told))
+	} else {
+		p.message.Header.Del(headerTold)
+	}
 	var seq uint64
 	p.unanswered = true
 	err = p.tryOnce(ctx, func(ctx context.Context) (err error) {
+		if p.after == 0 && p.event.Revision > 1 && !p.moved {
+			return errConflict // there has to be an event before it
+		}
 		seq, err = p.publish(ctx, p.message, p.after, p.subjects.task(p.event.ID))
 		return err
 	})
@@ -177,7 +186,8 @@ func (p *pendingPut) try(ctx context.Context) (done bool, duplicateOf string, er
 		return false, "", nil
 	case err == nil && own == nil:
 		p.unanswered = false // another event of the task is just being stored
-		return false, "", nil
+		duplicateOf, err = p.compare()
+		return duplicateOf != "", duplicateOf, err
 	case err != nil:
 		return false, "", err
 	case p.mayBeStored && bytes.Equal(own.Body, p.event.Body): // the body includes the time of arrival
@@ -188,21 +198,28 @@ func (p *pendingPut) try(ctx context.Context) (done bool, duplicateOf string, er
 }
 
 // look finds the last event of the task, and returns the one with the event's
-// id or former id, if there is one. It reads no others, as there may be many. A
-// replica without that id is only believed if it has the last event, because
-// then it has all events before. Otherwise after and final stay as they are.
+// id or former id, if there is one. It reads no others but those that it is compared
+// with, as there may be many. A replica without that id is only believed if it has the
+// last event, because then it has all events before. Otherwise after, final and told stay
+// as they are.
 func (p *pendingPut) look(ctx context.Context) (own *stored, err error) {
 	m, err := p.last(ctx, p.subjects.stream, p.subjects.task(p.event.ID))
 	if err != nil {
 		return nil, err
 	}
+	p.looked = false
 	if m == nil {
-		p.after, p.final = 0, false
+		p.after, p.final, p.told, p.looked = 0, false, nil, true
 		return nil, nil //nolint:nilnil // there is none
 	}
 	subjects := []string{m.subject, p.subjects.event(p.event.ID)}
 	if p.event.FormerID != "" {
 		subjects = append(subjects, p.subjects.event(p.event.FormerID))
+	}
+	if !p.event.Outcome.IsZero() {
+		if subjects, err = p.appendTold(subjects, m); err != nil {
+			return nil, err
+		}
 	}
 	messages, err := p.latest(ctx, p.subjects.stream, subjects...)
 	if err != nil {
@@ -220,7 +237,10 @@ func (p *pendingPut) look(ctx context.Context) (own *stored, err error) {
 		last = e // they are in order
 	}
 	if own == nil && last != nil && last.seq == m.seq {
-		p.after, p.final = last.seq, last.final || last.Status.Final()
+		p.after, p.final, p.told, p.looked = last.seq, last.final || last.Status.Final(), last.toldUpTo(), true
+		if !p.event.Outcome.IsZero() {
+			p.told = p.subjects.present(p.told, messages)
+		}
 	}
 	return own, nil
 }

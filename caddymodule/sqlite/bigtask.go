@@ -24,6 +24,7 @@ type bigTask struct {
 
 	ids    map[uint64]int64     // events by a part of their id
 	orders map[*queue]*bigOrder // of the destinations to which its events go
+	finals []int64              // final events that may have an outcome, oldest first
 
 	counted   int       // its share of taskCache.size
 	used      uint64    // transaction of the last use
@@ -142,6 +143,9 @@ func (t *tx) buildBig(key int64, taskID string, seqs []int64) (*bigTask, error) 
 		e, ok, err := t.readBig(b, seq)
 		if err == nil && ok {
 			b.ids[idPart(e.id)] = seq
+			if e.final {
+				b.finals = append(b.finals, seq)
+			}
 			err = t.buildOrders(b, e)
 		}
 		if err != nil {
@@ -210,6 +214,9 @@ func (t *tx) findBig(b *bigTask, id inbox.RawID) (e taskEvent, ok bool, err erro
 // addBig adds a new event to the task.
 func (t *tx) addBig(b *bigTask, seq int64, id inbox.RawID, final bool, to []*queue) {
 	b.ids[idPart(id)] = seq
+	if final {
+		b.finals = append(b.finals, seq)
+	}
 	for _, q := range to {
 		b.at(q).join(seq, final)
 	}

@@ -5,6 +5,7 @@
 //
 //   - put.go stores it as one row of events, in order of arrival, which never
 //     changes. route.go says where it goes, unless to the default destination alone.
+//     outcome.go says whether another one of its task tells the same.
 //     task.go keeps its task in order at each destination, bigtask.go and bigorder.go
 //     that of a task with very many events.
 //   - writer.go commits it in one transaction with all other requests that are

@@ -282,6 +282,11 @@ func (w *writer) load() error {
 	if err := w.loadQueues(); err != nil {
 		return err
 	}
+	some, err := w.conn.number(`SELECT 1 FROM outcomes LIMIT 1`)
+	if err != nil {
+		return err
+	}
+	w.outcomes = some != 0
 	var entries []entry
 	err = w.conn.query(`SELECT seq, id FROM events WHERE seq > ? ORDER BY seq`, func(row []driver.Value) error {
 		var id inbox.RawID

@@ -81,6 +81,15 @@ func (p *put) apply(t *tx) error {
 			return nil
 		}
 	}
+	if !p.event.Outcome.IsZero() {
+		told, err := t.told(events)
+		if err != nil {
+			return err
+		}
+		if store, err := p.compare(told); err != nil || !store {
+			return err
+		}
+	}
 	to, seq, err := p.insert(t)
 	if err != nil || seq == 0 || len(events) == 0 {
 		return err
@@ -107,6 +116,15 @@ func (p *put) applyBig(t *tx, b *bigTask) error {
 		if ok {
 			p.duplicateOf = e.id
 			return nil
+		}
+	}
+	if !p.event.Outcome.IsZero() {
+		told, err := t.toldBig(b)
+		if err != nil {
+			return err
+		}
+		if store, err := p.compare(told); err != nil || !store {
+			return err
 		}
 	}
 	if !t.bigHasRoom(&p.request, b) {
@@ -140,6 +158,11 @@ func (p *put) insert(t *tx) (to []*queue, seq int64, err error) {
 	}
 	if hasTrace(p.event) {
 		if err := t.c.exec(insertTrace, seq, p.event.TraceParent, p.event.TraceState); err != nil {
+			return nil, 0, err
+		}
+	}
+	if hasOutcome(p.event) {
+		if err := t.insertOutcome(seq, p.event); err != nil {
 			return nil, 0, err
 		}
 	}
@@ -188,6 +211,9 @@ func eventSize(e *inbox.Event, set slots) int {
 	size := len(e.Body) + eventOverhead
 	if hasTrace(e) {
 		size += len(e.TraceParent) + len(e.TraceState) + traceOverhead
+	}
+	if hasOutcome(e) {
+		size += len(e.Outcome) + outcomeOverhead
 	}
 	if set != defaultOnly {
 		size += routeOverhead + bits.OnesCount64(uint64(set))*deliveryOverhead //nolint:gosec // the same bits

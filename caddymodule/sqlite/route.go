@@ -198,11 +198,13 @@ func (t *tx) removeDelivery(q *queue, seq int64, s state, fresh bool) error {
 
 // removeEvent deletes an event that has no delivery any more.
 func (t *tx) removeEvent(seq int64, s inbox.State, routed bool) error {
-	queries := []string{`DELETE FROM events WHERE seq = ?`, `DELETE FROM traces WHERE seq = ?`, `DELETE FROM routes WHERE seq = ?`}
-	if !routed {
-		queries = queries[:2]
-	} else {
+	queries := []string{`DELETE FROM events WHERE seq = ?`, `DELETE FROM traces WHERE seq = ?`}
+	if routed {
+		queries = append(queries, `DELETE FROM routes WHERE seq = ?`)
 		t.meta.routed--
+	}
+	if t.w.outcomes {
+		queries = append(queries, `DELETE FROM outcomes WHERE seq = ?`)
 	}
 	for _, query := range queries {
 		if err := t.c.exec(query, seq); err != nil {

@@ -170,6 +170,15 @@ var schema = []migration{{
 	`ALTER TABLE meta ADD COLUMN routed            INTEGER NOT NULL DEFAULT 0`,
 	`UPDATE meta SET events_pending = fresh + ready + retry + blocked, events_delivered = delivered,
 		events_superseded = superseded, events_dead = dead`,
+}, {
+	// What is known of the events that are compared with others of their task. It is not
+	// in columns of events for the same reason as traces.
+	`CREATE TABLE outcomes (
+		seq      INTEGER PRIMARY KEY,
+		origin   INTEGER NOT NULL, -- 0 a callback, 1 Fotor's API
+		outcome  BLOB    NOT NULL, -- empty if the event is not compared
+		revision INTEGER NOT NULL
+	) STRICT`,
 }}
 
 // versionOfDestinations is the first version of the schema that has destinations.

@@ -3,7 +3,7 @@
 //
 // inboxtest.go runs it and has the methods that all tests use. Each other file
 // tests a part of the interface, in the order in which an event meets it:
-// put.go, lease.go, settle.go, lookup.go, list.go, find.go, edit.go, and so on.
+// put.go, outcome.go, lease.go, settle.go, lookup.go, list.go, find.go, edit.go, and so on.
 // replay.go tests what stays of an event that is delivered again.
 // destination*.go, move.go and elsewhere.go test several destinations. helpers.go is for
 // the inboxes' own tests, too.
@@ -60,6 +60,7 @@ func Run(t *testing.T, factory Factory) {
 		tests []test
 	}{
 		{"Put", putTests},
+		{"Outcome", outcomeTests},
 		{"Lease", leaseTests},
 		{"Order", orderTests},
 		{"Settle", settleTests},
