@@ -177,7 +177,6 @@ type Handler struct {
 	inboxName string
 	key       string
 	rules     *callback.Rules
-	outcomes  bool          // final events are compared with what Fotor's API says
 	grace     time.Duration // for attempts under way at a stop
 	times     body.Times
 	metrics   *metrics.Handler

@@ -127,11 +127,6 @@ func (f facts) Explain(peer netip.Addr, forwardedFor string) control.Explanation
 	return f.explain(peer, forwardedFor)
 }
 
-// Answered implements gateway.Handler.
-func (f facts) Answered(answer []byte, at time.Time) (*inbox.Event, error) {
-	return f.Reconsider(answer, at, netip.Addr{})
-}
-
 // Lost implements gateway.Handler.
 func (facts) Lost(t inbox.Task, taskType string, at time.Time) *inbox.Event {
 	return callback.Lost(t.ID, taskType, at)
@@ -141,7 +136,11 @@ func (facts) Lost(t inbox.Task, taskType string, at time.Time) *inbox.Event {
 func (f facts) Reconsider(raw []byte, receivedAt time.Time, source netip.Addr) (*inbox.Event, error) {
 	parsed, refused := validateBody(raw, f.rules)
 	if refused == nil {
-		return parsed.Event(callback.Arrival{At: receivedAt, Source: source, Compared: f.outcomes}), nil
+		arrival := callback.Arrival{At: receivedAt, Source: source, Compared: f.fotor != nil}
+		if !source.IsValid() { // nobody called
+			arrival.Origin = inbox.FromAPI
+		}
+		return parsed.Event(arrival), nil
 	}
 	problems := make([]control.Problem, 0, len(refused.reasons()))
 	for _, p := range refused.reasons() {

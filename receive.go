@@ -67,7 +67,7 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, now time.Time)
 	if refused != nil {
 		return h.quarantine(ctx, gw, c, refused)
 	}
-	event := parsed.Event(callback.Arrival{At: c.receivedAt, Source: c.source, Compared: h.outcomes})
+	event := parsed.Event(callback.Arrival{At: c.receivedAt, Source: c.source, Compared: h.fotor != nil})
 	h.tracers.AddTo(event, r)
 	stored := h.store(ctx, gw, event, c)
 	stored.event = event

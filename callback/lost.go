@@ -15,7 +15,7 @@ func Lost(taskID, taskType string, at time.Time) *inbox.Event {
 	at = at.UTC().Truncate(time.Microsecond)
 	e := &inbox.Event{
 		ID:     inbox.NewID(taskID, []byte(`{"status":"lost"}`)),
-		TaskID: taskID, Type: taskType, Status: inbox.Lost, ReceivedAt: at,
+		TaskID: taskID, Type: taskType, Status: inbox.Lost, ReceivedAt: at, Origin: inbox.FromAPI,
 	}
 	b := append([]byte(`{"id":"`), e.ID...)
 	b = appendText(append(b, `","taskId":`...), taskID)

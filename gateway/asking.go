@@ -148,7 +148,7 @@ func (a *asker) await(grace time.Duration) {
 // Take implements reconcile.Events.
 func (a *asker) Take(ctx context.Context, t inbox.Task, answer []byte) (reconcile.Meaning, string, error) {
 	now := time.Now()
-	event, err := a.config.Handler.Answered(answer, now)
+	event, err := a.config.Handler.Reconsider(answer, now, netip.Addr{})
 	invalid, ok := errors.AsType[*control.InvalidError](err)
 	switch {
 	case ok:

@@ -131,14 +131,11 @@ type Handler interface {
 	// Explain says whether a caller would be let in. See control.Gateway.
 	Explain(peer netip.Addr, forwardedFor string) control.Explanation
 
-	// Answered makes the event of an answer of Fotor's task API. If it is not valid by the
-	// rules of the config, the error is a *control.InvalidError.
-	Answered(answer []byte, at time.Time) (*inbox.Event, error)
-
 	// Lost makes the event that says that a task is lost.
 	Lost(t inbox.Task, taskType string, at time.Time) *inbox.Event
 
-	// Reconsider validates a quarantined callback by the rules of the config, and
+	// Reconsider validates a quarantined callback, or without a source an answer of Fotor's
+	// task API, by the rules of the config, and
 	// returns its event. If it is still not valid, the error is a
 	// *control.InvalidError.
 	Reconsider(body []byte, receivedAt time.Time, source netip.Addr) (*inbox.Event, error)

@@ -36,9 +36,9 @@ type depot struct {
 	broken   error
 
 	compare func(e *inbox.Event) (duplicateOf string, err error) // nil if events are not compared
-	records  []*inbox.Record // what List returns
-	listErr  error           // of the next call
-	lists    int
+	records []*inbox.Record                                      // what List returns
+	listErr error                                                // of the next call
+	lists   int
 }
 
 // depotQueue is the queue of one destination.
@@ -359,8 +359,6 @@ func (reconsiders) Config() control.Config { return control.Config{} }
 func (reconsiders) Bodies() control.Bodies { return control.Bodies{} }
 
 func (reconsiders) Explain(netip.Addr, string) control.Explanation { return control.Explanation{} }
-
-func (reconsiders) Answered([]byte, time.Time) (*inbox.Event, error) { return nil, nil }
 
 func (reconsiders) Lost(inbox.Task, string, time.Time) *inbox.Event { return nil }
 

@@ -118,9 +118,11 @@ func (o *operated) Release(ctx context.Context, id int64) (control.Released, err
 	if err != nil {
 		return control.Released{}, err
 	}
-	source, err := netip.ParseAddr(suspect.SourceIP)
-	if err != nil {
-		return control.Released{}, fmt.Errorf("the address of quarantined callback %d: %w", id, err)
+	var source netip.Addr // of nobody, if Fotor was asked
+	if suspect.SourceIP != "" {
+		if source, err = netip.ParseAddr(suspect.SourceIP); err != nil {
+			return control.Released{}, fmt.Errorf("the address of quarantined callback %d: %w", id, err)
+		}
 	}
 	event, err := o.config.Handler.Reconsider(suspect.Body, suspect.ReceivedAt, source)
 	if err != nil {

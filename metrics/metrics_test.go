@@ -178,8 +178,6 @@ func (facts) Bodies() control.Bodies { return control.Bodies{Reading: 1, Bytes: 
 
 func (facts) Explain(netip.Addr, string) control.Explanation { return control.Explanation{} }
 
-func (facts) Answered([]byte, time.Time) (*inbox.Event, error) { return nil, nil }
-
 func (facts) Lost(inbox.Task, string, time.Time) *inbox.Event { return nil }
 
 func (facts) Reconsider([]byte, time.Time, netip.Addr) (*inbox.Event, error) { return nil, nil }
