@@ -60,7 +60,7 @@ type received struct {
 func (c *Client) get(ctx context.Context, path string) (*received, error) {
 	limited, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(limited, http.MethodGet, c.base.String()+path, http.NoBody)
+	req, err := http.NewRequestWithContext(limited, http.MethodGet, c.base+path, http.NoBody)
 	if err != nil {
 		return nil, &Error{Kind: Unavailable, reason: "the request cannot be made: " + c.readable(err.Error())}
 	}
@@ -215,6 +215,7 @@ func scalar(value jsontext.Value) string {
 		}
 	case '0':
 		return string(value)
+	default:
 	}
 	return ""
 }
@@ -228,8 +229,9 @@ func isNothing(value jsontext.Value) bool {
 		return len(value) == 2
 	case 'n':
 		return true
+	default:
+		return value == nil
 	}
-	return value == nil
 }
 
 // task returns the task's object.

@@ -28,13 +28,13 @@ const (
 	FloorRate = 1.0 / 60
 )
 
-// stepsUp is how many answers bring a budget from nothing to its full rate. From half of 2/s
-// that takes some 20 s, from the floor 4 minutes.
-const stepsUp = 60
+// timeUp is the time in which answers bring a budget from nothing to its full rate, unless
+// questions are rarer than one a second: from half of 2/s one minute, from the floor five.
+const timeUp = 2 * time.Minute
 
 // Adaptive is a budget that learns, as TCP does (AIMD, RFC 5681), what Fotor bears, as no
 // number is published. Questions are evenly spaced, one at a time. HTTP 429 halves the rate,
-// down to FloorRate, and each answer raises it by a sixtieth of the full rate, up to that. A
+// down to FloorRate, and answers raise it by a 120th of the full rate a second, up to that. A
 // Retry-After holds all questions. Questions that were asked before the rate was halved say
 // nothing about the rate since, so many answers 429 at once halve it once.
 //
@@ -155,7 +155,8 @@ func (b *Adaptive) learn(asked time.Time, err error) {
 		b.last, b.halved = now, now
 	case err == nil, kind == NotKnown, kind == OtherTask, kind == Unusable: // Fotor has answered
 		if b.rate < b.full {
-			b.rate = min(b.full, b.rate+b.full/stepsUp)
+			each := min(1, 1/b.rate) // seconds from one answer to the next
+			b.rate = min(b.full, b.rate+b.full*each/timeUp.Seconds())
 			b.wake()
 		}
 	}

@@ -67,7 +67,7 @@ type Config struct {
 // decide. Only net/http itself repeats a request, on a new connection, when an idle one turns
 // out to be closed.
 type Client struct {
-	base      *url.URL
+	base      string
 	key       string
 	spellings []string // of the key, in texts
 	transport http.RoundTripper
@@ -103,21 +103,21 @@ func New(c Config) (*Client, error) {
 	return &Client{base: base, key: c.Key, spellings: spellings(c.Key), transport: c.Transport, timeout: c.Timeout, budget: c.Budget}, nil
 }
 
-// parseBase parses the API's URL. What it returns has no slash at the end of its path.
-func parseBase(raw string) (*url.URL, error) {
+// parseBase checks the API's URL, and returns it without a slash at its end.
+func parseBase(raw string) (string, error) {
 	const expected = "expected http or https and a host, such as " + DefaultURL
 	u, err := url.Parse(raw)
 	switch {
 	case err != nil: // its text may show a password
-		return nil, errors.New("the url of Fotor's API is no URL: " + expected)
+		return "", errors.New("the url of Fotor's API is no URL: " + expected)
 	case u.User != nil:
-		return nil, errors.New("the url of Fotor's API has a user or password: " + expected)
+		return "", errors.New("the url of Fotor's API has a user or password: " + expected)
 	case u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
-		return nil, fmt.Errorf("the url of Fotor's API is %q: %s", bounded(raw), expected)
+		return "", fmt.Errorf("the url of Fotor's API is %q: %s", bounded(raw), expected)
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || u.Opaque != "":
-		return nil, fmt.Errorf("the url of Fotor's API has a query or fragment, %q: %s", bounded(raw), expected)
+		return "", fmt.Errorf("the url of Fotor's API has a query or fragment, %q: %s", bounded(raw), expected)
 	}
-	return &url.URL{Scheme: u.Scheme, Host: u.Host, Path: strings.TrimRight(u.Path, "/")}, nil
+	return strings.ToLower(u.Scheme+"://"+u.Host) + strings.TrimRight(u.EscapedPath(), "/"), nil
 }
 
 const maxKey = 4096
@@ -133,7 +133,7 @@ func checkKey(key string) error {
 		return fmt.Errorf("the key of Fotor's API has %d bytes: %s", len(key), expected)
 	}
 	for i, c := range []byte(key) {
-		what := ""
+		var what string
 		switch {
 		case c == '\n' || c == '\r':
 			what = "a line break"
@@ -168,8 +168,8 @@ func AccountOf(rawURL, key string) (string, error) {
 	return account(base, key), nil
 }
 
-func account(base *url.URL, key string) string {
-	sum := sha256.Sum256([]byte(strings.ToLower(base.Scheme+"://"+base.Host) + base.Path + "\n" + key))
+func account(base, key string) string {
+	sum := sha256.Sum256([]byte(base + "\n" + key))
 	return hex.EncodeToString(sum[:16])
 }
 

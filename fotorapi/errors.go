@@ -129,9 +129,8 @@ func (c *Client) readable(text string) string {
 // spellings returns how a key may be written in a text: as it is, escaped as in a URL,
 // quoted as in Go and JSON.
 func spellings(key string) []string {
-	all := []string{key, url.QueryEscape(key), url.PathEscape(key)}
 	quoted := strconv.Quote(key)
-	all = append(all, quoted[1:len(quoted)-1])
+	all := []string{key, url.QueryEscape(key), url.PathEscape(key), quoted[1 : len(quoted)-1]}
 	slices.SortFunc(all, func(a, b string) int { return len(b) - len(a) })
 	return slices.Compact(all)
 }

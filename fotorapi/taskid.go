@@ -13,7 +13,7 @@ const MaxTaskID = 512
 // checkTaskID makes sure that an id can be one segment of a path. It is escaped there; but
 // "." and ".." mean something even then, to some servers also beside escaped slashes.
 func checkTaskID(id string) error {
-	reason := ""
+	var reason string
 	switch {
 	case id == "":
 		reason = "it is empty"

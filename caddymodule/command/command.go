@@ -13,7 +13,7 @@
 //     unattended.go), list.go, show.go (with task.go), tail.go (with sse.go), listen.go
 //     (with listener.go, copier.go), bulk.go (replay and purge, with bulk_many.go), hold.go,
 //     quarantine.go (with release.go, suspects.go), explain.go, backup.go; send.go (with
-//     outgoing.go, sender.go, callback.go, reply.go, summary.go); migrate.go (with
+//     outgoing.go, sender.go, reply.go, summary.go); migrate.go (with
 //     migrate_config.go, migrate_run.go)
 //   - text.go, table.go, ask.go: what is printed and asked; complete.go: completion
 package command

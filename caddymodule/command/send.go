@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/time/rate"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/fotorapi/mock"
 )
 
 const (
@@ -81,7 +83,7 @@ func addSendFlags(cmd *cobra.Command) {
 // sendPlan is what to send.
 type sendPlan struct {
 	*outgoing
-	kind        callbackKind
+	kind        mock.Kind
 	statuses    []int
 	repeat      int
 	limit       rate.Limit
@@ -98,14 +100,14 @@ func (env *environment) sendPlan(cmd *cobra.Command, target string) (*sendPlan, 
 	}
 	flags := cmd.Flags()
 	p := &sendPlan{outgoing: out}
-	p.kind.name, _ = flags.GetString("type")
-	p.kind.sensitive, _ = flags.GetBool("sensitive")
+	p.kind.Type, _ = flags.GetString("type")
+	p.kind.Sensitive, _ = flags.GetBool("sensitive")
 	p.repeat, _ = flags.GetInt("repeat")
 	p.concurrency, _ = flags.GetInt("concurrency")
 	p.task, _ = flags.GetString("task")
 	p.quiet, _ = flags.GetBool("quiet")
 	switch {
-	case p.kind.name == "":
+	case p.kind.Type == "":
 		return nil, errors.New("--type is empty: expected a task's type, such as avatar")
 	case flags.Changed("task") && p.task == "":
 		return nil, errors.New("--task is empty: expected a task's id")

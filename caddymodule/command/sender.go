@@ -15,6 +15,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/fotorapi/mock"
 )
 
 // maxReply bounds how much of an answer is read.
@@ -133,7 +134,7 @@ func (s *sender) newTask() (task, business string, err error) {
 	}
 	s.mu.Lock() // a test's source of randomness is not safe for concurrent use
 	defer s.mu.Unlock()
-	task, business, err = newTask(s.random)
+	task, business, err = mock.NewIDs(s.random)
 	if s.plan.task != "" {
 		task = s.plan.task
 	}
@@ -143,7 +144,11 @@ func (s *sender) newTask() (task, business string, err error) {
 func (s *sender) callback(task, business string, status int) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.plan.kind.make(s.random, s.now(), task, business, status)
+	object, err := s.plan.kind.Make(s.random, s.now(), task, business, status)
+	if err != nil {
+		return nil, err
+	}
+	return object.JSON()
 }
 
 // post sends one callback. It only returns an error if the context has ended.

@@ -1,4 +1,4 @@
-package command
+package mock
 
 import (
 	"bytes"
@@ -9,15 +9,22 @@ import (
 	"time"
 )
 
-// callbackKind is what all callbacks of a "send" have in common.
-type callbackKind struct {
-	name      string // the task's type
-	sensitive bool
+// Kind is what tasks have in common.
+type Kind struct {
+	Type      string // such as avatar
+	Sensitive bool   // the results are harmful or sensitive
 }
 
-// The types below are a callback as Fotor sends it, with its order of fields. hasHsfw is
-// Fotor's spelling.
-type callback struct {
+// Task statuses of Fotor.
+const (
+	InProgress = 0
+	Completed  = 1
+	Failed     = 2
+)
+
+// Object is a task as Fotor's callbacks and its task API have it, with its order of fields.
+// hasHsfw is Fotor's spelling.
+type Object struct {
 	TaskID     string  `json:"taskId"`
 	CreateTime int64   `json:"createTime,omitempty"`
 	UpdateTime int64   `json:"updateTime,omitempty"`
@@ -28,23 +35,27 @@ type callback struct {
 	HasHsfw    *bool   `json:"hasHsfw,omitempty"`
 
 	CreditsIncrement int              `json:"creditsIncrement,omitempty"`
-	Result           []callbackPart   `json:"result,omitempty"`
-	AvatarResult     []avatarTemplate `json:"avatarResult,omitempty"`
+	Result           []Part           `json:"result,omitempty"`
+	AvatarResult     []AvatarTemplate `json:"avatarResult,omitempty"`
+	Msg              string           `json:"msg,omitempty"`
 }
 
-type callbackPart struct {
+// Part is one of the results of a task that has several.
+type Part struct {
 	Name    string `json:"name"`
 	Success bool   `json:"success"`
 	URL     string `json:"url,omitempty"`
 	Error   string `json:"error,omitempty"`
 }
 
-type avatarTemplate struct {
+// AvatarTemplate is a template of an avatar task, with its images.
+type AvatarTemplate struct {
 	TemplateID string        `json:"templateId"`
-	Images     []avatarImage `json:"images"`
+	Images     []AvatarImage `json:"images"`
 }
 
-type avatarImage struct {
+// AvatarImage is an image of an avatar task.
+type AvatarImage struct {
 	ID      string `json:"id"`
 	URL     string `json:"url"`
 	HasHsfw bool   `json:"hasHsfw"`
@@ -62,8 +73,8 @@ var avatarTemplates = []string{
 	"7292c5b5-ecb0-4868-b4a4-849c73cc302c",
 }
 
-// newTask returns the identifiers of a new task.
-func newTask(random io.Reader) (task, business string, err error) {
+// NewIDs returns the identifiers of a new task.
+func NewIDs(random io.Reader) (task, business string, err error) {
 	if task, err = newID(random); err != nil {
 		return "", "", err
 	}
@@ -80,58 +91,63 @@ func newID(random io.Reader) (string, error) {
 	return hex.EncodeToString(id[:]), nil
 }
 
-// make returns a callback for a task with that status.
-func (k callbackKind) make(random io.Reader, now time.Time, task, business string, status int) ([]byte, error) {
-	c := callback{TaskID: task, Status: status, BusinessID: business, Type: k.name}
-	if k.sensitive {
-		c.HasHsfw = new(true)
+// Make returns a task of that kind with that status.
+func (k Kind) Make(random io.Reader, now time.Time, task, business string, status int) (*Object, error) {
+	o := &Object{TaskID: task, Status: status, BusinessID: business, Type: k.Type}
+	if k.Sensitive {
+		o.HasHsfw = new(true)
 	}
-	if status == 1 {
-		if err := k.complete(&c, random, now); err != nil {
+	if status == Completed {
+		if err := k.complete(o, random, now); err != nil {
 			return nil, err
 		}
 	}
+	return o, nil
+}
+
+// JSON returns the body of a callback.
+func (o *Object) JSON() ([]byte, error) {
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
 	encoder.SetEscapeHTML(false) // Fotor does not escape the & of a URL
-	if err := encoder.Encode(c); err != nil {
+	if err := encoder.Encode(o); err != nil {
 		return nil, err
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
 // complete adds the members that a completed task of that type has.
-func (k callbackKind) complete(c *callback, random io.Reader, now time.Time) error {
-	switch k.name {
+func (k Kind) complete(o *Object, random io.Reader, now time.Time) error {
+	switch k.Type {
 	case "avatar":
-		c.ResultURL, c.HasHsfw = new(""), nil // Fotor flags each image instead
-		return k.addAvatars(c, random, now)
+		o.ResultURL, o.HasHsfw = new(""), nil // Fotor flags each image instead
+		return k.addAvatars(o, random, now)
 	case "ecommercelistingset":
-		url := fmt.Sprintf("%s/aigc/business/%s/%s_0.jpg", pubResultHost, c.BusinessID, c.TaskID)
-		c.UpdateTime = now.UnixMilli()
-		c.CreateTime = now.Add(-5 * time.Minute).UnixMilli()
-		c.ResultURL, c.CreditsIncrement, c.HasHsfw = &url, 32, &k.sensitive
-		c.Result = []callbackPart{
+		url := fmt.Sprintf("%s/aigc/business/%s/%s_0.jpg", pubResultHost, o.BusinessID, o.TaskID)
+		o.UpdateTime = now.UnixMilli()
+		o.CreateTime = now.Add(-5 * time.Minute).UnixMilli()
+		o.ResultURL, o.CreditsIncrement, o.HasHsfw = &url, 32, &k.Sensitive
+		o.Result = []Part{
 			{Name: "主图", Success: true, URL: url},
 			{Name: "场景图", Error: "生图失败 401"},
 		}
 	case "videoEnhancer":
-		c.ResultURL = new(resultURL(now, c.BusinessID, "video", c.TaskID+".mp4") +
+		o.ResultURL = new(resultURL(now, o.BusinessID, "video", o.TaskID+".mp4") +
 			fmt.Sprintf("?Expires=%d&Signature=a%%2Fb%%3D", now.Add(7*24*time.Hour).Unix()))
 	default:
-		c.ResultURL = new(resultURL(now, c.BusinessID, "image", c.TaskID+".jpg"))
+		o.ResultURL = new(resultURL(now, o.BusinessID, "image", o.TaskID+".jpg"))
 	}
 	return nil
 }
 
-func (k callbackKind) addAvatars(c *callback, random io.Reader, now time.Time) error {
+func (k Kind) addAvatars(o *Object, random io.Reader, now time.Time) error {
 	for i, template := range avatarTemplates {
 		id, err := newID(random)
 		if err != nil {
 			return err
 		}
-		c.AvatarResult = append(c.AvatarResult, avatarTemplate{template, []avatarImage{{
-			ID: id, URL: resultURL(now, c.BusinessID, "avatar", id+".jpg"), HasHsfw: k.sensitive && i == 0,
+		o.AvatarResult = append(o.AvatarResult, AvatarTemplate{template, []AvatarImage{{
+			ID: id, URL: resultURL(now, o.BusinessID, "avatar", id+".jpg"), HasHsfw: k.Sensitive && i == 0,
 		}}})
 	}
 	return nil
