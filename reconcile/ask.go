@@ -79,7 +79,10 @@ func (r *Reconciler) conclude(ctx context.Context, t inbox.Task, result Result) 
 	case ResultFinal:
 		r.untrack(ctx, t)
 		return
-	case ResultTooOften, ResultKeyRefused, ResultNotStored: // says nothing of the task
+	case ResultKeyRefused: // nothing is asked before another config
+		r.settle(ctx, t)
+		return
+	case ResultTooOften, ResultNotStored: // says nothing of the task
 		t.Due = time.Now().Add(r.config.Schedule.pause(1, rand.Float64())).UTC()
 		r.settle(ctx, t)
 		return
