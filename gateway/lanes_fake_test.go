@@ -36,9 +36,9 @@ type depot struct {
 	broken   error
 
 	compare func(e *inbox.Event) (duplicateOf string, err error) // nil if events are not compared
-	records  []*inbox.Record // what List returns
-	listErr  error           // of the next call
-	lists    int
+	records []*inbox.Record                                      // what List returns
+	listErr error                                                // of the next call
+	lists   int
 }
 
 // depotQueue is the queue of one destination.
