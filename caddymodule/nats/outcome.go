@@ -96,7 +96,7 @@ func decodeOutcomes(e *stored, header nats.Header) (err error) {
 func (e *stored) toldUpTo() []inbox.Told {
 	told := e.told
 	if !e.Outcome.IsZero() {
-		told = append(told[:len(told):len(told)], e.Told())
+		told = append(slices.Clip(told), e.Told())
 	}
 	return told[max(0, len(told)-inbox.MaxOutcomes):]
 }

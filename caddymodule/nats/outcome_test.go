@@ -85,7 +85,7 @@ func TestHeadersOfOutcomesThatAreNotOurs(t *testing.T) {
 		"1-" + key + "-other-" + id[keyLength:], "1-" + key + "-api-" + id, "1-" + key + "-api-" + id[keyLength:] + ",",
 	} {
 		_, err := decodeTold(id, text)
-		assert.Error(t, err, text)
+		require.Error(t, err, text)
 	}
 	for name, text := range map[string]string{headerOrigin: "other", headerOutcome: "1-xyz", headerTold: ","} {
 		require.Error(t, decodeOutcomes(&stored{Event: &inbox.Event{ID: id}}, map[string][]string{name: {text}}), name)

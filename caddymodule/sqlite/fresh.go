@@ -28,8 +28,7 @@ func newFreshQueries(first, tables, seq, condition string) freshQueries {
 	withState := tables + ` LEFT JOIN delivery$ d ON d.seq = ` + seq
 	from, to := ` WHERE `+seq+` >= ? AND `, seq+` < ? AND `
 	return freshQueries{
-		lease: leaseColumns + withState + ` LEFT JOIN traces t ON t.seq = ` + seq +
-			` LEFT JOIN outcomes o ON o.seq = ` + seq + from + to + condition +
+		lease: leaseColumns + withState + ` LEFT JOIN traces t ON t.seq = ` + seq + from + to + condition +
 			`d.seq IS NULL ORDER BY ` + seq + ` LIMIT ?`,
 		next:   `SELECT seq FROM ` + first + ` WHERE seq >= ? ORDER BY seq LIMIT 1`,
 		oldest: `SELECT e.seq, e.received_at FROM ` + withState + from + condition + `d.seq IS NULL ORDER BY ` + seq + ` LIMIT 1`,

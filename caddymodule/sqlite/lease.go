@@ -109,6 +109,9 @@ func (l *leaser) scan(w inbox.Want) (granted []*inbox.Lease, f scanResult, err e
 	cursor := l.leases.beginScan()
 	f.cursor = cursor
 	if err = l.find(w, &f); err == nil {
+		err = l.addOutcomes(f.found)
+	}
+	if err == nil {
 		err = l.findYielding(&f)
 	}
 	if err == nil {
@@ -262,7 +265,7 @@ func (l *leaser) take(f *scanResult, seqs []int64, want state) error {
 
 func scanLease(row []driver.Value) *heldLease {
 	e := scanEvent(row[1:])
-	h := &heldLease{state: state(integer(row[12])), attempts: attempts(integer(row[13])), fresh: row[12] == nil}
+	h := &heldLease{state: state(integer(row[9])), attempts: attempts(integer(row[10])), fresh: row[9] == nil}
 	untried := h.fresh || h.state == ready && h.attempts == 0
 	var id inbox.RawID
 	copy(id[:], blob(row[1]))
@@ -273,7 +276,7 @@ func scanLease(row []driver.Value) *heldLease {
 
 // scanEvent reads an event from its columns.
 func scanEvent(row []driver.Value) *inbox.Event {
-	e := &inbox.Event{
+	return &inbox.Event{
 		ID:          hex.EncodeToString(blob(row[0])),
 		TaskID:      text(row[1]),
 		Type:        text(row[2]),
@@ -283,10 +286,6 @@ func scanEvent(row []driver.Value) *inbox.Event {
 		TraceParent: text(row[6]),
 		TraceState:  text(row[7]),
 	}
-	if row[8] != nil {
-		scanOutcome(e, row[8:])
-	}
-	return e
 }
 
 // scanner is a connection on which one leaser at a time looks for events.

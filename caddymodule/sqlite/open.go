@@ -286,7 +286,7 @@ func (w *writer) load() error {
 	if err != nil {
 		return err
 	}
-	w.outcomes = some != 0
+	w.outcomes.Store(some != 0)
 	var entries []entry
 	err = w.conn.query(`SELECT seq, id FROM events WHERE seq > ? ORDER BY seq`, func(row []driver.Value) error {
 		var id inbox.RawID

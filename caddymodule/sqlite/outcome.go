@@ -24,7 +24,7 @@ func (t *tx) insertOutcome(seq int64, e *inbox.Event) error {
 	if !e.Outcome.IsZero() {
 		outcome = e.Outcome[:]
 	}
-	t.w.outcomes = true
+	t.w.outcomes.Store(true)
 	return t.c.exec(insertOutcome, seq, int64(e.Origin), outcome, int64(e.Revision))
 }
 
@@ -33,6 +33,24 @@ func scanOutcome(e *inbox.Event, row []driver.Value) {
 	e.Origin = inbox.Origin(integer(row[0])) //nolint:gosec // as it was stored
 	copy(e.Outcome[:], blob(row[1]))
 	e.Revision = int(integer(row[2]))
+}
+
+// addOutcomes reads what outcomes has about events that are to be leased. It is not joined
+// to them, because most inboxes have none.
+func (l *leaser) addOutcomes(found []*heldLease) error {
+	if !l.outcomes.Load() {
+		return nil
+	}
+	for _, h := range found {
+		err := l.conn.query(readOutcome, func(row []driver.Value) error {
+			scanOutcome(h.lease.Event, row)
+			return nil
+		}, h.seq())
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // compare compares the event with final ones of its task, oldest first. It reports false

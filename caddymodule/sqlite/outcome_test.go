@@ -33,7 +33,7 @@ func TestOutcomesGoWithTheirEvents(t *testing.T) {
 	s := openWith(t, path, smallLimits)
 	load(t, s, 3, 1)
 	require.Zero(t, outcomes(t, s))
-	require.False(t, s.writer.outcomes)
+	require.False(t, s.outcomes.Load())
 	deliver(t, s, 3)
 	events := newEvents(5)
 	for _, e := range events {

@@ -85,8 +85,8 @@ func TestQueriesGoByNumber(t *testing.T) {
 		"id":                  {readID, []string{"SEARCH events USING INTEGER PRIMARY KEY"}},
 		"ends":                {readEnds, []string{"SEARCH delivery"}},
 		"all ends":            {readAllEnds, []string{"MERGE", "LEFT", "SEARCH d", "CORRELATED", "SEARCH r", "RIGHT", "SEARCH routes"}},
-		"window":              {newestFirst.all.window, []string{"SEARCH e", "SEARCH d", "SEARCH t", "SEARCH r"}},
-		"window, other":       {newestFirst.routed.window, []string{"SEARCH r", "SEARCH e", "SEARCH d", "SEARCH t"}},
+		"window":              {newestFirst.all.window, []string{"SEARCH e", "SEARCH d", "SEARCH t", "SEARCH o", "SEARCH r"}},
+		"window, other":       {newestFirst.routed.window, []string{"SEARCH r", "SEARCH e", "SEARCH d", "SEARCH t", "SEARCH o"}},
 		"dead everywhere":     {newestFirst.allDead, []string{"MERGE", "LEFT", "SEARCH delivery USING COVERING INDEX", "RIGHT", "SEARCH routes USING INDEX routes_dead"}},
 	} {
 		t.Run(name, func(t *testing.T) {

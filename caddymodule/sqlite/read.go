@@ -14,14 +14,12 @@ import (
 )
 
 const (
-	eventColumns = `e.id, e.task_id, e.type, e.status, e.received_at, e.body, t.trace_parent, t.trace_state,
-		o.origin, o.outcome, o.revision`
-	eventTables = `events e LEFT JOIN delivery$ d ON d.seq = e.seq LEFT JOIN traces t ON t.seq = e.seq
-		LEFT JOIN outcomes o ON o.seq = e.seq`
+	eventColumns    = `e.id, e.task_id, e.type, e.status, e.received_at, e.body, t.trace_parent, t.trace_state`
+	eventTables     = `events e LEFT JOIN delivery$ d ON d.seq = e.seq LEFT JOIN traces t ON t.seq = e.seq`
 	deliveryColumns = `d.state, d.attempts, d.due, d.settled_at, d.last_at, d.last_duration, d.last_status, d.last_reason`
 
 	// recordColumns has the delivery to the default destination, if there is one.
-	recordColumns = `SELECT e.seq, ` + eventColumns + `, ` + deliveryColumns + `, r.slots FROM `
+	recordColumns = `SELECT e.seq, ` + eventColumns + `, ` + deliveryColumns + `, r.slots, o.origin, o.outcome, o.revision FROM `
 
 	readRecord = recordColumns + `events e LEFT JOIN delivery d ON d.seq = e.seq LEFT JOIN traces t ON t.seq = e.seq
 		LEFT JOIN outcomes o ON o.seq = e.seq LEFT JOIN routes r ON r.seq = e.seq `
@@ -43,11 +41,14 @@ type found struct {
 // the default destination alone, see readDeliveries.
 func (s *store) scanRecord(row []driver.Value) found {
 	f := found{seq: integer(row[0]), to: defaultOnly, record: &inbox.Record{Event: scanEvent(row[1:])}}
-	if row[20] != nil {
-		f.to = slots(integer(row[20]))
+	if row[17] != nil {
+		f.to = slots(integer(row[17]))
+	}
+	if row[18] != nil {
+		scanOutcome(f.record.Event, row[18:])
 	}
 	if f.to&defaultOnly != 0 {
-		f.record.Progress = s.scanProgress(row[12:])
+		f.record.Progress = s.scanProgress(row[9:])
 		f.record.Deliveries = []inbox.Delivery{{Destination: inbox.DefaultDestination, Progress: f.record.Progress}}
 	}
 	return f

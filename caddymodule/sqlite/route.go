@@ -203,7 +203,7 @@ func (t *tx) removeEvent(seq int64, s inbox.State, routed bool) error {
 		queries = append(queries, `DELETE FROM routes WHERE seq = ?`)
 		t.meta.routed--
 	}
-	if t.w.outcomes {
+	if t.w.outcomes.Load() {
 		queries = append(queries, `DELETE FROM outcomes WHERE seq = ?`)
 	}
 	for _, query := range queries {

@@ -73,8 +73,9 @@ type store struct {
 
 	index     *taskIndex
 	queues    queues
-	usual     *queue   // that of the default destination
-	usualOnly []*queue // usual alone
+	usual     *queue      // that of the default destination
+	usualOnly []*queue    // usual alone
+	outcomes  atomic.Bool // there may be rows in the table outcomes
 
 	requests      chan op
 	policyChanged chan struct{} // the policy has changed

@@ -22,7 +22,6 @@ type writer struct {
 	reserve     reserve
 	maintenance maintenance
 	tasks       taskCache
-	outcomes    bool // there may be rows in the table outcomes
 	batch       []op
 
 	files      *identity

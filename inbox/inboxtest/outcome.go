@@ -215,7 +215,7 @@ var outcomeTests = []test{
 			_, err := s.in.Put(s.ctx(), e)
 			require.Error(s, err, name)
 			var wrong *inbox.RevisionError
-			require.False(s, errors.As(err, &wrong), name)
+			require.NotErrorAs(s, err, &wrong, name)
 		}
 		s.nothingDue()
 	}},
