@@ -24,6 +24,7 @@ type bigTask struct {
 
 	ids    map[uint64]int64     // events by a part of their id
 	orders map[*queue]*bigOrder // of the destinations to which its events go
+	final  int64                // the last final event; 0 if there was none
 
 	counted   int       // its share of taskCache.size
 	used      uint64    // transaction of the last use
@@ -142,6 +143,7 @@ func (t *tx) buildBig(key int64, taskID string, seqs []int64) (*bigTask, error) 
 		e, ok, err := t.readBig(b, seq)
 		if err == nil && ok {
 			b.ids[idPart(e.id)] = seq
+			b.note(seq, e.final)
 			err = t.buildOrders(b, e)
 		}
 		if err != nil {
@@ -150,6 +152,13 @@ func (t *tx) buildBig(key int64, taskID string, seqs []int64) (*bigTask, error) 
 	}
 	t.w.tasks.put(b, t.w.limits.bigIDs)
 	return b, nil
+}
+
+// note notes the last final event.
+func (b *bigTask) note(seq int64, final bool) {
+	if final {
+		b.final = max(b.final, seq)
+	}
 }
 
 // buildOrders adds an event to the orders of its destinations.
@@ -210,6 +219,7 @@ func (t *tx) findBig(b *bigTask, id inbox.RawID) (e taskEvent, ok bool, err erro
 // addBig adds a new event to the task.
 func (t *tx) addBig(b *bigTask, seq int64, id inbox.RawID, final bool, to []*queue) {
 	b.ids[idPart(id)] = seq
+	b.note(seq, final)
 	for _, q := range to {
 		b.at(q).join(seq, final)
 	}

@@ -282,6 +282,9 @@ func (w *writer) load() error {
 	if err := w.loadQueues(); err != nil {
 		return err
 	}
+	if err := w.numbers.load(w.conn); err != nil {
+		return err
+	}
 	var entries []entry
 	err = w.conn.query(`SELECT seq, id FROM events WHERE seq > ? ORDER BY seq`, func(row []driver.Value) error {
 		var id inbox.RawID

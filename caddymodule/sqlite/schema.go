@@ -170,7 +170,7 @@ var schema = []migration{{
 	`ALTER TABLE meta ADD COLUMN routed            INTEGER NOT NULL DEFAULT 0`,
 	`UPDATE meta SET events_pending = fresh + ready + retry + blocked, events_delivered = delivered,
 		events_superseded = superseded, events_dead = dead`,
-}}
+}, trackedSchema}
 
 // versionOfDestinations is the first version of the schema that has destinations.
 const versionOfDestinations = 4

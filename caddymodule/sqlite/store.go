@@ -71,10 +71,12 @@ type store struct {
 	maxSize atomic.Int64
 	view    atomic.Pointer[view]
 
-	index     *taskIndex
-	queues    queues
-	usual     *queue   // that of the default destination
-	usualOnly []*queue // usual alone
+	index      *taskIndex
+	numbers    taskNumbers
+	taskLeases taskLeases
+	queues     queues
+	usual      *queue   // that of the default destination
+	usualOnly  []*queue // usual alone
 
 	requests      chan op
 	policyChanged chan struct{} // the policy has changed

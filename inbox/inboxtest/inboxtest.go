@@ -5,6 +5,7 @@
 // tests a part of the interface, in the order in which an event meets it:
 // put.go, lease.go, settle.go, lookup.go, list.go, find.go, edit.go, and so on.
 // replay.go tests what stays of an event that is delivered again.
+// tasks.go and task_lease.go test what is tracked.
 // destination*.go, move.go and elsewhere.go test several destinations. helpers.go is for
 // the inboxes' own tests, too.
 package inboxtest
@@ -77,6 +78,12 @@ func Run(t *testing.T, factory Factory) {
 	} {
 		run(t, group.name, group.tests, factory)
 	}
+}
+
+// RunTracker runs the part of the suite that is about inbox.Tracker.
+func RunTracker(t *testing.T, factory Factory) {
+	run(t, "Tasks", trackTests, factory)
+	run(t, "TaskLease", taskLeaseTests, factory)
 }
 
 func run(t *testing.T, group string, tests []test, factory Factory) {
