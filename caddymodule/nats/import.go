@@ -31,7 +31,10 @@ func (s *store) Import(ctx context.Context, r *inbox.Record) (duplicate bool, er
 	if err := s.checkQueues(bounded, &e); err != nil {
 		return false, s.failed(ctx, err)
 	}
-	duplicateOf, err := s.put(bounded, &e, originOf(&e, r.Deliveries, s.attemptRoom(r.Event)))
+	p, duplicateOf, err := s.put(bounded, &e, originOf(&e, r.Deliveries, s.attemptRoom(r.Event)))
+	if err == nil {
+		s.followEvent(bounded, &e, false, p, duplicateOf)
+	}
 	return duplicateOf != "", s.failed(ctx, err)
 }
 

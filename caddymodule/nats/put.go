@@ -45,7 +45,11 @@ func (s *store) Put(ctx context.Context, e *inbox.Event) (duplicateOf string, er
 	if err := s.checkQueues(bounded, e); err != nil {
 		return "", s.failed(ctx, err)
 	}
-	duplicateOf, err = s.put(bounded, e, nil)
+	fresh := s.trackEvent(bounded, e)
+	p, duplicateOf, err := s.put(bounded, e, nil)
+	if err == nil {
+		s.followEvent(bounded, e, fresh, p, duplicateOf)
+	}
 	return duplicateOf, s.failed(ctx, err)
 }
 
@@ -68,31 +72,31 @@ func (s *store) checkQueues(ctx context.Context, e *inbox.Event) error {
 // there is none, which costs one round trip. If that is wrong, it reads the
 // last one and tries again behind that. So no id is stored twice, and each
 // event says whether there were others before it.
-func (s *store) put(ctx context.Context, e *inbox.Event, origin *imported) (duplicateOf string, err error) {
+func (s *store) put(ctx context.Context, e *inbox.Event, origin *imported) (p *pendingPut, duplicateOf string, err error) {
 	m, err := encodeEvent(s.subjects.event(e.ID), e)
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
 	if origin != nil {
 		text, err := json.Marshal(origin)
 		if err != nil {
-			return "", err
+			return nil, "", err
 		}
 		m.Header.Set(headerImport, string(text))
 	}
-	p := pendingPut{store: s, event: e, message: m, origin: origin}
+	p = &pendingPut{store: s, event: e, message: m, origin: origin}
 	began := time.Now()
 	for wait := conflictWait; ; wait = min(2*wait, 50*time.Millisecond) {
 		if err := s.health.problem(); err != nil {
-			return "", err
+			return nil, "", err
 		}
 		known := p.after
 		done, duplicateOf, err := p.try(ctx)
 		if err != nil {
-			return "", p.notStored(ctx, err, time.Since(began))
+			return p, "", p.notStored(ctx, err, time.Since(began))
 		}
 		if done {
-			return duplicateOf, nil
+			return p, duplicateOf, nil
 		}
 		if p.after > known {
 			continue
@@ -102,7 +106,7 @@ func (s *store) put(ctx context.Context, e *inbox.Event, origin *imported) (dupl
 		select {
 		case <-ctx.Done():
 			err := fmt.Errorf("event %s cannot be stored behind others of its task: %w", e.ID, ctx.Err())
-			return "", p.notStored(ctx, err, time.Since(began))
+			return p, "", p.notStored(ctx, err, time.Since(began))
 		case <-time.After(wait):
 		}
 	}
