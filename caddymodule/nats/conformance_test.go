@@ -17,7 +17,6 @@ func TestConformance(t *testing.T) {
 			f := factory(serve(t).ClientURL(), l)
 			inboxtest.Run(t, f)
 			inboxtest.RunPicker(t, f)
-			inboxtest.RunTracker(t, f)
 		})
 	}
 }

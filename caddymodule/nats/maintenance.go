@@ -67,14 +67,7 @@ func (s *store) maintain(applied *settings) error {
 	if err := s.trimQuarantine(ctx); err != nil {
 		return err
 	}
-	if on, err := s.startTracking(ctx, false); err != nil || on {
-		if err == nil {
-			err = s.dropOldest(ctx, trackTrim)
-		}
-		if err != nil {
-			return err
-		}
-	}
+	s.tendTasks(ctx)
 	surplus, err := s.surplus(ctx)
 	if err != nil {
 		return err

@@ -52,7 +52,7 @@ func (s *store) setUp(ctx context.Context) error {
 		}
 	}
 	if _, err := s.startTrackingLocked(ctx, false); err != nil {
-		return err
+		s.warnUntracked(err) // events are stored all the same
 	}
 	if _, err := s.js.Publish(ctx, s.subjects.meta(metaOpened), []byte(s.instance)); err != nil {
 		return fmt.Errorf("storing in stream %s: %w", s.subjects.states(), publishError(err))

@@ -16,7 +16,7 @@ import (
 )
 
 // trackTrim is the number of tasks that a round of maintenance drops at most.
-const trackTrim = 1000
+const trackTrim = 10_000
 
 // Track stores tasks whose final events have not come.
 func (s *store) Track(ctx context.Context, tasks ...inbox.Task) (added int, err error) {
@@ -297,6 +297,18 @@ func (s *store) followEvent(ctx context.Context, e *inbox.Event, fresh bool, p *
 	if err != nil { // who leases it looks for the final event
 		s.health.inspectSoon()
 		s.log.Debug("a task whose final event is stored is still tracked", zap.String("task", e.TaskID), zap.Error(err))
+	}
+}
+
+// tendTasks finds the stream of tasks if another Caddy has made it, and drops tasks beyond a
+// limit that was lowered. Its failure keeps nothing else from being done.
+func (s *store) tendTasks(ctx context.Context) {
+	on, err := s.startTracking(ctx, false)
+	if err == nil && on {
+		err = s.dropOldest(ctx, trackTrim)
+	}
+	if err != nil && !isUnreachable(err) && !s.closed() {
+		s.warnUntracked(err)
 	}
 }
 

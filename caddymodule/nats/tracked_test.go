@@ -199,6 +199,24 @@ func TestAStreamOfTasksThatIsLostTakesNoEventWithIt(t *testing.T) {
 	require.NoError(t, s.health.problem())
 }
 
+// Somebody may have a stream of that name already.
+func TestAStreamOfTasksOfSomebodyElseIsLeftAlone(t *testing.T) {
+	url := serve(t).ClientURL()
+	ctx := context.Background()
+	_, err := admin(t, url).CreateStream(ctx, jetstream.StreamConfig{Name: "TEST_TASKS", Subjects: []string{"theirs"}})
+	require.NoError(t, err)
+	core, logs := observer.New(zapcore.ErrorLevel)
+	s := afterMaintenance(t, openWith(t, url, func(o *options) { o.log = zap.New(core) }))
+	require.Equal(t, 1, logs.FilterMessageSnippet("tasks cannot be tracked").Len())
+	_, err = s.Track(ctx, someTasks(0, 1)...)
+	require.ErrorContains(t, err, "stream TEST_TASKS is there and was not made by the gateway")
+	e := notice("task")
+	inboxtest.Put(t, s, e)
+	_, err = s.Get(ctx, e.ID)
+	require.NoError(t, err)
+	require.Equal(t, []string{"theirs"}, stream(t, url, "TEST_TASKS").CachedInfo().Config.Subjects)
+}
+
 func TestAStreamOfTasksThatWasChangedIsTold(t *testing.T) {
 	url := serve(t).ClientURL()
 	core, logs := observer.New(zapcore.ErrorLevel)

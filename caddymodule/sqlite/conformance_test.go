@@ -30,7 +30,6 @@ func TestConformance(t *testing.T) {
 			}
 			inboxtest.Run(t, factory)
 			inboxtest.RunPicker(t, factory)
-			inboxtest.RunTracker(t, factory)
 			inboxtest.RunDestinations(t, factory)
 			t.Run("Elsewhere", func(t *testing.T) { inboxtest.RunPicker(t, inboxtest.Elsewhere(factory)) })
 		})

@@ -71,6 +71,8 @@ func Run(t *testing.T, factory Factory) {
 		{"Edit", editTests},
 		{"Replay", replayTests},
 		{"Quarantine", quarantineTests},
+		{"Tasks", trackTests},
+		{"TaskLease", taskLeaseTests},
 		{"Hold", holdTests},
 		{"Clock", clockTests},
 		{"Probe", probeTests},
@@ -78,12 +80,6 @@ func Run(t *testing.T, factory Factory) {
 	} {
 		run(t, group.name, group.tests, factory)
 	}
-}
-
-// RunTracker runs the part of the suite that is about inbox.Tracker.
-func RunTracker(t *testing.T, factory Factory) {
-	run(t, "Tasks", trackTests, factory)
-	run(t, "TaskLease", taskLeaseTests, factory)
 }
 
 func run(t *testing.T, group string, tests []test, factory Factory) {
