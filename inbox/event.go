@@ -115,6 +115,12 @@ type Event struct {
 	// uses it; what is stored is in Record.Deliveries.
 	Destinations []string
 
+	// Track is when Fotor is to be asked first for the outcome of the event's task; zero
+	// if the task is not to be tracked. Put of an in-progress event then tracks the task
+	// too, before it returns, unless it is tracked or its final event is stored, see
+	// Tracker. Of a duplicate it may be ignored. Only Put uses it; it is not stored.
+	Track time.Time
+
 	// TraceParent and TraceState are the W3C Trace Context headers that
 	// continue the callback's trace in the delivery; empty if there is none.
 	TraceParent, TraceState string

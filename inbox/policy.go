@@ -33,6 +33,11 @@ type Policy struct {
 	// Tasks is the largest number of tracked tasks, see Tracker; 0 means DefaultTasks.
 	Tasks int
 
+	// MaxTaskWait is the longest time until a tracked task is due; 0 sets no bound. A
+	// task that is due later, because of a wrong clock or a longer MaxTaskWait before,
+	// becomes due MaxTaskWait after the inbox notices, with DueSlack as for MaxWait.
+	MaxTaskWait time.Duration
+
 	// MaxWait is the longest time until a pending event is due; 0 sets no
 	// bound. An event that is due later, because of a wrong clock or a longer
 	// MaxWait before, becomes due MaxWait after the inbox notices. Up to

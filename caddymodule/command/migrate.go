@@ -25,10 +25,10 @@ func migrateCommand(env *environment) *cobra.Command {
 		Short: "Moves an inbox file of SQLite into the inbox of a config",
 		Long: `
 Brings every event of an SQLite inbox file, with what became of it, its attempts
-and its trace, and the callbacks in quarantine into the inbox that a config has
-now, such as nats. A hold by hand that is in force goes with them. It needs no
-admin endpoint, but the file for itself: reload Caddy with the new inbox first, or
-stop it.
+and its trace, the callbacks in quarantine and the tasks that Fotor is to be asked
+for into the inbox that a config has now, such as nats. A hold by hand that is in
+force goes with them. It needs no admin endpoint, but the file for itself: reload
+Caddy with the new inbox first, or stop it.
 
   caddy fotor-webhook migrate --from /var/lib/caddy/fotor_webhook/default.db --dry-run
   caddy fotor-webhook migrate --from /var/lib/caddy/fotor_webhook/default.db --config /etc/caddy/Caddyfile
@@ -76,6 +76,11 @@ type migrated struct {
 	Quarantined          int64 `json:"quarantined"`
 	QuarantineImported   int64 `json:"quarantineImported"`
 	QuarantineDuplicates int64 `json:"quarantineDuplicates"`
+
+	// Tracked counts the tasks of the old file that Fotor is to be asked for.
+	// TrackedImported of them were imported; the others were there, or have ended.
+	Tracked         int64 `json:"tracked,omitempty"`
+	TrackedImported int64 `json:"trackedImported,omitempty"`
 
 	HeldByHand bool `json:"heldByHand"`
 	Done       bool `json:"done"`
@@ -164,6 +169,7 @@ func (m *migrated) text() string {
 		fmt.Fprintf(&b, "%s in quarantine imported, %s there already.\n",
 			plural(m.QuarantineImported, "callback"), count(m.QuarantineDuplicates))
 	}
+	b.WriteString(m.tasksText())
 	if m.HeldByHand {
 		b.WriteString("Deliveries are held by hand, as they were in the file.\n")
 	}

@@ -195,7 +195,7 @@ func (m *migration) openSource(ctx context.Context) error {
 	case !info.Mode().IsRegular() || info.Size() == 0: // an empty one would become an inbox
 		return fmt.Errorf("%s is no SQLite file", m.From)
 	}
-	m.source, err = m.old.Open(ctx, m.Handler, inbox.Policy{Keep: forEver, Quarantine: math.MaxInt32}, m.log)
+	m.source, err = m.old.Open(ctx, m.Handler, inbox.Policy{Keep: forEver, Quarantine: math.MaxInt32, Tasks: math.MaxInt32}, m.log)
 	if errors.Is(err, inbox.ErrInUse) {
 		err = fmt.Errorf("%w: reload Caddy with the new inbox, or stop it, before the migration", err)
 	}
@@ -204,7 +204,7 @@ func (m *migration) openSource(ctx context.Context) error {
 
 // openTarget opens the new inbox.
 func (m *migration) openTarget(ctx context.Context) (err error) {
-	policy := inbox.Policy{Keep: forEver, Quarantine: m.quarantine()}
+	policy := inbox.Policy{Keep: forEver, Quarantine: m.quarantine(), Tasks: math.MaxInt32}
 	m.target, err = m.module.Open(ctx, m.Handler, policy, m.log)
 	if err != nil {
 		return fmt.Errorf("opening the new inbox: %w", err)

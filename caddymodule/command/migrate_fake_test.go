@@ -45,7 +45,32 @@ func (m *memoryModule) Open(_ context.Context, _ string, p inbox.Policy, log *za
 	if in.warn != "" {
 		log.Warn(in.warn)
 	}
+	if in.tasks != nil {
+		return struct {
+			*memoryInbox
+			*memoryTasks
+		}{in, in.tasks}, nil
+	}
 	return in, nil
+}
+
+// memoryTasks are the tracked tasks of a memoryInbox.
+type memoryTasks struct {
+	inbox.Tracker // other methods are never called
+
+	tasks []inbox.Task
+	ended map[string]bool
+}
+
+func (m *memoryTasks) Track(_ context.Context, tasks ...inbox.Task) (added int, err error) {
+	for _, task := range tasks {
+		known := slices.ContainsFunc(m.tasks, func(t inbox.Task) bool { return t.ID == task.ID })
+		if !known && !m.ended[task.ID] {
+			m.tasks = append(m.tasks, task)
+			added++
+		}
+	}
+	return added, nil
 }
 
 func (*memoryModule) Apply(inbox.Inbox, inbox.Policy) {}
@@ -60,6 +85,7 @@ type memoryInbox struct {
 	records  map[string]*inbox.Record
 	suspects []*inbox.Suspect      // the oldest first
 	holds    map[string]inbox.Hold // by destination
+	tasks    *memoryTasks          // nil if it tracks none
 	closed   int
 	warn     string
 

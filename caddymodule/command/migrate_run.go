@@ -34,6 +34,9 @@ func (m *migration) countSource(ctx context.Context) error {
 		m.add(state, stats.Events[state])
 	}
 	m.Quarantined = stats.Quarantined
+	if err := m.countTasks(ctx); err != nil {
+		return err
+	}
 	for _, d := range stats.Destinations {
 		hold, err := holdOf(ctx, m.source, d.Name)
 		if err != nil {
@@ -72,6 +75,9 @@ func (m *migration) run(ctx context.Context) error {
 	}
 	if err := m.moveQuarantine(ctx); err != nil {
 		return fmt.Errorf("the quarantine: %w", err)
+	}
+	if err := m.moveTasks(ctx); err != nil {
+		return fmt.Errorf("the tasks that Fotor is to be asked for: %w", err)
 	}
 	if err := m.verify(ctx, read, events(before)); err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -101,6 +102,47 @@ func TestMigrateBringsDestinations(t *testing.T) {
 	sameEvents(t, old, target)
 	require.NoError(t, old.Close())
 	require.Equal(t, map[string]inbox.Hold{"staging": held}, target.holds)
+}
+
+// Tracked tasks go with what is known of them, in their order.
+func TestMigrateBringsTrackedTasks(t *testing.T) {
+	from, target := filepath.Join(t.TempDir(), "old.db"), newMemory(t)
+	old := openSQLite(t, from)
+	var want []inbox.Task
+	for n := range inbox.MaxTrack + 3 { // more than a page
+		want = append(want, inbox.Task{
+			ID: fmt.Sprint("task ", n), Source: inbox.FromOperator, Since: testNow, Due: testNow.Add(time.Minute),
+			Asked: n, AskedAt: testNow.Add(time.Second), Answer: "in progress",
+		})
+	}
+	tracker, ok := old.(inbox.Tracker)
+	require.True(t, ok)
+	for chunk := range slices.Chunk(want, inbox.MaxTrack) {
+		_, err := tracker.Track(t.Context(), chunk...)
+		require.NoError(t, err)
+	}
+	require.NoError(t, old.Close())
+	migrate := func(arguments ...string) ran {
+		return run(t, testEnvironment(), append([]string{"migrate", "--from", from, "--config", newConfig(t)}, arguments...)...)
+	}
+	r := migrate("--dry-run")
+	require.Zero(t, r.code, r.stderr)
+	require.Contains(t, r.stdout, "1,003 tasks that Fotor is to be asked for as well.\n")
+	r = migrate("--yes")
+	require.NotZero(t, r.code)
+	require.Contains(t, r.stderr, "the tasks that Fotor is to be asked for: the inbox memory cannot take them over")
+
+	target.tasks = &memoryTasks{ended: map[string]bool{want[5].ID: true}}
+	want = slices.Delete(want, 5, 6)
+	r = migrate("--yes")
+	require.Zero(t, r.code, r.stderr)
+	require.Contains(t, r.stdout, "1,002 tasks that Fotor is to be asked for imported, of 1,003.\n")
+	require.Equal(t, want, target.tasks.tasks)
+	r = migrate("--yes", "--json")
+	require.Zero(t, r.code, r.stderr)
+	require.Contains(t, r.stdout, `"tracked": 1003`)
+	require.NotContains(t, r.stdout, "trackedImported", "all were there")
+	require.Greater(t, target.policy.Tasks, 1_000_000, "none is dropped meanwhile")
 }
 
 // The counts have the events of every state, or a file would not be taken for moved whole.

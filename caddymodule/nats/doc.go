@@ -31,6 +31,10 @@
 //   - edit.go replays it or gives it to another destination, purge.go removes it.
 //   - retire.go removes it when it has been kept long enough.
 //
+// Tasks whose final events have not come are in a stream of their own. tracked.go is about
+// it, mirror.go has what each Caddy knows of it, track.go and tasklease.go are what is asked
+// for.
+//
 // Read subjects.go and streams.go first, then destinations.go and queue.go, put.go,
 // record.go and lease.go.
 // directget.go and read.go read the streams. whole.go puts events and records together,

@@ -130,6 +130,9 @@ func (s *store) inspect() {
 	defer cancel()
 	s.remakeStreams()
 	err := s.inspectStreams(ctx)
+	if terr := s.inspectTasks(ctx); terr != nil && !isUnreachable(terr) {
+		s.warnUntracked(terr)
+	}
 	if err == nil && s.health.problem() != nil {
 		err = s.probe(ctx)
 	}

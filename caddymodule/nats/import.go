@@ -33,6 +33,9 @@ func (s *store) Import(ctx context.Context, r *inbox.Record) (duplicate bool, er
 	}
 	p := &pendingPut{store: s, event: &e, moved: true, origin: originOf(&e, r.Deliveries, s.attemptRoom(r.Event))}
 	duplicateOf, err := s.put(bounded, p)
+	if err == nil {
+		s.followEvent(bounded, &e, false, p, duplicateOf)
+	}
 	return duplicateOf != "", s.failed(ctx, err)
 }
 

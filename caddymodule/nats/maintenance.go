@@ -67,6 +67,7 @@ func (s *store) maintain(applied *settings) error {
 	if err := s.trimQuarantine(ctx); err != nil {
 		return err
 	}
+	s.tendTasks(ctx)
 	surplus, err := s.surplus(ctx)
 	if err != nil {
 		return err

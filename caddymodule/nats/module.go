@@ -49,8 +49,8 @@ type Inbox struct {
 	URLs []string `json:"urls,omitempty"`
 
 	// The name of the stream of events, 1 to 64 of A-Z, a-z, 0-9, _ and -. The
-	// other streams have this name with _STATE and _QUARANTINE appended, and with
-	// several destinations _ALL and _TO_<destination>.
+	// other streams have this name with _STATE and _QUARANTINE appended, with several
+	// destinations _ALL and _TO_<destination>, and with tracked tasks _TASKS.
 	// Handlers must not share a stream unless they are the same handler on
 	// several Caddys. Default: FOTOR_WEBHOOK.
 	Stream string `json:"stream,omitempty"`

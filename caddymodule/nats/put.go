@@ -45,7 +45,12 @@ func (s *store) Put(ctx context.Context, e *inbox.Event) (duplicateOf string, er
 	if err := s.checkQueues(bounded, e); err != nil {
 		return "", s.failed(ctx, err)
 	}
-	duplicateOf, err = s.put(bounded, &pendingPut{store: s, event: e})
+	fresh := s.trackEvent(bounded, e)
+	p := &pendingPut{store: s, event: e}
+	duplicateOf, err = s.put(bounded, p)
+	if err == nil {
+		s.followEvent(bounded, e, fresh, p, duplicateOf)
+	}
 	return duplicateOf, s.failed(ctx, err)
 }
 

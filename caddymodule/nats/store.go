@@ -112,6 +112,8 @@ type store struct {
 
 	forgotten forgotten // used by maintenance only
 
+	tracking tracking
+
 	endings endings
 	replies replies
 	health  health
@@ -139,6 +141,7 @@ func open(ctx context.Context, o options, secrets *secrets) (*store, error) {
 	s.home = s.newQueue(&destination{store: s, name: inbox.DefaultDestination})
 	s.queues, s.known = map[string]*queue{inbox.DefaultDestination: s.home}, map[string]*destination{}
 	s.health.init()
+	s.tracking.init()
 	s.life, s.end = context.WithCancel(context.Background())
 	err := s.connect(ctx)
 	if err == nil {
@@ -272,6 +275,7 @@ func (s *store) Close() error {
 		s.work.Wait()
 		if s.conn.IsConnected() {
 			s.releaseAll()
+			s.releaseTasks()
 			_ = s.conn.FlushTimeout(closeWait)
 		}
 		s.conn.Close()

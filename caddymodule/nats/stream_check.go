@@ -38,6 +38,7 @@ func checkStream(have, want jetstream.StreamConfig, runs bool) error {
 		{have.MaxMsgSize <= 0, "max_msg_size", have.MaxMsgSize, -1, "--max-msg-size=-1"},
 		{have.AllowDirect, "allow_direct", have.AllowDirect, true, "--allow-direct"},
 		{have.AllowRollup || !want.AllowRollup, "allow_rollup_hdrs", have.AllowRollup, true, "--allow-rollup"},
+		{have.AllowMsgTTL || !want.AllowMsgTTL, "allow_msg_ttl", have.AllowMsgTTL, true, "--allow-msg-ttl"},
 		{!have.NoAck, "no_ack", have.NoAck, false, "--ack"},
 		{have.PersistMode == jetstream.DefaultPersistMode, "persist_mode", have.PersistMode, jetstream.DefaultPersistMode, ""},
 		{!have.Sealed, "sealed", have.Sealed, false, ""},

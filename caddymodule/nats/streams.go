@@ -51,6 +51,9 @@ func (s *store) setUp(ctx context.Context) error {
 			return err
 		}
 	}
+	if _, err := s.startTrackingLocked(ctx, false); err != nil {
+		s.warnUntracked(err) // events are stored all the same
+	}
 	if _, err := s.js.Publish(ctx, s.subjects.meta(metaOpened), []byte(s.instance)); err != nil {
 		return fmt.Errorf("storing in stream %s: %w", s.subjects.states(), publishError(err))
 	}
@@ -75,7 +78,11 @@ func (s *store) ensureAll(ctx context.Context) error {
 	if err := s.ensureConsumers(ctx, s.home.destination); err != nil {
 		return err
 	}
-	for _, config := range s.placeConfigs() {
+	configs := s.placeConfigs()
+	if s.tracking.on.Load() {
+		configs = append(configs, s.tasksConfig())
+	}
+	for _, config := range configs {
 		if err := s.ensureStream(ctx, config); err != nil {
 			return err
 		}
@@ -191,7 +198,7 @@ func (s *store) updateStream(ctx context.Context, have, want jetstream.StreamCon
 // restoreLimits sets limits and replicas again that somebody has changed. Streams
 // that are missing or cannot be used are left to the inspection.
 func (s *store) restoreLimits(ctx context.Context) error {
-	for _, want := range s.streamConfigs() {
+	for _, want := range append(s.streamConfigs(), s.tasksConfig()) {
 		there, err := s.js.Stream(ctx, want.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			continue

@@ -25,6 +25,7 @@ type bigTask struct {
 	ids    map[uint64]int64     // events by a part of their id
 	orders map[*queue]*bigOrder // of the destinations to which its events go
 	finals []int64              // final events that may have an outcome, oldest first
+	final  int64                // the last final event; 0 if there was none
 
 	counted   int       // its share of taskCache.size
 	used      uint64    // transaction of the last use
@@ -143,9 +144,7 @@ func (t *tx) buildBig(key int64, taskID string, seqs []int64) (*bigTask, error) 
 		e, ok, err := t.readBig(b, seq)
 		if err == nil && ok {
 			b.ids[idPart(e.id)] = seq
-			if e.final {
-				b.finals = append(b.finals, seq)
-			}
+			b.note(seq, e.final)
 			err = t.buildOrders(b, e)
 		}
 		if err != nil {
@@ -154,6 +153,14 @@ func (t *tx) buildBig(key int64, taskID string, seqs []int64) (*bigTask, error) 
 	}
 	t.w.tasks.put(b, t.w.limits.bigIDs)
 	return b, nil
+}
+
+// note notes a final event. They come in order.
+func (b *bigTask) note(seq int64, final bool) {
+	if final {
+		b.final = max(b.final, seq)
+		b.finals = append(b.finals, seq)
+	}
 }
 
 // buildOrders adds an event to the orders of its destinations.
@@ -214,9 +221,7 @@ func (t *tx) findBig(b *bigTask, id inbox.RawID) (e taskEvent, ok bool, err erro
 // addBig adds a new event to the task.
 func (t *tx) addBig(b *bigTask, seq int64, id inbox.RawID, final bool, to []*queue) {
 	b.ids[idPart(id)] = seq
-	if final {
-		b.finals = append(b.finals, seq)
-	}
+	b.note(seq, final)
 	for _, q := range to {
 		b.at(q).join(seq, final)
 	}

@@ -3,12 +3,14 @@ package sqlite
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -68,7 +70,7 @@ func putAndDeliver(path string) error {
 		return err
 	}
 	out := make(chan string, 64)
-	errs := make(chan error, 8+len(childDestinations))
+	errs := make(chan error, 10+len(childDestinations))
 	for _, name := range childDestinations {
 		q, err := s.Queue(context.Background(), name)
 		if err != nil {
@@ -91,6 +93,9 @@ func putAndDeliver(path string) error {
 			}
 		}()
 	}
+	for n := range 2 {
+		go func() { errs <- trackSome(s, n == 0, out) }()
+	}
 	for {
 		select {
 		case line := <-out:
@@ -98,6 +103,35 @@ func putAndDeliver(path string) error {
 		case err := <-errs:
 			return err
 		}
+	}
+}
+
+// trackSome tracks tasks, by a notice or by hand, and puts the final event of every second
+// one. It prints both. The events go nowhere, so that none waits for another.
+func trackSome(s *store, notice bool, out chan<- string) error {
+	ctx := context.Background()
+	for n := 0; ; n++ {
+		e := inboxtest.NewEvent(rand.Text(), inbox.InProgress)
+		e.Track, e.Destinations = time.Now(), []string{}
+		var err error
+		if notice {
+			_, err = s.Put(ctx, e)
+		} else {
+			_, err = s.Track(ctx, inbox.Task{ID: e.TaskID, Since: time.Now()})
+		}
+		if err != nil {
+			return err
+		}
+		out <- fmt.Sprintf("tracked %s 0", e.TaskID)
+		if n%2 == 0 {
+			continue
+		}
+		final := inboxtest.NewEvent(e.TaskID, inbox.Completed)
+		final.Destinations = []string{}
+		if _, err := s.Put(ctx, final); err != nil {
+			return err
+		}
+		out <- fmt.Sprintf("ended %s 0", e.TaskID)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -25,6 +26,7 @@ func TestKill(t *testing.T) {
 		}
 		lines = append(lines, c.kill(t)...)
 		s := openWith(t, path, smallLimits)
+		requireTracked(t, s, lines)
 		requireStored(t, s, lines)
 		require.NoError(t, s.Close())
 	}
@@ -63,6 +65,45 @@ func requireStored(t *testing.T, s *store, lines []string) {
 				require.Equal(t, inbox.Delivered, d.State, id)
 			}
 		}
+	}
+}
+
+// requireTracked checks the tasks that a child printed: each is tracked and can be leased,
+// unless its final event is stored.
+func requireTracked(t *testing.T, s *store, lines []string) {
+	t.Helper()
+	ctx := context.Background()
+	tracked := make(map[string]bool)
+	for _, line := range lines {
+		if words := strings.Fields(line); len(words) == 3 && (words[0] == "tracked" || words[0] == "ended") {
+			tracked[words[1]] = words[0] == "tracked"
+		}
+	}
+	require.Greater(t, len(tracked), 10)
+	leased := make(map[string]bool)
+	for {
+		list, err := s.LeaseTasks(ctx, inbox.TaskWant{Max: 1000, Until: time.Now().Add(time.Minute)})
+		require.NoError(t, err)
+		if len(list) == 0 {
+			break
+		}
+		for _, task := range list {
+			leased[task.ID] = true
+		}
+	}
+	for id, want := range tracked {
+		if want && !leased[id] { // its final event may be stored though the child did not live to say so
+			events, _, err := s.List(ctx, inbox.Filter{TaskID: id}, inbox.Page{})
+			require.NoError(t, err)
+			require.True(t, slices.ContainsFunc(events, func(r *inbox.Record) bool { return r.Event.Status.Final() }), id)
+			continue
+		}
+		require.Equal(t, want, leased[id], id)
+	}
+	for id := range leased {
+		events, _, err := s.List(ctx, inbox.Filter{TaskID: id}, inbox.Page{})
+		require.NoError(t, err)
+		require.False(t, slices.ContainsFunc(events, func(r *inbox.Record) bool { return r.Event.Status.Final() }), id)
 	}
 }
 

@@ -18,6 +18,9 @@
 //     delivery.
 //   - retire.go removes it when it has been kept long enough.
 //
+// Tasks whose final events have not come are in tracked.go; track.go and tasklease.go are
+// what is asked for.
+//
 // Read schema.go first, then queue.go, put.go, writer.go and lease.go. Each destination
 // has a queue: destination.go makes it with tables of its own, and leftbehind.go removes
 // it when nothing is left of it. index.go is the one index with random keys, from tasks to events: its

@@ -38,13 +38,24 @@ func load(b testing.TB, s inbox.Inbox, n, goroutines int) {
 // loadTo puts n events for some destinations from several goroutines.
 func loadTo(b testing.TB, s inbox.Inbox, n, goroutines int, destinations ...string) {
 	b.Helper()
+	loadWith(b, s, n, goroutines, func(e *inbox.Event) { e.Destinations = destinations })
+}
+
+// loadNotices puts n events in progress whose tasks are to be tracked.
+func loadNotices(b testing.TB, s inbox.Inbox, n, goroutines int, at time.Time) {
+	b.Helper()
+	loadWith(b, s, n, goroutines, func(e *inbox.Event) { e.Status, e.Track = inbox.InProgress, at })
+}
+
+func loadWith(b testing.TB, s inbox.Inbox, n, goroutines int, change func(*inbox.Event)) {
+	b.Helper()
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range goroutines {
 		wg.Go(func() {
 			for next.Add(1) <= int64(n) {
 				e := newEvent()
-				e.Destinations = destinations
+				change(e)
 				if _, err := s.Put(context.Background(), e); err != nil {
 					b.Error(err)
 					return

@@ -63,7 +63,7 @@ func (c *maintenance) wait(w *writer) time.Duration {
 		at, ok = tidy, true
 	}
 	switch {
-	case c.sweepDue(w) || w.quarantineOver() || !c.bloom.ready:
+	case c.sweepDue(w) || w.quarantineOver() || w.tasksOver() || !c.bloom.ready:
 		at = c.restUntil
 	case !ok:
 		return never
@@ -98,6 +98,8 @@ func (c *maintenance) run(w *writer, idle bool) {
 	switch {
 	case w.quarantineOver():
 		c.done(w, now, trimQuarantine(w), maintenancePause)
+	case w.tasksOver():
+		c.done(w, now, trimTracked(w), maintenancePause)
 	case ok && !at.After(now):
 		c.done(w, now, c.retirement.step(w), maintenancePause)
 	case !c.bloom.ready:

@@ -287,6 +287,9 @@ func (w *writer) load() error {
 		return err
 	}
 	w.outcomes.Store(some != 0)
+	if err := w.numbers.load(w.conn); err != nil {
+		return err
+	}
 	var entries []entry
 	err = w.conn.query(`SELECT seq, id FROM events WHERE seq > ? ORDER BY seq`, func(row []driver.Value) error {
 		var id inbox.RawID

@@ -91,7 +91,10 @@ func (p *put) apply(t *tx) error {
 		}
 	}
 	to, seq, err := p.insert(t)
-	if err != nil || seq == 0 || len(events) == 0 {
+	if err != nil || seq == 0 {
+		return err
+	}
+	if err := p.follow(t, events, nil); err != nil || len(events) == 0 {
 		return err
 	}
 	for _, q := range to {
@@ -134,6 +137,9 @@ func (p *put) applyBig(t *tx, b *bigTask) error {
 	if err != nil || seq == 0 {
 		return err
 	}
+	if err := p.follow(t, nil, b); err != nil {
+		return err
+	}
 	t.addBig(b, seq, p.id, p.event.Status.Final(), to)
 	for _, q := range to {
 		if err := t.orderBig(q, b); err != nil {
@@ -141,6 +147,29 @@ func (p *put) applyBig(t *tx, b *bigTask) error {
 		}
 	}
 	return nil
+}
+
+// follow ends the tracking of a final event's task, or begins that of one in progress.
+// The events of the task before are in b if they are many.
+func (p *put) follow(t *tx, events []taskEvent, b *bigTask) error {
+	if p.event.Status.Final() {
+		return t.untrackFinal(p.event.TaskID)
+	}
+	task, ok := p.event.Tracked()
+	if !ok {
+		return nil
+	}
+	h := hashOf(task.ID)
+	if t.numberOf(h) != 0 {
+		return nil
+	}
+	if final, err := t.anyFinal(events, b); err != nil || final {
+		return err
+	}
+	if err := t.track(h, &task); err != nil {
+		return err
+	}
+	return t.dropOldest(trimStep)
 }
 
 // insert stores the event as ready to be leased at its destinations. seq is 0 if the
@@ -214,6 +243,9 @@ func eventSize(e *inbox.Event, set slots) int {
 	}
 	if hasOutcome(e) {
 		size += len(e.Outcome) + outcomeOverhead
+	}
+	if task, ok := e.Tracked(); ok {
+		size += taskSize(&task)
 	}
 	if set != defaultOnly {
 		size += routeOverhead + bits.OnesCount64(uint64(set))*deliveryOverhead //nolint:gosec // the same bits

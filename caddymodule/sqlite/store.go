@@ -71,11 +71,13 @@ type store struct {
 	maxSize atomic.Int64
 	view    atomic.Pointer[view]
 
-	index     *taskIndex
-	queues    queues
-	usual     *queue      // that of the default destination
-	usualOnly []*queue    // usual alone
-	outcomes  atomic.Bool // there may be rows in the table outcomes
+	index      *taskIndex
+	numbers    taskNumbers
+	taskLeases taskLeases
+	queues     queues
+	usual      *queue      // that of the default destination
+	usualOnly  []*queue    // usual alone
+	outcomes   atomic.Bool // there may be rows in the table outcomes
 
 	requests      chan op
 	policyChanged chan struct{} // the policy has changed

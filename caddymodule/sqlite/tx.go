@@ -21,6 +21,7 @@ type tx struct {
 	dropped []*queue
 	added   []entry           // entries for the index of tasks
 	table   map[int64][]int64 // rows of task_index read ahead, by key
+	tracked *trackedChange    // nil if no task's tracking has changed
 	grown   int64             // bytes added, approximately
 	pages   int64             // pages in use after the commit
 	free    int64             // free pages after the commit

@@ -233,8 +233,13 @@ func (w *writer) storeError(err error) error {
 func (w *writer) commit(ops []op) error {
 	keys := make([]int64, 0, len(ops))
 	for _, o := range ops {
-		if p, ok := o.(*put); ok && w.tasks.get(keyOf(p.id)) == nil && w.maintenance.bloom.mayHave(keyOf(p.id)) {
-			keys = append(keys, keyOf(p.id))
+		switch o := o.(type) {
+		case *put:
+			if key := keyOf(o.id); w.mayHaveInTable(key) {
+				keys = append(keys, key)
+			}
+		case *track:
+			keys = o.readKeys(w, keys)
 		}
 	}
 	return w.transact(func(t *tx) error {
@@ -255,6 +260,11 @@ func (w *writer) commit(ops []op) error {
 		}
 		return w.verify() // before the commit: refusing is better than storing in the wrong file
 	})
+}
+
+// mayHaveInTable reports whether to look a task up in the table of the index.
+func (w *writer) mayHaveInTable(key int64) bool {
+	return w.tasks.get(key) == nil && w.maintenance.bloom.mayHave(key)
 }
 
 // transact runs f in a transaction. The state in memory changes only after the
@@ -339,6 +349,9 @@ func (w *writer) publish(t *tx) {
 	w.tasks.commit()
 	w.index.add(t.added...)
 	w.maintenance.added += len(t.added)
+	if t.tracked != nil {
+		t.tracked.publish(w.store)
+	}
 	w.measure(t)
 	w.view.Store(&view{meta: w.meta, bytes: w.size.used(), log: w.size.log})
 	for _, q := range t.made {

@@ -5,6 +5,7 @@
 // tests a part of the interface, in the order in which an event meets it:
 // put.go, outcome.go, lease.go, settle.go, lookup.go, list.go, find.go, edit.go, and so on.
 // replay.go tests what stays of an event that is delivered again.
+// tasks.go and task_lease.go test what is tracked.
 // destination*.go, move.go and elsewhere.go test several destinations. helpers.go is for
 // the inboxes' own tests, too.
 package inboxtest
@@ -71,6 +72,8 @@ func Run(t *testing.T, factory Factory) {
 		{"Edit", editTests},
 		{"Replay", replayTests},
 		{"Quarantine", quarantineTests},
+		{"Tasks", trackTests},
+		{"TaskLease", taskLeaseTests},
 		{"Hold", holdTests},
 		{"Clock", clockTests},
 		{"Probe", probeTests},
