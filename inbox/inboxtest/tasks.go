@@ -14,7 +14,11 @@ import (
 // tracker returns the inbox as one that tracks tasks.
 func (s *suite) tracker() inbox.Tracker {
 	s.Helper()
-	tracker, ok := s.in.(inbox.Tracker)
+	in := s.in
+	if e, ok := in.(elsewhere); ok {
+		in = e.Inbox
+	}
+	tracker, ok := in.(inbox.Tracker)
 	require.True(s, ok, "the inbox does not track tasks")
 	return tracker
 }
