@@ -14,7 +14,7 @@ import (
 )
 
 // Config is the part of a handler's config that its gateway needs. Every field is
-// required. It must not be changed once it is attached.
+// required, except for AskAfter. It must not be changed once it is attached.
 type Config struct {
 	// Name is the handler's name. The journal has the same.
 	Name string
@@ -32,6 +32,10 @@ type Config struct {
 	// Destinations are where events go, at least one and at most
 	// inbox.MaxDestinations, in the order of their names.
 	Destinations []Destination
+
+	// AskAfter is how long after a task became known Fotor is asked for it first; 0 if it
+	// is never asked.
+	AskAfter time.Duration
 
 	// Grace is how long attempts under way may take when deliveries stop.
 	Grace time.Duration
