@@ -7,8 +7,8 @@
 //   - params.go: what requests to the admin API and its clients have in common
 //   - lookup.go: events and quarantined callbacks, looked up
 //   - handlers.go, answers.go, destinations.go, find.go, recent.go, history.go, pressure.go,
-//     backup.go: the answers of the admin API
-//   - tasks.go: tasks whose final events have not come
+//     tasks.go, backup.go: the answers of the admin API
+//   - tracking.go: tasks whose final events have not come
 //   - feed.go: following what happens; notice_json.go: a notice as JSON
 package control
 
