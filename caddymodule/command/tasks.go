@@ -29,7 +29,7 @@ next, and what it answered last.
 		Args: cobra.NoArgs,
 	}
 	addLimitFlag(cmd)
-	cmd.Flags().Bool("oldest-first", false, "Those that became known first first")
+	cmd.Flags().Bool("oldest-first", false, "Those that became known earlier come first")
 	return env.adminCommand(cmd, func(ctx context.Context, s *session, _ []string) error {
 		limit, err := limitFlag(cmd)
 		if err != nil {

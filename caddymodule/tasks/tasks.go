@@ -155,7 +155,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return next.ServeHTTP(w, r)
 	}
 	defer x.end()
-	watched := r.WithContext(x.ctx)
+	watched := r.WithContext(x.ctx) //nolint:contextcheck // it is made of the request's, but ends later
 	watched.Header = r.Header.Clone()
 	// Without the header Go's HTTP client would ask for gzip by itself, and the answer would
 	// lose its Content-Length.
@@ -163,7 +163,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	a := &answer{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, exchange: x}
 	defer a.brokenOff()
 	err := next.ServeHTTP(a, watched)
-	a.finish()
+	a.finish() //nolint:contextcheck // the client may have gone
 	return err
 }
 

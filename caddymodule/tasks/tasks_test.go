@@ -21,7 +21,7 @@ import (
 )
 
 // count returns a counter of learnt tasks. It lives on in all configs of the process.
-func count(t *testing.T, result metrics.LearntResult) (value float64) {
+func count(t *testing.T, result metrics.LearntResult) (value int) {
 	t.Helper()
 	registry := prometheus.NewRegistry()
 	require.NoError(t, metrics.Register(registry))
@@ -30,7 +30,7 @@ func count(t *testing.T, result metrics.LearntResult) (value float64) {
 	for _, family := range families {
 		for _, metric := range family.GetMetric() {
 			if strings.HasSuffix(family.GetName(), "tasks_learnt_total") && metric.GetLabel()[1].GetValue() == string(result) {
-				value += metric.GetCounter().GetValue()
+				value += int(metric.GetCounter().GetValue())
 			}
 		}
 	}
@@ -69,7 +69,7 @@ func TestATaskThatCannotBeStored(t *testing.T) {
 			require.Equal(t, "error", lines[0]["level"])
 			require.Equal(t, []any{"t1"}, lines[0]["task_ids"])
 			require.Equal(t, "default", lines[0]["handler"])
-			require.EqualValues(t, 1, count(t, metrics.LearntFailed))
+			require.Equal(t, 1, count(t, metrics.LearntFailed))
 			require.Zero(t, count(t, metrics.LearntStored))
 		})
 	}
@@ -82,8 +82,8 @@ func TestTasksAreCounted(t *testing.T) {
 	s.ask()
 	s.answers(answerJSON("{"))
 	s.ask()
-	require.EqualValues(t, 2, count(t, metrics.LearntStored))
-	require.EqualValues(t, 1, count(t, metrics.LearntUnread))
+	require.Equal(t, 2, count(t, metrics.LearntStored))
+	require.Equal(t, 1, count(t, metrics.LearntUnread))
 }
 
 // An id that cannot be stored keeps no other from being.
@@ -94,7 +94,7 @@ func TestHostileIDs(t *testing.T) {
 	s.answers(answerJSON(body))
 	require.Equal(t, body, s.ask())
 	require.Equal(t, []string{long, "\x00\n\u202e"}, s.gateway.tracked())
-	require.EqualValues(t, 1, count(t, metrics.LearntInvalid))
+	require.Equal(t, 1, count(t, metrics.LearntInvalid))
 	lines := s.lines("task not learnt")
 	require.Len(t, lines, 1)
 	require.Less(t, len(lines[0]["task_id"].(string)), 300)
@@ -184,7 +184,7 @@ func TestLoad(t *testing.T) {
 		`{"handler":"fotor_tasks","name":"default"},`: "",
 		`{"handler":"fotor_tasks","name":"shop"},`:    `fotor_tasks: the config has no fotor_webhook handler with the name "shop": expected of default`,
 		`{"handler":"fotor_tasks","name":"a/b"},`:     `fotor_tasks: name "a/b": expected 1 to 64 letters, digits, '_' or '-'`,
-		`{"handler":"fotor_tasks","nmae":"x"},`:       `unknown field "nmae"`,
+		`{"handler":"fotor_tasks","names":"x"},`:       `unknown field "names"`,
 	} {
 		err := caddy.Load([]byte(s.config(handler)), true)
 		if want == "" {
