@@ -258,6 +258,7 @@ func TestAnExchangeWithoutItsClientEnds(t *testing.T) {
 			if c.first != "" {
 				resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 				require.NoError(t, err)
+				defer resp.Body.Close()
 				got := make([]byte, len(c.first))
 				_, err = io.ReadFull(resp.Body, got)
 				require.NoError(t, err)

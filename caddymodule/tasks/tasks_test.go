@@ -184,7 +184,7 @@ func TestLoad(t *testing.T) {
 		`{"handler":"fotor_tasks","name":"default"},`: "",
 		`{"handler":"fotor_tasks","name":"shop"},`:    `fotor_tasks: the config has no fotor_webhook handler with the name "shop": expected of default`,
 		`{"handler":"fotor_tasks","name":"a/b"},`:     `fotor_tasks: name "a/b": expected 1 to 64 letters, digits, '_' or '-'`,
-		`{"handler":"fotor_tasks","names":"x"},`:       `unknown field "names"`,
+		`{"handler":"fotor_tasks","names":"x"},`:      `unknown field "names"`,
 	} {
 		err := caddy.Load([]byte(s.config(handler)), true)
 		if want == "" {
