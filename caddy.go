@@ -21,8 +21,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
-	// the default inbox, the admin API, the command line, the dashboard and readiness
-	// come with the handler, so that one --with is enough
+	// the default inbox, the admin API, the command line, the dashboard, readiness and
+	// fotor_tasks come with the handler, so that one --with is enough
 	"github.com/fotor-webhook/caddy-fotor-webhook/asking"
 	"github.com/fotor-webhook/caddy-fotor-webhook/body"
 	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule"
@@ -31,6 +31,7 @@ import (
 	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/dashboard"
 	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/ready"
 	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/sqlite"
+	_ "github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/tasks"
 	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
 	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"

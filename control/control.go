@@ -7,7 +7,8 @@
 //   - params.go: what requests to the admin API and its clients have in common
 //   - lookup.go: events and quarantined callbacks, looked up
 //   - handlers.go, answers.go, destinations.go, find.go, recent.go, history.go, pressure.go,
-//     backup.go: the answers of the admin API
+//     tasks.go, backup.go: the answers of the admin API
+//   - tracking.go: tasks whose final events have not come
 //   - feed.go: following what happens; notice_json.go: a notice as JSON
 package control
 
@@ -65,6 +66,16 @@ type Gateway interface {
 	// accepted and removed from the quarantine; otherwise the error is an
 	// *InvalidError. If there is no such callback, it is inbox.ErrNotFound.
 	Release(ctx context.Context, id int64) (Released, error)
+
+	// Asking reports whether Fotor is asked for tasks whose final events do not come: the
+	// handler has a fotor_api.
+	Asking() bool
+
+	// Track has Fotor asked for tasks, given by its ids, until their final events have
+	// come, and returns once they are on stable storage. Those that are tracked already
+	// stay as they are. Bad ids are a *TaskIDsError; nothing is tracked then. It may also
+	// be ErrNotAsking, ErrNotTracking, or an error of the inbox.
+	Track(ctx context.Context, source inbox.TaskSource, ids ...string) (Tracked, error)
 
 	// Explain returns whether a caller would be let in, and why. The caller is given by
 	// the peer of the connection and, unless empty, the value of the header in which

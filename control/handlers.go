@@ -98,6 +98,10 @@ type Handler struct {
 	// them any more.
 	Destinations []Destination `json:"destinations"`
 
+	// Tasks are those whose final events have not come; absent if Fotor is not asked for
+	// them, because the handler has no fotor_api, or if they are unknown.
+	Tasks *TaskStats `json:"tasks,omitempty"`
+
 	// Refusals are the distinct addresses that were refused last, the latest first; at
 	// most MaxRefusals.
 	Refusals []Refusal `json:"refusals"`

@@ -14,7 +14,7 @@ import (
 )
 
 // Config is the part of a handler's config that its gateway needs. Every field is
-// required. It must not be changed once it is attached.
+// required, except for Asking. It must not be changed once it is attached.
 type Config struct {
 	// Name is the handler's name. The journal has the same.
 	Name string
@@ -67,6 +67,15 @@ func (c *Config) destination(name string) *Destination {
 		}
 	}
 	return nil
+}
+
+// askAfter returns how long after a task became known Fotor is asked for it first; 0 if it
+// is never asked.
+func (c *Config) askAfter() time.Duration {
+	if c.Asking == nil {
+		return 0
+	}
+	return c.Asking.Schedule.After
 }
 
 func (c *Config) destinationNames() []string {

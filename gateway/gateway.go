@@ -10,8 +10,8 @@
 // its event goes. peers.go keeps gateways of one shared inbox in step.
 // A Journal (journal.go, observer.go, recent.go, refusals.go, and with remember.go
 // history.go) and pressure.go say what happens,
-// and emit.go makes Caddy events of that. operator.go and byhand.go are what package
-// control may ask.
+// and emit.go makes Caddy events of that. operator.go, byhand.go and tasks.go are what
+// package control may ask.
 package gateway
 
 import (

@@ -150,6 +150,11 @@ const maxRevised = 100
 
 // put stores an event and publishes that it was accepted, see Ref.Put.
 func (j *Journal) put(ctx context.Context, g *Gateway, e *inbox.Event, source netip.Addr) (duplicate bool, err error) {
+	if c := j.config.Load(); c != nil && e.Origin == inbox.FromCallback && e.Status == inbox.InProgress {
+		if after := c.askAfter(); after > 0 {
+			e.Track = time.Now().UTC().Add(after)
+		}
+	}
 	for range maxRevised {
 		duplicate, err = j.putOnce(ctx, g, e, source)
 		wrong, ok := errors.AsType[*inbox.RevisionError](err)

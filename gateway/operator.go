@@ -97,6 +97,9 @@ func (o *operated) Summary(ctx context.Context, recent time.Duration) control.Ha
 		s.Lost, s.LostAt = stats.Lost, &at
 	}
 	s.Quarantined, s.InboxBytes, s.InboxLimit = &stats.Quarantined, &stats.Bytes, &stats.MaxBytes
+	if s.Tasks, err = o.taskStats(ctx); err != nil {
+		s.Error = err.Error()
+	}
 	return s
 }
 

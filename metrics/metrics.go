@@ -1,6 +1,6 @@
 // Package metrics has the Prometheus metrics of the handlers. Counters and histograms
-// outlive configs: metrics.go has those. Gauges are asked for when they are scraped, see
-// collect.go.
+// outlive configs: metrics.go has those, and learnt.go what fotor_tasks counts. Gauges are
+// asked for when they are scraped, see collect.go.
 package metrics
 
 import (
@@ -31,6 +31,7 @@ type collectors struct {
 	matchErrors     *prometheus.CounterVec
 	noticesDropped  *prometheus.CounterVec
 	asking          asking
+	tasksLearnt     *prometheus.CounterVec
 	inboxes         inboxCollector
 
 	mu    sync.Mutex
@@ -78,6 +79,10 @@ func newCollectors() *collectors {
 			Help: "Notices that never became Caddy events because the handlers of those were too slow.",
 		}, handler),
 		asking: newAsking(ns, sub),
+		tasksLearnt: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: ns, Subsystem: sub, Name: "tasks_learnt_total",
+			Help: "Tasks in answers that passed fotor_tasks, and answers that could not be read, by what became of them.",
+		}, []string{"handler", "result"}),
 		inboxes: inboxCollector{
 			ask:         newAskingDescs(desc),
 			events:      desc("events", "Events in the inbox, by state.", "state"),
@@ -106,7 +111,7 @@ func Register(registry *prometheus.Registry) error {
 	}
 	for _, collector := range append(all.asking.collectors(),
 		all.callbacks, all.answerDuration, all.deliveries, all.attemptDuration,
-		all.deliveryAge, all.matchErrors, all.noticesDropped, all.inboxes,
+		all.deliveryAge, all.matchErrors, all.noticesDropped, all.tasksLearnt, all.inboxes,
 	) {
 		var registered prometheus.AlreadyRegisteredError
 		if err := registry.Register(collector); err != nil && !errors.As(err, &registered) {
@@ -144,20 +149,25 @@ func Of(name string) *Handler {
 // Release ends one use of the metrics, and with the last one of its handler's name the
 // series of the handler and its destinations. It may be called of nil.
 func (h *Handler) Release() {
-	if h == nil {
+	if h != nil {
+		all.release(h.name)
+	}
+}
+
+// release ends one use of the metrics of the handler of that name.
+func (c *collectors) release(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.users[name]--; c.users[name] > 0 {
 		return
 	}
-	all.mu.Lock()
-	defer all.mu.Unlock()
-	if all.users[h.name]--; all.users[h.name] > 0 {
-		return
-	}
-	delete(all.users, h.name)
-	all.callbacks.DeletePartialMatch(prometheus.Labels{"handler": h.name})
-	all.answerDuration.DeleteLabelValues(h.name)
-	all.noticesDropped.DeleteLabelValues(h.name)
-	all.asking.forget(h.name)
-	all.forget(prometheus.Labels{"handler": h.name})
+	delete(c.users, name)
+	c.callbacks.DeletePartialMatch(prometheus.Labels{"handler": name})
+	c.answerDuration.DeleteLabelValues(name)
+	c.noticesDropped.DeleteLabelValues(name)
+	c.tasksLearnt.DeletePartialMatch(prometheus.Labels{"handler": name})
+	c.asking.forget(name)
+	c.forget(prometheus.Labels{"handler": name})
 }
 
 // forget removes the series of destinations.

@@ -124,6 +124,32 @@ func TestSeriesOfAHandlerEndWithItsLastUse(t *testing.T) {
 	none.Release()
 }
 
+func TestLearntTasksAreCounted(t *testing.T) {
+	h, learnt := Of("shop"), LearntFor("shop")
+	learnt.Add(LearntStored, 2)
+	LearntFor("shop").Add(LearntFailed, 1) // after a reload
+	requireSeries(t, `
+tasks_learnt_total{handler="shop",result="failed"} 1
+tasks_learnt_total{handler="shop",result="invalid"} 0
+tasks_learnt_total{handler="shop",result="known"} 0
+tasks_learnt_total{handler="shop",result="stored"} 2
+tasks_learnt_total{handler="shop",result="unread"} 0
+`, "tasks_learnt_total")
+	learnt.Release()
+	h.Release()
+	requireSeries(t, `
+tasks_learnt_total{handler="shop",result="failed"} 1
+tasks_learnt_total{handler="shop",result="invalid"} 0
+tasks_learnt_total{handler="shop",result="known"} 0
+tasks_learnt_total{handler="shop",result="stored"} 2
+tasks_learnt_total{handler="shop",result="unread"} 0
+`, "tasks_learnt_total")
+	learnt.Release() // that of the config after
+	requireSeries(t, "\n", "tasks_learnt_total")
+	var none *Learnt
+	none.Release()
+}
+
 // stand is an inbox that answers no more than its statistics.
 type stand struct {
 	inbox.Inbox

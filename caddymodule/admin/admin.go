@@ -7,8 +7,8 @@
 //   - admin.go: the routes, and what every request goes through
 //   - params.go: parameters and bodies of requests; destinations.go: those that name
 //     destinations
-//   - handlers.go (with process.go), events.go, find.go, copy.go, quarantine.go: what the
-//     routes of these do
+//   - handlers.go (with process.go), events.go, find.go, copy.go, tasks.go,
+//     quarantine.go: what the routes of these do
 //   - bulk.go: replay and purge by filter; stream.go: the stream of notices;
 //     backup.go: a copy of the inbox
 package admin
@@ -96,6 +96,8 @@ var routes = []route{
 	{"{name}/events/{id}", methods{http.MethodGet: (*call).showEvent, http.MethodDelete: (*call).purgeEvent}},
 	{"{name}/events/{id}/copy", methods{http.MethodPost: (*call).copyEvent}},
 	{"{name}/events/{id}/replay", methods{http.MethodPost: (*call).replayEvent}},
+	{"{name}/tasks", methods{http.MethodGet: (*call).listTasks, http.MethodPost: (*call).track}},
+	{"{name}/tasks/{id}", methods{http.MethodGet: (*call).showTask, http.MethodDelete: (*call).untrack}},
 	{"{name}/quarantine", methods{http.MethodGet: (*call).listQuarantine}},
 	{"{name}/quarantine/{id}", methods{http.MethodGet: (*call).showQuarantined, http.MethodDelete: (*call).deleteQuarantined}},
 	{"{name}/quarantine/{id}/release", methods{http.MethodPost: (*call).release}},
@@ -121,7 +123,8 @@ func (rt *route) match(path string) (vars map[string]string, ok bool) {
 
 // serve finds the route of a request.
 func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
-	// Not decoded: names and ids have no characters that are encoded.
+	// Not decoded: names and ids have no characters that are encoded, except for those of
+	// tasks, which may have a slash.
 	path := strings.TrimPrefix(r.URL.EscapedPath(), control.Root)
 	for i := range routes {
 		vars, ok := routes[i].match(path)

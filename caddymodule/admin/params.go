@@ -31,8 +31,11 @@ func (p params) failure() error {
 }
 
 // body reads a request's JSON body into v. The body may be empty.
-func (c *call) body(v any) error {
-	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, maxBody))
+func (c *call) body(v any) error { return c.bodyUpTo(maxBody, v) }
+
+// bodyUpTo is body with another bound, in bytes.
+func (c *call) bodyUpTo(bound int64, v any) error {
+	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, bound))
 	if err != nil {
 		if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return failure(http.StatusBadRequest, fmt.Errorf("the body is larger than %d bytes", tooLarge.Limit))

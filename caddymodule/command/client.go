@@ -167,7 +167,11 @@ func (c *client) request(ctx context.Context, r call) (*http.Request, error) {
 	}
 	parts := make([]string, 0, len(r.path))
 	for _, part := range r.path {
-		parts = append(parts, url.PathEscape(part))
+		part = url.PathEscape(part)
+		if part == "." || part == ".." { // a task may have such an id, but a path has other uses for them
+			part = strings.ReplaceAll(part, ".", "%2E")
+		}
+		parts = append(parts, part)
 	}
 	target := c.origin + control.Root + strings.Join(parts, "/")
 	if len(r.query) > 0 {

@@ -12,9 +12,9 @@
 //   - then any command: status.go (with overview.go, destinations.go, check.go,
 //     unattended.go), list.go, show.go (with task.go), tail.go (with sse.go), listen.go
 //     (with listener.go, copier.go), bulk.go (replay and purge, with bulk_many.go), hold.go,
-//     quarantine.go (with release.go, suspects.go), explain.go, backup.go; send.go (with
-//     outgoing.go, sender.go, reply.go, summary.go); migrate.go (with
-//     migrate_config.go, migrate_run.go)
+//     quarantine.go (with release.go, suspects.go), tasks.go, track.go, explain.go, backup.go;
+//     send.go (with outgoing.go, sender.go, reply.go, summary.go); migrate.go
+//     (with migrate_config.go, migrate_run.go)
 //   - text.go, table.go, ask.go: what is printed and asked; complete.go: completion
 package command
 
@@ -64,6 +64,9 @@ func addCommands(parent *cobra.Command, env *environment) {
 		holdCommand(env),
 		resumeCommand(env),
 		quarantineCommand(env),
+		tasksCommand(env),
+		trackCommand(env),
+		untrackCommand(env),
 		explainCommand(env),
 		backupCommand(env),
 		migrateCommand(env),

@@ -46,6 +46,8 @@ type fakeHandler struct {
 	allowed    map[string]control.Explanation
 	streams    []func(http.ResponseWriter, *http.Request) // one for each request, in order
 
+	trackedTasks
+
 	searchedSince time.Time // what arrived before is not found by less than 12 digits
 }
 
@@ -99,7 +101,7 @@ func fakeRoutes() []route {
 	bulk := append([]string{"dry_run", "limit", "all"}, filterParams...)
 	replay := append([]string{"to"}, bulk...)
 	destination := []string{"destination"}
-	return []route{
+	return append(taskRoutes(), []route{
 		{"GET", "/fotor_webhook/", []string{"recent"}, (*fakeAPI).all},
 		{"GET", "/fotor_webhook/{name}", []string{"recent"}, (*fakeAPI).one},
 		{"GET", "/fotor_webhook/{name}/events", list, (*fakeAPI).list},
@@ -118,7 +120,7 @@ func fakeRoutes() []route {
 		{"DELETE", "/fotor_webhook/{name}/quarantine/{id}", nil, (*fakeAPI).deleteSuspect},
 		{"POST", "/fotor_webhook/{name}/quarantine/{id}/release", nil, (*fakeAPI).release},
 		{"GET", "/fotor_webhook/{name}/explain", []string{"ip", "forwarded_for"}, (*fakeAPI).explain},
-	}
+	}...)
 }
 
 func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {

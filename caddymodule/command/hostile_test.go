@@ -80,6 +80,7 @@ func hostileServer(t *testing.T) string {
 		"/fotor_webhook/h/quarantine":                  `{"callbacks":[` + suspect + `]}`,
 		"/fotor_webhook/h/quarantine/1":                rawJSON(t, &control.QuarantinedDetail{}),
 		"/fotor_webhook/h/quarantine/1/release":        rawJSON(t, &control.Released{}),
+		"/fotor_webhook/h/tasks":                       `{"tasks":[` + rawJSON(t, &control.Task{}) + `],"asking":true}`,
 		"/fotor_webhook/h/explain":                     rawJSON(t, &control.Explanation{}),
 	}
 	refused := rawJSON(t, &control.Refused{})
@@ -118,7 +119,7 @@ func TestHostileTexts(t *testing.T) {
 		"replay -n h " + id(1), "replay -n h --all --yes", "purge -n h --all --dry-run", "hold -n h", "resume -n h",
 		"quarantine list -n h", "quarantine show -n h 1", "quarantine release -n h 1", "quarantine release -n h 2",
 		"quarantine release -n h 3", "quarantine delete -n h 3", "explain -n h 192.0.2.1", "tail --handler h -n 1",
-		"list -n other", "list", "send",
+		"list -n other", "list", "send", "tasks -n h", "untrack -n h \u202e", "track -n other a",
 	} {
 		for _, form := range []string{"", " --json", " --color never"} { // the last one on a terminal
 			t.Run(command+form, func(t *testing.T) {

@@ -100,6 +100,7 @@ type lister struct {
 	row     func(json.RawMessage) ([]string, error)
 	keep    func(json.RawMessage) (bool, error) // whether a row is wanted; nil if all are
 	none    func()                              // called if there are no rows to print
+	seen    func(map[string]json.RawMessage)    // called with each answer, unless nil
 }
 
 // listPages prints rows as their pages arrive, so that any number of them needs only the
@@ -140,6 +141,9 @@ func (s *session) eachPage(ctx context.Context, l lister, limit int, f func(rows
 		answer, _, err := get[map[string]json.RawMessage](ctx, s.client, call{path: l.path, query: l.query})
 		if err != nil {
 			return false, err
+		}
+		if l.seen != nil {
+			l.seen(answer)
 		}
 		var rows []json.RawMessage
 		var next string

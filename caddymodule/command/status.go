@@ -189,6 +189,7 @@ func (s *session) printHandler(h *control.Handler, process *control.Process) {
 	s.trafficFields(f, h)
 	s.countFields(f, h.Events, h.OldestPending)
 	f.add("Quarantined", known(h.Quarantined, s.bad))
+	f.add("Tasks", s.tasksText(h.Tasks))
 	if h.Lost > 0 && h.LostAt != nil {
 		f.add("Lost", s.bad(h.Lost)+", the last seen "+s.localTimeWithAge(*h.LostAt))
 	}

@@ -173,6 +173,10 @@ func TestRoutes(t *testing.T) {
 		{"POST", h + "/quarantine/{id}/release"},
 		{"POST", h + "/replay"},
 		{"POST", h + "/resume"},
+		{"GET", h + "/tasks"},
+		{"POST", h + "/tasks"},
+		{"GET", h + "/tasks/{id}"},
+		{"DELETE", h + "/tasks/{id}"},
 	}, Load(t).Routes())
 }
 

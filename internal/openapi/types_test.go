@@ -66,16 +66,21 @@ var answers = map[string]struct{ full, least any }{
 		control.Copy{ID: sampleID, Destination: "a", Header: map[string]string{"Ce-Id": "x"}, Body: "{}", BodyEncoding: control.BodyText},
 		control.Copy{ID: sampleID, Destination: "a", Header: map[string]string{"Ce-Id": "x"}, BodyEncoding: control.BodyBase64},
 	},
-	"Bulk":        {control.Bulk{Matched: 1, Changed: 2, Skipped: 3, DryRun: true, Done: true, Error: "x"}, control.Bulk{}},
-	"HoldRequest": {nil, control.HoldRequest{}}, // no value has all members, see TestHoldRequest
-	"Pressure":    {pressure, control.Pressure{}},
-	"Holds":       {control.Holds{Holds: []control.Hold{hold}, UnderWay: 1, Pressure: pressure, Destinations: []string{"a"}}, control.Holds{Holds: []control.Hold{}, Destinations: []string{}}},
-	"Quarantined": {quarantined, leastQuarantined},
-	"Problem":     {problem, control.Problem{}},
-	"Quarantine":  {control.Quarantine{Callbacks: []control.Quarantined{quarantined}, Next: "n"}, control.Quarantine{Callbacks: []control.Quarantined{}}},
-	"Released":    {control.Released{ID: sampleID, Duplicate: true}, control.Released{ID: sampleID}},
-	"Refused":     {control.Refused{Error: "x", Problems: []control.Problem{problem}}, control.Refused{Error: "x", Problems: []control.Problem{}}},
-	"Rule":        {rule, control.Rule{Option: "allow_from"}},
+	"Bulk":         {control.Bulk{Matched: 1, Changed: 2, Skipped: 3, DryRun: true, Done: true, Error: "x"}, control.Bulk{}},
+	"HoldRequest":  {nil, control.HoldRequest{}}, // no value has all members, see TestHoldRequest
+	"Pressure":     {pressure, control.Pressure{}},
+	"Holds":        {control.Holds{Holds: []control.Hold{hold}, UnderWay: 1, Pressure: pressure, Destinations: []string{"a"}}, control.Holds{Holds: []control.Hold{}, Destinations: []string{}}},
+	"Quarantined":  {quarantined, leastQuarantined},
+	"Problem":      {problem, control.Problem{}},
+	"Quarantine":   {control.Quarantine{Callbacks: []control.Quarantined{quarantined}, Next: "n"}, control.Quarantine{Callbacks: []control.Quarantined{}}},
+	"TrackRequest": {control.TrackRequest{Tasks: []string{"a"}}, control.TrackRequest{Tasks: []string{"a"}}},
+	"Tracked":      {control.Tracked{Added: 1, Known: 1}, control.Tracked{}},
+	"Task":         {task, control.Task{TaskID: "a", Source: "operator"}},
+	"Tasks":        {control.Tasks{Tasks: []control.Task{task}, Asking: true, Next: "n"}, control.Tasks{Tasks: []control.Task{}}},
+	"TaskStats":    {taskStats, control.TaskStats{}},
+	"Released":     {control.Released{ID: sampleID, Duplicate: true}, control.Released{ID: sampleID}},
+	"Refused":      {control.Refused{Error: "x", Problems: []control.Problem{problem}}, control.Refused{Error: "x", Problems: []control.Problem{}}},
+	"Rule":         {rule, control.Rule{Option: "allow_from"}},
 	"EventDetail": {
 		control.EventDetail{Event: event, TraceParent: "00-x", AttemptRecords: []control.Attempt{attempt}, Body: json.RawMessage(`{"id":"x"}`)},
 		control.EventDetail{Event: leastEvent, AttemptRecords: []control.Attempt{}, Body: json.RawMessage(`{}`)},
@@ -152,10 +157,12 @@ var (
 		Name: "a", Config: config, Events: &counts, OldestPending: &sampleTime, Quarantined: new(int64(1)), InboxBytes: new(int64(1)), InboxLimit: new(int64(1)),
 		Lost: 1, LostAt: &sampleTime, Bodies: control.Bodies{Reading: 1, Bytes: 1, Limit: 1}, Recent: sampleRecent, UnderWay: 1, Pressure: pressure,
 		Holds: []control.Hold{hold}, Destinations: []control.Destination{destination}, Refusals: []control.Refusal{refusal}, Error: "x",
-		Process: &process, ConfigLoaded: sampleTime, LastMinute: sampleRecent, LastCallback: &sampleTime,
+		Process: &process, ConfigLoaded: sampleTime, LastMinute: sampleRecent, Tasks: &taskStats, LastCallback: &sampleTime,
 	}
-	attempt = control.Attempt{Number: 1, At: sampleTime, DurationMS: 1.5, Status: 200, Reason: "x"}
-	event   = control.Event{
+	taskStats = control.TaskStats{Waiting: 1, Due: 1, Oldest: &sampleTime, Dropped: 1}
+	task      = control.Task{TaskID: "a", Source: "callback", Since: sampleTime, Due: sampleTime, Asked: 1, AskedAt: &sampleTime, Answer: "x"}
+	attempt   = control.Attempt{Number: 1, At: sampleTime, DurationMS: 1.5, Status: 200, Reason: "x"}
+	event     = control.Event{
 		ID: sampleID, TaskID: "t", Type: "x", Status: "completed", State: "dead", ReceivedAt: sampleTime, Attempts: 1,
 		Due: &sampleTime, SettledAt: &sampleTime, LastAttempt: &attempt, Deliveries: []control.Delivery{delivery},
 	}
@@ -181,7 +188,7 @@ func declared(t *testing.T, name string) *ast.File {
 
 func TestEveryTypeIsHeldAgainstItsSchema(t *testing.T) {
 	var types []string
-	for _, file := range []string{"handlers.go", "answers.go", "destinations.go", "recent.go", "history.go", "pressure.go"} {
+	for _, file := range []string{"handlers.go", "answers.go", "destinations.go", "recent.go", "history.go", "pressure.go", "tasks.go"} {
 		ast.Inspect(declared(t, file), func(n ast.Node) bool {
 			if spec, ok := n.(*ast.TypeSpec); ok {
 				types = append(types, spec.Name.Name)
