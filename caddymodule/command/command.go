@@ -1,7 +1,8 @@
 // Package command is the command line of the gateway, caddy fotor-webhook. Its commands
 // ask a running Caddy over the admin API, whose answers are the types of package
-// control. Two do not: send posts callbacks to a URL, as Fotor does, and migrate moves
-// one inbox into another, with inbox modules from Caddy's registry.
+// control. Three do not: send posts callbacks to a URL, as Fotor does, mock plays Fotor
+// with its API, and migrate moves one inbox into another, with inbox modules from Caddy's
+// registry.
 //
 // Read the files in this order:
 //   - command.go, session.go, exit.go: how a command is set up, run and ended
@@ -13,8 +14,8 @@
 //     unattended.go), list.go, show.go (with task.go), tail.go (with sse.go), listen.go
 //     (with listener.go, copier.go), bulk.go (replay and purge, with bulk_many.go), hold.go,
 //     quarantine.go (with release.go, suspects.go), tasks.go, track.go, explain.go, backup.go;
-//     send.go (with outgoing.go, sender.go, reply.go, summary.go); migrate.go
-//     (with migrate_config.go, migrate_run.go)
+//     send.go (with outgoing.go, sender.go, reply.go, summary.go); mock.go (with
+//     mock_player.go); migrate.go (with migrate_config.go, migrate_run.go)
 //   - text.go, table.go, ask.go: what is printed and asked; complete.go: completion
 package command
 
@@ -40,9 +41,9 @@ func init() {
 
 const rootLong = `
 Looks into the inbox of a running Fotor webhook gateway and steers its
-deliveries, over Caddy's admin endpoint. "send" stands in for Fotor and posts
-callbacks to any URL. "backup" copies the inbox of a running gateway, "migrate"
-moves an inbox file into another inbox.
+deliveries, over Caddy's admin endpoint. "send" posts callbacks to any URL, as
+Fotor does; "mock" plays Fotor, with its API. "backup" copies the inbox of a
+running gateway, "migrate" moves an inbox file into another inbox.
 
 Times are local for people and RFC 3339 in UTC with --json. Texts that came from
 outside are quoted when they hold control characters. Tables fit the terminal; in
@@ -71,6 +72,7 @@ func addCommands(parent *cobra.Command, env *environment) {
 		backupCommand(env),
 		migrateCommand(env),
 		sendCommand(env),
+		mockCommand(env),
 	)
 	setOutput(parent, env)
 }

@@ -120,9 +120,11 @@ func (env *environment) sendPlan(cmd *cobra.Command, target string) (*sendPlan, 
 	if p.statuses, err = parseStatuses(values); err != nil {
 		return nil, err
 	}
-	value, _ := flags.GetString("rate")
-	if p.limit, err = parseRate(value, flags.Changed("rate")); err != nil {
-		return nil, err
+	p.limit = rate.Inf
+	if value, _ := flags.GetString("rate"); flags.Changed("rate") {
+		if p.limit, err = parseRate("rate", value); err != nil {
+			return nil, err
+		}
 	}
 	return p, env.sendFile(cmd, p)
 }
@@ -150,15 +152,12 @@ func parseStatuses(values []string) ([]int, error) {
 }
 
 // parseRate parses a rate such as 50/s. Without a unit it is per second.
-func parseRate(value string, given bool) (rate.Limit, error) {
-	if !given {
-		return rate.Inf, nil
-	}
+func parseRate(flag, value string) (rate.Limit, error) {
 	number, unit, _ := strings.Cut(value, "/")
 	n, err := strconv.ParseFloat(number, 64)
 	seconds := map[string]float64{"": 1, "s": 1, "m": 60, "h": 3600}[unit]
 	if err != nil || !(n > 0 && n <= 1e6) || seconds == 0 || strings.HasSuffix(value, "/") {
-		return 0, fmt.Errorf("--rate %q: expected a number in a time, such as 50/s, 600/m or 100/h", value)
+		return 0, fmt.Errorf("--%s %q: expected a number in a time, such as 50/s, 600/m or 100/h", flag, value)
 	}
 	return rate.Limit(n / seconds), nil
 }

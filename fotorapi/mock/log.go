@@ -47,6 +47,9 @@ func (s *Server) log(e *Entry) {
 	}
 	s.logging.Lock()
 	defer s.logging.Unlock()
+	if s.ended.Err() != nil {
+		return
+	}
 	e.At = time.Now()
 	s.config.Log(*e)
 }

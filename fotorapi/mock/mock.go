@@ -221,8 +221,11 @@ func (s *Server) Drain(ctx context.Context) error {
 }
 
 // Close ends everything. Callbacks that are not due are not sent, those under way break off.
+// Log is not called any more when it returns.
 func (s *Server) Close() {
 	s.end()
 	s.working.Wait()
+	s.logging.Lock() // requests may be under way still
+	defer s.logging.Unlock()
 	s.config.Client.CloseIdleConnections()
 }
