@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -86,6 +87,24 @@ func TestAnotherOutcomeIsStoredWithItsRevision(t *testing.T) {
 	assert.True(t, duplicate)
 	assert.Equal(t, first.ID, again.ID, "it has the id of the one that is stored")
 	assert.Zero(t, c.unpublished())
+}
+
+// What decides of the first try does not decide of the next.
+func TestARevisionGoesToTheDefaultDestination(t *testing.T) {
+	c := newCrossing(t)
+	only := func(name, expression string) Destination {
+		m, err := match.Compile(&match.Rules{Expressions: []string{expression}})
+		require.NoError(t, err)
+		return Destination{Name: name, Match: m}
+	}
+	c.load("one", only("default", "event.revision > 1"), only("first", "event.revision == 1"))
+	c.comparing(func(int, *[]inbox.Told) {})
+	for i, want := range [][]string{{"first"}, nil} {
+		e, _, err := c.learn(fmt.Sprintf(`"status":%d`, i+1))
+		require.NoError(t, err)
+		assert.Equal(t, i+1, e.Revision)
+		assert.Equal(t, want, e.Destinations)
+	}
 }
 
 // Others come first, again and again, but not for ever.

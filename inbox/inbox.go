@@ -100,12 +100,12 @@ type Store interface {
 	// will never be leased. A destination without a queue is an error, ErrNotFound.
 	//
 	// An event that has an Outcome is compared with the final events of its task that are
-	// stored and have one, too, at most with the last MaxOutcomes. If one of them has the same Outcome,
-	// the new event counts as a duplicate of it, unless both are from callbacks: those
-	// are told apart by their ids alone. Otherwise its Revision has to be that of the
-	// events with the same Outcome, or the highest of all and 1 if there are none. If it
-	// is another one, Put stores nothing and returns a *RevisionError. Of events that are
-	// put at the same moment, each is compared with those that are stored before it.
+	// stored and have one, too, at most with the last MaxOutcomes. If one of them has the
+	// same Outcome, the new event is a duplicate of it, unless both are from callbacks:
+	// those are told apart by their ids alone. Otherwise its Revision has to be that of
+	// the events with the same Outcome or, if there are none, one more than the highest
+	// of all. If it is not, Put stores nothing and returns a *RevisionError. Of events that
+	// are put at the same moment, each is compared with those that are stored before it.
 	//
 	// If ctx ends first, Put returns its error, and the event may or may not
 	// have been stored.

@@ -31,7 +31,8 @@ type Shared interface {
 type Importer interface {
 	// Import stores the event with its deliveries and their logs, and returns once
 	// that is on stable storage. The queues of its destinations must exist. If an
-	// event with the same id is stored already, it changes nothing and reports a
-	// duplicate.
+	// event with the same id is stored already, or one of which it is a duplicate by its
+	// Outcome, it changes nothing and reports a duplicate. Otherwise the event keeps its
+	// Revision, whatever is stored.
 	Import(ctx context.Context, r *Record) (duplicate bool, err error)
 }

@@ -331,6 +331,7 @@ func happenings(f *fakeAPI, env *environment) {
 		}
 		notices[i].Kind = kind
 	}
+	notices[0].Origin = "api"
 	delivered, retried, given, dead := &notices[1], &notices[2], &notices[3], &notices[4]
 	delivered.Attempt, delivered.UpstreamStatus, delivered.DurationMS = 1, 204, 12.345
 	retried.Attempt, retried.UpstreamStatus, retried.Due, retried.Reason = 2, 503, new(testNow.Add(time.Minute)), "upstream answered 503"

@@ -11,6 +11,7 @@ import (
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/natstest"
 )
 
 func TestAnOutcomeIsOneEventWhicheverCaddyIsTold(t *testing.T) {
@@ -30,6 +31,17 @@ func TestEachOutcomeHasARevisionWhicheverCaddyIsTold(t *testing.T) {
 	a, b := openWith(t, url), openWith(t, url)
 	for round := range 30 {
 		inboxtest.RaceOfOutcomes(t, a, b, fmt.Sprint("task ", round))
+	}
+}
+
+// Each Caddy asks the replica next to it, which may not have what the other one has stored.
+func TestAnOutcomeIsOneEventInACluster(t *testing.T) {
+	c := natstest.New(t, natstest.Config{Nodes: 3})
+	a, b := clustered(t, c), clustered(t, c)
+	for round := range 20 {
+		task := fmt.Sprint("task ", round)
+		inboxtest.RaceOfOneOutcome(t, a, b, task, nil)
+		inboxtest.RaceOfOutcomes(t, b, a, task+" again")
 	}
 }
 
