@@ -138,8 +138,11 @@ func (s *store) trackOne(ctx context.Context, task *inbox.Task) (fresh bool, err
 		if err != nil {
 			return false, err
 		}
-		if there != nil { // also if the answer to the first try was lost: it has no final event then
+		if there != nil { // or the answer to an earlier try was lost
 			return false, nil
+		}
+		if err := awaitOther(ctx, seq == after); err != nil {
+			return false, err
 		}
 		after = seq
 	}
@@ -164,7 +167,24 @@ func (s *store) untrackOne(ctx context.Context, h taskHash) (was bool, err error
 			s.tracking.mirror.apply(h, max(last, seq+1), nil, false)
 			return false, nil
 		}
+		if err := awaitOther(ctx, known && last == seq); err != nil {
+			return false, err
+		}
 		seq, known = last, true
+	}
+}
+
+// awaitOther waits a moment if the record of another Caddy, with which there was a
+// conflict, is just being stored.
+func awaitOther(ctx context.Context, unseen bool) error {
+	if !unseen {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(conflictWait):
+		return nil
 	}
 }
 
@@ -305,24 +325,24 @@ func (s *store) warnUntracked(err error) {
 // followEvent sees to the task of an event that was stored, or is a duplicate. fresh says
 // that it was tracked just before.
 func (s *store) followEvent(ctx context.Context, e *inbox.Event, fresh bool, p *pendingPut, duplicateOf string) {
-	if !s.tracking.on.Load() || !fresh && !e.Status.Final() {
+	if !s.tracking.on.Load() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, sideWorkTimeout)
-	defer cancel()
-	switch h := hashOf(e.TaskID); {
-	case e.Status.Final():
+	h, ended := hashOf(e.TaskID), e.Status.Final()
+	switch {
+	case ended:
 		s.tracking.finals.add(h)
 		if _, tracked := s.tracking.mirror.get(h); !tracked {
 			return // if it is tracked elsewhere, the mirror will tell
 		}
-	case duplicateOf != "":
-		s.untrackIfFinal(ctx, e)
-		return
-	case !p.final:
+	case !fresh, duplicateOf == "" && !p.final:
 		return
 	}
-	if _, err := s.untrackOne(ctx, hashOf(e.TaskID)); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, sideWorkTimeout)
+	defer cancel()
+	if !ended && duplicateOf != "" {
+		s.untrackIfFinal(ctx, e)
+	} else if _, err := s.untrackOne(ctx, h); err != nil {
 		s.noteStillTracked(e, err)
 	}
 }
