@@ -45,11 +45,14 @@ func (s *store) Put(ctx context.Context, e *inbox.Event) (duplicateOf string, er
 	if err := s.checkQueues(bounded, e); err != nil {
 		return "", s.failed(ctx, err)
 	}
-	fresh := s.trackEvent(bounded, e)
+	fresh, untracked := s.trackEvent(bounded, e)
 	p := &pendingPut{store: s, event: e}
 	duplicateOf, err = s.put(bounded, p)
 	if err == nil {
 		s.followEvent(bounded, e, fresh, p, duplicateOf)
+		if untracked != nil {
+			s.trackLate(bounded, e, untracked)
+		}
 	}
 	return duplicateOf, s.failed(ctx, err)
 }

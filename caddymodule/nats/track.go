@@ -138,8 +138,11 @@ func (s *store) trackOne(ctx context.Context, task *inbox.Task) (fresh bool, err
 		if err != nil {
 			return false, err
 		}
-		if there != nil { // also if the answer to the first try was lost: it has no final event then
+		if there != nil { // or the answer to an earlier try was lost
 			return false, nil
+		}
+		if err := awaitOther(ctx, seq == after); err != nil {
+			return false, err
 		}
 		after = seq
 	}
@@ -164,7 +167,24 @@ func (s *store) untrackOne(ctx context.Context, h taskHash) (was bool, err error
 			s.tracking.mirror.apply(h, max(last, seq+1), nil, false)
 			return false, nil
 		}
+		if err := awaitOther(ctx, known && last == seq); err != nil {
+			return false, err
+		}
 		seq, known = last, true
+	}
+}
+
+// awaitOther waits a moment if the record of another Caddy, with which there was a
+// conflict, is just being stored.
+func awaitOther(ctx context.Context, unseen bool) error {
+	if !unseen {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(conflictWait):
+		return nil
 	}
 }
 
@@ -230,28 +250,64 @@ func (s *store) dropOldest(ctx context.Context, max int) error {
 }
 
 // trackEvent tracks the task of an event in progress before the event is stored. It
-// reports whether it was not tracked. If it fails, the event is stored all the same: its
-// task is only one that Fotor is not asked for.
-func (s *store) trackEvent(ctx context.Context, e *inbox.Event) (fresh bool) {
+// reports whether it was not tracked. An error is no reason not to store the event, see
+// trackLate.
+func (s *store) trackEvent(ctx context.Context, e *inbox.Event) (fresh bool, err error) {
 	task, ok := e.Tracked()
 	if !ok {
-		return false
+		return false, nil
 	}
-	err := s.tryOnce(ctx, func(ctx context.Context) error {
-		if _, err := s.startTracking(ctx, true); err != nil {
-			return err
+	err = s.tryOnce(ctx, func(ctx context.Context) (err error) {
+		if _, err = s.startTracking(ctx, true); err == nil {
+			fresh, err = s.trackOne(ctx, &task)
 		}
-		var err error
-		if fresh, err = s.trackOne(ctx, &task); err == nil && fresh {
+		if err == nil && fresh {
 			err = s.dropOldest(ctx, trimStep)
 		}
 		return err
 	})
+	return fresh, err
+}
+
+// trackLate tracks the task of an event that was stored though the task could not be
+// tracked before. It is tried for as long as there is time, since the servers may be
+// electing a leader. After that the task is only one that Fotor is not asked for.
+func (s *store) trackLate(ctx context.Context, e *inbox.Event, err error) {
+	for errors.Is(err, errUnanswered) {
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryWait):
+		}
+		err = s.tryOnce(ctx, s.inspectTasks) // it may be gone
+		fresh := false
+		if err == nil {
+			fresh, err = s.trackEvent(ctx, e)
+		}
+		if err == nil && fresh {
+			s.untrackIfFinal(ctx, e)
+		}
+	}
 	if err != nil && !s.closed() {
 		s.warnUntracked(err)
 		s.health.inspectSoon()
 	}
-	return fresh
+}
+
+func (s *store) untrackIfFinal(ctx context.Context, e *inbox.Event) {
+	final, err := s.finalStored(ctx, e.TaskID)
+	if err == nil && final {
+		_, err = s.untrackOne(ctx, hashOf(e.TaskID))
+	}
+	if err != nil {
+		s.noteStillTracked(e, err)
+	}
+}
+
+// noteStillTracked notes that a task could not be ended. Who leases it looks for its final
+// event.
+func (s *store) noteStillTracked(e *inbox.Event, err error) {
+	s.health.inspectSoon()
+	s.log.Debug("a task whose final event is stored is still tracked", zap.String("task", e.TaskID), zap.Error(err))
 }
 
 // warnUntracked logs that tasks are not tracked, rarely.
@@ -269,34 +325,25 @@ func (s *store) warnUntracked(err error) {
 // followEvent sees to the task of an event that was stored, or is a duplicate. fresh says
 // that it was tracked just before.
 func (s *store) followEvent(ctx context.Context, e *inbox.Event, fresh bool, p *pendingPut, duplicateOf string) {
-	h, ended := taskHash{}, e.Status.Final()
-	switch {
-	case !s.tracking.on.Load():
+	if !s.tracking.on.Load() {
 		return
+	}
+	h, ended := hashOf(e.TaskID), e.Status.Final()
+	switch {
 	case ended:
-		h = hashOf(e.TaskID)
 		s.tracking.finals.add(h)
 		if _, tracked := s.tracking.mirror.get(h); !tracked {
 			return // if it is tracked elsewhere, the mirror will tell
 		}
-	case !fresh:
+	case !fresh, duplicateOf == "" && !p.final:
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, sideWorkTimeout)
 	defer cancel()
-	var err error
-	if !ended {
-		h, ended = hashOf(e.TaskID), p.final
-		if duplicateOf != "" {
-			ended, err = s.finalStored(ctx, e.TaskID)
-		}
-	}
-	if err == nil && ended {
-		_, err = s.untrackOne(ctx, h)
-	}
-	if err != nil { // who leases it looks for the final event
-		s.health.inspectSoon()
-		s.log.Debug("a task whose final event is stored is still tracked", zap.String("task", e.TaskID), zap.Error(err))
+	if !ended && duplicateOf != "" {
+		s.untrackIfFinal(ctx, e)
+	} else if _, err := s.untrackOne(ctx, h); err != nil {
+		s.noteStillTracked(e, err)
 	}
 }
 
