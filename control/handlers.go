@@ -102,6 +102,9 @@ type Handler struct {
 	// them, because the handler has no fotor_api, or if they are unknown.
 	Tasks *TaskStats `json:"tasks,omitempty"`
 
+	// Asking is whether Fotor can be asked for them; absent without fotor_api.
+	Asking *Asking `json:"asking,omitempty"`
+
 	// Refusals are the distinct addresses that were refused last, the latest first; at
 	// most MaxRefusals.
 	Refusals []Refusal `json:"refusals"`

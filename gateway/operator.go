@@ -73,6 +73,7 @@ func (o *operated) Summary(ctx context.Context, recent time.Duration) control.Ha
 		Pressure: holds.Pressure,
 		Recent:   o.journal.recent.sum(recent),
 		Refusals: o.journal.refusals.list(),
+		Asking:   o.gateway.Asking(),
 
 		ConfigLoaded: o.since.UTC(),
 		LastMinute:   o.journal.recent.lastMinute(),

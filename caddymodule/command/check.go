@@ -153,6 +153,9 @@ func (s *session) exceeded(h *control.Handler, l limits) (found []string) {
 			found = append(found, s.exceededAt(&h.Destinations[i], l)...)
 		}
 	}
+	if a := h.Asking; a != nil && a.State != control.AskingWorks {
+		add("%s, %s", askingState(a), s.localTimeWithAge(a.Since))
+	}
 	if n := h.Recent.Invalid; n > l.invalid {
 		add("%s not valid%s", plural(n, "callback"), lately)
 	}

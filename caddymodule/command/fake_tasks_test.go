@@ -78,6 +78,10 @@ func (*fakeAPI) untrackTask(h *fakeHandler, id string, w http.ResponseWriter, _ 
 func waiting(f *fakeAPI, _ *environment) {
 	h := f.handlers[0]
 	h.Tasks = &control.TaskStats{Waiting: 1204, Due: 3, Oldest: new(ago(26 * time.Hour)), Dropped: 2}
+	h.Asking = &control.Asking{
+		URL: "https://api-b.fotor.com", State: control.AskingKeyRefused, Since: ago(3 * time.Minute),
+		Reason: "HTTP 401: Fotor refuses the key", ConfigRate: 2, Rate: 2,
+	}
 	h.tasks = []control.Task{
 		{TaskID: "6cf0082eba5044f1a9495e0eaf5e35ca", Source: "submission", Since: ago(40 * time.Second), Due: testNow.Add(80 * time.Second)},
 		{
@@ -93,5 +97,5 @@ func waiting(f *fakeAPI, _ *environment) {
 
 func notAsking(f *fakeAPI, env *environment) {
 	waiting(f, env)
-	f.handlers[0].notAsking, f.handlers[0].Tasks = true, nil
+	f.handlers[0].notAsking, f.handlers[0].Tasks, f.handlers[0].Asking = true, nil, nil
 }

@@ -190,6 +190,7 @@ func (s *session) printHandler(h *control.Handler, process *control.Process) {
 	s.countFields(f, h.Events, h.OldestPending)
 	f.add("Quarantined", known(h.Quarantined, s.bad))
 	f.add("Tasks", s.tasksText(h.Tasks))
+	s.askingField(f, h.Asking)
 	if h.Lost > 0 && h.LostAt != nil {
 		f.add("Lost", s.bad(h.Lost)+", the last seen "+s.localTimeWithAge(*h.LostAt))
 	}
