@@ -100,8 +100,6 @@ func (c *Client) get(ctx context.Context, path string) (*received, error) {
 // read reads as much of an answer as counts, and one byte more of an answer that is too long.
 func (g *received) read(resp *http.Response) (err error) {
 	switch {
-	case g.status == http.StatusOK && resp.ContentLength > MaxAnswer:
-		g.body = make([]byte, MaxAnswer+1)
 	case g.status == http.StatusOK:
 		g.body, err = io.ReadAll(io.LimitReader(resp.Body, MaxAnswer+1))
 	case g.status >= 400:

@@ -100,12 +100,15 @@ func TestNothingIsAskedAfterTheKeyWasRefused(t *testing.T) {
 		}
 	})
 	require.False(t, c.Refused())
+	waits := &counting{Budget: c.budget}
+	c.budget = waits
 	for range 5 {
 		_, err := c.Task(t.Context(), testTask)
 		require.Equal(t, Unauthorized, KindOf(err))
 	}
 	require.True(t, c.Refused())
 	require.EqualValues(t, 1, asked.Load())
+	require.EqualValues(t, 1, waits.n.Load(), "nor does anything wait for the budget")
 
 	_, err := c.Check(t.Context())
 	require.Equal(t, Unauthorized, KindOf(err))
@@ -142,6 +145,17 @@ func TestNothingIsAskedByWhoWaitedWhileTheKeyWasRefused(t *testing.T) {
 	}
 	callers.Wait()
 	require.EqualValues(t, 1, asked.Load())
+}
+
+// counting counts who waits for a budget.
+type counting struct {
+	Budget
+	n atomic.Int32
+}
+
+func (c *counting) Wait(ctx context.Context) (func(error), error) {
+	c.n.Add(1)
+	return c.Budget.Wait(ctx)
 }
 
 // gate is a budget that lets one question pass, and the others after its answer.
