@@ -147,6 +147,32 @@ func TestNothingIsAskedByWhoWaitedWhileTheKeyWasRefused(t *testing.T) {
 	require.EqualValues(t, 1, asked.Load())
 }
 
+// TestAnswerOlderThanTheRefusalDoesNotEndIt has an answer arrive after the key was refused to
+// a later question.
+func TestAnswerOlderThanTheRefusalDoesNotEndIt(t *testing.T) {
+	arrived, answer := make(chan struct{}), make(chan struct{})
+	c := served(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/later") {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		close(arrived)
+		<-answer
+		fmt.Fprint(w, `{"code":"000","data":`+sample+`}`)
+	})
+	var first sync.WaitGroup
+	first.Go(func() {
+		_, err := c.Task(t.Context(), testTask)
+		assert.NoError(t, err)
+	})
+	<-arrived
+	_, err := c.Task(t.Context(), "later")
+	require.Equal(t, Unauthorized, KindOf(err))
+	close(answer)
+	first.Wait()
+	require.True(t, c.Refused())
+}
+
 // counting counts who waits for a budget.
 type counting struct {
 	Budget
