@@ -22,7 +22,7 @@ import (
 const maxErrorAnswer = 16 << 10
 
 // ask asks a question when the budget allows it, and has its answer read. With heed, nothing
-// is asked if the key was refused meanwhile.
+// is asked if the key was refused meanwhile; without, a good answer ends that.
 func (c *Client) ask(ctx context.Context, heed bool, path string, read func(*received) error) (err error) {
 	done, err := c.budget.Wait(ctx)
 	if err != nil {
@@ -36,13 +36,11 @@ func (c *Client) ask(ctx context.Context, heed bool, path string, read func(*rec
 	if err == nil {
 		err = read(got)
 	}
-	switch KindOf(err) { //nolint:exhaustive // the others do not say whether the key is good
-	case Unauthorized:
+	switch {
+	case KindOf(err) == Unauthorized:
 		c.refused.Store(err.(*Error)) //nolint:errorlint // get and read do not wrap it
-	case Other:
-		if err == nil {
-			c.refused.Store(nil)
-		}
+	case err == nil && !heed: // an answer to Task may be older than the refusal
+		c.refused.Store(nil)
 	}
 	return err
 }
@@ -100,8 +98,6 @@ func (c *Client) get(ctx context.Context, path string) (*received, error) {
 // read reads as much of an answer as counts, and one byte more of an answer that is too long.
 func (g *received) read(resp *http.Response) (err error) {
 	switch {
-	case g.status == http.StatusOK && resp.ContentLength > MaxAnswer:
-		g.body = make([]byte, MaxAnswer+1)
 	case g.status == http.StatusOK:
 		g.body, err = io.ReadAll(io.LimitReader(resp.Body, MaxAnswer+1))
 	case g.status >= 400:

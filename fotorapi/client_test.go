@@ -100,12 +100,15 @@ func TestNothingIsAskedAfterTheKeyWasRefused(t *testing.T) {
 		}
 	})
 	require.False(t, c.Refused())
+	waits := &counting{Budget: c.budget}
+	c.budget = waits
 	for range 5 {
 		_, err := c.Task(t.Context(), testTask)
 		require.Equal(t, Unauthorized, KindOf(err))
 	}
 	require.True(t, c.Refused())
 	require.EqualValues(t, 1, asked.Load())
+	require.EqualValues(t, 1, waits.n.Load(), "nor does anything wait for the budget")
 
 	_, err := c.Check(t.Context())
 	require.Equal(t, Unauthorized, KindOf(err))
@@ -142,6 +145,43 @@ func TestNothingIsAskedByWhoWaitedWhileTheKeyWasRefused(t *testing.T) {
 	}
 	callers.Wait()
 	require.EqualValues(t, 1, asked.Load())
+}
+
+// TestAnswerOlderThanTheRefusalDoesNotEndIt has an answer arrive after the key was refused to
+// a later question.
+func TestAnswerOlderThanTheRefusalDoesNotEndIt(t *testing.T) {
+	arrived, answer := make(chan struct{}), make(chan struct{})
+	c := served(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/later") {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		close(arrived)
+		<-answer
+		fmt.Fprint(w, `{"code":"000","data":`+sample+`}`)
+	})
+	var first sync.WaitGroup
+	first.Go(func() {
+		_, err := c.Task(t.Context(), testTask)
+		assert.NoError(t, err)
+	})
+	<-arrived
+	_, err := c.Task(t.Context(), "later")
+	require.Equal(t, Unauthorized, KindOf(err))
+	close(answer)
+	first.Wait()
+	require.True(t, c.Refused())
+}
+
+// counting counts who waits for a budget.
+type counting struct {
+	Budget
+	n atomic.Int32
+}
+
+func (c *counting) Wait(ctx context.Context) (func(error), error) {
+	c.n.Add(1)
+	return c.Budget.Wait(ctx)
 }
 
 // gate is a budget that lets one question pass, and the others after its answer.

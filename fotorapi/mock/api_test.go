@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"testing"
 	"time"
 
@@ -161,4 +162,30 @@ func TestOldTasksAreForgottenAndTooManyCallbacksRefused(t *testing.T) {
 	status, _ := submit(t, served.URL, "avatar", "any")
 	require.Equal(t, 503, status)
 	_ = target
+}
+
+// TestRateIsKeptInAStorm has many ask at once, of a server that refuses some: since the
+// beginning, it has never got more questions than the rate allows.
+func TestRateIsKeptInAStorm(t *testing.T) {
+	const full = 40.0
+	s, _, target := play(t, Config{TooOften: 0.1, Seed: 3})
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	t.Cleanup(transport.CloseIdleConnections)
+	c, err := fotorapi.New(fotorapi.Config{URL: target, Key: testKey, Transport: transport, Budget: fotorapi.NewAdaptive(full)})
+	require.NoError(t, err)
+	id := s.Submit("avatar")
+	var callers sync.WaitGroup
+	begun := time.Now()
+	for range 30 {
+		callers.Go(func() {
+			_, err := c.Task(t.Context(), id)
+			assert.Contains(t, []fotorapi.Kind{fotorapi.Other, fotorapi.TooOften}, fotorapi.KindOf(err))
+		})
+	}
+	callers.Wait()
+	most, took := s.Most(time.Hour), time.Since(begun)
+	require.Equal(t, 30, most)
+	require.LessOrEqual(t, float64(most), 1+full*took.Seconds())
+	require.Positive(t, s.Counts().Questions[429])
+	require.Less(t, c.Rate(), full)
 }

@@ -284,6 +284,33 @@ func TestCloseEndsCallbacksUnderWay(t *testing.T) {
 	require.Zero(t, s.Counts().Callbacks[0])
 }
 
+// TestNothingIsToldAfterClose has submissions go on after the end. The race detector sees
+// whether the log is written meanwhile.
+func TestNothingIsToldAfterClose(t *testing.T) {
+	var entries []Entry
+	s, err := New(Config{Log: func(e Entry) { entries = append(entries, e) }})
+	require.NoError(t, err)
+	begun := make(chan struct{}, 1)
+	var submitting sync.WaitGroup
+	for range 4 {
+		submitting.Go(func() {
+			for range 200 {
+				s.Submit("avatar")
+				select {
+				case begun <- struct{}{}:
+				default:
+				}
+			}
+		})
+	}
+	<-begun
+	s.Close()
+	told := len(entries)
+	submitting.Wait()
+	require.Len(t, entries, told)
+	require.Positive(t, told)
+}
+
 func TestConfigsThatAreRefused(t *testing.T) {
 	for want, c := range map[string]Config{
 		"Lose is 1.5: expected a share from 0 to 1":             {Lose: 1.5},

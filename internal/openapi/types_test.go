@@ -78,6 +78,7 @@ var answers = map[string]struct{ full, least any }{
 	"Task":         {task, control.Task{TaskID: "a", Source: "operator"}},
 	"Tasks":        {control.Tasks{Tasks: []control.Task{task}, Asking: true, Next: "n"}, control.Tasks{Tasks: []control.Task{}}},
 	"TaskStats":    {taskStats, control.TaskStats{}},
+	"Asking":       {asking, control.Asking{URL: "x", State: control.AskingWorks}},
 	"Released":     {control.Released{ID: sampleID, Duplicate: true}, control.Released{ID: sampleID}},
 	"Refused":      {control.Refused{Error: "x", Problems: []control.Problem{problem}}, control.Refused{Error: "x", Problems: []control.Problem{}}},
 	"Rule":         {rule, control.Rule{Option: "allow_from"}},
@@ -157,8 +158,9 @@ var (
 		Name: "a", Config: config, Events: &counts, OldestPending: &sampleTime, Quarantined: new(int64(1)), InboxBytes: new(int64(1)), InboxLimit: new(int64(1)),
 		Lost: 1, LostAt: &sampleTime, Bodies: control.Bodies{Reading: 1, Bytes: 1, Limit: 1}, Recent: sampleRecent, UnderWay: 1, Pressure: pressure,
 		Holds: []control.Hold{hold}, Destinations: []control.Destination{destination}, Refusals: []control.Refusal{refusal}, Error: "x",
-		Process: &process, ConfigLoaded: sampleTime, LastMinute: sampleRecent, Tasks: &taskStats, LastCallback: &sampleTime,
+		Process: &process, ConfigLoaded: sampleTime, LastMinute: sampleRecent, Tasks: &taskStats, Asking: &asking, LastCallback: &sampleTime,
 	}
+	asking    = control.Asking{URL: "https://h", State: control.AskingUnreachable, Since: sampleTime, Reason: "x", Rate: 0.5, ConfigRate: 2}
 	taskStats = control.TaskStats{Waiting: 1, Due: 1, Oldest: &sampleTime, Dropped: 1}
 	task      = control.Task{TaskID: "a", Source: "callback", Since: sampleTime, Due: sampleTime, Asked: 1, AskedAt: &sampleTime, Answer: "x"}
 	attempt   = control.Attempt{Number: 1, At: sampleTime, DurationMS: 1.5, Status: 200, Reason: "x"}
