@@ -122,7 +122,7 @@ var answers = map[string]struct{ full, least any }{
 	},
 	"Notice": {
 		control.Notice{
-			Kind: control.Gap, Handler: "a", At: sampleTime, ID: sampleID, TaskID: "t", Type: "x", Status: "failed",
+			Kind: control.Gap, Handler: "a", At: sampleTime, ID: sampleID, TaskID: "t", Type: "x", Status: "failed", Origin: "api",
 			Destination: "a", Attempt: 1, UpstreamStatus: 200, DurationMS: 1.5, Due: &sampleTime, Reason: "x",
 			QuarantineID: 1, Count: 1, SourceIP: "::1", Problems: 1, By: control.ByOperator, Until: &sampleTime, Missed: -1,
 		},
