@@ -9,7 +9,10 @@ import (
 
 // elsewhere is an inbox whose events go to another destination than the default. To its
 // users that one looks like the default.
-type elsewhere struct{ inbox.Inbox }
+type elsewhere struct {
+	inbox.Inbox
+	inbox.Tracker
+}
 
 // otherDestination is where the events of elsewhere go.
 const otherDestination = "elsewhere"
@@ -20,7 +23,11 @@ func Elsewhere(factory Factory) Factory {
 	return func(t testing.TB) Storage {
 		storage := factory(t)
 		open, crash, allowNewest := storage.Open, storage.Crash, storage.AllowNewest
-		storage.Open = func(t testing.TB, p inbox.Policy) inbox.Inbox { return elsewhere{open(t, p)} }
+		storage.Open = func(t testing.TB, p inbox.Policy) inbox.Inbox {
+			in := open(t, p)
+			tracker, _ := in.(inbox.Tracker)
+			return elsewhere{in, tracker}
+		}
 		if crash != nil {
 			storage.Crash = func(t testing.TB, in inbox.Inbox) { crash(t, in.(elsewhere).Inbox) }
 		}
