@@ -71,6 +71,11 @@ type Gateway interface {
 	// proxies record whom they forward for.
 	Explain(peer netip.Addr, forwardedFor string) Explanation
 
+	// Try has the handler take a body as the callback of a client with that address,
+	// which is judged as any other: a callback that is accepted is stored and delivered,
+	// and what is answered is counted. The zero address is one that is not known.
+	Try(ctx context.Context, client netip.Addr, body []byte) Tried
+
 	// Feed returns the feed of what happens.
 	Feed() *Feed
 
