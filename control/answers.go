@@ -257,13 +257,6 @@ type Refused struct {
 	Problems []Problem `json:"problems"`
 }
 
-// Tried is what a callback was answered. It is not JSON of the admin API.
-type Tried struct {
-	Status int
-	Media  string // the Content-Type
-	Body   []byte
-}
-
 // Explanation is whether a caller would be let in, and why.
 type Explanation struct {
 	IP           string `json:"ip"`

@@ -83,6 +83,13 @@ type Gateway interface {
 	Close() error
 }
 
+// Tried is what a callback was answered that an operator has tried.
+type Tried struct {
+	Status int
+	Media  string // the Content-Type
+	Body   []byte
+}
+
 // Provider finds the running handlers.
 type Provider interface {
 	// Names lists them in alphabetical order.

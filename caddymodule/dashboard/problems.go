@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
-	"regexp"
 	"slices"
 	"time"
 
@@ -28,10 +27,19 @@ type problemsPage struct {
 	Limit       int // of the quarantine
 	Callbacks   []control.Quarantined
 	First, Next string
+
+	// Alike are the callbacks in quarantine by what is wrong, AlikeLooked the newest that
+	// they are made of; all of them unless AlikeMore.
+	Alike       []quarantineGroup
+	AlikeLooked int
+	AlikeMore   bool
+
+	Act string // the handler's name in forms; "" without actions
 }
 
 // deadGroup are dead deliveries to one destination whose last attempts failed alike.
 type deadGroup struct {
+	Key         groupKey
 	Destination string
 	Last        control.Attempt // of the newest
 	Count       int64
@@ -59,7 +67,7 @@ func (v *visit) problems() error {
 	}
 	ctx := v.r.Context()
 	summary := v.gateway.Summary(ctx, control.RecentDefault)
-	shown := problemsPage{Handler: v.one(), Quarantined: summary.Quarantined, Limit: summary.Config.Quarantine}
+	shown := problemsPage{Handler: v.one(), Act: v.acting(), Quarantined: summary.Quarantined, Limit: summary.Config.Quarantine}
 	if err := v.group(ctx, &shown, summary.Destinations); err != nil {
 		return err
 	}
@@ -67,6 +75,11 @@ func (v *visit) problems() error {
 	if err != nil {
 		return err
 	}
+	var all bool
+	if shown.Alike, shown.AlikeLooked, all, err = v.groupQuarantine(ctx); err != nil {
+		return err
+	}
+	shown.AlikeMore = !all
 	shown.Callbacks = list.Callbacks
 	if page.Cursor != "" {
 		shown.First = href(leafProblems, "handler", v.one()) + "#quarantine"
@@ -79,7 +92,7 @@ func (v *visit) problems() error {
 
 // group groups the newest dead deliveries by what was answered, the largest groups first.
 func (v *visit) group(ctx context.Context, shown *problemsPage, destinations []control.Destination) error {
-	groups := make(map[deadKey]*deadGroup)
+	groups := make(map[groupKey]*deadGroup)
 	for i := range destinations {
 		d := &destinations[i]
 		if d.Deliveries != nil && d.Deliveries.Dead == 0 {
@@ -112,17 +125,7 @@ func (v *visit) group(ctx context.Context, shown *problemsPage, destinations []c
 	return nil
 }
 
-// deadKey is what the events of a group have in common.
-type deadKey struct {
-	destination string
-	status      int
-	reason      string
-}
-
-// varying is what differs in reasons that mean the same: numbers, ids, addresses.
-var varying = regexp.MustCompile(`[0-9a-fA-F]*[0-9][0-9a-fA-F]*`)
-
-func add(groups map[deadKey]*deadGroup, destination string, e *control.Event) {
+func add(groups map[groupKey]*deadGroup, destination string, e *control.Event) {
 	last := control.Attempt{}
 	if e.LastAttempt != nil {
 		last = *e.LastAttempt
@@ -132,10 +135,10 @@ func add(groups map[deadKey]*deadGroup, destination string, e *control.Event) {
 	if e.SettledAt != nil {
 		at = *e.SettledAt
 	}
-	key := deadKey{destination, last.Status, varying.ReplaceAllString(last.Reason, "#")}
+	key := deadKey(destination, e)
 	g := groups[key]
 	if g == nil {
-		g = &deadGroup{Destination: destination, Last: last, Newest: e.ID, From: at, To: at}
+		g = &deadGroup{Key: key, Destination: destination, Last: last, Newest: e.ID, From: at, To: at}
 		groups[key] = g
 	}
 	g.Count++
@@ -152,7 +155,8 @@ type quarantinedPage struct {
 	control.QuarantinedDetail
 	Handler  string
 	Problems []control.Problem
-	More     int // problems beyond those
+	More     int    // problems beyond those
+	Act      string // the handler's name in forms; "" without actions
 	Text     string
 	Cut      bool
 }
@@ -173,7 +177,7 @@ func (v *visit) quarantined() error {
 	if err != nil {
 		return err
 	}
-	page := quarantinedPage{QuarantinedDetail: detail, Handler: v.one(), Problems: detail.Problems}
+	page := quarantinedPage{QuarantinedDetail: detail, Handler: v.one(), Act: v.acting(), Problems: detail.Problems}
 	if more := len(page.Problems) - maxProblems; more > 0 {
 		page.More, page.Problems = more, page.Problems[:maxProblems]
 	}
