@@ -199,7 +199,7 @@ func (v *visit) replayGroup(p *query.Params) (*outcome, error) {
 	if done.Skipped > 0 {
 		o.Text += fmt.Sprintf(" %s changed meanwhile.", has(done.Skipped))
 	}
-	if done.Changed == 0 {
+	if done.Matched == 0 {
 		o.Class, o.Text = isWarn, fmt.Sprintf("Nothing replayed: no dead delivery to %s failed like that any more.", key.destination)
 	}
 	return v.soFar(ctx, o, leafReplayGroup, key, next, before+done.Changed, err)
@@ -238,7 +238,7 @@ func (v *visit) releaseGroup(p *query.Params) (*outcome, error) {
 		if releases.Invalid == 1 {
 			o.Text = strings.Replace(o.Text, "and stay.", "and stays.", 1)
 		}
-	case releases.Released == 0:
+	case releases.Released == 0 && releases.Gone == 0:
 		o.Class, o.Text = isWarn, "Nothing released: no callback in quarantine is wrong like that any more."
 	}
 	return v.soFar(ctx, o, leafReleaseGroup, key, next, before+releases.Released, err)

@@ -71,10 +71,13 @@ func (v *visit) hold(p *query.Params) (*outcome, error) {
 	if err := p.Err(); err != nil {
 		return nil, badRequest(err)
 	}
-	o := v.ofDestination("deliveries held by hand", destination, "Held: nothing is delivered to %s until somebody resumes it.")
+	end := "until somebody resumes it"
+	if !until.IsZero() {
+		end = "for " + p.Text("for")
+	}
+	o := v.ofDestination("deliveries held by hand", destination, fmt.Sprintf("Held: nothing is delivered to %s %s.", whom(destination), end))
 	o.fields = append(o.fields, zap.String("reason", reason))
 	if !until.IsZero() {
-		o.Text = fmt.Sprintf("Held: nothing is delivered to %s for %s.", whom(destination), p.Text("for"))
 		o.fields = append(o.fields, zap.Time("until", until))
 	}
 	err := control.Configured(v.gateway, destination)
@@ -92,7 +95,7 @@ func (v *visit) resume(p *query.Params) (*outcome, error) {
 	if err := p.Err(); err != nil {
 		return nil, badRequest(err)
 	}
-	o := v.ofDestination("deliveries resumed by hand", destination, "Resumed: deliveries to %s go on.")
+	o := v.ofDestination("deliveries resumed by hand", destination, fmt.Sprintf("Resumed: deliveries to %s go on.", whom(destination)))
 	err := control.Configured(v.gateway, destination)
 	if err == nil {
 		ctx, cancel := v.within()
@@ -106,7 +109,7 @@ func (v *visit) resume(p *query.Params) (*outcome, error) {
 func (v *visit) ofDestination(what, destination, text string) *outcome {
 	o := &outcome{
 		to: href(leafOverview), what: what,
-		notice: notice{Class: isWell, Text: fmt.Sprintf(text, whom(destination))},
+		notice: notice{Class: isWell, Text: text},
 		fields: []zap.Field{zap.String("destination", destination)},
 	}
 	if len(v.names) > 1 {

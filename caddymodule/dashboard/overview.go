@@ -214,7 +214,7 @@ func held(h *control.Hold) condition {
 	if h.By == control.ByOperator {
 		c := condition{chip: chip{isWarn, "Held by hand"}, Why: "Nothing is delivered until somebody resumes it.", Reason: h.Reason}
 		if h.Until != nil {
-			c.Why, c.When, c.Until = "Nothing is delivered.", h.Until, "until"
+			c.Why, c.When, c.Until = "Nothing is delivered", h.Until, "until"
 		}
 		return c
 	}

@@ -80,6 +80,9 @@ func (v *visit) problems() error {
 		return err
 	}
 	shown.AlikeMore = !all
+	if len(shown.Alike) == shown.AlikeLooked {
+		shown.Alike = nil // each is alone
+	}
 	shown.Callbacks = list.Callbacks
 	if page.Cursor != "" {
 		shown.First = href(leafProblems, "handler", v.one()) + "#quarantine"

@@ -311,3 +311,38 @@ func TestTheLogNamesTheUser(t *testing.T) {
 	}
 	require.Subset(t, line, map[string]any{"action": "hold", "handler": "default", "user": "ops", "client_ip": "127.0.0.1", "reason": "ops: why"})
 }
+
+// do sends a form, and returns the page that tells what came of it.
+func (g *gateway) do(leaf string, fields ...string) string {
+	g.t.Helper()
+	form := make(url.Values)
+	for i := 0; i < len(fields); i += 2 {
+		form.Set(fields[i], fields[i+1])
+	}
+	form.Set("handler", "default")
+	r, err := http.NewRequestWithContext(g.t.Context(), http.MethodPost, g.Dashboard+leaf, strings.NewReader(form.Encode()))
+	require.NoError(g.t, err)
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	answer, err := http.DefaultTransport.RoundTrip(r)
+	require.NoError(g.t, err)
+	require.NoError(g.t, answer.Body.Close())
+	require.Equal(g.t, http.StatusSeeOther, answer.StatusCode)
+	return strings.TrimPrefix(answer.Header.Get("Location"), "./")
+}
+
+func TestPagesOfActionsFitTheirWindow(t *testing.T) {
+	c := acting("destination staging {\nmatch status completed failed\nforward {$SERVICE}\n}")
+	g := start(t, c)
+	all := fill(g)
+	c.Allow = "192.0.2.1"
+	held := g.do("hold", "destination", "staging", "reason", "a release of the service", "for", "2h")
+	pages := map[string]string{
+		"act-overview": held, "act-event": g.do("replay", "id", strings.TrimPrefix(all["event"], "event?id=")),
+		"act-problems": g.do("replay-group", "destination", "default", "status", "500", "reason", "other"), "act-quarantined": g.do("release", "id", "4"),
+		"act-hold": "hold?destination=default", "act-purge": strings.Replace(all["event"], "event", "purge", 1), "act-discard": "discard?id=4",
+		"act-try": "try", "act-try-taken": g.do("try", "type", "videoEnhancer"), "act-try-invalid": g.do("try", "by_hand", "true", "body", "{\"status\": 3,\n \"taskId\": 7}"),
+	}
+	fit(t, g, pages)
+	g.reload(c)
+	fit(t, g, map[string]string{"act-try-refused": g.do("try", "type", "avatar")})
+}
