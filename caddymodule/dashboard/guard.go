@@ -26,18 +26,25 @@ func (h *Handler) warnUnguarded(ctx caddy.Context) {
 		return // there are no routes, and nobody reaches it
 	}
 	for name, server := range app.(*caddyhttp.App).Servers {
-		fields := []zap.Field{zap.String("server", name), zap.Strings("listen", server.Listen)}
-		switch unguarded := h.unguarded(server); {
-		case unguarded && h.AllowActions:
-			h.logger.Warn("anyone may change events: the dashboard has allow_actions and no guard, so whoever reaches it can purge events and quarantined callbacks for good, stop deliveries, and have events delivered again and made up",
-				append(fields, zap.String("expected", guards+"; or no allow_actions"))...)
-		case unguarded:
-			h.logger.Warn("the dashboard has no guard: whoever reaches it reads all events, the URLs of their results, and quarantined bodies",
-				append(fields, zap.String("expected", guards+"; or the option public, if everybody may read"))...)
-		case h.AllowActions && h.anyHost(server):
-			h.logger.Warn("the dashboard has allow_actions, is guarded by addresses only, and answers to any host name: a web page can point a name of its own at this server, and change events through the browser of somebody whose address is let in",
-				append(fields, zap.String("expected", "the dashboard's host in the address of its site, such as http://localhost:8080, or another guard"))...)
-		}
+		h.warnOf(name, server)
+	}
+}
+
+// warnOf warns of one server.
+func (h *Handler) warnOf(name string, server *caddyhttp.Server) {
+	warn := func(what, expected string) {
+		h.logger.Warn(what, zap.String("server", name), zap.Strings("listen", server.Listen), zap.String("expected", expected))
+	}
+	switch unguarded := h.unguarded(server); {
+	case unguarded && h.AllowActions:
+		warn("anyone may change events: the dashboard has allow_actions and no guard, so whoever reaches it can purge events and quarantined callbacks for good, stop deliveries, have events delivered again, and make some up",
+			guards+"; or no allow_actions")
+	case unguarded:
+		warn("the dashboard has no guard: whoever reaches it reads all events, the URLs of their results, and quarantined bodies",
+			guards+"; or the option public, if everybody may read")
+	case h.AllowActions && h.anyHost(server):
+		warn("the dashboard has allow_actions, is guarded by addresses only, and answers to any host name: a web page can point a name of its own at this server, and change events through the browser of somebody whose address is let in",
+			"the dashboard's host in the address of its site, such as http://localhost:8080, or another guard")
 	}
 }
 
