@@ -152,10 +152,12 @@ func TestHeaders(t *testing.T) {
 
 func TestOtherMethodsAreRefused(t *testing.T) {
 	for _, method := range []string{http.MethodPost, http.MethodDelete, http.MethodPut, http.MethodOptions, "EVIL"} {
-		w := httptest.NewRecorder()
-		err := newSite(&Handler{}).serve(w, httptest.NewRequestWithContext(t.Context(), method, "/events", nil))
-		require.ErrorContains(t, err, "the dashboard takes GET and HEAD", method)
-		require.Equal(t, "GET, HEAD", w.Header().Get("Allow"))
+		for path, h := range map[string]*Handler{"/events": {AllowActions: true}, "/replay": {}, "/try": {}} {
+			w := httptest.NewRecorder()
+			err := newSite(h).serve(w, httptest.NewRequestWithContext(t.Context(), method, path, nil))
+			require.ErrorContains(t, err, "the dashboard takes GET and HEAD", method)
+			require.Equal(t, "GET, HEAD", w.Header().Get("Allow"))
+		}
 	}
 }
 
