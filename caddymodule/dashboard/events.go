@@ -23,7 +23,8 @@ const (
 type eventsPage struct {
 	Filter  filterForm
 	Events  []control.Event
-	Several bool // the handler has several destinations
+	Several bool   // the handler has several destinations
+	Act     string // the handler's name in forms; "" without actions
 
 	// First is the link to the first page, "" on that one, and Next to the next.
 	First, Next string
@@ -69,7 +70,7 @@ func (v *visit) events() error {
 		return err
 	}
 	destinations := v.gateway.Destinations()
-	shown := eventsPage{Events: list.Events, Several: len(destinations) > 1, Filter: filterForm{
+	shown := eventsPage{Events: list.Events, Act: v.acting(), Several: len(destinations) > 1, Filter: filterForm{
 		Handler: v.one(), Destinations: destinations, Destination: filter.Destination, Type: filter.Type, Task: filter.TaskID,
 		Since: values.Get("since"), Until: values.Get("until"), Order: values.Get("order"),
 	}}
