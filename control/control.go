@@ -5,7 +5,8 @@
 // Read the files in this order:
 //   - control.go: finding a handler, and what can be asked of it
 //   - params.go: what requests to the admin API and its clients have in common
-//   - lookup.go: events and quarantined callbacks, looked up; change.go: events, changed
+//   - lookup.go, quarantine_groups.go: events and quarantined callbacks, looked up
+//   - change.go, release.go: the same, changed
 //   - handlers.go, answers.go, destinations.go, find.go, recent.go, history.go, pressure.go,
 //     backup.go: the answers of the admin API
 //   - feed.go: following what happens; notice_json.go: a notice as JSON
