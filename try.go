@@ -15,11 +15,11 @@ import (
 // directly, as HTTP/2, where nothing is done about the connection, and takes it as any other.
 func (f facts) Try(ctx context.Context, client netip.Addr, body []byte) control.Tried {
 	q := &query{Handler: f.Handler}
-	r := q.request(client, "")
+	r := q.request(client, "") //nolint:contextcheck // it has the values of a request of its own
 	within, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
-	r = r.WithContext(within)
+	r = r.WithContext(within) //nolint:contextcheck // see above
 	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/2.0", 2, 0
 	r.Header.Set("Content-Type", mediaJSON)
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))

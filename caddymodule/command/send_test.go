@@ -16,9 +16,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/fotor-webhook/caddy-fotor-webhook/internal/sample"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/sample"
 )
 
 // gateway is a server for callbacks that remembers them.

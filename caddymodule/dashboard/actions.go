@@ -56,7 +56,7 @@ var actions = map[string]*action{
 	leafRelease:      {fields: []string{"id"}, do: (*visit).release},
 	leafDiscard:      {fields: []string{"id"}, do: (*visit).discard, page: (*visit).discardPage},
 	leafReplayGroup:  {fields: []string{"destination", "status", "reason", "cursor", "before"}, do: (*visit).replayGroup},
-	leafReleaseGroup: {fields: []string{"status", "reason", "cursor", "before"}, do: (*visit).releaseGroup},
+	leafReleaseGroup: {fields: []string{"group", "cursor", "before"}, do: (*visit).releaseGroup},
 	leafTry:          {fields: []string{"type", "status", "sensitive", "task", "by_hand"}, text: "body", do: (*visit).try, page: (*visit).tryPage},
 }
 
@@ -87,7 +87,7 @@ const (
 func (s *site) addActions() {
 	for leaf, a := range actions {
 		s.mux.HandleFunc("POST /"+leaf, func(w http.ResponseWriter, r *http.Request) {
-			s.visit(w, r, leaf, func(v *visit) error { return v.act(a) })
+			s.visit(w, r, leaf, func(v *visit) error { return v.act(a) }) //nolint:contextcheck // it uses that of the request
 		})
 		show := a.page
 		if show == nil {
@@ -104,6 +104,9 @@ func (s *site) addActions() {
 func (s *site) takes(r *http.Request, leaf string) bool {
 	return s.handler.AllowActions && r.Method == http.MethodPost && actions[leaf] != nil
 }
+
+// errForeign is shown as it is.
+var errForeign = errors.New("Nothing was done: the request comes from a page of another site. If it was a page of this dashboard, a proxy in between changes the header Host.") //nolint:staticcheck // whole sentences
 
 // acting returns the name of the handler as forms need it; "" if nothing may be changed.
 func (v *visit) acting() string {
@@ -122,8 +125,7 @@ func (v *visit) act(a *action) error {
 			zap.String("origin", logfield.Cut(v.r.Header.Get("Origin"))),
 			zap.String("sec_fetch_site", logfield.Cut(v.r.Header.Get("Sec-Fetch-Site"))),
 			zap.Error(err))...)
-		return &failure{http.StatusForbidden, errors.New("Nothing was done: the request comes from a page of another site." +
-			" If it was a page of this dashboard, a proxy in between changes the header Host.")} //nolint:staticcheck // it is shown
+		return &failure{http.StatusForbidden, errForeign}
 	}
 	p, err := v.form(a)
 	if err != nil {
@@ -257,6 +259,8 @@ func notDone(err error) string {
 		return "Not done: " + err.Error()
 	case errors.Is(err, errBusy):
 		return "Not done: " + err.Error() + ". Try again in a moment."
+	case errors.Is(err, context.Canceled):
+		return "Ended: the browser has not waited for it."
 	case errors.Is(err, context.DeadlineExceeded):
 		return "The inbox has not answered in time, so it may be done or not. Look, and try again."
 	default:

@@ -1,12 +1,11 @@
 package dashboard
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -25,110 +24,35 @@ var varying = regexp.MustCompile(`[0-9a-fA-F]*[0-9][0-9a-fA-F]*`)
 // pattern is what reasons that mean the same have in common.
 func pattern(reason string) string { return varying.ReplaceAllString(cut(reason, cutLine), "#") }
 
-// groupKey is what the members of a group have in common.
-type groupKey struct {
-	destination string // of dead deliveries
-	status      int    // answered: by the service, or to the caller
-	reason      string // a pattern
+// deadKey is what the dead deliveries of a group have in common.
+type deadKey struct {
+	destination string
+	status      int    // of the last attempts
+	reason      string // the pattern of their reasons
 }
 
-// deadKey returns the group of a dead delivery.
-func deadKey(destination string, e *control.Event) groupKey {
-	key := groupKey{destination: destination}
+// deadKeyOf returns the group of a dead delivery.
+func deadKeyOf(destination string, e *control.Event) deadKey {
+	key := deadKey{destination: destination}
 	if e.LastAttempt != nil {
 		key.status, key.reason = e.LastAttempt.Status, pattern(e.LastAttempt.Reason)
 	}
 	return key
 }
 
-// quarantineKey returns the group of a callback in quarantine.
-func quarantineKey(q *control.Quarantined) groupKey {
-	key := groupKey{status: q.Status}
-	for _, p := range q.Problems {
-		key.reason += pattern(p.Pointer) + " " + pattern(p.Detail) + "\n"
-	}
-	key.reason = cut(strings.TrimSpace(key.reason), cutLine)
-	return key
+// fields are those of a form that names the group.
+func (k deadKey) fields() []field {
+	return []field{{"destination", k.destination}, {"status", fmt.Sprint(k.status)}, {"reason", k.reason}}
 }
-
-// quarantineGroup are callbacks in quarantine that are wrong alike.
-type quarantineGroup struct {
-	Key      groupKey
-	Status   int
-	Problems []control.Problem // of the newest
-	Count    int64
-	Newest   int64     // its number
-	From, To time.Time // when they arrived last
-}
-
-// groupTime is how long callbacks in quarantine are read to group them.
-const groupTime = 50 * time.Millisecond
-
-// groupQuarantine groups the callbacks that arrived last, the largest groups first. all
-// says whether it has looked at all of them.
-func (v *visit) groupQuarantine(ctx context.Context) (groups []quarantineGroup, looked int, all bool, err error) {
-	byKey := make(map[groupKey]*quarantineGroup)
-	page := inbox.Page{Limit: rows}
-	for began := time.Now(); looked < lookedAt && time.Since(began) < groupTime; {
-		list, err := control.ListQuarantine(ctx, v.gateway.Inbox(), page)
-		if err != nil {
-			return nil, 0, false, err
-		}
-		looked += len(list.Callbacks)
-		for i := range list.Callbacks {
-			q := &list.Callbacks[i]
-			key := quarantineKey(q)
-			g := byKey[key]
-			if g == nil {
-				g = &quarantineGroup{Key: key, Status: q.Status, Problems: q.Problems, Newest: q.ID, To: q.LastAt}
-				byKey[key] = g
-			}
-			g.Count++
-			g.From = q.LastAt // they come newest first
-		}
-		if page.Cursor = list.Next; list.Next == "" {
-			all = true
-			break
-		}
-	}
-	for _, g := range byKey {
-		groups = append(groups, *g)
-	}
-	slices.SortFunc(groups, func(a, b quarantineGroup) int {
-		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(b.Newest, a.Newest))
-	})
-	return groups[:min(len(groups), maxGroups)], looked, all, nil
-}
-
-// Form returns the fields with which a group is released.
-func (g *quarantineGroup) Form(handler string) []field { return g.Key.fields(handler) }
 
 // Form returns the fields with which a group is replayed.
-func (g *deadGroup) Form(handler string) []field { return g.Key.fields(handler) }
-
-func (k groupKey) fields(handler string) []field {
-	all := []field{{"handler", handler}, {"status", fmt.Sprint(k.status)}, {"reason", k.reason}}
-	if k.destination != "" {
-		all = append(all, field{"destination", k.destination})
-	}
-	return all
+func (g *deadGroup) Form(handler string) []field {
+	return append([]field{{"handler", handler}}, g.Key.fields()...)
 }
 
-// groupForm reads a group, where to go on and how many were done before.
-func groupForm(p *query.Params) (key groupKey, cursor string, before int64, err error) {
-	key.status = p.Number("status", 0, 999, 0)
-	key.reason = strings.ReplaceAll(p.Text("reason"), "\r\n", "\n") // as a form sends line feeds
-	if p.Has("destination") {
-		key.destination = p.Destination("destination")
-	}
-	cursor, before = p.Text("cursor"), int64(p.Number("before", 0, 1<<31-1, 0))
-	if !p.Has("status") {
-		p.Fail("status", "it is missing: expected the status of the group")
-	}
-	if err := p.Err(); err != nil {
-		return key, "", 0, badRequest(err)
-	}
-	return key, cursor, before, nil
+// progress reads from a form where to go on, and how many were done before.
+func progress(p *query.Params) (cursor string, before int64) {
+	return p.Text("cursor"), int64(p.Number("before", 0, math.MaxInt32, 0))
 }
 
 // groupWorks is how long a group is changed at a time; a variable for tests. Then no more
@@ -145,9 +69,9 @@ var (
 	errReloaded = errors.New("Caddy loads another config, or stops") //nolint:staticcheck // a name
 )
 
-// groupWithin begins to change a group. What it returns must be called at the end. The change
-// ends if the client has gone, and if Caddy takes this config out of service, which would
-// wait for it.
+// groupWithin begins to change a group. What it returns must be called at the end. The
+// change ends if the client has gone, and if Caddy takes this config out of service, which
+// would wait for it.
 func (v *visit) groupWithin() (context.Context, func(), error) {
 	select {
 	case working <- struct{}{}:
@@ -170,15 +94,21 @@ func (v *visit) groupWithin() (context.Context, func(), error) {
 
 // replayGroup replays all dead deliveries whose last attempts failed alike.
 func (v *visit) replayGroup(p *query.Params) (*outcome, error) {
-	key, cursor, before, err := groupForm(p)
-	if err == nil && key.destination == "" {
+	key := deadKey{
+		destination: p.Destination("destination"), status: p.Number("status", 0, 999, -1),
+		reason: strings.ReplaceAll(p.Text("reason"), "\r\n", "\n"), // as a form sends line feeds
+	}
+	cursor, before := progress(p)
+	switch {
+	case key.destination == "":
 		p.Fail("destination", "it is missing: expected the name of a destination")
-		err = badRequest(p.Err())
+	case key.status < 0:
+		p.Fail("status", "it is missing: expected the status of the group")
 	}
-	if err != nil {
-		return nil, err
+	if err := p.Err(); err != nil {
+		return nil, badRequest(err)
 	}
-	o := v.ofGroup("events replayed by hand", key)
+	o := v.ofGroup("events replayed by hand", zap.String("destination", key.destination), zap.Int("status", key.status), zap.String("group", logfield.Cut(key.reason)))
 	ctx, end, err := v.groupWithin()
 	if err != nil {
 		return o, err
@@ -187,7 +117,7 @@ func (v *visit) replayGroup(p *query.Params) (*outcome, error) {
 	change := &control.Change{
 		Gateway: v.gateway, Cursor: cursor, Deadline: time.Now().Add(groupWorks),
 		Filter: inbox.Filter{Destination: key.destination, States: []inbox.State{inbox.Dead}},
-		Only:   func(e *control.Event) bool { return deadKey(key.destination, e) == key },
+		Only:   func(e *control.Event) bool { return deadKeyOf(key.destination, e) == key },
 		Do: func(ctx context.Context, id string) error {
 			return control.Again(ctx, v.gateway, id, key.destination, "")
 		},
@@ -202,16 +132,20 @@ func (v *visit) replayGroup(p *query.Params) (*outcome, error) {
 	if done.Matched == 0 {
 		o.Class, o.Text = isWarn, fmt.Sprintf("Nothing replayed: no dead delivery to %s failed like that any more.", key.destination)
 	}
-	return v.soFar(ctx, o, leafReplayGroup, key, next, before+done.Changed, err)
+	return v.soFar(ctx, o, next, before+done.Changed, err, key.fields()...)
 }
 
-// releaseGroup releases all callbacks in quarantine that are wrong alike.
+// releaseGroup releases all callbacks in quarantine that were refused alike.
 func (v *visit) releaseGroup(p *query.Params) (*outcome, error) {
-	key, cursor, before, err := groupForm(p)
-	if err != nil {
-		return nil, err
+	key := p.Text("group")
+	cursor, before := progress(p)
+	if key == "" {
+		p.Fail("group", "it is missing: expected the key of a group")
 	}
-	o := v.ofGroup("callbacks released from quarantine by hand", key)
+	if err := p.Err(); err != nil {
+		return nil, badRequest(err)
+	}
+	o := v.ofGroup("callbacks released from quarantine by hand", zap.String("group", logfield.Cut(key)))
 	ctx, end, err := v.groupWithin()
 	if err != nil {
 		return o, err
@@ -219,7 +153,7 @@ func (v *visit) releaseGroup(p *query.Params) (*outcome, error) {
 	defer end()
 	releases := &control.Releases{
 		Gateway: v.gateway, Cursor: cursor, Deadline: time.Now().Add(groupWorks),
-		Only: func(q *control.Quarantined) bool { return quarantineKey(q) == key },
+		Only: func(q *control.Quarantined) bool { return q.GroupKey() == key },
 	}
 	next, err := releases.Run(ctx)
 	o.fields = append(o.fields, zap.Int64("changed", releases.Released), zap.Int64("duplicates", releases.Duplicates),
@@ -234,30 +168,20 @@ func (v *visit) releaseGroup(p *query.Params) (*outcome, error) {
 	switch {
 	case releases.Invalid > 0:
 		o.Class = isWarn
-		o.Text += fmt.Sprintf(" %s still not valid by today's rules, and stay.", are(releases.Invalid))
-		if releases.Invalid == 1 {
-			o.Text = strings.Replace(o.Text, "and stay.", "and stays.", 1)
-		}
+		o.Text += fmt.Sprintf(" Still not valid by today's rules, and kept: %s.", humanize.Comma(releases.Invalid))
 	case releases.Released == 0 && releases.Gone == 0:
 		o.Class, o.Text = isWarn, "Nothing released: no callback in quarantine is wrong like that any more."
 	}
-	return v.soFar(ctx, o, leafReleaseGroup, key, next, before+releases.Released, err)
+	return v.soFar(ctx, o, next, before+releases.Released, err, field{"group", key})
 }
 
 // ofGroup returns the outcome of a change of a group.
-func (v *visit) ofGroup(what string, key groupKey) *outcome {
-	o := &outcome{
-		to: href(leafProblems, "handler", v.one()), what: what, notice: notice{Class: isWell},
-		fields: []zap.Field{zap.Int("status", key.status), zap.String("group", logfield.Cut(key.reason))},
-	}
-	if key.destination != "" {
-		o.fields = append(o.fields, zap.String("destination", key.destination))
-	}
-	return o
+func (v *visit) ofGroup(what string, fields ...zap.Field) *outcome {
+	return &outcome{to: href(leafProblems, "handler", v.one()), what: what, notice: notice{Class: isWell}, fields: fields}
 }
 
-// soFar adds to an outcome how to go on, if not all is done.
-func (v *visit) soFar(ctx context.Context, o *outcome, leaf string, key groupKey, next string, done int64, err error) (*outcome, error) {
+// soFar adds to an outcome how to go on, if not all is done. The fields name the group.
+func (v *visit) soFar(ctx context.Context, o *outcome, next string, done int64, err error, group ...field) (*outcome, error) {
 	if err == nil && next == "" {
 		return o, nil
 	}
@@ -273,17 +197,12 @@ func (v *visit) soFar(ctx context.Context, o *outcome, leaf string, key groupKey
 	default:
 		o.more = fmt.Sprintf(" %s were done before that.", humanize.Comma(done))
 	}
-	o.Again = goOn(v.name, leaf, key, next, done)
-	return o, err
-}
-
-// goOn is the button that goes on with a group.
-func goOn(handler, leaf string, key groupKey, next string, done int64) *again {
-	fields := append(key.fields(handler), field{"before", fmt.Sprint(done)})
+	fields := append([]field{{"handler", v.name}, {"before", fmt.Sprint(done)}}, group...)
 	if next != "" {
 		fields = append(fields, field{"cursor", next})
 	}
-	return &again{Action: leaf, Label: "Go on", Fields: fields}
+	o.Again = &again{Action: v.leaf, Label: "Go on", Fields: fields}
+	return o, err
 }
 
 func deliveries(n int64) string {

@@ -2,14 +2,11 @@ package dashboard
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -71,7 +68,7 @@ func TestAGroupThatHasChangedMeanwhile(t *testing.T) {
 	n := b.notice(b.post(leafReplayGroup, group...))
 	require.Equal(t, "Nothing replayed: no dead delivery to app failed like that any more.", n.Text)
 	require.Equal(t, isWarn, n.Class)
-	n = b.notice(b.post(leafReleaseGroup, "handler", "shop", "status", "422", "reason", "other"))
+	n = b.notice(b.post(leafReleaseGroup, "handler", "shop", "group", "other"))
 	require.Equal(t, "Nothing released: no callback in quarantine is wrong like that any more.", n.Text)
 
 	g := newFakeGateway(3)
@@ -152,8 +149,8 @@ func TestAGroupOfTheQuarantineIsReleasedInParts(t *testing.T) {
 	const callbacks = inbox.MaxPage + 10
 	g := newFakeGateway(callbacks)
 	b := newBench(t, fakeProvider{"shop": g})
-	key := quarantineKey(&control.Quarantined{Status: 422, Problems: []control.Problem{{Pointer: "/avatarResult/7", Detail: "must be an object"}}})
-	n := b.notice(b.post(leafReleaseGroup, "handler", "shop", "status", "422", "reason", key.reason))
+	key := (&control.Quarantined{Status: 422, Problems: []control.Problem{{Pointer: "/avatarResult/7", Detail: "must be an object"}}}).GroupKey()
+	n := b.notice(b.post(leafReleaseGroup, "handler", "shop", "group", key))
 	require.Equal(t, "Released 1,000 callbacks. That is not all yet: 1,000 so far.", n.Text)
 	require.Equal(t, "release 11", g.asked[0], "those of a page in the order in which they arrived")
 	n = b.notice(b.goOn(n))
@@ -161,10 +158,10 @@ func TestAGroupOfTheQuarantineIsReleasedInParts(t *testing.T) {
 	require.Len(t, g.asked, callbacks)
 
 	g.err = &control.InvalidError{}
-	n = b.notice(b.post(leafReleaseGroup, "handler", "shop", "status", "422", "reason", key.reason))
-	require.Contains(t, n.Text, "Released 0 callbacks. 1,000 are still not valid by today's rules, and stay.")
+	n = b.notice(b.post(leafReleaseGroup, "handler", "shop", "group", key))
+	require.Contains(t, n.Text, "Released 0 callbacks. Still not valid by today's rules, and kept: 1,000.")
 	g.err = inbox.ErrNotFound
-	n = b.notice(b.post(leafReleaseGroup, "handler", "shop", "status", "422", "reason", key.reason))
+	n = b.notice(b.post(leafReleaseGroup, "handler", "shop", "group", key))
 	require.Contains(t, n.Text, "1,000 are gone meanwhile.")
 }
 
@@ -173,9 +170,9 @@ func TestGroupsSurviveTheirForm(t *testing.T) {
 	for _, reason := range []string{
 		"", "HTTP 500: a\r\nb\nc", "\u202egnp", "\x00\x1b[31m", " x ", strings.Repeat("😀", 500), strings.Repeat("\u202e", 500), "<b>&\"'", "#",
 	} {
-		key := deadKey("app", &control.Event{LastAttempt: &control.Attempt{Status: 500, Reason: reason}})
+		key := deadKeyOf("app", &control.Event{LastAttempt: &control.Attempt{Status: 500, Reason: reason}})
 		form := make(url.Values)
-		for _, f := range key.fields("shop") {
+		for _, f := range append(key.fields(), field{"handler", "shop"}) {
 			form.Set(f.Name, strings.ReplaceAll(f.Value, "\n", "\r\n")) // as browsers do
 		}
 		g := newFakeGateway(0)
@@ -187,24 +184,4 @@ func TestGroupsSurviveTheirForm(t *testing.T) {
 		}
 		require.Equal(t, "Replayed 1 delivery to app.", b.notice(b.post(leafReplayGroup, pairs...)).Text, "%q", reason)
 	}
-}
-
-func TestQuarantineIsGrouped(t *testing.T) {
-	g := newFakeGateway(3)
-	g.suspects = append(g.suspects, &inbox.Suspect{ID: 9, Status: 400, Count: 1, SourceIP: "192.0.2.1", Last: time.Unix(99, 0), Problems: []byte(`[{"pointer":"","detail":"is no JSON"}]`)})
-	b := newBench(t, fakeProvider{"shop": g})
-	v := &visit{site: b.site, gateway: g}
-	groups, looked, all, err := v.groupQuarantine(t.Context())
-	require.NoError(t, err)
-	require.True(t, all)
-	require.Equal(t, 4, looked)
-	require.Len(t, groups, 2)
-	require.Equal(t, int64(3), groups[0].Count)
-	require.Equal(t, int64(3), groups[0].Newest)
-	require.Equal(t, time.Unix(0, 0).UTC(), groups[0].From)
-	require.Equal(t, time.Unix(2, 0).UTC(), groups[0].To)
-	require.Equal(t, 400, groups[1].Status)
-
-	g.err = errors.New("no")
-	require.Contains(t, fmt.Sprint(b.notice(b.post(leafReleaseGroup, "handler", "shop", "status", "400", "reason", groups[1].Key.reason)).Text), "the inbox does not do it: no")
 }

@@ -25,21 +25,17 @@ type problemsPage struct {
 
 	Quarantined *int64
 	Limit       int // of the quarantine
+	Refused     control.QuarantineGroups
+	MoreRefused int // groups beyond those
 	Callbacks   []control.Quarantined
 	First, Next string
-
-	// Alike are the callbacks in quarantine by what is wrong, AlikeLooked the newest that
-	// they are made of; all of them unless AlikeMore.
-	Alike       []quarantineGroup
-	AlikeLooked int
-	AlikeMore   bool
 
 	Act string // the handler's name in forms; "" without actions
 }
 
 // deadGroup are dead deliveries to one destination whose last attempts failed alike.
 type deadGroup struct {
-	Key         groupKey
+	Key         deadKey
 	Destination string
 	Last        control.Attempt // of the newest
 	Count       int64
@@ -75,15 +71,10 @@ func (v *visit) problems() error {
 	if err != nil {
 		return err
 	}
-	var all bool
-	if shown.Alike, shown.AlikeLooked, all, err = v.groupQuarantine(ctx); err != nil {
+	shown.Callbacks = list.Callbacks
+	if err := v.groupQuarantine(ctx, &shown); err != nil {
 		return err
 	}
-	shown.AlikeMore = !all
-	if len(shown.Alike) == shown.AlikeLooked {
-		shown.Alike = nil // each is alone
-	}
-	shown.Callbacks = list.Callbacks
 	if page.Cursor != "" {
 		shown.First = href(leafProblems, "handler", v.one()) + "#quarantine"
 	}
@@ -95,7 +86,7 @@ func (v *visit) problems() error {
 
 // group groups the newest dead deliveries by what was answered, the largest groups first.
 func (v *visit) group(ctx context.Context, shown *problemsPage, destinations []control.Destination) error {
-	groups := make(map[groupKey]*deadGroup)
+	groups := make(map[deadKey]*deadGroup)
 	for i := range destinations {
 		d := &destinations[i]
 		if d.Deliveries != nil && d.Deliveries.Dead == 0 {
@@ -128,7 +119,7 @@ func (v *visit) group(ctx context.Context, shown *problemsPage, destinations []c
 	return nil
 }
 
-func add(groups map[groupKey]*deadGroup, destination string, e *control.Event) {
+func add(groups map[deadKey]*deadGroup, destination string, e *control.Event) {
 	last := control.Attempt{}
 	if e.LastAttempt != nil {
 		last = *e.LastAttempt
@@ -138,7 +129,7 @@ func add(groups map[groupKey]*deadGroup, destination string, e *control.Event) {
 	if e.SettledAt != nil {
 		at = *e.SettledAt
 	}
-	key := deadKey(destination, e)
+	key := deadKeyOf(destination, e)
 	g := groups[key]
 	if g == nil {
 		g = &deadGroup{Key: key, Destination: destination, Last: last, Newest: e.ID, From: at, To: at}
