@@ -209,6 +209,9 @@ func TestNoticesCannotBeMadeUp(t *testing.T) {
 	}
 	require.NotContains(t, get("/nothing?notice=Purged"), "Purged")
 	require.Contains(t, get("/nothing?notice=Purged"), "is not known here any more")
+	b.site.handler.AllowActions = false
+	require.NotContains(t, get("/nothing?notice=Purged"), "is not known here any more")
+	b.site.handler.AllowActions = true
 	first := told.add(notice{Class: isWell, Text: "first"})
 	require.Contains(t, get("/nothing?notice="+first), "first")
 	for range maxNotices {

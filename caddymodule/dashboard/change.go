@@ -152,8 +152,7 @@ func (v *visit) purge(p *query.Params) (*outcome, error) {
 	defer cancel()
 	err = v.gateway.Inbox().Purge(ctx, id, destination)
 	if err == nil && destination != "" { // the event may have others
-		_, gone := v.gateway.Inbox().Get(ctx, id)
-		if gone != nil {
+		if _, gone := v.gateway.Inbox().Get(ctx, id); errors.Is(gone, inbox.ErrNotFound) {
 			o.goneTo(leafEvents, v.one(), nil)
 		}
 		return o, nil

@@ -150,8 +150,10 @@ type visit struct {
 }
 
 func (s *site) visit(w http.ResponseWriter, r *http.Request, leaf string, show func(*visit) error) {
-	v := &visit{site: s, w: w, leaf: leaf, names: control.Names()}
-	v.notice, v.r = told.take(r)
+	v := &visit{site: s, w: w, r: r, leaf: leaf, names: control.Names()}
+	if s.handler.AllowActions {
+		v.notice, v.r = told.take(r)
+	}
 	defer v.close()
 	err := show(v)
 	switch {
