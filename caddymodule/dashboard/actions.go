@@ -78,9 +78,14 @@ const (
 	mostForm = 64 << 10
 	mostText = 4 << 20
 
-	// actionTime is how long the inbox may take for a change.
+	// formTime is how long a form may take to arrive, and actionTime how long the inbox may
+	// take for a change.
+	formTime   = 30 * time.Second
 	actionTime = 15 * time.Second
 )
+
+// longForms bounds how many forms that may be long are in memory at once.
+var longForms = make(chan struct{}, 4)
 
 // addActions adds the pages with forms, and what else is asked for by mistake: to come
 // back from a login, say, to a form that was sent.
@@ -126,6 +131,14 @@ func (v *visit) act(a *action) error {
 			zap.String("sec_fetch_site", logfield.Cut(v.r.Header.Get("Sec-Fetch-Site"))),
 			zap.Error(err))...)
 		return &failure{http.StatusForbidden, errForeign}
+	}
+	if a.text != "" {
+		select {
+		case longForms <- struct{}{}:
+			defer func() { <-longForms }()
+		case <-v.r.Context().Done():
+			return v.r.Context().Err()
+		}
 	}
 	p, err := v.form(a)
 	if err != nil {
@@ -197,6 +210,10 @@ func (v *visit) form(a *action) (*query.Params, error) {
 	most := int64(mostForm)
 	if a.text != "" {
 		most = 3*mostText + mostForm
+	}
+	connection := http.NewResponseController(v.w)
+	if connection.SetReadDeadline(time.Now().Add(formTime)) == nil { // other handlers may hide the connection
+		defer func() { _ = connection.SetReadDeadline(time.Time{}) }() // fails if the client has gone
 	}
 	content, err := io.ReadAll(http.MaxBytesReader(v.w, v.r.Body, most))
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {

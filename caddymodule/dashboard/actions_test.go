@@ -250,3 +250,23 @@ func TestTriedCallbacks(t *testing.T) {
 	b.post("try", "handler", "shop", "type", "videoEnhancer", "status", "7")
 	require.Greater(t, g.tried[3].Port(), uint16(100))
 }
+
+func TestLongFormsAtOnceAreBounded(t *testing.T) {
+	g := newFakeGateway(0)
+	b := newBench(t, fakeProvider{"shop": g})
+	for range cap(longForms) {
+		longForms <- struct{}{}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/try", strings.NewReader("handler=shop"))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	b.serve(r)
+	require.Empty(t, g.tried)
+	for range cap(longForms) {
+		<-longForms
+	}
+	b.post("try", "handler", "shop")
+	require.Len(t, g.tried, 1)
+	require.Empty(t, longForms)
+}
