@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
-	"regexp"
 	"slices"
 	"time"
 
@@ -26,12 +25,17 @@ type problemsPage struct {
 
 	Quarantined *int64
 	Limit       int // of the quarantine
+	Refused     control.QuarantineGroups
+	MoreRefused int // groups beyond those
 	Callbacks   []control.Quarantined
 	First, Next string
+
+	Act string // the handler's name in forms; "" without actions
 }
 
 // deadGroup are dead deliveries to one destination whose last attempts failed alike.
 type deadGroup struct {
+	Key         deadKey
 	Destination string
 	Last        control.Attempt // of the newest
 	Count       int64
@@ -59,7 +63,7 @@ func (v *visit) problems() error {
 	}
 	ctx := v.r.Context()
 	summary := v.gateway.Summary(ctx, control.RecentDefault)
-	shown := problemsPage{Handler: v.one(), Quarantined: summary.Quarantined, Limit: summary.Config.Quarantine}
+	shown := problemsPage{Handler: v.one(), Act: v.acting(), Quarantined: summary.Quarantined, Limit: summary.Config.Quarantine}
 	if err := v.group(ctx, &shown, summary.Destinations); err != nil {
 		return err
 	}
@@ -68,6 +72,9 @@ func (v *visit) problems() error {
 		return err
 	}
 	shown.Callbacks = list.Callbacks
+	if err := v.groupQuarantine(ctx, &shown); err != nil {
+		return err
+	}
 	if page.Cursor != "" {
 		shown.First = href(leafProblems, "handler", v.one()) + "#quarantine"
 	}
@@ -112,16 +119,6 @@ func (v *visit) group(ctx context.Context, shown *problemsPage, destinations []c
 	return nil
 }
 
-// deadKey is what the events of a group have in common.
-type deadKey struct {
-	destination string
-	status      int
-	reason      string
-}
-
-// varying is what differs in reasons that mean the same: numbers, ids, addresses.
-var varying = regexp.MustCompile(`[0-9a-fA-F]*[0-9][0-9a-fA-F]*`)
-
 func add(groups map[deadKey]*deadGroup, destination string, e *control.Event) {
 	last := control.Attempt{}
 	if e.LastAttempt != nil {
@@ -132,10 +129,10 @@ func add(groups map[deadKey]*deadGroup, destination string, e *control.Event) {
 	if e.SettledAt != nil {
 		at = *e.SettledAt
 	}
-	key := deadKey{destination, last.Status, varying.ReplaceAllString(last.Reason, "#")}
+	key := deadKeyOf(destination, e)
 	g := groups[key]
 	if g == nil {
-		g = &deadGroup{Destination: destination, Last: last, Newest: e.ID, From: at, To: at}
+		g = &deadGroup{Key: key, Destination: destination, Last: last, Newest: e.ID, From: at, To: at}
 		groups[key] = g
 	}
 	g.Count++
@@ -152,7 +149,8 @@ type quarantinedPage struct {
 	control.QuarantinedDetail
 	Handler  string
 	Problems []control.Problem
-	More     int // problems beyond those
+	More     int    // problems beyond those
+	Act      string // the handler's name in forms; "" without actions
 	Text     string
 	Cut      bool
 }
@@ -173,7 +171,7 @@ func (v *visit) quarantined() error {
 	if err != nil {
 		return err
 	}
-	page := quarantinedPage{QuarantinedDetail: detail, Handler: v.one(), Problems: detail.Problems}
+	page := quarantinedPage{QuarantinedDetail: detail, Handler: v.one(), Act: v.acting(), Problems: detail.Problems}
 	if more := len(page.Problems) - maxProblems; more > 0 {
 		page.More, page.Problems = more, page.Problems[:maxProblems]
 	}
