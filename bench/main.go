@@ -15,8 +15,9 @@
 //   - contender.go, server.go: what is measured, and how it is started
 //   - process.go: the roles that have processes of their own; load.go with drive.go and
 //     callback.go: the load; upstream.go: the destination; fill.go: a backlog
-//   - operator.go: an operator at work meanwhile; client.go, proc.go, machine.go: looking
-//     at servers, processes and the machine
+//   - company.go: who uses a server beside the load: operator.go: an operator at work;
+//     browser.go: pages of the dashboard that are open
+//   - client.go, proc.go, machine.go: looking at servers, processes and the machine
 //   - sample.go, target.go, report.go: the results
 package main
 

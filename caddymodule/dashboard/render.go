@@ -2,7 +2,6 @@ package dashboard
 
 import (
 	"bytes"
-	"compress/gzip"
 	"embed"
 	"errors"
 	"html/template"
@@ -93,7 +92,7 @@ func (v *visit) write(status int, template string, f *frame) error {
 		return &failure{http.StatusInternalServerError, err}
 	}
 	v.w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	writeZipped(v.w, v.r, status, b.Bytes(), zip(b.Bytes(), gzip.BestSpeed))
+	writeZipped(v.w, v.r, status, b.Bytes(), zip)
 	return nil
 }
 
