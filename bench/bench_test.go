@@ -28,13 +28,13 @@ func TestCallbacksHaveOneLengthAndTheirOwnIDs(t *testing.T) {
 
 func TestIdentifiersAreReplacedWhereverTheyStand(t *testing.T) {
 	body := string(appendCallback(nil, 7))
-	for _, s := range slots {
+	for _, s := range usual.slots {
 		original := string(sampleCallback[s.at : s.at+32])
 		require.NotContains(t, body, original)
 		replaced := body[s.at : s.at+32]
 		require.Equal(t, strings.Count(string(sampleCallback), original), strings.Count(body, replaced))
 	}
-	require.Len(t, slots, 14, "the task, its business id in five places, and four images in two each")
+	require.Len(t, usual.slots, maxSlots, "the task, its business id in five places, and four images in two each")
 }
 
 func TestMedian(t *testing.T) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -19,7 +20,7 @@ import (
 
 // What a page's script does, see app.js of the dashboard.
 const (
-	lookLeast = 2 * time.Second  // between two looks
+	lookLeast = 2 * time.Second  // between two looks, unless the page says otherwise
 	lookIdle  = 10 * time.Second // a look without news
 
 	// streamAgain is when a browser connects again, as the stream tells it.
@@ -43,7 +44,7 @@ type browsers struct {
 }
 
 // browse opens that many pages of the server's dashboard. It returns once all have been
-// shown and are listening, since that happens once and not all the time.
+// shown, since that happens once and not all the time.
 func (s *server) browse(ctx context.Context, count int) (*browsers, error) {
 	b := &browsers{faults: make(faults)}
 	open, cancel := context.WithCancel(ctx)
@@ -92,6 +93,7 @@ type browser struct {
 	cached   map[string]bool // files that may be kept for ever
 	pictures []string        // that are shown
 	stream   string
+	pause    time.Duration // between two looks
 	told     chan struct{}
 }
 
@@ -113,7 +115,7 @@ func (b *browser) live(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-b.told:
-			timer.Reset(max(0, lookLeast-time.Since(asked)))
+			timer.Reset(max(0, b.pause-time.Since(asked)))
 		case <-timer.C:
 			asked = time.Now()
 			b.all.note(ctx, b.show(ctx))
@@ -128,6 +130,7 @@ var (
 	filesOf    = regexp.MustCompile(`(?:href|src)="(\./[a-z]+\.[0-9a-f]+\.[a-z]+)"`)
 	closedPart = regexp.MustCompile(`(?s)<details.*?</details>`)
 	chartsOf   = regexp.MustCompile(`<img src="([^"]*chart\?[^"]*)"`)
+	pauseOf    = regexp.MustCompile(`data-pause="([0-9]{1,5})"`)
 	streamOf   = regexp.MustCompile(`data-stream="([^"]+)"`)
 )
 
@@ -138,8 +141,14 @@ func (b *browser) show(ctx context.Context) error {
 		return err
 	}
 	b.all.pages.Add(1)
-	if found := streamOf.FindSubmatch(page); found != nil {
+	if found := streamOf.FindSubmatch(page); found != nil && b.stream == "" {
 		b.stream = html.UnescapeString(string(found[1]))
+	}
+	b.pause = lookLeast
+	if found := pauseOf.FindSubmatch(page); found != nil {
+		if b.pause, err = time.ParseDuration(string(found[1]) + "ms"); err != nil {
+			return err
+		}
 	}
 	for _, found := range filesOf.FindAllSubmatch(page, -1) {
 		file := string(found[1])
@@ -213,36 +222,35 @@ func (b *browser) ask(ctx context.Context, link, accept string) (*http.Response,
 	return response, nil
 }
 
-// errNoStream would mean that a page does not move.
-var errNoStream = errors.New("the page has no stream")
+// Faults of streams: such a page would not move.
+var (
+	errNoStream    = errors.New("the page has no stream")
+	errStreamEnded = errors.New("the stream ended")
+)
 
-// listen opens the page's stream of news, which goes on in the background.
+// listen follows the page's stream of news in the background.
 func (b *browser) listen(ctx context.Context) error {
 	if b.stream == "" {
 		return errNoStream
 	}
-	response, err := b.ask(ctx, b.stream, "text/event-stream")
-	if err != nil {
-		return err
-	}
 	b.all.running.Go(func() {
-		b.heed(response.Body)
-		for every(ctx, streamAgain) { // it must not end
-			b.all.note(ctx, errors.New("the stream ended"))
-			if response, err = b.ask(ctx, b.stream, "text/event-stream"); err != nil {
-				b.all.note(ctx, err)
-				continue
-			}
-			b.heed(response.Body)
+		b.all.note(ctx, b.follow(ctx))
+		for every(ctx, streamAgain) {
+			b.all.note(ctx, b.follow(ctx))
 		}
 	})
 	return nil
 }
 
-// heed passes news on until the stream ends.
-func (b *browser) heed(stream io.ReadCloser) {
-	defer stream.Close()
-	for lines := bufio.NewScanner(stream); lines.Scan(); {
+// follow passes news on until the stream ends, which it must not.
+func (b *browser) follow(ctx context.Context) error {
+	response, err := b.ask(ctx, b.stream, "text/event-stream")
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	lines := bufio.NewScanner(response.Body)
+	for lines.Scan() {
 		if lines.Text() != "event: change" {
 			continue
 		}
@@ -252,4 +260,5 @@ func (b *browser) heed(stream io.ReadCloser) {
 		default: // it is about to look
 		}
 	}
+	return cmp.Or(lines.Err(), errStreamEnded)
 }

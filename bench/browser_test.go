@@ -8,13 +8,14 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
 
 // page is one as the dashboard serves it, with a chart of a given time.
 const page = `<link rel="stylesheet" href="./app.0a1b2c.css"><script src="./app.0d0e0f.js" defer></script>
-<p class="live" id="live" data-stream="./live?handler=a&amp;b=c"></p>
+<p class="live" id="live" data-stream="./live?handler=a&amp;b=c" data-pause="4200"></p>
 <source media="dark" srcset="./chart?of=callbacks&amp;dark=true&amp;at=%[1]d"><img src="./chart?of=callbacks&amp;at=%[1]d" alt="">
 <details class="more"><img src="./chart?of=ages&amp;at=%[1]d" alt=""></details>`
 
@@ -22,17 +23,18 @@ const page = `<link rel="stylesheet" href="./app.0a1b2c.css"><script src="./app.
 func TestABrowserLoadsWhatAPageShows(t *testing.T) {
 	var mu sync.Mutex
 	var asked []string
-	at, told := 1, false
+	at := 1
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
-		defer mu.Unlock()
 		asked = append(asked, r.URL.RequestURI())
+		mu.Unlock()
 		switch {
 		case r.URL.Path == "/events":
 			fmt.Fprintf(w, page, at)
-		case r.URL.Path == "/live" && !told:
-			told = true
+		case r.URL.Path == "/live":
 			_, _ = w.Write([]byte("retry: 2000\n\n: ping\n\nevent: change\ndata: \n\n"))
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
 		case strings.HasPrefix(r.URL.Path, "/app."):
 			w.Header().Set("Cache-Control", "immutable")
 		}
@@ -53,6 +55,7 @@ func TestABrowserLoadsWhatAPageShows(t *testing.T) {
 	}
 	chart := func(at int) string { return fmt.Sprintf("/chart?of=callbacks&at=%d&tz=Europe%%2FBerlin", at) }
 	require.Equal(t, []string{"/events", "/app.0a1b2c.css", "/app.0d0e0f.js", chart(1)}, look())
+	require.Equal(t, 4200*time.Millisecond, b.pause)
 	require.Equal(t, []string{"/events"}, look())
 	at = 2
 	require.Equal(t, []string{"/events", chart(2)}, look())

@@ -24,7 +24,10 @@ const (
 	// putters is how many events are put at once, so that many share a commit.
 	putters = 256
 
+	// fillTimeout bounds how long a fill may take, and fillEach what it may take more for
+	// each event.
 	fillTimeout = 20 * time.Minute
+	fillEach    = 500 * time.Microsecond
 )
 
 // fillSpec is what to fill.
@@ -52,7 +55,7 @@ func playFill(ctx context.Context, in io.Reader, out io.Writer) (err error) {
 	if err := json.NewDecoder(in).Decode(&spec); err != nil {
 		return fmt.Errorf("reading what to fill: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, fillTimeout)
+	ctx, cancel := context.WithTimeout(ctx, fillTimeout+time.Duration(spec.Count)*fillEach)
 	defer cancel()
 	box, err := openInbox(ctx, spec.File)
 	if err != nil {

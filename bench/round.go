@@ -112,7 +112,7 @@ func (b *bench) load(ctx context.Context, s *server, d time.Duration) (loadResul
 	ctx, cancel := context.WithTimeout(ctx, d+2*answerTimeout)
 	defer cancel()
 	result := loadResult{Faults: make(faults)}
-	cpu, err := play(ctx, roleLoad, loadSpec{Address: s.address, Duration: d, First: b.nextSeries()}, &result)
+	cpu, err := play(ctx, roleLoad, loadSpec{Address: s.address, Duration: d, First: b.nextSeries(), shape: b.shape}, &result)
 	return result, cpu, err
 }
 

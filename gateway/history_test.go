@@ -186,9 +186,9 @@ func TestHistoriesOfDestinationsAreBounded(t *testing.T) {
 func BenchmarkAnswered(b *testing.B) {
 	recent, past := newRecent(time.Now), newPast(time.Now)
 	for name, count := range map[string]func(){
-		"with the history":    func() { recent.add(Accepted); past.answered(Accepted, 3*time.Millisecond) },
-		"without":             func() { recent.add(Accepted) },
-		"attempt, history":    func() { past.attempted("default", inbox.Deliver, 3*time.Millisecond) },
+		"with the history": func() { recent.add(Accepted); past.answered(Accepted, 3*time.Millisecond) },
+		"without":          func() { recent.add(Accepted) },
+		"attempt, history": func() { past.attempted("default", inbox.Deliver, 3*time.Millisecond) },
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()

@@ -39,6 +39,9 @@ type frame struct {
 	Live string
 	Now  time.Time
 
+	// Pause is the least time between two looks, in milliseconds.
+	Pause int64
+
 	// Handler is the handler that the page is about, as parameters of links have it: "" if
 	// there is only one.
 	Handler string
@@ -83,6 +86,7 @@ func (v *visit) frame(title string, page any) *frame {
 func (v *visit) show(template, title string, page any) error {
 	f := v.frame(title, page)
 	f.Live = href(leafLive, "handler", f.Handler)
+	f.Pause = pause(time.Since(v.began)).Milliseconds()
 	return v.write(http.StatusOK, template, f)
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
@@ -136,6 +137,7 @@ type visit struct {
 
 	leaf  string
 	names []string // of the running handlers
+	began time.Time
 
 	// name and gateway are the handler that the page is about; "" and nil on pages about
 	// all of them.
@@ -145,6 +147,7 @@ type visit struct {
 
 func (s *site) visit(w http.ResponseWriter, r *http.Request, leaf string, show func(*visit) error) {
 	v := &visit{site: s, w: w, r: r, leaf: leaf, names: control.Names()}
+	v.began = time.Now()
 	defer v.close()
 	err := show(v)
 	switch {

@@ -8,25 +8,37 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 // What compresses is used again, by many at once, and nothing of one page gets into another.
 func TestPagesAreCompressedEachByItself(t *testing.T) {
 	var jobs sync.WaitGroup
-	for n := range 16 {
+	got := make([][]string, 16)
+	for n := range got {
 		jobs.Go(func() {
 			for i := range 20 {
-				content := []byte(strings.Repeat(string(rune('a'+n)), 1000*i))
-				unzipped, err := gzip.NewReader(bytes.NewReader(zip(content)))
-				if !assert.NoError(t, err) {
-					return
-				}
-				got, err := io.ReadAll(unzipped)
-				assert.NoError(t, err)
-				assert.True(t, bytes.Equal(content, got))
+				got[n] = append(got[n], unzip(zip([]byte(strings.Repeat(string(rune('a'+n)), 1000*i)))))
 			}
 		})
 	}
 	jobs.Wait()
+	for n := range got {
+		for i, text := range got[n] {
+			require.Equal(t, strings.Repeat(string(rune('a'+n)), 1000*i), text)
+		}
+	}
+}
+
+// unzip returns the text, or why it cannot.
+func unzip(zipped []byte) string {
+	r, err := gzip.NewReader(bytes.NewReader(zipped))
+	if err != nil {
+		return err.Error()
+	}
+	text, err := io.ReadAll(r)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
 }

@@ -149,7 +149,7 @@ document.addEventListener("click", (e) => {
 
 // News
 
-const least = 2000; // between two looks, in milliseconds
+let least = 0; // between two looks, in milliseconds: longer if they cost more
 const idle = 10000; // a look without news: ages grow, refusals are no news
 let asked = 0;
 let timer = 0;
@@ -160,6 +160,10 @@ function tell(is, text) {
 	if (live.dataset.is === is) return;
 	live.dataset.is = is;
 	live.textContent = text;
+}
+
+function pace(page) {
+	least = Number(page.getElementById("live").dataset.pause) || 2000;
 }
 
 function later(ms) {
@@ -176,6 +180,7 @@ async function look() {
 		if (!answer.ok) throw new Error(answer.status);
 		const page = new DOMParser().parseFromString(await answer.text(), "text/html");
 		if (!page.querySelector("main")) throw new Error("no page");
+		pace(page);
 		localize(page);
 		take(page);
 		failures = 0;
@@ -213,6 +218,7 @@ function heed() {
 	}
 }
 
+pace(document);
 localize(document);
 remember();
 if (live.dataset.stream) {

@@ -1,0 +1,18 @@
+package dashboard
+
+import "time"
+
+const (
+	// leastPause and mostPause bound the time between two looks of an open page.
+	leastPause = 2 * time.Second
+	mostPause  = 10 * time.Second
+
+	// pauseTimes is how many times as long as a look it is. So an open page takes at most
+	// half a percent of a core, whatever its list has to look at.
+	pauseTimes = 200
+)
+
+// pause returns how long a page rests that took so long to make.
+func pause(took time.Duration) time.Duration {
+	return min(max(leastPause, took*pauseTimes), mostPause)
+}
