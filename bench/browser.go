@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,7 +21,7 @@ import (
 
 // What a page's script does, see app.js of the dashboard.
 const (
-	lookLeast = 2 * time.Second  // between two looks, unless the page says otherwise
+	lookLeast = 2 * time.Second  // between two looks, unless the answer says otherwise
 	lookIdle  = 10 * time.Second // a look without news
 
 	// streamAgain is when a browser connects again, as the stream tells it.
@@ -130,34 +131,33 @@ var (
 	filesOf    = regexp.MustCompile(`(?:href|src)="(\./[a-z]+\.[0-9a-f]+\.[a-z]+)"`)
 	closedPart = regexp.MustCompile(`(?s)<details.*?</details>`)
 	chartsOf   = regexp.MustCompile(`<img src="([^"]*chart\?[^"]*)"`)
-	pauseOf    = regexp.MustCompile(`data-pause="([0-9]{1,5})"`)
 	streamOf   = regexp.MustCompile(`data-stream="([^"]+)"`)
 )
 
 // show loads the page, and what it shows that is not there yet.
 func (b *browser) show(ctx context.Context) error {
-	page, _, err := b.get(ctx, "", "text/html")
+	page, header, err := b.get(ctx, "", "text/html")
 	if err != nil {
 		return err
+	}
+	b.pause = lookLeast
+	if ms, err := strconv.Atoi(header.Get("Dashboard-Pause")); err == nil {
+		b.pause = time.Duration(ms) * time.Millisecond
 	}
 	b.all.pages.Add(1)
 	if found := streamOf.FindSubmatch(page); found != nil && b.stream == "" {
 		b.stream = html.UnescapeString(string(found[1]))
-	}
-	b.pause = lookLeast
-	if found := pauseOf.FindSubmatch(page); found != nil {
-		if b.pause, err = time.ParseDuration(string(found[1]) + "ms"); err != nil {
-			return err
-		}
 	}
 	for _, found := range filesOf.FindAllSubmatch(page, -1) {
 		file := string(found[1])
 		if b.cached[file] {
 			continue
 		}
-		if _, b.cached[file], err = b.get(ctx, file, "*/*"); err != nil {
+		_, header, err := b.get(ctx, file, "*/*")
+		if err != nil {
 			return err
 		}
+		b.cached[file] = header.Get("Cache-Control") != ""
 		b.all.files.Add(1)
 	}
 	var pictures []string
@@ -176,24 +176,23 @@ func (b *browser) show(ctx context.Context) error {
 	return nil
 }
 
-// get loads what a link of the page leads to, and reports whether it may be kept.
-func (b *browser) get(ctx context.Context, link, accept string) (body []byte, keep bool, err error) {
+// get loads what a link of the page leads to.
+func (b *browser) get(ctx context.Context, link, accept string) (body []byte, header http.Header, err error) {
 	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()
 	response, err := b.ask(ctx, link, accept)
 	if err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
 	defer response.Body.Close()
-	keep = response.Header.Get("Cache-Control") != ""
 	read := io.Reader(response.Body)
 	if response.Header.Get("Content-Encoding") == "gzip" {
 		if read, err = gzip.NewReader(response.Body); err != nil {
-			return nil, false, err
+			return nil, nil, err
 		}
 	}
 	body, err = io.ReadAll(io.LimitReader(read, maxReply))
-	return body, keep, err
+	return body, response.Header, err
 }
 
 func (b *browser) ask(ctx context.Context, link, accept string) (*http.Response, error) {

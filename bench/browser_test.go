@@ -15,7 +15,7 @@ import (
 
 // page is one as the dashboard serves it, with a chart of a given time.
 const page = `<link rel="stylesheet" href="./app.0a1b2c.css"><script src="./app.0d0e0f.js" defer></script>
-<p class="live" id="live" data-stream="./live?handler=a&amp;b=c" data-pause="4200"></p>
+<p class="live" id="live" data-stream="./live?handler=a&amp;b=c"></p>
 <source media="dark" srcset="./chart?of=callbacks&amp;dark=true&amp;at=%[1]d"><img src="./chart?of=callbacks&amp;at=%[1]d" alt="">
 <details class="more"><img src="./chart?of=ages&amp;at=%[1]d" alt=""></details>`
 
@@ -30,6 +30,7 @@ func TestABrowserLoadsWhatAPageShows(t *testing.T) {
 		mu.Unlock()
 		switch {
 		case r.URL.Path == "/events":
+			w.Header().Set("Dashboard-Pause", "4200")
 			fmt.Fprintf(w, page, at)
 		case r.URL.Path == "/live":
 			_, _ = w.Write([]byte("retry: 2000\n\n: ping\n\nevent: change\ndata: \n\n"))

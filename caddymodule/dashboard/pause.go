@@ -3,6 +3,10 @@ package dashboard
 import "time"
 
 const (
+	// pauseHeader tells the script of an open page for how many milliseconds to rest
+	// after this look.
+	pauseHeader = "Dashboard-Pause"
+
 	// leastPause and mostPause bound the time between two looks of an open page.
 	leastPause = 2 * time.Second
 	mostPause  = 10 * time.Second

@@ -7,6 +7,7 @@ import (
 	"html/template"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"go.uber.org/zap"
@@ -38,9 +39,6 @@ type frame struct {
 	// Live is where the page is told that something has happened; "" if it does not move.
 	Live string
 	Now  time.Time
-
-	// Pause is the least time between two looks, in milliseconds.
-	Pause int64
 
 	// Handler is the handler that the page is about, as parameters of links have it: "" if
 	// there is only one.
@@ -86,7 +84,6 @@ func (v *visit) frame(title string, page any) *frame {
 func (v *visit) show(template, title string, page any) error {
 	f := v.frame(title, page)
 	f.Live = href(leafLive, "handler", f.Handler)
-	f.Pause = pause(time.Since(v.began)).Milliseconds()
 	return v.write(http.StatusOK, template, f)
 }
 
@@ -96,6 +93,7 @@ func (v *visit) write(status int, template string, f *frame) error {
 		return &failure{http.StatusInternalServerError, err}
 	}
 	v.w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	v.w.Header().Set(pauseHeader, strconv.FormatInt(pause(time.Since(v.began)).Milliseconds(), 10))
 	writeZipped(v.w, v.r, status, b.Bytes(), zip)
 	return nil
 }

@@ -149,7 +149,7 @@ document.addEventListener("click", (e) => {
 
 // News
 
-let least = 0; // between two looks, in milliseconds: longer if they cost more
+let least = 2000; // between two looks, in milliseconds: longer if they cost more
 const idle = 10000; // a look without news: ages grow, refusals are no news
 let asked = 0;
 let timer = 0;
@@ -160,10 +160,6 @@ function tell(is, text) {
 	if (live.dataset.is === is) return;
 	live.dataset.is = is;
 	live.textContent = text;
-}
-
-function pace(page) {
-	least = Number(page.getElementById("live").dataset.pause) || 2000;
 }
 
 function later(ms) {
@@ -177,10 +173,10 @@ async function look() {
 	asked = Date.now();
 	try {
 		const answer = await fetch(location.href, { headers: { Accept: "text/html" }, signal: AbortSignal.timeout(15000) });
+		least = Number(answer.headers.get("Dashboard-Pause")) || 2000;
 		if (!answer.ok) throw new Error(answer.status);
 		const page = new DOMParser().parseFromString(await answer.text(), "text/html");
 		if (!page.querySelector("main")) throw new Error("no page");
-		pace(page);
 		localize(page);
 		take(page);
 		failures = 0;
@@ -218,7 +214,6 @@ function heed() {
 	}
 }
 
-pace(document);
 localize(document);
 remember();
 if (live.dataset.stream) {
