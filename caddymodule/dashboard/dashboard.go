@@ -4,8 +4,9 @@
 //
 // Read the files in this order:
 //   - dashboard.go: the module; guard.go: is the route guarded
-//   - serve.go: from the request to a page; headers.go: what every answer has;
-//     assets.go: style and script; live.go: telling open pages that something happened
+//   - serve.go: from the request to a page; headers.go and zip.go: what every answer has;
+//     assets.go: style and script; live.go: telling open pages that something happened;
+//     pause.go: how often they look
 //   - render.go: what all pages have in common; words.go: texts for people
 //   - overview.go, events.go, event.go, media.go, problems.go, whitelist.go: the pages,
 //     whose templates are in pages/

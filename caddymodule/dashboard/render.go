@@ -2,12 +2,12 @@ package dashboard
 
 import (
 	"bytes"
-	"compress/gzip"
 	"embed"
 	"errors"
 	"html/template"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"go.uber.org/zap"
@@ -100,7 +100,8 @@ func (v *visit) write(status int, template string, f *frame) error {
 		return &failure{http.StatusInternalServerError, err}
 	}
 	v.w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	writeZipped(v.w, v.r, status, b.Bytes(), zip(b.Bytes(), gzip.BestSpeed))
+	v.w.Header().Set(pauseHeader, strconv.FormatInt(pause(time.Since(v.began)).Milliseconds(), 10))
+	writeZipped(v.w, v.r, status, b.Bytes(), zip)
 	return nil
 }
 

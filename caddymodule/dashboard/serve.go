@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
@@ -139,6 +140,7 @@ type visit struct {
 
 	leaf  string
 	names []string // of the running handlers
+	began time.Time
 
 	// notice tells what came of the action that led to the page; nil if none did.
 	notice *notice
@@ -154,6 +156,7 @@ func (s *site) visit(w http.ResponseWriter, r *http.Request, leaf string, show f
 	if s.handler.AllowActions {
 		v.notice, v.r = told.take(r)
 	}
+	v.began = time.Now()
 	defer v.close()
 	err := show(v)
 	switch {
