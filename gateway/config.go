@@ -128,6 +128,9 @@ type Handler interface {
 	// Explain says whether a caller would be let in. See control.Gateway.
 	Explain(peer netip.Addr, forwardedFor string) control.Explanation
 
+	// Try takes a callback. See control.Gateway.
+	Try(ctx context.Context, client netip.Addr, body []byte) control.Tried
+
 	// Reconsider validates a quarantined callback by the rules of the config, and
 	// returns its event. If it is still not valid, the error is a
 	// *control.InvalidError.

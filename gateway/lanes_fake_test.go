@@ -353,6 +353,8 @@ func (reconsiders) Bodies() control.Bodies { return control.Bodies{} }
 
 func (reconsiders) Explain(netip.Addr, string) control.Explanation { return control.Explanation{} }
 
+func (reconsiders) Try(context.Context, netip.Addr, []byte) control.Tried { return control.Tried{} }
+
 func (reconsiders) Reconsider(body []byte, at time.Time, _ netip.Addr) (*inbox.Event, error) {
 	return &inbox.Event{ID: "id", TaskID: string(body), Type: "video", ReceivedAt: at}, nil
 }

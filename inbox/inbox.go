@@ -7,8 +7,8 @@
 // Read the interface Inbox and those that it consists of first, then the types in the order in which an event
 // meets them: event.go, destination.go and id.go when it is put, lease.go when it is delivered,
 // record.go, page.go and prefix.go when it is looked up. suspect.go is the quarantine, hold.go a stop of
-// deliveries, policy.go what an inbox may forget. abilities.go, shared.go and
-// survey.go hold optional interfaces.
+// deliveries, policy.go what an inbox may forget. abilities.go, shared.go, survey.go and
+// tasks.go, about tasks whose final events have not come, hold optional interfaces.
 //
 // The package depends on neither HTTP nor Caddy. Implementations are below
 // caddymodule/, and each passes the suite in inboxtest.

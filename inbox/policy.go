@@ -30,6 +30,9 @@ type Policy struct {
 	// with 0 none is kept.
 	Quarantine int
 
+	// Tasks is the largest number of tracked tasks, see Tracker; 0 means DefaultTasks.
+	Tasks int
+
 	// MaxWait is the longest time until a pending event is due; 0 sets no
 	// bound. An event that is due later, because of a wrong clock or a longer
 	// MaxWait before, becomes due MaxWait after the inbox notices. Up to

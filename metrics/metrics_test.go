@@ -178,6 +178,8 @@ func (facts) Bodies() control.Bodies { return control.Bodies{Reading: 1, Bytes: 
 
 func (facts) Explain(netip.Addr, string) control.Explanation { return control.Explanation{} }
 
+func (facts) Try(context.Context, netip.Addr, []byte) control.Tried { return control.Tried{} }
+
 func (facts) Reconsider([]byte, time.Time, netip.Addr) (*inbox.Event, error) { return nil, nil }
 
 // silent emits no Caddy events.

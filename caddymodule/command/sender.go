@@ -15,6 +15,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/sample"
 )
 
 // maxReply bounds how much of an answer is read.
@@ -133,7 +134,7 @@ func (s *sender) newTask() (task, business string, err error) {
 	}
 	s.mu.Lock() // a test's source of randomness is not safe for concurrent use
 	defer s.mu.Unlock()
-	task, business, err = newTask(s.random)
+	task, business, err = sample.NewTask(s.random)
 	if s.plan.task != "" {
 		task = s.plan.task
 	}
@@ -143,7 +144,7 @@ func (s *sender) newTask() (task, business string, err error) {
 func (s *sender) callback(task, business string, status int) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.plan.kind.make(s.random, s.now(), task, business, status)
+	return s.plan.kind.Make(s.random, s.now(), task, business, status)
 }
 
 // post sends one callback. It only returns an error if the context has ended.

@@ -23,7 +23,8 @@ const (
 type eventsPage struct {
 	Filter  filterForm
 	Events  []control.Event
-	Several bool // the handler has several destinations
+	Several bool   // the handler has several destinations
+	Act     string // the handler's name in forms; "" without actions
 
 	// First is the link to the first page, "" on that one, and Next to the next.
 	First, Next string
@@ -69,7 +70,7 @@ func (v *visit) events() error {
 		return err
 	}
 	destinations := v.gateway.Destinations()
-	shown := eventsPage{Events: list.Events, Several: len(destinations) > 1, Filter: filterForm{
+	shown := eventsPage{Events: list.Events, Act: v.acting(), Several: len(destinations) > 1, Filter: filterForm{
 		Handler: v.one(), Destinations: destinations, Destination: filter.Destination, Type: filter.Type, Task: filter.TaskID,
 		Since: values.Get("since"), Until: values.Get("until"), Order: values.Get("order"),
 	}}
@@ -153,7 +154,14 @@ type eventPage struct {
 	Body     string
 	Cut      string // how large the body is, if only its beginning is shown
 	Outgoing outgoing
+
+	Act    string   // the handler's name in forms; "" without actions
+	Others []string // destinations of the config that it does not go to
+	All    []string // destinations of the config
 }
+
+// Left reports whether the config has a destination no more.
+func (p *eventPage) Left(destination string) bool { return !slices.Contains(p.All, destination) }
 
 // maxBody bounds how much of a body a page shows, in bytes.
 const maxBody = 256 << 10
@@ -177,7 +185,13 @@ func (v *visit) event() error {
 	if page.Outgoing, err = v.outgoing(v.r.Context(), &detail); err != nil {
 		return err
 	}
-	return v.show("event", "Event "+cut(detail.TaskID, cutCell), page)
+	page.Act, page.All = v.acting(), v.gateway.Destinations()
+	for _, name := range page.All {
+		if !slices.ContainsFunc(page.Deliveries, func(d control.Delivery) bool { return d.Destination == name }) {
+			page.Others = append(page.Others, name)
+		}
+	}
+	return v.show("event", "Event "+cut(detail.TaskID, cutCell), &page)
 }
 
 // suspectID returns the id of a quarantined callback.

@@ -46,8 +46,8 @@ func marked(pieces []piece, left int64) string {
 func TestProblemsAreMarkedInTheBody(t *testing.T) {
 	for body, want := range map[string]string{
 		// values
-		`{"taskId": "", "type": "avatar", "status": 7}`:  `{"taskId": «""|2», "type": "avatar", "status": «7|1»}`,
-		`{"taskId":"x","type":4,"status":[1,2]}`:          `{"taskId":"x","type":«4|2»,"status":«[|1»1,2]}`,
+		`{"taskId": "", "type": "avatar", "status": 7}`:                           `{"taskId": «""|2», "type": "avatar", "status": «7|1»}`,
+		`{"taskId":"x","type":4,"status":[1,2]}`:                                  `{"taskId":"x","type":«4|2»,"status":«[|1»1,2]}`,
 		`{"taskId":"x","type":"a","status":0,"taskId2":4, "businessId":{"a":[]}}`: `{"taskId":"x","type":"a","status":0,"taskId2":4, "businessId":«{|1»"a":[]}}`,
 		// what is missing is missing in an object
 		`{}`: `«{|1 2 3»}`,
@@ -55,9 +55,9 @@ func TestProblemsAreMarkedInTheBody(t *testing.T) {
 		// names as JSON may have them
 		"\ufeff" + `{"\u0074askId": 1, "type": "a", "status": 0}`: `\ufeff{"\u0074askId": «1|1», "type": "a", "status": 0}`,
 		// no JSON
-		`not json`:          `n«o|1»t json`,
-		`{"taskId": "x", `:  `{"taskId": "x", «|1»`,
-		`{"taskId": "x"} {`: `{"taskId": "x"}« |1»{`,
+		`not json`:                           `n«o|1»t json`,
+		`{"taskId": "x", `:                   `{"taskId": "x", «|1»`,
+		`{"taskId": "x"} {`:                  `{"taskId": "x"}« |1»{`,
 		`{"a": 1, "b": {"a": 1, "a" : 2}}`:   `{"a": 1, "b": {"a": 1, «"a"|1» : 2}}`,
 		"{\"a\": \"\xff\xfe\"}":              `{"a": "«\xff|1»\xfe"}`,
 		"{\"a\": \"\u202e\", \"b\": \x00}":   `{"a": "\u202e", "b": «\x00|1»}`,
@@ -90,8 +90,9 @@ func TestLongBodiesAreShownInParts(t *testing.T) {
 	// a long value is marked in part
 	body = `{"a":1,"taskId":[],"type":{"` + long(10) + `":1},"status":"` + long(20_000) + `"}`
 	pieces, left = markUp([]byte(body), placesOf([]byte(body), []control.Problem{{Pointer: "/status"}}), 20)
-	require.Len(t, pieces, 3)
-	require.InDelta(t, maxMark, len(pieces[1].Text), 4)
+	require.Len(t, pieces, 4, "the beginning, what is before the mark, the mark, what is after it")
+	require.Equal(t, []int{1}, pieces[2].Problems)
+	require.InDelta(t, maxMark, len(pieces[2].Text), 4)
 	require.Positive(t, left)
 }
 

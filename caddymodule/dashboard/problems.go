@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
-	"regexp"
 	"slices"
 	"time"
 
@@ -29,10 +28,13 @@ type problemsPage struct {
 	MoreRefused int // groups beyond those
 	Callbacks   []control.Quarantined
 	First, Next string
+
+	Act string // the handler's name in forms; "" without actions
 }
 
 // deadGroup are dead deliveries to one destination whose last attempts failed alike.
 type deadGroup struct {
+	Key         deadKey
 	Destination string
 	Last        control.Attempt // of the newest
 	Count       int64
@@ -60,7 +62,7 @@ func (v *visit) problems() error {
 	}
 	ctx := v.r.Context()
 	summary := v.gateway.Summary(ctx, control.RecentDefault)
-	shown := problemsPage{Handler: v.one(), Quarantined: summary.Quarantined, Limit: summary.Config.Quarantine}
+	shown := problemsPage{Handler: v.one(), Act: v.acting(), Quarantined: summary.Quarantined, Limit: summary.Config.Quarantine}
 	if err := v.group(ctx, &shown, summary.Destinations); err != nil {
 		return err
 	}
@@ -116,16 +118,6 @@ func (v *visit) group(ctx context.Context, shown *problemsPage, destinations []c
 	return nil
 }
 
-// deadKey is what the events of a group have in common.
-type deadKey struct {
-	destination string
-	status      int
-	reason      string
-}
-
-// varying is what differs in reasons that mean the same: numbers, ids, addresses.
-var varying = regexp.MustCompile(`[0-9a-fA-F]*[0-9][0-9a-fA-F]*`)
-
 func add(groups map[deadKey]*deadGroup, destination string, e *control.Event) {
 	last := control.Attempt{}
 	if e.LastAttempt != nil {
@@ -136,10 +128,10 @@ func add(groups map[deadKey]*deadGroup, destination string, e *control.Event) {
 	if e.SettledAt != nil {
 		at = *e.SettledAt
 	}
-	key := deadKey{destination, last.Status, varying.ReplaceAllString(last.Reason, "#")}
+	key := deadKeyOf(destination, e)
 	g := groups[key]
 	if g == nil {
-		g = &deadGroup{Destination: destination, Last: last, Newest: e.ID, From: at, To: at}
+		g = &deadGroup{Key: key, Destination: destination, Last: last, Newest: e.ID, From: at, To: at}
 		groups[key] = g
 	}
 	g.Count++
@@ -160,6 +152,7 @@ type quarantinedPage struct {
 	Pieces   []piece // of the body
 	Left     int64   // bytes of the body after the last piece
 	Cut      bool    // not all of the body is shown
+	Act      string  // the handler's name in forms; "" without actions
 }
 
 // maxProblems bounds how many problems of a callback are shown.
@@ -178,7 +171,7 @@ func (v *visit) quarantined() error {
 	if err != nil {
 		return err
 	}
-	page := quarantinedPage{QuarantinedDetail: detail, Handler: v.one()}
+	page := quarantinedPage{QuarantinedDetail: detail, Handler: v.one(), Act: v.acting()}
 	problems := detail.Problems[:min(len(detail.Problems), maxProblems)]
 	page.More = len(detail.Problems) - len(problems)
 	body := []byte(detail.Body)

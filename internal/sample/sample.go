@@ -1,18 +1,40 @@
-package command
+// Package sample makes callbacks as Fotor sends them, to try a gateway.
+package sample
 
 import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
 	"time"
 )
 
-// callbackKind is what all callbacks of a "send" have in common.
-type callbackKind struct {
-	name      string // the task's type
-	sensitive bool
+// Types are known task types of Fotor; there are more.
+var Types = []string{"avatar", "videoEnhancer", "text2img", "img2img", "ecommercelistingset"}
+
+// Statuses are the names of a task's status, in the order of Fotor's numbers.
+var Statuses = []string{"in_progress", "completed", "failed"}
+
+// ParseStatus returns the number of a status that is given by its name or its number.
+func ParseStatus(value string) (int, error) {
+	if status := slices.Index(Statuses, value); status >= 0 {
+		return status, nil
+	}
+	number, err := strconv.ParseInt(value, 10, 32)
+	if err != nil {
+		return 0, errors.New("expected in_progress, completed, failed, or a number such as 3")
+	}
+	return int(number), nil
+}
+
+// Kind is what all callbacks of a task have in common.
+type Kind struct {
+	Type      string // of the task
+	Sensitive bool   // whether the result is flagged as harmful or sensitive
 }
 
 // The types below are a callback as Fotor sends it, with its order of fields. hasHsfw is
@@ -62,8 +84,8 @@ var avatarTemplates = []string{
 	"7292c5b5-ecb0-4868-b4a4-849c73cc302c",
 }
 
-// newTask returns the identifiers of a new task.
-func newTask(random io.Reader) (task, business string, err error) {
+// NewTask returns the identifiers of a new task.
+func NewTask(random io.Reader) (task, business string, err error) {
 	if task, err = newID(random); err != nil {
 		return "", "", err
 	}
@@ -80,10 +102,10 @@ func newID(random io.Reader) (string, error) {
 	return hex.EncodeToString(id[:]), nil
 }
 
-// make returns a callback for a task with that status.
-func (k callbackKind) make(random io.Reader, now time.Time, task, business string, status int) ([]byte, error) {
-	c := callback{TaskID: task, Status: status, BusinessID: business, Type: k.name}
-	if k.sensitive {
+// Make returns a callback for a task with that status.
+func (k Kind) Make(random io.Reader, now time.Time, task, business string, status int) ([]byte, error) {
+	c := callback{TaskID: task, Status: status, BusinessID: business, Type: k.Type}
+	if k.Sensitive {
 		c.HasHsfw = new(true)
 	}
 	if status == 1 {
@@ -101,8 +123,8 @@ func (k callbackKind) make(random io.Reader, now time.Time, task, business strin
 }
 
 // complete adds the members that a completed task of that type has.
-func (k callbackKind) complete(c *callback, random io.Reader, now time.Time) error {
-	switch k.name {
+func (k Kind) complete(c *callback, random io.Reader, now time.Time) error {
+	switch k.Type {
 	case "avatar":
 		c.ResultURL, c.HasHsfw = new(""), nil // Fotor flags each image instead
 		return k.addAvatars(c, random, now)
@@ -110,7 +132,7 @@ func (k callbackKind) complete(c *callback, random io.Reader, now time.Time) err
 		url := fmt.Sprintf("%s/aigc/business/%s/%s_0.jpg", pubResultHost, c.BusinessID, c.TaskID)
 		c.UpdateTime = now.UnixMilli()
 		c.CreateTime = now.Add(-5 * time.Minute).UnixMilli()
-		c.ResultURL, c.CreditsIncrement, c.HasHsfw = &url, 32, &k.sensitive
+		c.ResultURL, c.CreditsIncrement, c.HasHsfw = &url, 32, &k.Sensitive
 		c.Result = []callbackPart{
 			{Name: "主图", Success: true, URL: url},
 			{Name: "场景图", Error: "生图失败 401"},
@@ -124,14 +146,14 @@ func (k callbackKind) complete(c *callback, random io.Reader, now time.Time) err
 	return nil
 }
 
-func (k callbackKind) addAvatars(c *callback, random io.Reader, now time.Time) error {
+func (k Kind) addAvatars(c *callback, random io.Reader, now time.Time) error {
 	for i, template := range avatarTemplates {
 		id, err := newID(random)
 		if err != nil {
 			return err
 		}
 		c.AvatarResult = append(c.AvatarResult, avatarTemplate{template, []avatarImage{{
-			ID: id, URL: resultURL(now, c.BusinessID, "avatar", id+".jpg"), HasHsfw: k.sensitive && i == 0,
+			ID: id, URL: resultURL(now, c.BusinessID, "avatar", id+".jpg"), HasHsfw: k.Sensitive && i == 0,
 		}}})
 	}
 	return nil
