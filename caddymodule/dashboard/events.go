@@ -28,6 +28,9 @@ type eventsPage struct {
 
 	// First is the link to the first page, "" on that one, and Next to the next.
 	First, Next string
+
+	// Search is what was searched for; nil on a page of the list.
+	Search *searched
 }
 
 // filterForm is the form that chooses events.
@@ -69,16 +72,11 @@ func (v *visit) events() error {
 	if err != nil {
 		return err
 	}
-	destinations := v.gateway.Destinations()
-	shown := eventsPage{Events: list.Events, Act: v.acting(), Several: len(destinations) > 1, Filter: filterForm{
-		Handler: v.one(), Destinations: destinations, Destination: filter.Destination, Type: filter.Type, Task: filter.TaskID,
-		Since: values.Get("since"), Until: values.Get("until"), Order: values.Get("order"),
-	}}
+	shown := v.eventsPage(list.Events, &filter)
+	shown.Filter.Since, shown.Filter.Until, shown.Filter.Order = values.Get("since"), values.Get("until"), values.Get("order")
+	destinations := shown.Filter.Destinations
 	if filter.Destination != "" && !slices.Contains(destinations, filter.Destination) {
 		shown.Filter.Destinations = append([]string{filter.Destination}, destinations...)
-	}
-	for _, state := range inbox.States {
-		shown.Filter.States = append(shown.Filter.States, stateBox{state.String(), slices.Contains(filter.States, state)})
 	}
 	shown.Filter.On = slices.ContainsFunc(control.FilterParams, p.Has)
 	if page.Cursor != "" {
@@ -88,6 +86,18 @@ func (v *visit) events() error {
 		shown.Next = with(values, list.Next)
 	}
 	return v.show("events", "Events", shown)
+}
+
+// eventsPage is a page with events, and the form with a filter.
+func (v *visit) eventsPage(events []control.Event, filter *inbox.Filter) *eventsPage {
+	destinations := v.gateway.Destinations()
+	page := &eventsPage{Events: events, Act: v.acting(), Several: len(destinations) > 1, Filter: filterForm{
+		Handler: v.one(), Destinations: destinations, Destination: filter.Destination, Type: filter.Type, Task: filter.TaskID,
+	}}
+	for _, state := range inbox.States {
+		page.Filter.States = append(page.Filter.States, stateBox{state.String(), slices.Contains(filter.States, state)})
+	}
+	return page
 }
 
 // tidy redirects to a shorter address if a form has sent fields that are empty, or a state
@@ -116,20 +126,6 @@ func (v *visit) tidy(values url.Values) bool {
 func (v *visit) redirect(link string) {
 	v.w.Header().Set("Location", link)
 	v.w.WriteHeader(http.StatusSeeOther)
-}
-
-// search leads to the event with that id, or to those of the task.
-func (v *visit) search(text string) error {
-	_, err := v.gateway.Inbox().Get(v.r.Context(), strings.ToLower(text))
-	switch {
-	case err == nil:
-		v.redirect(href(leafEvent, "handler", v.one(), "id", strings.ToLower(text)))
-		return nil
-	case statusOf(err) != http.StatusNotFound:
-		return err
-	}
-	v.redirect(href(leafEvents, "handler", v.one(), "task", text))
-	return nil
 }
 
 // with returns the link to another page of the list.

@@ -36,6 +36,7 @@ type fakeGateway struct {
 	err      error            // of changes
 	change   func(n int)      // called on each change
 	tried    []netip.AddrPort // with the size of the body as the port
+	found    inbox.Found      // by the beginning of an id
 }
 
 // fakeInbox is its inbox.
@@ -126,7 +127,19 @@ func (g fakeInbox) Get(context.Context, string) (*inbox.Record, error) {
 	return nil, inbox.ErrNotFound
 }
 
-func (g fakeInbox) List(ctx context.Context, _ inbox.Filter, p inbox.Page) (records []*inbox.Record, next string, err error) {
+func (g fakeInbox) Find(context.Context, inbox.Prefix, int) (inbox.Found, error) {
+	return g.found, nil
+}
+
+func (g fakeInbox) List(ctx context.Context, f inbox.Filter, p inbox.Page) (records []*inbox.Record, next string, err error) {
+	if f.TaskID != "" {
+		for _, r := range g.dead {
+			if r.Event.TaskID == f.TaskID {
+				records = append(records, r)
+			}
+		}
+		return records, "", nil
+	}
 	past, limit, err := p.Start()
 	if err := errors.Join(err, ctx.Err()); err != nil {
 		return nil, "", err
