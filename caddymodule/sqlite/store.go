@@ -38,7 +38,7 @@ var defaultLimits = limits{
 	queue:        256,
 	indexEntries: 64 << 10,
 	flushStep:    512,
-	retireStep:   256,
+	retireStep:   512,
 	sweepStep:    512,
 	sweepMin:     64 << 10,
 	logFrames:    512,
