@@ -18,9 +18,9 @@ const (
 	// retirePause is the least time between two passes.
 	retirePause = 100 * time.Millisecond
 
-	// retireHaste is how far behind a pass is, as a fraction of Policy.Keep, from which on
-	// it rests no longer than it works.
-	retireHaste = 0.1
+	// retireHaste is how far behind a pass is, as a fraction of Policy.Keep, when it rests
+	// half as long as usual.
+	retireHaste = 1.0 / 30
 
 	// untrustedPause is the time between two checks whether the clock can be
 	// trusted again.
@@ -50,6 +50,7 @@ type retirement struct {
 // pass is the work of one pass so far.
 type pass struct {
 	began         time.Time // zero if none is under way
+	looked        time.Time // as of when events are too old
 	read, removed int64
 }
 
@@ -139,11 +140,8 @@ func (r *retirement) step(w *writer) error {
 		r.soonest, r.pass = now.Add(untrustedPause), pass{}
 		return nil
 	}
-	if r.pass.began.IsZero() {
-		r.pass.began = now
-	}
 	keep := w.policy.Load().Keep
-	limit := r.pass.began.Add(-keep).UnixMicro()
+	limit := r.limit(now, keep)
 	if r.behind = 0; w.nearlyFull() {
 		limit, r.behind = math.MaxInt64, 1
 	}
@@ -161,11 +159,26 @@ func (r *retirement) step(w *writer) error {
 	return nil
 }
 
-// pause returns how long to rest after a step, as a multiple of the time that it took: less
-// the further behind the retirement is, but never so little that requests have to wait long.
-func (r *retirement) pause() float64 {
-	return max(1, maintenancePause-(maintenancePause-1)*r.behind/retireHaste)
+// limit returns up to when events must have ended to be removed. It stays the same for a
+// while, so that the block in which it lies is not read again and again, but moves on in a
+// pass that takes long.
+func (r *retirement) limit(now time.Time, keep time.Duration) int64 {
+	p := &r.pass
+	if p.began.IsZero() {
+		p.began, p.looked = now, now
+	} else if r.block.empty() && now.Sub(p.looked) >= retireInterval(keep) {
+		p.looked = now
+	}
+	return p.looked.Add(-keep).UnixMicro()
 }
+
+// retireInterval is the least time from one pass to the next.
+func retireInterval(keep time.Duration) time.Duration { return max(retirePause, keep/retirePrecision) }
+
+// pause returns how long to rest after a step, as a multiple of the time that it took: less
+// the further behind the retirement is, so that it catches up at any load. A batch of
+// requests comes after each step all the same.
+func (r *retirement) pause() float64 { return maintenancePause / (1 + r.behind/retireHaste) }
 
 // read reads the next events of a range, and removes those that are too old.
 func (r *retirement) read(w *writer, s *span, limit int64) error {
@@ -205,7 +218,7 @@ func (r *retirement) read(w *writer, s *span, limit int64) error {
 // end ends a pass.
 func (r *retirement) end(w *writer) {
 	now := w.now()
-	r.soonest = now.Add(max(retirePause, w.policy.Load().Keep/retirePrecision))
+	r.soonest = now.Add(retireInterval(w.policy.Load().Keep))
 	w.log.Debug("looked for events to remove", zap.String("path", w.path), zap.Int64("read", r.pass.read),
 		zap.Int64("removed", r.pass.removed), zap.Duration("took", now.Sub(r.pass.began)))
 	r.pass = pass{}

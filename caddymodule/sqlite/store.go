@@ -19,7 +19,7 @@ type limits struct {
 	queue        int           // ops waiting for the writer
 	indexEntries int           // entries of a generation of the index
 	flushStep    int           // entries written to the index in one transaction
-	retireStep   int64         // events checked for their age in one transaction
+	retireStep   int64         // events checked for their age in one step
 	sweepStep    int64         // rows of the index checked in one transaction
 	sweepMin     int64         // stale rows in the index at which it is swept
 	logFrames    int64         // pages in the write-ahead log at which it is checkpointed
@@ -38,7 +38,7 @@ var defaultLimits = limits{
 	queue:        256,
 	indexEntries: 64 << 10,
 	flushStep:    512,
-	retireStep:   512,
+	retireStep:   256,
 	sweepStep:    512,
 	sweepMin:     64 << 10,
 	logFrames:    512,
