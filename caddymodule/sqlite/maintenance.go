@@ -102,18 +102,21 @@ func (c *maintenance) run(w *writer, idle bool) {
 // next returns the step that is due, nil if there is none, and how long to rest after it,
 // see maintenancePause.
 func (c *maintenance) next(w *writer, now time.Time) (step func(*writer) error, pause func() float64) {
-	usual := func() float64 { return maintenancePause }
+	pause = func() float64 { return maintenancePause }
 	at, retire := c.retirement.due(w)
+	if retire = retire && !at.After(now); retire {
+		pause = c.retirement.pause // also after the turns of others, which must not hold it up
+	}
 	other := c.other(w, now)
 	switch {
 	case w.quarantineOver():
-		return trimQuarantine, usual
-	case retire && !at.After(now) && (other == nil || !c.retired):
+		return trimQuarantine, pause
+	case retire && (other == nil || !c.retired):
 		c.retired = true
-		return c.retirement.step, c.retirement.pause
+		return c.retirement.step, pause
 	}
 	c.retired = false
-	return other, usual
+	return other, pause
 }
 
 // other returns the step that is due beside those of the retirement, nil if there is none.

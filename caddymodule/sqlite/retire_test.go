@@ -343,6 +343,13 @@ func TestRetirementTakesTurns(t *testing.T) {
 	require.Equal(t, []bool{true, true, true, true}, turns())
 	c.sweep.running = true
 	require.Equal(t, []bool{false, true, false, true}, turns())
-	c.retirement = retirement{}
+	c.retirement.behind = 0.1
+	for range 2 {
+		_, pause := c.next(w, now)
+		require.InDelta(t, 1, pause(), 1e-9, "the turns of others do not hold it up")
+	}
+	c.retirement = retirement{behind: 0.1}
+	_, pause := c.next(w, now)
+	require.InDelta(t, maintenancePause, pause(), 0)
 	require.Equal(t, []bool{false, false, false, false}, turns())
 }
