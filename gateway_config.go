@@ -60,12 +60,17 @@ func (h *Handler) policy() inbox.Policy {
 	for _, d := range h.destinations {
 		longest = max(longest, d.Retry.Max)
 	}
-	return inbox.Policy{
+	p := inbox.Policy{
 		Keep:       time.Duration(h.Keep),
 		Quarantine: *h.Quarantine,
 		MaxWait:    time.Duration(longest),
 		MaxEvent:   h.rules.MaxEvent(h.MaxBody),
 	}
+	if h.FotorAPI != nil {
+		s := h.FotorAPI.Schedule()
+		p.MaxTaskWait = s.Longest()
+	}
+	return p
 }
 
 // emitter emits Caddy events in the context of one config.

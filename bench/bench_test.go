@@ -28,13 +28,13 @@ func TestCallbacksHaveOneLengthAndTheirOwnIDs(t *testing.T) {
 
 func TestIdentifiersAreReplacedWhereverTheyStand(t *testing.T) {
 	body := string(appendCallback(nil, 7))
-	for _, s := range slots {
+	for _, s := range usual.slots {
 		original := string(sampleCallback[s.at : s.at+32])
 		require.NotContains(t, body, original)
 		replaced := body[s.at : s.at+32]
 		require.Equal(t, strings.Count(string(sampleCallback), original), strings.Count(body, replaced))
 	}
-	require.Len(t, slots, 14, "the task, its business id in five places, and four images in two each")
+	require.Len(t, usual.slots, maxSlots, "the task, its business id in five places, and four images in two each")
 }
 
 func TestMedian(t *testing.T) {
@@ -215,7 +215,7 @@ func TestOptions(t *testing.T) {
 	require.Len(t, opts.only, len(contenders))
 
 	for _, tc := range []struct{ args, complaint string }{
-		{"-only z", "expected some of a,b,c,d,d3,dd,do,dr,c1m"},
+		{"-only z", "expected some of a,b,c,d,d3,dd,do,cdash,ddash,dr,c1m"},
 		{"-inbox nats -only a", "expected some of c,n,n1,n2"},
 		{"-inbox redis", `-inbox is "redis": expected sqlite or nats`},
 		{"-time 1h", "-time is 1h0m0s: expected 100ms to 5m0s"},

@@ -37,13 +37,22 @@ type contender struct {
 
 	// operated is true if an operator lists, tails and replays meanwhile.
 	operated bool
+
+	// browsers is how many pages of a dashboard are open meanwhile.
+	browsers int
 }
+
+// manyBrowsers is how many pages are open where some are.
+const manyBrowsers = 10
 
 // places are the addresses and files in a contender's Caddyfile.
 type places struct {
 	upstream string   // host:port
 	inbox    string   // file
 	nats     []string // URLs of the servers
+
+	// dashboard is where the dashboard listens, for contenders with browsers.
+	dashboard string
 }
 
 // contenders are those of -inbox sqlite, in the order of each round.
@@ -76,6 +85,14 @@ var contenders = []contender{
 	},
 	{
 		key: "do", name: "as (d), while someone lists, tails and replays", stores: true, delivers: true, operated: true,
+		site: func(p places) string { return p.gateway("forward http://" + p.upstream + "/") },
+	},
+	{
+		key: "cdash", name: "as (c), with a page of the dashboard open in ten browsers", stores: true, browsers: manyBrowsers,
+		site: func(p places) string { return p.gateway("forward http://" + p.upstream + heldPath) },
+	},
+	{
+		key: "ddash", name: "as (d), with a page of the dashboard open in ten browsers", stores: true, delivers: true, browsers: manyBrowsers,
 		site: func(p places) string { return p.gateway("forward http://" + p.upstream + "/") },
 	},
 	{
@@ -131,7 +148,7 @@ func gateway(inbox, forward string) string {
 
 // caddyfile returns a contender's config. All log in the same way, to stderr.
 func (c *contender) caddyfile(listen, admin, storage, level string, p places) string {
-	return fmt.Sprintf(`{
+	text := fmt.Sprintf(`{
 	admin %s
 	auto_https off
 	persist_config off
@@ -145,6 +162,10 @@ http://%s {
 	%s
 }
 `, admin, quote(storage), level, listen, c.site(p))
+	if c.browsers > 0 {
+		text += fmt.Sprintf("\nhttp://%s {\n\tfotor_webhook_dashboard {\n\t\tpublic\n\t}\n}\n", p.dashboard)
+	}
+	return text
 }
 
 // quote makes a Caddyfile token of a path that may have spaces.

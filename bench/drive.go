@@ -15,7 +15,7 @@ import (
 func drive(ctx context.Context, spec loadSpec) loadResult {
 	client := &fasthttp.HostClient{
 		Addr:                      spec.Address,
-		MaxConns:                  connections,
+		MaxConns:                  spec.Connections,
 		MaxIdemponentCallAttempts: 1, // a fault is counted, not repeated
 		ReadTimeout:               answerTimeout,
 		WriteTimeout:              answerTimeout,
@@ -26,11 +26,12 @@ func drive(ctx context.Context, spec loadSpec) loadResult {
 
 	var next atomic.Uint64
 	next.Store(spec.First)
-	workers := make([]worker, connections)
+	callbacks := modelOf(spec.Body)
+	workers := make([]worker, spec.Connections)
 	started := time.Now()
 	var running sync.WaitGroup
 	for i := range workers {
-		running.Go(func() { workers[i].run(ctx, client, &next) })
+		running.Go(func() { workers[i].run(ctx, client, callbacks, &next) })
 	}
 	running.Wait()
 
@@ -52,7 +53,7 @@ type worker struct {
 	faults    faults
 }
 
-func (w *worker) run(ctx context.Context, client *fasthttp.HostClient, next *atomic.Uint64) {
+func (w *worker) run(ctx context.Context, client *fasthttp.HostClient, callbacks *model, next *atomic.Uint64) {
 	w.faults = make(faults)
 	request, response := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(request)
@@ -63,7 +64,7 @@ func (w *worker) run(ctx context.Context, client *fasthttp.HostClient, next *ato
 
 	var body []byte
 	for ctx.Err() == nil {
-		body = appendCallback(body[:0], next.Add(1)-1)
+		body = callbacks.append(body[:0], next.Add(1)-1)
 		request.SetBodyRaw(body)
 		begin := time.Now()
 		err := client.Do(request, response)

@@ -24,7 +24,10 @@ const (
 	// putters is how many events are put at once, so that many share a commit.
 	putters = 256
 
+	// fillTimeout bounds how long a fill may take, and fillEach what it may take more for
+	// each event.
 	fillTimeout = 20 * time.Minute
+	fillEach    = 500 * time.Microsecond
 )
 
 // fillSpec is what to fill.
@@ -32,6 +35,10 @@ type fillSpec struct {
 	File  string
 	Count int
 	First uint64 // number of its first callback
+
+	// Delivered of the callbacks are delivered then, the oldest of them; the others stay
+	// pending.
+	Delivered int
 }
 
 // fillResult is the result of a fill.
@@ -48,10 +55,9 @@ func playFill(ctx context.Context, in io.Reader, out io.Writer) (err error) {
 	if err := json.NewDecoder(in).Decode(&spec); err != nil {
 		return fmt.Errorf("reading what to fill: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, fillTimeout)
+	ctx, cancel := context.WithTimeout(ctx, fillTimeout+time.Duration(spec.Count)*fillEach)
 	defer cancel()
-	module := &sqlite.Inbox{Path: spec.File, MaxSize: 1 << 40}
-	box, err := module.Open(ctx, "bench", inbox.Policy{Keep: time.Hour}, zap.NewNop())
+	box, err := openInbox(ctx, spec.File)
 	if err != nil {
 		return err
 	}
@@ -61,15 +67,51 @@ func playFill(ctx context.Context, in io.Reader, out io.Writer) (err error) {
 	if err := fill(ctx, box, spec); err != nil {
 		return err
 	}
+	if err := settle(ctx, box, spec.Delivered, inbox.Deliver, inbox.Attempt{Status: 200}); err != nil {
+		return err
+	}
 	took := time.Since(begin)
 	stats, err := box.Stats(ctx)
 	if err != nil {
 		return err
 	}
-	if stored := stats.Events[inbox.Pending]; stored < int64(spec.Count) {
-		return fmt.Errorf("%d events are pending: expected %d", stored, spec.Count)
+	if pending, expected := stats.Events[inbox.Pending], int64(spec.Count-spec.Delivered); pending < expected {
+		return fmt.Errorf("%d events are pending: expected %d", pending, expected)
 	}
 	return json.NewEncoder(out).Encode(fillResult{Pending: stats.Events[inbox.Pending], Bytes: stats.Bytes, Took: took})
+}
+
+// openInbox opens a file as the gateway would, with room for anything.
+func openInbox(ctx context.Context, file string) (inbox.Inbox, error) {
+	module := &sqlite.Inbox{Path: file, MaxSize: 1 << 40}
+	return module.Open(ctx, "bench", inbox.Policy{Keep: 7 * 24 * time.Hour, Quarantine: 1000}, zap.NewNop())
+}
+
+// settle ends the deliveries of that many events, the oldest that are pending.
+func settle(ctx context.Context, box inbox.Inbox, count int, verdict inbox.Verdict, attempt inbox.Attempt) error {
+	if count == 0 {
+		return nil
+	}
+	queue, err := box.Queue(ctx, inbox.DefaultDestination)
+	if err != nil {
+		return err
+	}
+	for count > 0 {
+		leases, err := queue.Lease(ctx, min(count, 4*putters))
+		if err != nil {
+			return err
+		}
+		outcomes := make([]inbox.Outcome, len(leases))
+		attempt.At = time.Now()
+		for i, lease := range leases {
+			outcomes[i] = inbox.Outcome{Lease: lease, Verdict: verdict, Attempt: attempt}
+		}
+		if err := queue.Settle(ctx, outcomes...); err != nil {
+			return err
+		}
+		count -= len(leases)
+	}
+	return nil
 }
 
 // fill puts callbacks with numbers from spec.First on.

@@ -26,7 +26,17 @@ type loadSpec struct {
 	Address  string // host:port
 	Duration time.Duration
 	First    uint64 // number of its first callback
+	shape
 }
+
+// shape is how a load is made.
+type shape struct {
+	Connections int // keep-alive connections
+	Body        int // bytes of each callback
+}
+
+// usualShape is that of all rounds but those of -grow.
+var usualShape = shape{Connections: connections, Body: len(sampleCallback)}
 
 // loadResult is the result of a load.
 type loadResult struct {
@@ -37,7 +47,7 @@ type loadResult struct {
 	Faults   faults        // everything else
 }
 
-// playLoad reads a loadSpec, sends callbacks over 64 keep-alive connections, on each of
+// playLoad reads a loadSpec, sends callbacks over keep-alive connections, on each of
 // them one as soon as the one before is answered, and prints a loadResult.
 func playLoad(ctx context.Context, in io.Reader, out io.Writer) error {
 	var spec loadSpec

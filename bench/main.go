@@ -5,18 +5,20 @@
 //
 //	go run ./bench [-time 10s] [-rounds 3] [-dir /the/disk] [-only a,b,c]
 //	go run ./bench -inbox nats
+//	go run ./bench -grow
 //
 // It reads /proc, so it needs Linux.
 //
 // Read the files in this order:
 //   - main.go, options.go: the command
 //   - measure.go, round.go: a run and its rounds; nats.go: rounds with a slow upstream;
-//     profile.go: profiles
+//     profile.go: profiles; grow.go with growreport.go: more and more of everything
 //   - contender.go, server.go: what is measured, and how it is started
 //   - process.go: the roles that have processes of their own; load.go with drive.go and
 //     callback.go: the load; upstream.go: the destination; fill.go: a backlog
-//   - operator.go: an operator at work meanwhile; client.go, proc.go, machine.go: looking
-//     at servers, processes and the machine
+//   - company.go: who uses a server beside the load: operator.go: an operator at work;
+//     browser.go: pages of the dashboard that are open
+//   - client.go, proc.go, machine.go: looking at servers, processes and the machine
 //   - sample.go, target.go, report.go: the results
 package main
 

@@ -19,6 +19,7 @@ type bench struct {
 	upstream *upstream
 	series   uint64   // number of series of callbacks so far
 	nats     []string // URLs of the servers, while a contender needs them
+	shape    shape    // of the load
 }
 
 // measure runs all chosen contenders in turn, round by round, and prints the results.
@@ -31,7 +32,7 @@ func measure(ctx context.Context, opts *options) (err error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return err
 	}
-	b := &bench{opts: opts, dir: dir, caddy: opts.caddy}
+	b := &bench{opts: opts, dir: dir, caddy: opts.caddy, shape: usualShape}
 	if b.caddy == "" {
 		progress("building Caddy")
 		if b.caddy, err = caddybinary.Build(ctx, dir); err != nil {
@@ -46,10 +47,13 @@ func measure(ctx context.Context, opts *options) (err error) {
 		return err
 	}
 	defer b.upstream.stop()
+	if opts.grow != nil {
+		return b.grow(ctx, m)
+	}
 	if err := b.prepare(ctx); err != nil {
 		return err
 	}
-	all, err := b.rounds(ctx)
+	all, err := b.rounds(ctx, opts.only)
 	if err != nil {
 		return err
 	}
@@ -68,27 +72,39 @@ func (b *bench) prepare(ctx context.Context) error {
 		if !c.backlog {
 			continue
 		}
-		progress("%s: storing %d events", c.key, b.opts.pending)
-		file := b.inboxFile(c)
-		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		if err := b.fill(ctx, c, b.opts.pending); err != nil {
 			return err
 		}
-		var result fillResult
-		spec := fillSpec{File: file, Count: b.opts.pending, First: b.nextSeries()}
-		if _, err := play(ctx, roleFill, spec, &result); err != nil {
-			return err
-		}
-		progress("%s: %d events pending, stored in %s, inbox of %d MiB", c.key, result.Pending, result.Took.Round(time.Millisecond), result.Bytes>>20)
 	}
 	return nil
 }
 
-// rounds returns the samples of each chosen contender, by its key.
-func (b *bench) rounds(ctx context.Context) (map[string][]sample, error) {
+// fill stores so many events more in a contender's inbox. If it delivers, they have been
+// delivered.
+func (b *bench) fill(ctx context.Context, c *contender, count int) error {
+	progress("%s: storing %d events", c.key, count)
+	file := b.inboxFile(c)
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return err
+	}
+	spec := fillSpec{File: file, Count: count, First: b.nextSeries()}
+	if c.delivers {
+		spec.Delivered = count
+	}
+	var result fillResult
+	if _, err := play(ctx, roleFill, spec, &result); err != nil {
+		return err
+	}
+	progress("%s: %d events pending, stored in %s, inbox of %d MiB", c.key, result.Pending, result.Took.Round(time.Millisecond), result.Bytes>>20)
+	return nil
+}
+
+// rounds returns the samples of each contender, by its key.
+func (b *bench) rounds(ctx context.Context, contenders []contender) (map[string][]sample, error) {
 	all := make(map[string][]sample)
 	for round := range b.opts.rounds {
-		for i := range b.opts.only {
-			c := &b.opts.only[i]
+		for i := range contenders {
+			c := &contenders[i]
 			got, err := b.round(ctx, c)
 			if ctx.Err() != nil {
 				return nil, ctx.Err()

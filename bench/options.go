@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -26,6 +27,7 @@ type options struct {
 	caddy   string
 	log     string
 	profile string
+	grow    []table // nil without -grow
 }
 
 func parseOptions(args []string) (*options, error) {
@@ -41,6 +43,11 @@ func parseOptions(args []string) (*options, error) {
 	flags.StringVar(&o.caddy, "caddy", "", "a Caddy binary to measure instead of building one")
 	flags.StringVar(&o.log, "log", "", "log level of every contender, shown on stderr (default WARN, shown only if one fails)")
 	flags.StringVar(&o.profile, "profile", "", "directory for a CPU and a heap profile of each contender, taken in a round of their own")
+	grow := flags.Bool("grow", false, "measure accepting and delivering with more and more stored events, connections and larger bodies, each by itself")
+	lists := make([]string, len(dimensions))
+	for i, d := range dimensions {
+		flags.StringVar(&lists[i], d.flag, d.all, "with -grow, comma-separated: "+d.what)
+	}
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
@@ -53,7 +60,20 @@ func parseOptions(args []string) (*options, error) {
 	}
 	chosen, err := chooseContenders(all, only)
 	o.only = chosen
-	return &o, errors.Join(err,
+	var errGrow error
+	if *grow {
+		o.grow, errGrow = tablesOf(lists)
+		if only != "" || inbox != "sqlite" || o.profile != "" {
+			errGrow = errors.Join(errGrow, errors.New("-grow compares a, b, c and d on SQLite: expected neither -only, -inbox nor -profile beside it"))
+		}
+	} else {
+		flags.Visit(func(f *flag.Flag) {
+			if slices.ContainsFunc(dimensions, func(d dimension) bool { return d.flag == f.Name }) {
+				errGrow = errors.Join(errGrow, fmt.Errorf("-%s needs -grow", f.Name))
+			}
+		})
+	}
+	return &o, errors.Join(err, errGrow,
 		within("-time", o.time, 100*time.Millisecond, maxTime),
 		within("-rounds", o.rounds, 1, maxRounds),
 		within("-pending", o.pending, 1, maxPending))

@@ -40,13 +40,21 @@ func (b *bench) profileOne(ctx context.Context, c *contender) error {
 	if _, _, err := b.load(ctx, s, warmUp); err != nil {
 		return err
 	}
+	meanwhile, err := s.accompany(ctx, c)
+	if err != nil {
+		return err
+	}
 	loaded := make(chan error, 1)
 	go func() {
 		_, _, err := b.load(ctx, s, profileLoad)
 		loaded <- err
 	}()
 	err = s.saveProfiles(ctx, filepath.Join(b.opts.profile, c.key))
-	if errLoad := <-loaded; errLoad != nil {
+	errLoad := <-loaded
+	for what, count := range meanwhile.stop() {
+		progress("%s: %d × %s", c.key, count, what)
+	}
+	if errLoad != nil {
 		return errLoad
 	}
 	return err

@@ -33,12 +33,8 @@ func writeFigures(w io.Writer, opts *options, all map[string][]sample) {
 		if s.delivers {
 			delivered = fmt.Sprintf("%.0f", s.delivered)
 		}
-		faults := "none"
-		if len(s.faults) > 0 {
-			faults = "**" + cell(s.faults.String()) + "**"
-		}
 		row(w, c.key, name, fmt.Sprintf("%.0f", s.accepted), delivered, milliseconds(s.p50), milliseconds(s.p99),
-			microseconds(s.server), microseconds(s.generator), mebibytes(s.rss), milliseconds(s.ready), faults)
+			microseconds(s.server), microseconds(s.generator), mebibytes(s.rss), milliseconds(s.ready), s.faults.cell())
 	}
 }
 
@@ -56,6 +52,14 @@ func writeTargets(w io.Writer, all map[string][]sample) {
 
 func row(w io.Writer, first string, cells ...string) {
 	fmt.Fprintf(w, "| %s | %s |\n", first, strings.Join(cells, " | "))
+}
+
+// cell is what a table says of faults.
+func (f faults) cell() string {
+	if len(f) == 0 {
+		return "none"
+	}
+	return "**" + cell(f.String()) + "**"
 }
 
 // cell makes a text from outside safe for a cell of a table: one line, without borders.

@@ -39,18 +39,17 @@ func (b *bench) round(ctx context.Context, c *contender) (sample, error) {
 	if err != nil {
 		return got, err
 	}
-	cpuBefore, err := cpuTime(s.cmd.Process.Pid)
+	meanwhile, err := s.accompany(ctx, c)
 	if err != nil {
 		return got, err
 	}
-	var operated *operator
-	if c.operated {
-		operated = s.operate(ctx)
+	cpuBefore, err := cpuTime(s.cmd.Process.Pid)
+	if err != nil {
+		meanwhile.stop()
+		return got, err
 	}
 	result, generatorCPU, err := b.load(ctx, s, b.opts.time)
-	if operated != nil {
-		got.faults.merge(operated.stop())
-	}
+	got.faults.merge(meanwhile.stop())
 	if err != nil {
 		return got, err
 	}
@@ -59,9 +58,7 @@ func (b *bench) round(ctx context.Context, c *contender) (sample, error) {
 	if err != nil {
 		return got, err
 	}
-	if operated != nil {
-		after.taken -= operated.replayed.Load()
-	}
+	after.taken -= meanwhile.replayed()
 	total := after.at.Sub(result.Started)
 	cpuAfter, err := cpuTime(s.cmd.Process.Pid)
 	if err != nil {
@@ -115,7 +112,7 @@ func (b *bench) load(ctx context.Context, s *server, d time.Duration) (loadResul
 	ctx, cancel := context.WithTimeout(ctx, d+2*answerTimeout)
 	defer cancel()
 	result := loadResult{Faults: make(faults)}
-	cpu, err := play(ctx, roleLoad, loadSpec{Address: s.address, Duration: d, First: b.nextSeries()}, &result)
+	cpu, err := play(ctx, roleLoad, loadSpec{Address: s.address, Duration: d, First: b.nextSeries(), shape: b.shape}, &result)
 	return result, cpu, err
 }
 

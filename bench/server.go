@@ -30,8 +30,12 @@ type server struct {
 	log     *os.File
 	address string
 	admin   string
-	begun   time.Time
-	ready   time.Duration // from the start of the process to the first 200
+
+	// dashboard is where the dashboard listens, if there is one.
+	dashboard string
+
+	begun time.Time
+	ready time.Duration // from the start of the process to the first 200
 }
 
 // startServer runs Caddy with a contender's config and waits for its first 200, which
@@ -49,6 +53,10 @@ func (b *bench) startServerAt(ctx context.Context, c *contender, number uint64, 
 	if err != nil {
 		return nil, err
 	}
+	dashboard, err := freeAddress(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		return nil, err
 	}
@@ -58,12 +66,12 @@ func (b *bench) startServerAt(ctx context.Context, c *contender, number uint64, 
 		level = "WARN"
 	}
 	text := c.caddyfile(address, admin, filepath.Join(home, "storage"), level,
-		places{upstream: b.upstream.address, inbox: b.inboxFile(c), nats: b.nats})
+		places{upstream: b.upstream.address, inbox: b.inboxFile(c), nats: b.nats, dashboard: dashboard})
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
 
-	s := &server{address: address, admin: admin, ended: make(chan struct{})}
+	s := &server{address: address, admin: admin, dashboard: dashboard, ended: make(chan struct{})}
 	if err := s.start(ctx, b.caddy, config, b.opts.log != ""); err != nil {
 		return nil, err
 	}

@@ -53,6 +53,18 @@ var targets = []target{
 		value: func(by map[string]sample) float64 { return by["do"].accepted / by["d"].accepted },
 	},
 	{
+		what: "(cdash) ÷ (c), requests/s", needs: []string{"cdash", "c"}, limit: 0.97,
+		value: func(by map[string]sample) float64 { return by["cdash"].rate() / by["c"].rate() },
+	},
+	{
+		what: "(cdash) ÷ (c), server CPU/request", needs: []string{"cdash", "c"}, limit: 1.03, atMost: true,
+		value: func(by map[string]sample) float64 { return float64(by["cdash"].server) / float64(by["c"].server) },
+	},
+	{
+		what: "(ddash) ÷ (d), deliveries/s", needs: []string{"ddash", "d"}, limit: 0.97,
+		value: func(by map[string]sample) float64 { return by["ddash"].rate() / by["d"].rate() },
+	},
+	{
 		what: "(c1m), slowest list or count", needs: []string{"c1m"}, limit: 50, atMost: true, unit: " ms",
 		value: func(by map[string]sample) float64 { return float64(by["c1m"].slowest) / float64(time.Millisecond) },
 	},

@@ -5,7 +5,8 @@
 // Read the files in this order:
 //   - control.go: finding a handler, and what can be asked of it
 //   - params.go: what requests to the admin API and its clients have in common
-//   - lookup.go: events and quarantined callbacks, looked up
+//   - lookup.go, quarantine_groups.go: events and quarantined callbacks, looked up
+//   - change.go, release.go: the same, changed
 //   - handlers.go, answers.go, destinations.go, find.go, recent.go, history.go, pressure.go,
 //     tasks.go, backup.go: the answers of the admin API
 //   - tracking.go: tasks whose final events have not come
@@ -82,11 +83,23 @@ type Gateway interface {
 	// proxies record whom they forward for.
 	Explain(peer netip.Addr, forwardedFor string) Explanation
 
+	// Try has the handler take a body as the callback of a client with that address,
+	// which is judged as any other: a callback that is accepted is stored and delivered,
+	// and what is answered is counted. The zero address is one that is not known.
+	Try(ctx context.Context, client netip.Addr, body []byte) Tried
+
 	// Feed returns the feed of what happens.
 	Feed() *Feed
 
 	// Close ends the use of the handler.
 	Close() error
+}
+
+// Tried is what a callback was answered that an operator has tried.
+type Tried struct {
+	Status int
+	Media  string // the Content-Type
+	Body   []byte
 }
 
 // Provider finds the running handlers.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,6 +44,10 @@ type Feed struct {
 	next      int64    // number of the next notice; the first is 1
 	followers map[*Follower]struct{}
 	closed    bool
+
+	// waiting are the followers that have seen everything. Only they are woken: a notice
+	// costs nothing for those that are at work, or rest.
+	waiting []*Follower
 }
 
 // NewFeed makes an empty feed for the handler of that name.
@@ -72,9 +77,20 @@ func (f *Feed) Publish(n Notice) {
 		f.notices[(f.next-1)%FeedLength] = n
 	}
 	f.next++
-	for follower := range f.followers {
-		follower.signal()
+	f.wake()
+}
+
+// wake wakes the followers that wait. The caller has locked mu.
+func (f *Feed) wake() {
+	for _, follower := range f.waiting {
+		follower.waits = false
+		select {
+		case follower.wake <- struct{}{}:
+		default: // it has stopped waiting meanwhile
+		}
 	}
+	clear(f.waiting)
+	f.waiting = f.waiting[:0]
 }
 
 // CutText returns a text as it stands in a notice.
@@ -90,9 +106,7 @@ func (f *Feed) Close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.closed = true
-	for follower := range f.followers {
-		follower.signal()
-	}
+	f.wake()
 }
 
 // Follow begins to follow after the notice with that id, which comes from an earlier
@@ -120,7 +134,6 @@ func (f *Feed) Follow(after string) (*Follower, error) {
 		fo.next = number + 1
 	}
 	f.followers[fo] = struct{}{}
-	fo.signal()
 	return fo, nil
 }
 
@@ -145,6 +158,7 @@ type Follower struct {
 	feed      *Feed
 	next      int64
 	restarted bool
+	waits     bool // it is among those that wait; guarded by feed.mu
 	wake      chan struct{}
 }
 
@@ -154,10 +168,11 @@ type Entry struct {
 	Notice
 }
 
-func (fo *Follower) signal() {
-	select {
-	case fo.wake <- struct{}{}:
-	default:
+// await has the follower woken by the next notice. The caller has locked feed.mu.
+func (fo *Follower) await() {
+	if !fo.waits {
+		fo.waits = true
+		fo.feed.waiting = append(fo.feed.waiting, fo)
 	}
 }
 
@@ -204,10 +219,14 @@ func (fo *Follower) skip() (happened bool, err error) {
 	defer f.mu.Unlock()
 	happened = fo.restarted || fo.next < f.next
 	fo.restarted, fo.next = false, f.next
-	if !happened && f.closed {
+	if happened {
+		return true, nil
+	}
+	if f.closed {
 		return false, ErrFeedClosed
 	}
-	return happened, nil
+	fo.await()
+	return false, nil
 }
 
 func (fo *Follower) take(dst []Entry, most int) ([]Entry, error) {
@@ -227,8 +246,11 @@ func (fo *Follower) take(dst []Entry, most int) ([]Entry, error) {
 		dst = append(dst, f.entry(fo.next, f.notices[(fo.next-1)%FeedLength]))
 		fo.next++
 	}
-	if len(dst) == empty && f.closed {
-		return dst, ErrFeedClosed
+	if len(dst) == empty {
+		if f.closed {
+			return dst, ErrFeedClosed
+		}
+		fo.await()
 	}
 	return dst, nil
 }
@@ -244,4 +266,5 @@ func (fo *Follower) Close() {
 	fo.feed.mu.Lock()
 	defer fo.feed.mu.Unlock()
 	delete(fo.feed.followers, fo)
+	fo.feed.waiting = slices.DeleteFunc(fo.feed.waiting, func(other *Follower) bool { return other == fo })
 }

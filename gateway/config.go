@@ -143,6 +143,9 @@ type Handler interface {
 	// Lost makes the event that says that a task is lost.
 	Lost(t inbox.Task, taskType string, at time.Time) *inbox.Event
 
+	// Try takes a callback. See control.Gateway.
+	Try(ctx context.Context, client netip.Addr, body []byte) control.Tried
+
 	// Reconsider validates a quarantined callback, or without a source an answer of Fotor's
 	// task API, by the rules of the config, and
 	// returns its event. If it is still not valid, the error is a

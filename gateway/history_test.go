@@ -181,3 +181,28 @@ func TestHistoriesOfDestinationsAreBounded(t *testing.T) {
 	assert.NotContains(t, p.destinations, "d0")
 	assert.Equal(t, control.HistorySpans[0], p.over("nonsense", nil).Span)
 }
+
+// What the history of the charts costs a callback, beside the counts of the last hour.
+func BenchmarkAnswered(b *testing.B) {
+	recent, past := newRecent(time.Now), newPast(time.Now)
+	for name, count := range map[string]func(){
+		"with the history": func() { recent.add(Accepted); past.answered(Accepted, 3*time.Millisecond) },
+		"without":          func() { recent.add(Accepted) },
+		"attempt, history": func() { past.attempted("default", inbox.Deliver, 3*time.Millisecond) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				count()
+			}
+		})
+		b.Run(name+", at once", func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					count()
+				}
+			})
+		})
+	}
+}

@@ -362,6 +362,8 @@ func (reconsiders) Explain(netip.Addr, string) control.Explanation { return cont
 
 func (reconsiders) Lost(inbox.Task, string, time.Time) *inbox.Event { return nil }
 
+func (reconsiders) Try(context.Context, netip.Addr, []byte) control.Tried { return control.Tried{} }
+
 func (reconsiders) Reconsider(body []byte, at time.Time, _ netip.Addr) (*inbox.Event, error) {
 	return &inbox.Event{ID: "id", TaskID: string(body), Type: "video", ReceivedAt: at}, nil
 }

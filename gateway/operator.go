@@ -55,6 +55,11 @@ func (o *operated) Explain(peer netip.Addr, forwardedFor string) control.Explana
 	return o.config.Handler.Explain(peer, forwardedFor)
 }
 
+// Try implements control.Gateway.
+func (o *operated) Try(ctx context.Context, client netip.Addr, body []byte) control.Tried {
+	return o.config.Handler.Try(ctx, client, body)
+}
+
 // Close implements control.Gateway.
 func (o *operated) Close() error { return o.gateway.Drop() }
 

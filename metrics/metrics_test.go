@@ -206,6 +206,8 @@ func (facts) Explain(netip.Addr, string) control.Explanation { return control.Ex
 
 func (facts) Lost(inbox.Task, string, time.Time) *inbox.Event { return nil }
 
+func (facts) Try(context.Context, netip.Addr, []byte) control.Tried { return control.Tried{} }
+
 func (facts) Reconsider([]byte, time.Time, netip.Addr) (*inbox.Event, error) { return nil, nil }
 
 // silent emits no Caddy events.

@@ -49,6 +49,11 @@ func (s *Schedule) pause(asked int, random float64) time.Duration {
 	return d*3/4 + time.Duration(random*float64(d)/2)
 }
 
+// Longest returns the longest time until a task is due.
+func (s *Schedule) Longest() time.Duration {
+	return max(s.After, max(MostBetween, s.Every)*5/4)
+}
+
 // lost reports whether a task is to be given up after a question. answered tells whether
 // Fotor has answered it. If the clock was ahead when the task became known, its age means
 // nothing, and the average length of its pauses stands in for it.

@@ -18,6 +18,16 @@ func TestPausesDoubleUpToHalfAnHour(t *testing.T) {
 	}
 }
 
+func TestTheLongestPause(t *testing.T) {
+	for _, s := range []Schedule{{After: time.Second, Every: time.Second}, {Every: 2 * time.Hour}, {After: 48 * time.Hour, Every: time.Minute}} {
+		longest := s.After
+		for asked := 1; asked < 100; asked++ {
+			longest = max(longest, s.pause(asked, 0.99999))
+		}
+		assert.InDelta(t, longest, s.Longest(), float64(time.Second))
+	}
+}
+
 func TestALongerPauseThanHalfAnHourStays(t *testing.T) {
 	s := Schedule{Every: time.Hour}
 	assert.Equal(t, time.Hour, s.pause(1, 0.5))

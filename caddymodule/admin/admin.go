@@ -185,7 +185,7 @@ func failure(status int, err error) error {
 func inboxFailure(err error) error {
 	status := http.StatusServiceUnavailable
 	switch {
-	case errors.Is(err, inbox.ErrNotFound):
+	case errors.Is(err, inbox.ErrNotFound), errors.Is(err, control.ErrNoDestination):
 		status = http.StatusNotFound
 	case errors.Is(err, inbox.ErrState):
 		status = http.StatusConflict

@@ -1,12 +1,11 @@
 package admin
 
 import (
-	"fmt"
 	"net/http"
-	"slices"
-	"strings"
 
 	"go.uber.org/zap"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
 // to returns the parameter that says where events are to be delivered, other than to the
@@ -22,11 +21,10 @@ func (p params) to() string {
 // configured returns an error unless the config has the destination, or none is named.
 // One that it has no more is refused too: nothing is delivered there.
 func (c *call) configured(destination string) error {
-	names := c.gateway.Destinations()
-	if destination == "" || slices.Contains(names, destination) {
-		return nil
+	if err := control.Configured(c.gateway, destination); err != nil {
+		return failure(http.StatusNotFound, err)
 	}
-	return failure(http.StatusNotFound, fmt.Errorf("the config has no destination %q: expected %s", destination, strings.Join(names, ", ")))
+	return nil
 }
 
 // named returns fields for the audit log about the destinations that are named.

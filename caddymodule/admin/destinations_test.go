@@ -238,7 +238,7 @@ func TestDestinationsThatBulkRefuses(t *testing.T) {
 // A reload that removes the destination to which events are being moved ends that, so
 // that no more is left behind there.
 func TestBulkEndsWithItsDestination(t *testing.T) {
-	g := newFakeGateway(10 * bulkPage)
+	g := newFakeGateway(10 * control.ChangePage)
 	g.change = func() { g.destinations = []string{"app"} }
 	status, answer, _ := request(t, g, http.MethodPost, "shop/replay", "destination=old&to=staging", "")
 	require.Equal(t, http.StatusServiceUnavailable, status)

@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -69,19 +68,11 @@ func (c *call) replayEvent() error {
 	if err := c.configured(to); err != nil {
 		return err
 	}
-	if err := c.again(c.r.Context(), c.id, destination, to); err != nil {
+	if err := control.Again(c.r.Context(), c.gateway, c.id, destination, to); err != nil {
 		return inboxFailure(err)
 	}
 	c.audit("event replayed by hand", append(named(destination, to), zap.String("event_id", c.id))...)
 	return c.answer(http.StatusOK, control.Done{ID: c.id, State: inbox.Pending.String()})
-}
-
-// again has an event delivered again: to another destination, if to is not "".
-func (c *call) again(ctx context.Context, id, destination, to string) error {
-	if to == "" {
-		return c.gateway.Inbox().Replay(ctx, id, destination)
-	}
-	return c.gateway.Inbox().Move(ctx, id, destination, to)
 }
 
 // answer answers with JSON.

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -83,12 +84,6 @@ func (c *call) explain() error {
 	return c.answer(http.StatusOK, c.gateway.Explain(ip, forwardedFor))
 }
 
-// The limits of a hold's request.
-const (
-	maxHoldReason = 256                  // bytes
-	maxHold       = 365 * 24 * time.Hour // from now
-)
-
 func (c *call) hold() error {
 	destination, err := c.heldDestination()
 	if err != nil {
@@ -118,25 +113,23 @@ func (c *call) hold() error {
 // holdUntil returns when the hold ends; zero if it has no end.
 func holdUntil(request *control.HoldRequest, now time.Time) (until time.Time, err error) {
 	switch {
-	case len(request.Reason) > maxHoldReason:
+	case len(request.Reason) > control.MaxHoldReason:
 		return until, errors.New("the body: reason is longer than 256 bytes")
 	case request.Until != nil && request.For != "":
 		return until, errors.New("the body has both until and for: expected one of them")
 	case request.Until != nil:
-		until = *request.Until
+		until, err = control.HoldUntil(now, *request.Until, 0)
 	case request.For != "":
-		length, err := caddy.ParseDuration(request.For)
-		if err != nil {
+		length, parseErr := caddy.ParseDuration(request.For)
+		if parseErr != nil || length == 0 {
 			return until, errors.New("the body: for is no duration: expected one such as 30m")
 		}
-		until = now.Add(length)
-	default:
-		return until, nil
+		until, err = control.HoldUntil(now, time.Time{}, length)
 	}
-	if !until.After(now) || until.After(now.Add(maxHold)) {
-		return until, errors.New("the body: the hold would end in the past, or later than in a year: expected a time between")
+	if err != nil {
+		err = fmt.Errorf("the body: %w", err)
 	}
-	return until, nil
+	return until, err
 }
 
 func (c *call) resume() error {

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/internal/caddybinary"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/sample"
 )
 
 // builtBinary is Caddy with the module, as users run it.
@@ -175,8 +176,8 @@ func (b *builtBinary) testCompletion(t *testing.T) {
 		{[]string{"list", "--state", ""}, []string{"pending", "delivered", "superseded", "dead", "skipped"}},
 		{[]string{"replay", "--state", "dead,"}, []string{"dead,pending", "dead,delivered", "dead,superseded", "dead,skipped"}},
 		{[]string{"tail", "--kind", ""}, kinds},
-		{[]string{"list", "--type", ""}, knownTypes},
-		{[]string{"send", "--type", ""}, knownTypes},
+		{[]string{"list", "--type", ""}, sample.Types},
+		{[]string{"send", "--type", ""}, sample.Types},
 		{[]string{"send", "--status", ""}, []string{"in_progress", "completed", "failed"}},
 		{[]string{"list", "--color", ""}, []string{"auto", "always", "never"}},
 		{[]string{"list", "--address", f.addr, "--handler", ""}, []string{"default", "avatars"}},

@@ -15,9 +15,6 @@ import (
 // destinations: whoever has pressed Tab waits for it. Without an answer it offers nothing.
 const completionTimeout = time.Second
 
-// knownTypes are known task types of Fotor; there are more.
-var knownTypes = []string{"avatar", "videoEnhancer", "text2img", "img2img", "ecommercelistingset"}
-
 // kinds are the kinds of notices.
 var kinds = append(slices.Clone(control.NoticeKinds), control.Gap)
 

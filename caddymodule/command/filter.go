@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/sample"
 )
 
 // addFilterFlags adds the flags that choose events.
@@ -24,7 +25,7 @@ func (env *environment) addFilterFlags(cmd *cobra.Command) {
 	flags.String("since", "", "Only events that arrived then or later: a time, or a duration such as 2h for so long ago")
 	flags.String("until", "", "Only events that arrived before: a time, or a duration such as 15m for so long ago")
 	completeList(cmd, "state", control.StateNames()...)
-	completeFixed(cmd, "type", knownTypes...)
+	completeFixed(cmd, "type", sample.Types...)
 	completeNothing(cmd, "task", "since", "until")
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/sample"
 	"github.com/fotor-webhook/caddy-fotor-webhook/internal/signature"
 )
 
@@ -52,11 +53,11 @@ arrive than the URL takes, some are left out, and it says how many.
 	flags.StringArray("sign", nil, "With --to: sign with this secret, or a placeholder such as {env.NAME}, in place of the destination's; repeatable")
 	flags.String("task", "", "Only events of the Fotor task with this id")
 	flags.String("type", "", "Only events of tasks of this type, such as avatar")
-	flags.StringSlice("status", nil, "Only events with these statuses: "+strings.Join(statusNames, ", "))
+	flags.StringSlice("status", nil, "Only events with these statuses: "+strings.Join(sample.Statuses, ", "))
 	flags.String("since", "", "Begin with the events that arrived since then: a time, or a duration such as 2h for so long ago")
 	flags.IntP("lines", "n", 0, "End after so many events")
-	completeFixed(cmd, "type", knownTypes...)
-	completeList(cmd, "status", statusNames...)
+	completeFixed(cmd, "type", sample.Types...)
+	completeList(cmd, "status", sample.Statuses...)
 	completeNothing(cmd, flagTo, "sign", "task", "since", "lines")
 	addOutgoingFlags(cmd)
 	return env.adminCommand(cmd, func(ctx context.Context, s *session, _ []string) error {
@@ -82,7 +83,7 @@ type listenPlan struct {
 func (env *environment) listenPlan(cmd *cobra.Command) (*listenPlan, error) {
 	flags := cmd.Flags()
 	p := &listenPlan{filter: make(url.Values)}
-	if err := errors.Join(listFilter(cmd, make(url.Values), "status", statusNames), textFilters(cmd, p.filter), env.filterTimes(cmd, p.filter)); err != nil {
+	if err := errors.Join(listFilter(cmd, make(url.Values), "status", sample.Statuses), textFilters(cmd, p.filter), env.filterTimes(cmd, p.filter)); err != nil {
 		return nil, err
 	}
 	p.statuses, _ = flags.GetStringSlice("status")

@@ -6,14 +6,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/time/rate"
 
-	"github.com/fotor-webhook/caddy-fotor-webhook/fotorapi/mock"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/sample"
 )
 
 const (
@@ -65,7 +64,7 @@ const severalSent = `1 goes before 5: no answer to a callback is a failure.
 
 func addSendFlags(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.String("type", "avatar", "The task's type: "+strings.Join(knownTypes, ", ")+", or any other")
+	flags.String("type", "avatar", "The task's type: "+strings.Join(sample.Types, ", ")+", or any other")
 	flags.StringSlice("status", []string{"completed"}, "The task's status: in_progress, completed, failed, or any number; several are sent in that order")
 	flags.Int("repeat", 1, "How many times, each with a new task")
 	flags.String("rate", "", "The most callbacks in a time, such as 50/s or 600/m; without, as fast as they are answered")
@@ -74,7 +73,7 @@ func addSendFlags(cmd *cobra.Command) {
 	flags.String("file", "", "Send this file as it is; - is standard input")
 	flags.String("task", "", "The task's id, in place of a new one")
 	flags.BoolP("quiet", "q", false, "Print the summary only")
-	completeFixed(cmd, "type", knownTypes...)
+	completeFixed(cmd, "type", sample.Types...)
 	completeList(cmd, "status", "in_progress", "completed", "failed")
 	completeNothing(cmd, "repeat", "rate", "concurrency", "task")
 	addOutgoingFlags(cmd)
@@ -83,7 +82,7 @@ func addSendFlags(cmd *cobra.Command) {
 // sendPlan is what to send.
 type sendPlan struct {
 	*outgoing
-	kind        mock.Kind
+	kind        sample.Kind
 	statuses    []int
 	repeat      int
 	limit       rate.Limit
@@ -129,19 +128,12 @@ func (env *environment) sendPlan(cmd *cobra.Command, target string) (*sendPlan, 
 	return p, env.sendFile(cmd, p)
 }
 
-// statusNames are the names of a task's status, in the order of Fotor's numbers.
-var statusNames = []string{"in_progress", "completed", "failed"}
-
 func parseStatuses(values []string) ([]int, error) {
 	statuses := make([]int, 0, len(values))
 	for _, value := range values {
-		status := slices.Index(statusNames, value)
-		if status < 0 {
-			number, err := strconv.ParseInt(value, 10, 32)
-			if err != nil {
-				return nil, fmt.Errorf("--status %q: expected in_progress, completed, failed, or a number such as 3", value)
-			}
-			status = int(number)
+		status, err := sample.ParseStatus(value)
+		if err != nil {
+			return nil, fmt.Errorf("--status %q: %w", value, err)
 		}
 		statuses = append(statuses, status)
 	}

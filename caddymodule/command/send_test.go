@@ -19,7 +19,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/require"
 
-	"github.com/fotor-webhook/caddy-fotor-webhook/fotorapi/mock"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/sample"
 )
 
 // gateway is a server for callbacks that remembers them.
@@ -139,7 +139,7 @@ func TestSendBodies(t *testing.T) {
 	schema, err := jsonschema.NewCompiler().Compile("../../schema/callback.schema.json")
 	require.NoError(t, err)
 	var all bytes.Buffer
-	for _, kind := range append(knownTypes, "someThing") {
+	for _, kind := range append(sample.Types, "someThing") {
 		for _, sensitive := range []string{"--sensitive=false", "--sensitive"} {
 			g, url := startGateway(t, nil)
 			r := run(t, testEnvironment(), "send", url, "--type", kind, sensitive, "--status", "in_progress", "--status", "1,failed")
@@ -166,7 +166,7 @@ func TestSendTasks(t *testing.T) {
 	require.Len(t, g.bodies, 400)
 	begun := make(map[string]bool)
 	for _, body := range g.bodies {
-		var c mock.Object
+		var c sample.Object
 		require.NoError(t, json.Unmarshal(body, &c))
 		require.Len(t, c.TaskID, 32)
 		require.Equal(t, c.Status == 1, begun[c.TaskID], "completed before it was in progress, or twice")
@@ -266,7 +266,7 @@ func TestSendInterrupted(t *testing.T) {
 	var stdout bytes.Buffer
 	env.stdout = &output{w: &stdout}
 	plan := &sendPlan{
-		outgoing: &outgoing{url: "http://fotor.test", timeout: time.Minute}, kind: mock.Kind{Type: "avatar"}, statuses: []int{1}, repeat: 1 << 30,
+		outgoing: &outgoing{url: "http://fotor.test", timeout: time.Minute}, kind: sample.Kind{Type: "avatar"}, statuses: []int{1}, repeat: 1 << 30,
 		concurrency: 1, limit: 1e9,
 	}
 	require.NoError(t, newSender(&session{environment: env}, plan).send(ctx))

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
-	"github.com/fotor-webhook/caddy-fotor-webhook/fotorapi/mock"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/sample"
 )
 
 // maxReply bounds how much of an answer is read.
@@ -134,7 +134,7 @@ func (s *sender) newTask() (task, business string, err error) {
 	}
 	s.mu.Lock() // a test's source of randomness is not safe for concurrent use
 	defer s.mu.Unlock()
-	task, business, err = mock.NewIDs(s.random)
+	task, business, err = sample.NewTask(s.random)
 	if s.plan.task != "" {
 		task = s.plan.task
 	}

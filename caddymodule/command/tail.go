@@ -15,6 +15,7 @@ import (
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/sample"
 )
 
 const (
@@ -59,7 +60,7 @@ A line names the destination, unless that is "default".
 	flags.IntP("lines", "n", 0, "End after so many lines")
 	env.addDestinationFlag(cmd, "Only notices about attempts at this destination and its holds", false)
 	completeList(cmd, "kind", kinds...)
-	completeFixed(cmd, "type", knownTypes...)
+	completeFixed(cmd, "type", sample.Types...)
 	completeNothing(cmd, "task", "lines")
 	return env.adminCommand(cmd, func(ctx context.Context, s *session, _ []string) error {
 		query, err := tailQuery(cmd)

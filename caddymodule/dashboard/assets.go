@@ -1,14 +1,12 @@
 package dashboard
 
 import (
-	"bytes"
 	"compress/gzip"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
 	"net/http"
 	"path"
-	"strconv"
 	"strings"
 )
 
@@ -44,22 +42,10 @@ func loadAssets(mediaTypes map[string]string) map[string]*asset {
 			name:    strings.TrimSuffix(name, extension) + "." + hex.EncodeToString(sum[:6]) + extension,
 			media:   media,
 			content: content,
-			zipped:  zip(content, gzip.BestCompression),
+			zipped:  zipWith(zipper(gzip.BestCompression), content),
 		}
 	}
 	return loaded
-}
-
-// zip compresses a text that is in memory as a whole.
-func zip(content []byte, level int) []byte {
-	var b bytes.Buffer
-	w, err := gzip.NewWriterLevel(&b, level)
-	if err != nil {
-		panic(err) // there is such a level
-	}
-	_, _ = w.Write(content) // a buffer takes everything
-	_ = w.Close()
-	return b.Bytes()
 }
 
 // ServeHTTP implements http.Handler.
@@ -67,36 +53,5 @@ func (a *asset) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("Cache-Control", "public, max-age=31536000, immutable")
 	header.Set("Content-Type", a.media)
-	writeZipped(w, r, http.StatusOK, a.content, a.zipped)
-}
-
-// writeZipped writes an answer, compressed if the client takes that. Its Content-Type has
-// been set.
-func writeZipped(w http.ResponseWriter, r *http.Request, status int, content, zipped []byte) {
-	header := w.Header()
-	header.Add("Vary", "Accept-Encoding")
-	if takesGzip(r.Header.Values("Accept-Encoding")) {
-		header.Set("Content-Encoding", "gzip")
-		content = zipped
-	}
-	header.Set("Content-Length", strconv.Itoa(len(content)))
-	w.WriteHeader(status)
-	if r.Method != http.MethodHead {
-		_, _ = w.Write(content) // the client may have gone, and there is nobody else to tell
-	}
-}
-
-// takesGzip reports whether a client takes gzip. One that names it with a weight of 0 does
-// not.
-func takesGzip(accept []string) bool {
-	for coding := range strings.SplitSeq(strings.Join(accept, ","), ",") {
-		name, weight, _ := strings.Cut(coding, ";")
-		if !strings.EqualFold(strings.TrimSpace(name), "gzip") {
-			continue
-		}
-		value, found := strings.CutPrefix(strings.ToLower(strings.TrimSpace(weight)), "q=")
-		quality, err := strconv.ParseFloat(value, 64)
-		return !found || err == nil && quality > 0
-	}
-	return false
+	writeZipped(w, r, http.StatusOK, a.content, func([]byte) []byte { return a.zipped })
 }

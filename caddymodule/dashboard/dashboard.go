@@ -4,11 +4,14 @@
 //
 // Read the files in this order:
 //   - dashboard.go: the module; guard.go: is the route guarded
-//   - serve.go: from the request to a page; headers.go: what every answer has;
-//     assets.go: style and script; live.go: telling open pages that something happened
+//   - serve.go: from the request to a page; headers.go and zip.go: what every answer has;
+//     assets.go: style and script; live.go: telling open pages that something happened;
+//     pause.go: how often they look
 //   - render.go: what all pages have in common; words.go: texts for people
 //   - overview.go, events.go, event.go, media.go, problems.go, whitelist.go: the pages,
 //     whose templates are in pages/
+//   - actions.go: from a form to a change, and notices.go: what is told of it; change.go,
+//     holds.go, groups.go, tryit.go: the changes
 package dashboard
 
 import (
@@ -46,7 +49,7 @@ const maxImageHosts = 32
 
 // Handler serves the dashboard: web pages that show how the `fotor_webhook` handlers of
 // this Caddy are doing, the events that have arrived and what became of them, dead and
-// quarantined ones, and who may call. It only reads.
+// quarantined ones, and who may call. It only reads, unless `allow_actions` is set.
 //
 // It has no password of its own. Put it on a route behind something that decides who may
 // read: `basic_auth`, `forward_auth`, client certificates, or a matcher of addresses.
@@ -64,6 +67,12 @@ type Handler struct {
 	// others: there is a link instead. An empty list shows none.
 	// Default: `["pub-static.fotor.com", "static.fotor.com.cn"]`
 	ImageHosts []string `json:"image_hosts,omitzero"`
+
+	// That whoever reaches the route may also change something: replay and purge events,
+	// hold and resume deliveries, release and delete what is in quarantine, and send test
+	// callbacks. Each change is logged. Requests from pages of other sites are refused. It
+	// cannot be set together with `public`. Default: false
+	AllowActions bool `json:"allow_actions,omitempty"`
 
 	logger *zap.Logger
 	site   *site
@@ -91,6 +100,7 @@ func parseCaddyfile(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 //	fotor_webhook_dashboard [<matcher>] {
 //		image_hosts <host>... | off
 //		public
+//		allow_actions
 //	}
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume directive name
@@ -99,11 +109,12 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	for d.NextBlock(0) {
 		switch option := d.Val(); option {
-		case "public":
+		case "public", "allow_actions":
 			if _, err := caddymodule.Arguments(d, directive, 0, "no arguments"); err != nil {
 				return err
 			}
-			h.Public = true
+			h.Public = h.Public || option == "public"
+			h.AllowActions = h.AllowActions || option == "allow_actions"
 		case "image_hosts":
 			hosts := d.RemainingArgs()
 			if len(hosts) == 0 || d.NextBlock(1) {
@@ -116,7 +127,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 				h.ImageHosts = append(h.ImageHosts, hosts...)
 			}
 		default:
-			return d.Errf("%s: unknown option '%s': expected image_hosts or public", directive, option)
+			return d.Errf("%s: unknown option '%s': expected image_hosts, public or allow_actions", directive, option)
 		}
 	}
 	return nil
@@ -148,8 +159,12 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 // is made of these, so nothing else may get into it.
 var hostPattern = regexp.MustCompile(`^(\*\.)?[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?(:[0-9]{1,5})?$`)
 
-// Validate checks the hosts.
+// Validate checks the hosts, and that not everybody may change something.
 func (h *Handler) Validate() error {
+	if h.Public && h.AllowActions {
+		return fmt.Errorf("%s: public and allow_actions are both set: everybody who reaches it could replay, hold and purge;"+
+			" expected one of them: with allow_actions, something before the dashboard that decides who may, such as basic_auth or a client_ip matcher", directive)
+	}
 	if len(h.ImageHosts) > maxImageHosts {
 		return fmt.Errorf("%s: image_hosts has %d hosts: expected at most %d", directive, len(h.ImageHosts), maxImageHosts)
 	}

@@ -41,12 +41,14 @@ func TestCaddyfile(t *testing.T) {
 		{Name: "an empty block", In: "fotor_webhook_dashboard {\n}", Want: `{}`},
 		{Name: "public", In: "fotor_webhook_dashboard {\npublic\n}", Want: `{"public": true}`},
 		{Name: "hosts", In: "fotor_webhook_dashboard {\nimage_hosts a.example b.example:8443\nimage_hosts *.c.example\n}", Want: `{"image_hosts": ["a.example", "b.example:8443", "*.c.example"]}`},
+		{Name: "actions", In: "fotor_webhook_dashboard {\nallow_actions\n}", Want: `{"allow_actions": true}`},
+		{Name: "actions with an argument", In: "fotor_webhook_dashboard {\nallow_actions replay\n}", Err: "allow_actions has 1 arguments: expected no arguments"},
 		{Name: "no hosts", In: "fotor_webhook_dashboard {\nimage_hosts off\n}", Want: `{"image_hosts": []}`},
 		{Name: "an argument", In: `fotor_webhook_dashboard a b`, Err: "unexpected argument 'a': expected a matcher, a block, or nothing"},
 		{Name: "public with an argument", In: "fotor_webhook_dashboard {\npublic yes\n}", Err: "public has 1 arguments: expected no arguments"},
 		{Name: "hosts without any", In: "fotor_webhook_dashboard {\nimage_hosts\n}", Err: "image_hosts: expected one host or more, such as images.example.com, or off"},
 		{Name: "hosts with a block", In: "fotor_webhook_dashboard {\nimage_hosts a {\nb\n}\n}", Err: "image_hosts: expected one host or more"},
-		{Name: "an unknown option", In: "fotor_webhook_dashboard {\nimagehosts a\n}", Err: "unknown option 'imagehosts': expected image_hosts or public"},
+		{Name: "an unknown option", In: "fotor_webhook_dashboard {\nimagehosts a\n}", Err: "unknown option 'imagehosts': expected image_hosts, public or allow_actions"},
 	})
 }
 
@@ -150,10 +152,12 @@ func TestHeaders(t *testing.T) {
 
 func TestOtherMethodsAreRefused(t *testing.T) {
 	for _, method := range []string{http.MethodPost, http.MethodDelete, http.MethodPut, http.MethodOptions, "EVIL"} {
-		w := httptest.NewRecorder()
-		err := newSite(&Handler{}).serve(w, httptest.NewRequestWithContext(t.Context(), method, "/events", nil))
-		require.ErrorContains(t, err, "the dashboard takes GET and HEAD", method)
-		require.Equal(t, "GET, HEAD", w.Header().Get("Allow"))
+		for path, h := range map[string]*Handler{"/events": {AllowActions: true}, "/replay": {}, "/try": {}} {
+			w := httptest.NewRecorder()
+			err := newSite(h).serve(w, httptest.NewRequestWithContext(t.Context(), method, path, nil))
+			require.ErrorContains(t, err, "the dashboard takes GET and HEAD", method)
+			require.Equal(t, "GET, HEAD", w.Header().Get("Allow"))
+		}
 	}
 }
 

@@ -23,10 +23,14 @@ const (
 type eventsPage struct {
 	Filter  filterForm
 	Events  []control.Event
-	Several bool // the handler has several destinations
+	Several bool   // the handler has several destinations
+	Act     string // the handler's name in forms; "" without actions
 
 	// First is the link to the first page, "" on that one, and Next to the next.
 	First, Next string
+
+	// Search is what was searched for; nil on a page of the list.
+	Search *searched
 }
 
 // filterForm is the form that chooses events.
@@ -68,16 +72,11 @@ func (v *visit) events() error {
 	if err != nil {
 		return err
 	}
-	destinations := v.gateway.Destinations()
-	shown := eventsPage{Events: list.Events, Several: len(destinations) > 1, Filter: filterForm{
-		Handler: v.one(), Destinations: destinations, Destination: filter.Destination, Type: filter.Type, Task: filter.TaskID,
-		Since: values.Get("since"), Until: values.Get("until"), Order: values.Get("order"),
-	}}
+	shown := v.eventsPage(list.Events, &filter)
+	shown.Filter.Since, shown.Filter.Until, shown.Filter.Order = values.Get("since"), values.Get("until"), values.Get("order")
+	destinations := shown.Filter.Destinations
 	if filter.Destination != "" && !slices.Contains(destinations, filter.Destination) {
 		shown.Filter.Destinations = append([]string{filter.Destination}, destinations...)
-	}
-	for _, state := range inbox.States {
-		shown.Filter.States = append(shown.Filter.States, stateBox{state.String(), slices.Contains(filter.States, state)})
 	}
 	shown.Filter.On = slices.ContainsFunc(control.FilterParams, p.Has)
 	if page.Cursor != "" {
@@ -87,6 +86,18 @@ func (v *visit) events() error {
 		shown.Next = with(values, list.Next)
 	}
 	return v.show("events", "Events", shown)
+}
+
+// eventsPage is a page with events, and the form with a filter.
+func (v *visit) eventsPage(events []control.Event, filter *inbox.Filter) *eventsPage {
+	destinations := v.gateway.Destinations()
+	page := &eventsPage{Events: events, Act: v.acting(), Several: len(destinations) > 1, Filter: filterForm{
+		Handler: v.one(), Destinations: destinations, Destination: filter.Destination, Type: filter.Type, Task: filter.TaskID,
+	}}
+	for _, state := range inbox.States {
+		page.Filter.States = append(page.Filter.States, stateBox{state.String(), slices.Contains(filter.States, state)})
+	}
+	return page
 }
 
 // tidy redirects to a shorter address if a form has sent fields that are empty, or a state
@@ -117,20 +128,6 @@ func (v *visit) redirect(link string) {
 	v.w.WriteHeader(http.StatusSeeOther)
 }
 
-// search leads to the event with that id, or to those of the task.
-func (v *visit) search(text string) error {
-	_, err := v.gateway.Inbox().Get(v.r.Context(), strings.ToLower(text))
-	switch {
-	case err == nil:
-		v.redirect(href(leafEvent, "handler", v.one(), "id", strings.ToLower(text)))
-		return nil
-	case statusOf(err) != http.StatusNotFound:
-		return err
-	}
-	v.redirect(href(leafEvents, "handler", v.one(), "task", text))
-	return nil
-}
-
 // with returns the link to another page of the list.
 func with(values url.Values, cursor string) string {
 	pairs := make([]string, 0, 2*len(values)+2)
@@ -152,7 +149,15 @@ type eventPage struct {
 	MoreURLs int // links beyond those in Media
 	Body     string
 	Cut      string // how large the body is, if only its beginning is shown
+	Outgoing outgoing
+
+	Act    string   // the handler's name in forms; "" without actions
+	Others []string // destinations of the config that it does not go to
+	All    []string // destinations of the config
 }
+
+// Left reports whether the config has a destination no more.
+func (p *eventPage) Left(destination string) bool { return !slices.Contains(p.All, destination) }
 
 // maxBody bounds how much of a body a page shows, in bytes.
 const maxBody = 256 << 10
@@ -173,7 +178,16 @@ func (v *visit) event() error {
 	page := eventPage{EventDetail: detail, Handler: v.one(), Received: detail.ReceivedAt, Callback: callbackOf(detail.Body)}
 	page.Media, page.MoreURLs = page.Callback.media(v.handler.ImageHosts)
 	page.Body, page.Cut = pretty(detail.Body)
-	return v.show("event", "Event "+cut(detail.TaskID, cutCell), page)
+	if page.Outgoing, err = v.outgoing(v.r.Context(), &detail); err != nil {
+		return err
+	}
+	page.Act, page.All = v.acting(), v.gateway.Destinations()
+	for _, name := range page.All {
+		if !slices.ContainsFunc(page.Deliveries, func(d control.Delivery) bool { return d.Destination == name }) {
+			page.Others = append(page.Others, name)
+		}
+	}
+	return v.show("event", "Event "+cut(detail.TaskID, cutCell), &page)
 }
 
 // suspectID returns the id of a quarantined callback.

@@ -14,9 +14,9 @@ import (
 // guards are what the module takes for a guard, as the warning tells it.
 const guards = "basic_auth or other modules of Caddy's authentication handler, forward_auth, client certificates, a client_ip or remote_ip matcher, or a listener for this machine only"
 
-// warnUnguarded warns if nothing decides who may read. That is a guess from the config: it
-// finds a forgotten guard, not a wrong one. Whether a guard lets the wrong people in cannot
-// be told.
+// warnUnguarded warns if nothing decides who may read, or change something. That is a guess
+// from the config: it finds a forgotten guard, not a wrong one. Whether a guard lets the
+// wrong people in cannot be told.
 func (h *Handler) warnUnguarded(ctx caddy.Context) {
 	if h.Public {
 		return
@@ -26,19 +26,51 @@ func (h *Handler) warnUnguarded(ctx caddy.Context) {
 		return // there are no routes, and nobody reaches it
 	}
 	for name, server := range app.(*caddyhttp.App).Servers {
-		if h.unguarded(server) {
-			h.logger.Warn("the dashboard has no guard: whoever reaches it reads all events, the URLs of their results, and quarantined bodies",
-				zap.String("server", name), zap.Strings("listen", server.Listen),
-				zap.String("expected", guards+"; or the option public, if everybody may read"))
-		}
+		h.warnOf(name, server)
+	}
+}
+
+// warnOf warns of one server.
+func (h *Handler) warnOf(name string, server *caddyhttp.Server) {
+	warn := func(what, expected string) {
+		h.logger.Warn(what, zap.String("server", name), zap.Strings("listen", server.Listen), zap.String("expected", expected))
+	}
+	switch unguarded := h.unguarded(server); {
+	case unguarded && h.AllowActions:
+		warn("anyone may change events: the dashboard has allow_actions and no guard, so whoever reaches it can purge events and quarantined callbacks for good, stop deliveries, have events delivered again, and make some up",
+			guards+"; or no allow_actions")
+	case unguarded:
+		warn("the dashboard has no guard: whoever reaches it reads all events, the URLs of their results, and quarantined bodies",
+			guards+"; or the option public, if everybody may read")
+	case h.AllowActions && h.anyHost(server):
+		warn("the dashboard has allow_actions, is guarded by addresses only, and answers to any host name: a web page can point a name of its own at this server, and change events through the browser of somebody whose address is let in",
+			"the dashboard's host in the address of its site, such as http://localhost:8080, or another guard")
 	}
 }
 
 // unguarded reports whether a server has the handler on a route without a guard.
 func (h *Handler) unguarded(server *caddyhttp.Server) bool {
-	l := &look{handler: h, server: server}
+	l := &look{handler: h, server: server, matches: matchesAddress}
 	found, guarded := l.routes(server.Routes, local(server.Listen) || clientCertificates(server), 0)
 	return found && !guarded
+}
+
+// anyHost reports whether a server has the handler on a route that answers to any host name,
+// and that is guarded by addresses at most. A browser sends passwords, cookies and
+// certificates to the names that they are for only; but whom an address belongs to does not
+// depend on the name (DNS rebinding). Where names have certificates, it needs one.
+func (h *Handler) anyHost(server *caddyhttp.Server) bool {
+	l := &look{handler: h, server: server, matches: matchesHost}
+	found, guarded := l.routes(server.Routes, sockets(server.Listen) || len(server.TLSConnPolicies) > 0, 0)
+	return found && !guarded
+}
+
+// sockets reports whether all listeners are unix sockets, which browsers do not reach.
+func sockets(addresses []string) bool {
+	return !slices.ContainsFunc(addresses, func(address string) bool {
+		parsed, err := caddy.ParseNetworkAddress(address)
+		return err != nil || !parsed.IsUnixNetwork()
+	})
 }
 
 // local reports whether only this machine reaches the listeners.
@@ -74,6 +106,9 @@ const maxDepth = 32
 type look struct {
 	handler *Handler
 	server  *caddyhttp.Server
+
+	// matches reports whether the matchers of a route let only some pass.
+	matches func(caddyhttp.MatcherSets) bool
 }
 
 // routes reports whether the handler is in a list of routes, and whether a guard is passed
@@ -90,7 +125,7 @@ func (l *look) routes(routes caddyhttp.RouteList, guarded bool, depth int) (foun
 	for i := range routes {
 		route := &routes[i]
 		group := route.Group
-		here := guarded || matchesAddress(route.MatcherSets) ||
+		here := guarded || l.matches(route.MatcherSets) ||
 			slices.ContainsFunc(passed, func(other string) bool { return other == "" || other != group }) // only one of a group is taken
 		for _, handler := range route.Handlers {
 			there, well := l.inside(handler, here, depth)
@@ -100,7 +135,7 @@ func (l *look) routes(routes caddyhttp.RouteList, guarded bool, depth int) (foun
 		}
 		// what a route lets pass goes on to the next ones, unless it is the last
 		for _, handler := range route.Handlers {
-			if isGuard(handler) && !route.Terminal || refuses(handler) && matchesAddress(route.MatcherSets) {
+			if isGuard(handler) && !route.Terminal || refuses(handler) && l.matches(route.MatcherSets) {
 				passed = append(passed, group)
 			}
 		}
@@ -146,15 +181,28 @@ func refuses(handler caddyhttp.MiddlewareHandler) bool {
 
 // matchesAddress reports whether matchers look at the address of the client.
 func matchesAddress(sets caddyhttp.MatcherSets) bool {
+	return matches(sets, func(matcher any) bool {
+		switch matcher.(type) {
+		case *caddyhttp.MatchClientIP, *caddyhttp.MatchRemoteIP:
+			return true
+		}
+		return false
+	})
+}
+
+// matchesHost reports whether matchers look at the name of the host that is asked for.
+func matchesHost(sets caddyhttp.MatcherSets) bool {
+	return matches(sets, func(matcher any) bool {
+		_, ok := matcher.(*caddyhttp.MatchHost)
+		return ok
+	})
+}
+
+func matches(sets caddyhttp.MatcherSets, is func(matcher any) bool) bool {
 	for _, set := range sets {
 		for _, matcher := range set {
-			switch m := matcher.(type) {
-			case *caddyhttp.MatchClientIP, *caddyhttp.MatchRemoteIP:
+			if not, ok := matcher.(*caddyhttp.MatchNot); is(matcher) || ok && matches(not.MatcherSets, is) {
 				return true
-			case *caddyhttp.MatchNot:
-				if matchesAddress(m.MatcherSets) {
-					return true
-				}
 			}
 		}
 	}

@@ -32,6 +32,11 @@ func (s *site) setHeaders(header http.Header) {
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("X-Frame-Options", "DENY")
 	header.Set("Referrer-Policy", "no-referrer")
+	if s.handler.AllowActions {
+		// with no-referrer, the Origin of a form is null: over http, it is all that tells
+		// whose page has sent it
+		header.Set("Referrer-Policy", "same-origin")
+	}
 	header.Set("Cross-Origin-Opener-Policy", "same-origin")
 	header.Set("Cross-Origin-Resource-Policy", "same-origin")
 	// images and videos are asked for without cookies, where the page is secure enough for

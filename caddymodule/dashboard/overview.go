@@ -37,6 +37,8 @@ type handlerView struct {
 	Keep string // how long delivered events stay
 
 	Charts *chartsView
+
+	Act *holdAct // of all destinations; nil if there is nothing to do
 }
 
 // destinationView is how one destination is doing.
@@ -46,6 +48,8 @@ type destinationView struct {
 	Match     []string // which events go there; empty for all
 	Age       string   // of the oldest pending event
 	Rate      float64  // attempts a second at most; 0 is unlimited
+
+	Act *holdAct // nil if there is nothing to do
 }
 
 // condition says in words how something is doing, and why.
@@ -103,6 +107,9 @@ func (v *visit) summary(ctx context.Context, name string, recent time.Duration, 
 	view := viewOf(gateway.Summary(ctx, recent), time.Now())
 	if len(v.names) > 1 {
 		view.Link = name
+	}
+	if v.handler.AllowActions {
+		view.addActs()
 	}
 	view.Charts = chartsOf(new(gateway.History(span)), view.Link, time.Now())
 	return view
@@ -207,7 +214,7 @@ func held(h *control.Hold) condition {
 	if h.By == control.ByOperator {
 		c := condition{chip: chip{isWarn, "Held by hand"}, Why: "Nothing is delivered until somebody resumes it.", Reason: h.Reason}
 		if h.Until != nil {
-			c.Why, c.When, c.Until = "Nothing is delivered.", h.Until, "until"
+			c.Why, c.When, c.Until = "Nothing is delivered", h.Until, "until"
 		}
 		return c
 	}

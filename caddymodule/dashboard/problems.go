@@ -4,14 +4,12 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
-	"regexp"
 	"slices"
 	"time"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/query"
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
-	"github.com/fotor-webhook/caddy-fotor-webhook/internal/show"
 )
 
 // problemsPage is what needs somebody: dead events, and callbacks in quarantine.
@@ -26,12 +24,17 @@ type problemsPage struct {
 
 	Quarantined *int64
 	Limit       int // of the quarantine
+	Refused     control.QuarantineGroups
+	MoreRefused int // groups beyond those
 	Callbacks   []control.Quarantined
 	First, Next string
+
+	Act string // the handler's name in forms; "" without actions
 }
 
 // deadGroup are dead deliveries to one destination whose last attempts failed alike.
 type deadGroup struct {
+	Key         deadKey
 	Destination string
 	Last        control.Attempt // of the newest
 	Count       int64
@@ -59,7 +62,7 @@ func (v *visit) problems() error {
 	}
 	ctx := v.r.Context()
 	summary := v.gateway.Summary(ctx, control.RecentDefault)
-	shown := problemsPage{Handler: v.one(), Quarantined: summary.Quarantined, Limit: summary.Config.Quarantine}
+	shown := problemsPage{Handler: v.one(), Act: v.acting(), Quarantined: summary.Quarantined, Limit: summary.Config.Quarantine}
 	if err := v.group(ctx, &shown, summary.Destinations); err != nil {
 		return err
 	}
@@ -68,6 +71,9 @@ func (v *visit) problems() error {
 		return err
 	}
 	shown.Callbacks = list.Callbacks
+	if err := v.groupQuarantine(ctx, &shown); err != nil {
+		return err
+	}
 	if page.Cursor != "" {
 		shown.First = href(leafProblems, "handler", v.one()) + "#quarantine"
 	}
@@ -112,16 +118,6 @@ func (v *visit) group(ctx context.Context, shown *problemsPage, destinations []c
 	return nil
 }
 
-// deadKey is what the events of a group have in common.
-type deadKey struct {
-	destination string
-	status      int
-	reason      string
-}
-
-// varying is what differs in reasons that mean the same: numbers, ids, addresses.
-var varying = regexp.MustCompile(`[0-9a-fA-F]*[0-9][0-9a-fA-F]*`)
-
 func add(groups map[deadKey]*deadGroup, destination string, e *control.Event) {
 	last := control.Attempt{}
 	if e.LastAttempt != nil {
@@ -132,10 +128,10 @@ func add(groups map[deadKey]*deadGroup, destination string, e *control.Event) {
 	if e.SettledAt != nil {
 		at = *e.SettledAt
 	}
-	key := deadKey{destination, last.Status, varying.ReplaceAllString(last.Reason, "#")}
+	key := deadKeyOf(destination, e)
 	g := groups[key]
 	if g == nil {
-		g = &deadGroup{Destination: destination, Last: last, Newest: e.ID, From: at, To: at}
+		g = &deadGroup{Key: key, Destination: destination, Last: last, Newest: e.ID, From: at, To: at}
 		groups[key] = g
 	}
 	g.Count++
@@ -151,10 +147,12 @@ func add(groups map[deadKey]*deadGroup, destination string, e *control.Event) {
 type quarantinedPage struct {
 	control.QuarantinedDetail
 	Handler  string
-	Problems []control.Problem
-	More     int // problems beyond those
-	Text     string
-	Cut      bool
+	Problems []markedProblem
+	More     int     // problems beyond those
+	Pieces   []piece // of the body
+	Left     int64   // bytes of the body after the last piece
+	Cut      bool    // not all of the body is shown
+	Act      string  // the handler's name in forms; "" without actions
 }
 
 // maxProblems bounds how many problems of a callback are shown.
@@ -173,17 +171,15 @@ func (v *visit) quarantined() error {
 	if err != nil {
 		return err
 	}
-	page := quarantinedPage{QuarantinedDetail: detail, Handler: v.one(), Problems: detail.Problems}
-	if more := len(page.Problems) - maxProblems; more > 0 {
-		page.More, page.Problems = more, page.Problems[:maxProblems]
-	}
+	page := quarantinedPage{QuarantinedDetail: detail, Handler: v.one(), Act: v.acting()}
+	problems := detail.Problems[:min(len(detail.Problems), maxProblems)]
+	page.More = len(detail.Problems) - len(problems)
 	body := []byte(detail.Body)
 	if detail.BodyEncoding == control.BodyBase64 {
 		body, _ = base64.StdEncoding.DecodeString(detail.Body)
 	}
-	if len(body) > maxBody {
-		page.Cut, body = true, body[:maxBody]
-	}
-	page.Text = show.Text(string(body)) // as it arrived: not formatted
+	page.Pieces, page.Left = markUp(body, placesOf(body, problems), maxBody) // as it arrived: not formatted
+	page.Problems = markedProblems(problems, page.Pieces)
+	page.Cut = page.Left > 0 || slices.ContainsFunc(page.Pieces, func(p piece) bool { return p.Skipped > 0 })
 	return v.show("quarantined", "Callback in quarantine", page)
 }

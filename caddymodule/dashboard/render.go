@@ -2,12 +2,12 @@ package dashboard
 
 import (
 	"bytes"
-	"compress/gzip"
 	"embed"
 	"errors"
 	"html/template"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"go.uber.org/zap"
@@ -17,10 +17,11 @@ import (
 var pageFiles embed.FS
 
 // templates are those of the pages, each with the frame that all have.
-var templates = loadTemplates("overview", "events", "event", "problems", "quarantined", "whitelist", "failure")
+var templates = loadTemplates("overview", "events", "event", "problems", "quarantined", "whitelist", "failure",
+	"confirm", "hold", "try")
 
 func loadTemplates(names ...string) map[string]*template.Template {
-	frame := template.Must(template.New("frame.html").Funcs(functions).ParseFS(pageFiles, "pages/frame.html", "pages/parts.html"))
+	frame := template.Must(template.New("frame.html").Funcs(functions).ParseFS(pageFiles, "pages/frame.html", "pages/parts.html", "pages/actions.html"))
 	loaded := make(map[string]*template.Template, len(names))
 	for _, name := range names {
 		loaded[name] = template.Must(template.Must(frame.Clone()).ParseFS(pageFiles, "pages/"+name+".html"))
@@ -44,6 +45,9 @@ type frame struct {
 	// there is only one.
 	Handler string
 
+	// Notice tells what came of an action; nil if there is nothing to tell.
+	Notice *notice
+
 	Page any // what the page itself shows
 }
 
@@ -62,17 +66,20 @@ func (v *visit) one() string {
 }
 
 func (v *visit) frame(title string, page any) *frame {
-	f := &frame{Title: title, Now: time.Now().UTC(), Handler: v.one(), Page: page}
+	f := &frame{Title: title, Now: time.Now().UTC(), Handler: v.one(), Notice: v.notice, Page: page}
 	for _, to := range []struct{ label, leaf string }{
-		{"Overview", leafOverview}, {"Events", leafEvents}, {"Problems", leafProblems}, {"Whitelist", leafWhitelist},
+		{"Overview", leafOverview}, {"Events", leafEvents}, {"Problems", leafProblems}, {"Whitelist", leafWhitelist}, {"Try it", leafTry},
 	} {
+		if to.leaf == leafTry && !v.handler.AllowActions {
+			continue
+		}
 		handler := f.Handler
 		if to.leaf == leafOverview {
 			handler = ""
 		}
 		f.Nav = append(f.Nav, navigation{to.label, href(to.leaf, "handler", handler), to.leaf == v.leaf})
 	}
-	if f.Handler != "" && slices.Contains([]string{leafEvents, leafProblems, leafWhitelist}, v.leaf) {
+	if f.Handler != "" && slices.Contains([]string{leafEvents, leafProblems, leafWhitelist, leafTry}, v.leaf) {
 		for _, name := range v.names {
 			f.Switch = append(f.Switch, navigation{name, href(v.leaf, "handler", name), name == v.name})
 		}
@@ -93,19 +100,23 @@ func (v *visit) write(status int, template string, f *frame) error {
 		return &failure{http.StatusInternalServerError, err}
 	}
 	v.w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	writeZipped(v.w, v.r, status, b.Bytes(), zip(b.Bytes(), gzip.BestSpeed))
+	v.w.Header().Set(pauseHeader, strconv.FormatInt(pause(time.Since(v.began)).Milliseconds(), 10))
+	writeZipped(v.w, v.r, status, b.Bytes(), zip)
 	return nil
 }
 
 // failed is what a page about a failure shows.
 type failed struct {
 	Status  int
+	Title   string
 	Reason  string
 	NoneRun bool
 }
 
 var failureTitles = map[int]string{
 	http.StatusBadRequest:         "That cannot be shown",
+	http.StatusForbidden:          "Refused",
+	http.StatusMethodNotAllowed:   "Nothing was done",
 	http.StatusNotFound:           "There is nothing here",
 	http.StatusServiceUnavailable: "The inbox does not answer",
 }
@@ -118,10 +129,13 @@ func (v *visit) showFailure(err error) {
 	if status >= http.StatusInternalServerError {
 		v.handler.logger.Error("page not shown", zap.String("page", v.leaf), zap.Int("status", status), zap.Error(err))
 	}
+	if v.r.Method == http.MethodPost && status < http.StatusInternalServerError && status != http.StatusForbidden {
+		title = "That cannot be done"
+	}
 	if title == "" {
 		title, reason = "Something went wrong", "Caddy's log says more."
 	}
-	f := v.frame(title, failed{Status: status, Reason: reason, NoneRun: errors.Is(err, errNoneRuns)})
+	f := v.frame(title, failed{Status: status, Title: title, Reason: reason, NoneRun: errors.Is(err, errNoneRuns)})
 	if err := v.write(status, "failure", f); err != nil {
 		v.handler.logger.Error("page not shown", zap.String("page", v.leaf), zap.Error(err))
 		v.w.WriteHeader(http.StatusInternalServerError)

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
@@ -54,6 +55,9 @@ func newSite(h *Handler) *site {
 			s.visit(w, r, leaf, show)
 		})
 	}
+	if h.AllowActions {
+		s.addActions()
+	}
 	for _, a := range assets {
 		s.mux.Handle("GET /"+a.name, a)
 	}
@@ -70,7 +74,7 @@ func (s *site) serve(w http.ResponseWriter, r *http.Request) error {
 	s.setHeaders(w.Header())
 	leaf := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
 	switch {
-	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+	case r.Method != http.MethodGet && r.Method != http.MethodHead && !s.takes(r, leaf):
 		w.Header().Set("Allow", "GET, HEAD")
 		return caddyhttp.Error(http.StatusMethodNotAllowed, errors.New("the dashboard takes GET and HEAD"))
 	case leaf == "" && !strings.HasSuffix(asked(r), "/"): // a prefix was stripped that had no slash after it
@@ -136,6 +140,10 @@ type visit struct {
 
 	leaf  string
 	names []string // of the running handlers
+	began time.Time
+
+	// notice tells what came of the action that led to the page; nil if none did.
+	notice *notice
 
 	// name and gateway are the handler that the page is about; "" and nil on pages about
 	// all of them.
@@ -145,6 +153,10 @@ type visit struct {
 
 func (s *site) visit(w http.ResponseWriter, r *http.Request, leaf string, show func(*visit) error) {
 	v := &visit{site: s, w: w, r: r, leaf: leaf, names: control.Names()}
+	if s.handler.AllowActions {
+		v.notice, v.r = told.take(r)
+	}
+	v.began = time.Now()
 	defer v.close()
 	err := show(v)
 	switch {

@@ -50,7 +50,7 @@ const (
 	noticesWaiting = `SELECT d.seq FROM delivery$ d JOIN events e ON e.seq = d.seq
 		WHERE d.state = 2 AND d.task_key = ? AND e.task_id = ? AND e.status = 0`
 
-	supersedeWaiting = `UPDATE delivery$ SET state = 4, settled_at = ?, task_key = NULL WHERE seq IN (` + noticesWaiting + `)`
+	supersedeWaiting = `UPDATE delivery$ SET state = 4, settled_at = ?, task_key = NULL WHERE seq IN (` + noticesWaiting + `) RETURNING seq`
 
 	// The routes of these notices, by the states that their events get.
 	countRoutesWaiting = `SELECT count(*), sum(open = $bit AND dead != 0), sum(open = $bit AND dead = 0 AND delivered != 0),
@@ -104,10 +104,12 @@ func (t *tx) supersedeBig(q *queue, b *bigTask, o *bigOrder, final bool) error {
 	if err != nil {
 		return err
 	}
-	if err := t.c.exec(q.sql(supersedeWaiting), t.now, b.key, b.taskID); err != nil {
-		return err
-	}
-	n, err := t.c.number(`SELECT changes()`)
+	n := int64(0)
+	err = t.c.query(q.sql(supersedeWaiting), func(row []driver.Value) error {
+		n++
+		t.ends(integer(row[0]), t.now)
+		return nil
+	}, t.now, b.key, b.taskID)
 	if err != nil {
 		return err
 	}

@@ -41,6 +41,7 @@ type maintenance struct {
 	added      int // events since the index was last written
 	restUntil  time.Time
 	retirement retirement
+	retired    bool // the last step was one of the retirement, so that the others have their turn
 	clock      inbox.Clock
 	sweep      sweep
 	leftBehind leftBehind
@@ -93,22 +94,45 @@ func (c *maintenance) run(w *writer, idle bool) {
 	if resting {
 		return
 	}
-	at, ok := c.retirement.due(w)
-	tidy, any := c.leftBehind.due(w)
+	if step, pause := c.next(w, now); step != nil {
+		c.done(w, now, step(w), pause())
+	}
+}
+
+// next returns the step that is due, nil if there is none, and how long to rest after it,
+// see maintenancePause.
+func (c *maintenance) next(w *writer, now time.Time) (step func(*writer) error, pause func() float64) {
+	pause = func() float64 { return maintenancePause }
+	at, retire := c.retirement.due(w)
+	if retire = retire && !at.After(now); retire {
+		pause = c.retirement.pause // also after the turns of others, which must not hold it up
+	}
+	other := c.other(w, now)
 	switch {
 	case w.quarantineOver():
-		c.done(w, now, trimQuarantine(w), maintenancePause)
+		return trimQuarantine, pause
 	case w.tasksOver():
-		c.done(w, now, trimTracked(w), maintenancePause)
-	case ok && !at.After(now):
-		c.done(w, now, c.retirement.step(w), maintenancePause)
-	case !c.bloom.ready:
-		c.done(w, now, c.bloom.step(w), maintenancePause)
-	case c.sweepDue(w):
-		c.done(w, now, c.sweep.step(w), maintenancePause)
-	case any && !tidy.After(now):
-		c.done(w, now, c.leftBehind.step(w, now), maintenancePause)
+		return trimTracked, pause
+	case retire && (other == nil || !c.retired):
+		c.retired = true
+		return c.retirement.step, pause
 	}
+	c.retired = false
+	return other, pause
+}
+
+// other returns the step that is due beside those of the retirement, nil if there is none.
+func (c *maintenance) other(w *writer, now time.Time) func(*writer) error {
+	tidy, any := c.leftBehind.due(w)
+	switch {
+	case !c.bloom.ready:
+		return c.bloom.step
+	case c.sweepDue(w):
+		return c.sweep.step
+	case any && !tidy.After(now):
+		return func(w *writer) error { return c.leftBehind.step(w, now) }
+	}
+	return nil
 }
 
 // done records the result of a step and schedules the next one.

@@ -56,18 +56,6 @@ func TestRetirement(t *testing.T) {
 	require.Equal(t, [...]int64{15, 10, 0, 5, 0}, stats.Events)
 }
 
-// The next pass comes by itself when the first of those that stay is too old.
-func TestRetirementComesBack(t *testing.T) {
-	now := time.Now()
-	r := retirement{oldest: now.Add(-10 * time.Minute).UnixMicro()}
-	require.WithinDuration(t, now.Add(50*time.Minute), r.followUp(time.Hour, now), time.Millisecond)
-	r.oldest = now.Add(-2 * time.Hour).UnixMicro()
-	require.Equal(t, now.Add(36*time.Second), r.followUp(time.Hour, now), "a hundredth of the time to keep")
-	r.worked = time.Minute
-	require.Equal(t, now.Add(20*time.Minute), r.followUp(time.Hour, now), "a pass that took long comes seldom")
-	require.Equal(t, now.Add(retirePause), (&retirement{}).followUp(0, now))
-}
-
 // With small steps the index is written to its table while events arrive.
 // Events are found there when they are no longer in memory, also after a
 // restart.

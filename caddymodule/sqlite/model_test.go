@@ -305,6 +305,7 @@ func (m *model) check(t *rapid.T) {
 		require.Equal(t, there[d.Name], d.Deliveries, d.Name)
 		require.Equal(t, d.Deliveries[inbox.Pending] == 0, d.OldestPending.IsZero(), d.Name)
 	}
+	requireEndsKnown(t, m.inbox)
 	for _, name := range append([]string{""}, modelDestinations...) {
 		require.Equal(t, listed[name], m.list(t, name, true))
 		slices.Reverse(listed[name])

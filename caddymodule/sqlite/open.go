@@ -279,6 +279,7 @@ func (w *writer) load() error {
 	if err := w.meta.read(w.conn); err != nil {
 		return err
 	}
+	w.maintenance.retirement.begin(&w.meta)
 	if err := w.loadQueues(); err != nil {
 		return err
 	}

@@ -25,8 +25,10 @@ func planOf(t *testing.T, s *store, query string) (plan []string) {
 
 // parameters returns the number of a query's parameters, which may be numbered.
 func parameters(query string) int {
-	if strings.Contains(query, "?1") {
-		return 2
+	for n := 9; n > 0; n-- {
+		if strings.Contains(query, fmt.Sprint("?", n)) {
+			return n
+		}
 	}
 	return strings.Count(query, "?")
 }
@@ -83,8 +85,11 @@ func TestQueriesGoByNumber(t *testing.T) {
 		"newest, other":       {other.sql(freshOfOthers.newest), []string{"SEARCH r", "SEARCH e", "SEARCH d"}},
 		"beginning of a key":  {eventsBetween, []string{"SEARCH task_index USING PRIMARY KEY"}},
 		"id":                  {readID, []string{"SEARCH events USING INTEGER PRIMARY KEY"}},
-		"ends":                {readEnds, []string{"SEARCH delivery"}},
-		"all ends":            {readAllEnds, []string{"MERGE", "LEFT", "SEARCH d", "CORRELATED", "SEARCH r", "RIGHT", "SEARCH routes"}},
+		"ends":                {readEnds, []string{"SEARCH delivery USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"}},
+		"all ends":            {readAllEnds, []string{"MERGE", "LEFT", "SEARCH d", "CORRELATED", "SEARCH r", "RIGHT", "SEARCH routes USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"}},
+		"retired":             {deleteEvents, []string{"SEARCH events"}},
+		"retired deliveries":  {s.usual.sql(deleteDeliveries), []string{"SEARCH delivery"}},
+		"retired attempts":    {s.usual.sql(deleteAttempts), []string{"SEARCH attempts USING PRIMARY KEY"}},
 		"window":              {newestFirst.all.window, []string{"SEARCH e", "SEARCH d", "SEARCH t", "SEARCH o", "SEARCH r"}},
 		"window, other":       {newestFirst.routed.window, []string{"SEARCH r", "SEARCH e", "SEARCH d", "SEARCH t", "SEARCH o"}},
 		"dead everywhere":     {newestFirst.allDead, []string{"MERGE", "LEFT", "SEARCH delivery USING COVERING INDEX", "RIGHT", "SEARCH routes USING INDEX routes_dead"}},

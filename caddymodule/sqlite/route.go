@@ -68,6 +68,9 @@ func (r route) state() inbox.State {
 	}
 }
 
+// isDone reports whether the event is kept only for a while.
+func (r route) isDone() bool { return r.open == 0 && r.dead == 0 }
+
 // ended returns the state of a delivery that is neither pending nor dead.
 func (r route) ended(q *queue) state {
 	if r.delivered.has(q) {
@@ -116,6 +119,9 @@ func (t *tx) setRoute(seq int64, before, after route) error {
 }
 
 func (t *tx) writeRoute(query string, seq int64, r route) error {
+	if r.isDone() {
+		t.ends(seq, r.settledAt)
+	}
 	return t.c.exec(query, int64(r.to), int64(r.open), int64(r.delivered), int64(r.dead), r.settledAt, seq)
 }
 
@@ -136,6 +142,9 @@ func (t *tx) changed(q *queue, seq int64, from state, fresh bool, to state) erro
 	}
 	t.meta.events[from.public()]--
 	t.meta.events[to.public()]++
+	if to == delivered || to == superseded {
+		t.ends(seq, t.now)
+	}
 	return nil
 }
 

@@ -19,7 +19,7 @@ type limits struct {
 	queue        int           // ops waiting for the writer
 	indexEntries int           // entries of a generation of the index
 	flushStep    int           // entries written to the index in one transaction
-	retireStep   int64         // events checked for their age in one transaction
+	retireStep   int64         // events checked for their age in one step
 	sweepStep    int64         // rows of the index checked in one transaction
 	sweepMin     int64         // stale rows in the index at which it is swept
 	logFrames    int64         // pages in the write-ahead log at which it is checkpointed

@@ -100,7 +100,7 @@ func (w *writer) run() {
 			w.process(w.batch)
 			clear(w.batch)
 		case <-w.policyChanged:
-			w.maintenance.retirement.reset()
+			w.maintenance.retirement.reset(w)
 		case <-timer.C:
 			idle = true
 		case <-watch.C:

@@ -336,7 +336,7 @@ func TestForgedURLsHaveTheirHost(t *testing.T) {
 	for _, body := range g.bodies {
 		var o Object
 		require.NoError(t, json.Unmarshal(body, &o))
-		o.changeURLs(func(u *url.URL) { assert.Equal(t, ForgedHost, u.Host) }, false)
+		changeURLs(&o, func(u *url.URL) { assert.Equal(t, ForgedHost, u.Host) }, false)
 		require.NotContains(t, string(body), "fotor.com")
 	}
 }

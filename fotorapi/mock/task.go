@@ -88,13 +88,13 @@ func (s *Server) object(t *task, chance *random.Rand, status int) (*Object, erro
 		o.Msg = "generation failed"
 	}
 	if s.config.S3 {
-		o.changeURLs(func(u *url.URL) { u.Scheme, u.Host = "s3", "img-pub-fotor" }, true)
+		changeURLs(o, func(u *url.URL) { u.Scheme, u.Host = "s3", "img-pub-fotor" }, true)
 	}
 	return o, nil
 }
 
 // changeURLs changes the URLs of an object, or those of avatars only.
-func (o *Object) changeURLs(change func(*url.URL), avatars bool) {
+func changeURLs(o *Object, change func(*url.URL), avatars bool) {
 	apply := func(text *string) {
 		if u, err := url.Parse(*text); err == nil && *text != "" {
 			change(u)
@@ -206,6 +206,6 @@ func (s *Server) forge(t *task, chance *random.Rand) (*Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.changeURLs(func(u *url.URL) { u.Scheme, u.Host = "https", ForgedHost }, false)
+	changeURLs(o, func(u *url.URL) { u.Scheme, u.Host = "https", ForgedHost }, false)
 	return o, nil
 }

@@ -149,7 +149,7 @@ document.addEventListener("click", (e) => {
 
 // News
 
-const least = 2000; // between two looks, in milliseconds
+let least = 2000; // between two looks, in milliseconds: longer if they cost more
 const idle = 10000; // a look without news: ages grow, refusals are no news
 let asked = 0;
 let timer = 0;
@@ -173,6 +173,7 @@ async function look() {
 	asked = Date.now();
 	try {
 		const answer = await fetch(location.href, { headers: { Accept: "text/html" }, signal: AbortSignal.timeout(15000) });
+		least = Number(answer.headers.get("Dashboard-Pause")) || 2000;
 		if (!answer.ok) throw new Error(answer.status);
 		const page = new DOMParser().parseFromString(await answer.text(), "text/html");
 		if (!page.querySelector("main")) throw new Error("no page");

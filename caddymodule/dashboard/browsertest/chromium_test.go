@@ -68,7 +68,7 @@ func browse(t *testing.T, l look) *tab {
 		chromedp.ExecPath(chromium()),
 		chromedp.NoSandbox, // tests run as root in containers, and open only their own pages
 		chromedp.DisableGPU, chromedp.Flag("lang", "en-GB"), chromedp.Flag("hide-scrollbars", true),
-		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"),
+		chromedp.Flag("host-resolver-rules", "MAP gateway.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"),
 	}
 	allocated, stop := chromedp.NewExecAllocator(context.Background(), slices.Concat(chromedp.DefaultExecAllocatorOptions[:], options)...)
 	t.Cleanup(stop)

@@ -68,6 +68,24 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
+// journal is what Caddy logs.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
+
 // gateway is Caddy with a gateway and its dashboard.
 type gateway struct {
 	t *testing.T
@@ -82,7 +100,7 @@ type gateway struct {
 	dir      string
 	admin    string
 	cmd      *exec.Cmd
-	log      *bytes.Buffer
+	log      *journal
 }
 
 // config is a Caddyfile's parts; empty ones have defaults.
@@ -90,12 +108,13 @@ type config struct {
 	Handler   string // options of the handler
 	Site      string // more in the site's block, before the handler
 	Dashboard string // options of the dashboard
+	Allow     string // who may call
 }
 
 // start starts Caddy, and stops it when the test ends.
 func start(t *testing.T, c config) *gateway {
 	t.Helper()
-	g := &gateway{t: t, dir: t.TempDir(), upstream: newUpstream(t), log: new(bytes.Buffer)}
+	g := &gateway{t: t, dir: t.TempDir(), upstream: newUpstream(t), log: new(journal)}
 	g.Service = g.upstream.URL
 	g.Site = "http://" + freeAddress(t)
 	g.admin = freeAddress(t)
@@ -120,7 +139,7 @@ func start(t *testing.T, c config) *gateway {
 			return false
 		}
 		defer r.Body.Close()
-		return r.StatusCode == http.StatusOK
+		return r.StatusCode == http.StatusOK || r.StatusCode == http.StatusUnauthorized
 	}, patience, 50*time.Millisecond, "Caddy does not answer")
 	return g
 }
@@ -128,6 +147,9 @@ func start(t *testing.T, c config) *gateway {
 // configure writes the Caddyfile.
 func (g *gateway) configure(c config) {
 	g.t.Helper()
+	inside := strings.NewReplacer("{$SERVICE}", g.Service+"/more", "{$DIR}", g.dir)
+	_, port, err := net.SplitHostPort(strings.TrimPrefix(g.Site, "http://"))
+	require.NoError(g.t, err)
 	text := fmt.Sprintf(`{
 	admin %s
 	auto_https off
@@ -135,8 +157,13 @@ func (g *gateway) configure(c config) {
 	log {
 		level ERROR
 	}
+	log dashboard {
+		output stderr
+		format json
+		include http.handlers.fotor_webhook_dashboard
+	}
 }
-%s {
+%s, http://gateway.test:%s {
 	%s
 	handle_path /admin/* {
 		fotor_webhook_dashboard {
@@ -144,7 +171,7 @@ func (g *gateway) configure(c config) {
 		}
 	}
 	fotor_webhook /callback {
-		allow 127.0.0.1
+		allow %s
 		inbox sqlite %s
 		forward %s/default
 		retry {
@@ -155,7 +182,8 @@ func (g *gateway) configure(c config) {
 		%s
 	}
 }
-`, g.admin, g.Site, c.Site, cmp.Or(c.Dashboard, "image_hosts "+strings.TrimPrefix(g.Service, "http://")), filepath.Join(g.dir, "events.db"), g.Service, strings.ReplaceAll(c.Handler, "{$SERVICE}", g.Service+"/more"))
+`, g.admin, g.Site, port, inside.Replace(c.Site), cmp.Or(c.Dashboard, "image_hosts "+strings.TrimPrefix(g.Service, "http://")),
+		cmp.Or(c.Allow, "127.0.0.1"), filepath.Join(g.dir, "events.db"), g.Service, inside.Replace(c.Handler))
 	require.NoError(g.t, os.WriteFile(filepath.Join(g.dir, "Caddyfile"), []byte(text), 0o600))
 }
 

@@ -164,7 +164,7 @@ func TestProblems(t *testing.T) {
 	b.open(g.Dashboard + "problems")
 	text := b.text()
 	require.Contains(t, text, "Dead deliveries 12")
-	require.Equal(t, []string{"3", "3", "3", "3"}, eval[[]string](b, `[...document.querySelectorAll("td.strong")].map((e) => e.textContent)`))
+	require.Equal(t, []string{"3", "3", "3", "3"}, eval[[]string](b, `[...document.querySelectorAll("[aria-labelledby=dead] td.strong")].map((e) => e.textContent)`))
 	require.Contains(t, text, "out of memory: worker 42 was killed")
 	require.Contains(t, text, "Quarantine 4")
 	require.Contains(t, text, "/avatarResult/0/images/0/url")

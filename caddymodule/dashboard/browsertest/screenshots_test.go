@@ -61,6 +61,12 @@ func fill(g *gateway) (pages map[string]string) {
 // With SCREENSHOTS=<folder> there is a picture of each afterwards. Look at them.
 func TestPagesFitTheirWindow(t *testing.T) {
 	g, pages := lively(t)
+	fit(t, g, pages)
+}
+
+// fit has pages looked at in each look.
+func fit(t *testing.T, g *gateway, pages map[string]string) {
+	t.Helper()
 	folder := os.Getenv("SCREENSHOTS")
 	for name, l := range map[string]look{
 		"desktop-light": desktop, "desktop-dark": {Width: 1280, Height: 900, Dark: true},
