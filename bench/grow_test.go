@@ -1,7 +1,6 @@
 package main
 
 import (
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +20,7 @@ func TestCallbacksOfAnySize(t *testing.T) {
 			require.Len(t, body, size)
 			parsed, err := callback.Parse(body, nil)
 			require.NoError(t, err, "%d: %.400s", size, body)
-			tasks[parsed.Event(time.Now(), netip.Addr{}).TaskID] = true
+			tasks[parsed.Event(callback.Arrival{At: time.Now()}).TaskID] = true
 		}
 		require.Len(t, tasks, 100, size)
 	}
