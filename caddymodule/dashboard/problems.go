@@ -11,7 +11,6 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/query"
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
-	"github.com/fotor-webhook/caddy-fotor-webhook/internal/show"
 )
 
 // problemsPage is what needs somebody: dead events, and callbacks in quarantine.
@@ -26,6 +25,8 @@ type problemsPage struct {
 
 	Quarantined *int64
 	Limit       int // of the quarantine
+	Refused     control.QuarantineGroups
+	MoreRefused int // groups beyond those
 	Callbacks   []control.Quarantined
 	First, Next string
 }
@@ -68,6 +69,9 @@ func (v *visit) problems() error {
 		return err
 	}
 	shown.Callbacks = list.Callbacks
+	if err := v.groupQuarantine(ctx, &shown); err != nil {
+		return err
+	}
 	if page.Cursor != "" {
 		shown.First = href(leafProblems, "handler", v.one()) + "#quarantine"
 	}
@@ -147,14 +151,25 @@ func add(groups map[deadKey]*deadGroup, destination string, e *control.Event) {
 	}
 }
 
+// groupQuarantine groups the callbacks in quarantine that arrived last by what is wrong
+// with them.
+func (v *visit) groupQuarantine(ctx context.Context, shown *problemsPage) (err error) {
+	shown.Refused, err = control.GroupQuarantine(ctx, v.gateway.Inbox(), lookedAt)
+	if more := len(shown.Refused.Groups) - maxGroups; more > 0 {
+		shown.MoreRefused, shown.Refused.Groups = more, shown.Refused.Groups[:maxGroups]
+	}
+	return err
+}
+
 // quarantinedPage is one callback in quarantine.
 type quarantinedPage struct {
 	control.QuarantinedDetail
 	Handler  string
-	Problems []control.Problem
-	More     int // problems beyond those
-	Text     string
-	Cut      bool
+	Problems []markedProblem
+	More     int     // problems beyond those
+	Pieces   []piece // of the body
+	Left     int64   // bytes of the body after the last piece
+	Cut      bool    // not all of the body is shown
 }
 
 // maxProblems bounds how many problems of a callback are shown.
@@ -173,17 +188,15 @@ func (v *visit) quarantined() error {
 	if err != nil {
 		return err
 	}
-	page := quarantinedPage{QuarantinedDetail: detail, Handler: v.one(), Problems: detail.Problems}
-	if more := len(page.Problems) - maxProblems; more > 0 {
-		page.More, page.Problems = more, page.Problems[:maxProblems]
-	}
+	page := quarantinedPage{QuarantinedDetail: detail, Handler: v.one()}
+	problems := detail.Problems[:min(len(detail.Problems), maxProblems)]
+	page.More = len(detail.Problems) - len(problems)
 	body := []byte(detail.Body)
 	if detail.BodyEncoding == control.BodyBase64 {
 		body, _ = base64.StdEncoding.DecodeString(detail.Body)
 	}
-	if len(body) > maxBody {
-		page.Cut, body = true, body[:maxBody]
-	}
-	page.Text = show.Text(string(body)) // as it arrived: not formatted
+	page.Pieces, page.Left = markUp(body, placesOf(body, problems), maxBody) // as it arrived: not formatted
+	page.Problems = markedProblems(problems, page.Pieces)
+	page.Cut = page.Left > 0 || slices.ContainsFunc(page.Pieces, func(p piece) bool { return p.Skipped > 0 })
 	return v.show("quarantined", "Callback in quarantine", page)
 }
