@@ -152,6 +152,7 @@ type eventPage struct {
 	MoreURLs int // links beyond those in Media
 	Body     string
 	Cut      string // how large the body is, if only its beginning is shown
+	Outgoing outgoing
 }
 
 // maxBody bounds how much of a body a page shows, in bytes.
@@ -173,6 +174,9 @@ func (v *visit) event() error {
 	page := eventPage{EventDetail: detail, Handler: v.one(), Received: detail.ReceivedAt, Callback: callbackOf(detail.Body)}
 	page.Media, page.MoreURLs = page.Callback.media(v.handler.ImageHosts)
 	page.Body, page.Cut = pretty(detail.Body)
+	if page.Outgoing, err = v.outgoing(v.r.Context(), &detail); err != nil {
+		return err
+	}
 	return v.show("event", "Event "+cut(detail.TaskID, cutCell), page)
 }
 
