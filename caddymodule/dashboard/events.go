@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -24,6 +25,14 @@ type eventsPage struct {
 	Filter  filterForm
 	Events  []control.Event
 	Several bool // the handler has several destinations
+
+	// Search is what ids were searched for, "" if the filter chose the events; More is true
+	// if others fit too, and Since is set if of the events before it only the dead ones were
+	// searched.
+	Search string
+	More   bool
+	Since  *time.Time
+	Hint   string // what is wrong with Search as the beginning of an id
 
 	// First is the link to the first page, "" on that one, and Next to the next.
 	First, Next string
@@ -117,18 +126,37 @@ func (v *visit) redirect(link string) {
 	v.w.WriteHeader(http.StatusSeeOther)
 }
 
-// search leads to the event with that id, or to those of the task.
+// search leads to the event whose id begins like that, or to those of the task; several
+// are listed.
 func (v *visit) search(text string) error {
-	_, err := v.gateway.Inbox().Get(v.r.Context(), strings.ToLower(text))
+	found, err := control.FindEvents(v.r.Context(), v.gateway.Inbox(), text)
 	switch {
-	case err == nil:
-		v.redirect(href(leafEvent, "handler", v.one(), "id", strings.ToLower(text)))
-		return nil
-	case statusOf(err) != http.StatusNotFound:
+	case errors.Is(err, control.ErrWholeIDs):
+		return badRequest(err)
+	case err != nil:
 		return err
 	}
-	v.redirect(href(leafEvents, "handler", v.one(), "task", text))
-	return nil
+	ofTask := !slices.ContainsFunc(found.Events, func(e control.Event) bool { return e.TaskID != text })
+	switch {
+	case len(found.Events) == 1 && !found.More && found.Since == nil:
+		v.redirect(href(leafEvent, "handler", v.one(), "id", found.Events[0].ID))
+		return nil
+	case len(found.Events) > 0 && ofTask && found.Since == nil:
+		v.redirect(href(leafEvents, "handler", v.one(), "task", text)) // there it has pages
+		return nil
+	}
+	destinations := v.gateway.Destinations()
+	shown := eventsPage{
+		Events: found.Events, Several: len(destinations) > 1, Search: text, More: found.More, Since: found.Since,
+		Filter: filterForm{Handler: v.one(), Destinations: destinations},
+	}
+	if _, err := inbox.ParsePrefix(strings.ToLower(text)); err != nil {
+		shown.Hint = err.Error()
+	}
+	for _, state := range inbox.States {
+		shown.Filter.States = append(shown.Filter.States, stateBox{Name: state.String()})
+	}
+	return v.show("events", "Search", shown)
 }
 
 // with returns the link to another page of the list.
