@@ -201,23 +201,22 @@ func markUp(body []byte, places []place, most int) (pieces []piece, left int64) 
 		}
 	}
 	for _, m := range marks {
-		if m.from > shown {
+		skipped := 0
+		if from := runeStart(body, m.from-beside); from > max(shown, at) {
 			plain(shown)
-			skipped := 0
-			if from := runeStart(body, m.from-beside); from > at {
-				skipped, at = from-at, from
-			}
-			first := len(pieces)
-			plain(m.from)
-			if skipped > 0 {
-				pieces[first].Skipped = int64(skipped)
-			}
+			skipped, at = from-at, from
 		}
+		first := len(pieces)
 		plain(m.from)
-		to := runeStart(body, min(m.to, max(most, m.from+maxMark)))
+		if skipped > 0 {
+			pieces[first].Skipped = int64(skipped)
+		}
+		to := max(m.from, runeStart(body, min(m.to, max(most, m.from+maxMark))))
 		pieces = append(pieces, piece{Text: show.Text(string(body[m.from:to])), Problems: m.problems})
 		at = to
-		shown = max(shown, runeStart(body, min(to+beside, len(body))))
+		if to == m.to { // of a mark that is cut, the rest is not shown as if it were beside it
+			shown = max(shown, runeStart(body, min(to+beside, len(body))))
+		}
 	}
 	plain(shown)
 	return pieces, int64(len(body) - at)

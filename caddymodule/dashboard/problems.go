@@ -143,6 +143,16 @@ func add(groups map[deadKey]*deadGroup, destination string, e *control.Event) {
 	}
 }
 
+// groupQuarantine groups the callbacks in quarantine that arrived last by what is wrong
+// with them.
+func (v *visit) groupQuarantine(ctx context.Context, shown *problemsPage) (err error) {
+	shown.Refused, err = control.GroupQuarantine(ctx, v.gateway.Inbox(), lookedAt)
+	if more := len(shown.Refused.Groups) - maxGroups; more > 0 {
+		shown.MoreRefused, shown.Refused.Groups = more, shown.Refused.Groups[:maxGroups]
+	}
+	return err
+}
+
 // quarantinedPage is one callback in quarantine.
 type quarantinedPage struct {
 	control.QuarantinedDetail

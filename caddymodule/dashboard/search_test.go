@@ -33,7 +33,7 @@ func TestASearchLeadsToTheOnlyEventOrTask(t *testing.T) {
 		{"628B49D9-0a72", one, "./event?id=" + anEvent},
 		{"628b49d9-0a72", old, "./event?id=" + anEvent},
 		{anEvent, one, "./event?id=" + anEvent},
-		{"e00001", inbox.Found{}, "./events?task=e00001"},
+		{"e00001", inbox.Found{}, "./event?id=e00001"},
 	} {
 		w := searching(t, c.text, c.found)
 		require.Equal(t, http.StatusSeeOther, w.Code, c.text)

@@ -47,7 +47,7 @@ func TestHostileTextsAreText(t *testing.T) {
 		number++
 		pages = append(pages, fmt.Sprintf("quarantined?id=%d", number))
 		escaped := queryEscape(text[:min(len(text), 1500)])
-		pages = append(pages, "events?task="+escaped, "events?state="+escaped, "whitelist?ip="+escaped,
+		pages = append(pages, "events?task="+escaped, "events?q="+escaped, "events?state="+escaped, "whitelist?ip="+escaped,
 			"whitelist?ip=127.0.0.1&forwarded_for="+escaped, "event?id="+escaped, "events?handler="+escaped, escaped)
 	}
 	g.await("dead", 3)

@@ -69,12 +69,21 @@ func TestSearchFindsTaskOrEvent(t *testing.T) {
 		b.run(chromedp.SendKeys(chromedp.CSS("#q"), text+"\r"))
 		b.wait("window.old === undefined && document.readyState === 'complete'")
 	}
-	find("wanted-task")
-	require.Equal(t, []string{"wanted-task"}, b.tasks())
-	find(" " + strings.ToUpper(id))
-	require.Contains(t, eval[string](b, "document.title"), "Event wanted-task")
+	for _, text := range []string{"wanted-task", " " + strings.ToUpper(id), id[:10]} {
+		find(text)
+		require.Contains(t, eval[string](b, "document.title"), "Event wanted-task", text)
+	}
 	find("nobody")
-	require.Contains(t, b.text(), "No event fits")
+	require.Contains(t, b.text(), "no task has that as its whole id. If it is no task: expected the first digits of an event's id")
+
+	// events of a task have ids that begin alike
+	g.accept(task("wanted-task", "avatar", 0))
+	find(id[:10])
+	require.Equal(t, []string{"wanted-task", "wanted-task"}, b.tasks())
+	require.Contains(t, b.text(), "2 events with an id, or a task, that begins with "+id[:10])
+	find("wanted-task")
+	require.Equal(t, []string{"wanted-task", "wanted-task"}, b.tasks())
+	require.Equal(t, "?task=wanted-task", eval[string](b, "location.search"))
 }
 
 func TestPagesOfTheListLeadThroughAllEvents(t *testing.T) {
