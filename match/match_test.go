@@ -126,7 +126,7 @@ func TestWrongRulesAreRefused(t *testing.T) {
 		"match is empty: expected types, statuses, sensitive or expressions":                                {},
 		"match type is empty: expected the type of a task, such as avatar":                                  {Types: []string{"a", ""}},
 		`match type "a" given twice: expected each type once`:                                               {Types: []string{"a", "a"}},
-		`match status "done": expected in_progress, completed, failed or lost`:                                    {Statuses: []string{"done"}},
+		`match status "done": expected in_progress, completed, failed or lost`:                              {Statuses: []string{"done"}},
 		`match status "failed" given twice: expected each status once`:                                      {Statuses: []string{"failed", "failed"}},
 		`match expression "event.tpye == \"a\"": line 1, column 6: undefined field 'tpye'`:                  {Expressions: []string{`event.tpye == "a"`}},
 		`match expression "event.statusCode": it gives int: expected true or false`:                         {Expressions: []string{"event.statusCode"}},

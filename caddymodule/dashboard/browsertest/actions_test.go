@@ -114,10 +114,10 @@ func TestHoldAndResume(t *testing.T) {
 		b.told("status", "Resumed: deliveries to staging go on.")
 		g.await("delivered", 1)
 
-		b.press("Hold all… all destinations")
+		b.press("Hold all… destinations")
 		b.press("Hold")
 		b.told("status", "Held: nothing is delivered to all destinations until somebody resumes it.")
-		b.press("Resume all all destinations")
+		b.press("Resume all destinations")
 		require.NotContains(t, b.text(), "Held by hand")
 	})
 }
@@ -197,6 +197,7 @@ func TestTryIt(t *testing.T) {
 		for _, want := range []string{"Not a Fotor callback.", "/status must be the integer", "/type is required"} {
 			require.Contains(t, b.text(), want)
 		}
+		//nolint:testifylint // as it was typed
 		require.Equal(t, "{\n\"status\": 3, \"taskId\": \"<script>\"}", eval[string](b, `document.getElementById("body").value`), "it can be mended")
 
 		b.run(chromedp.SetValue(chromedp.CSS("[name=status]"), "failed"))
