@@ -263,7 +263,7 @@ func TestARefusedKey(t *testing.T) {
 	require.Error(t, err)
 	assert.Equal(t, 5, check.ProcessState.ExitCode())
 	assert.Contains(t, string(said), "Fotor refuses the key of fotor_api")
-	assert.EqualValues(t, 10, g.Metric(`caddy_fotor_webhook_tasks{handler="default"}`))
+	assert.InDelta(t, 10, g.Metric(`caddy_fotor_webhook_tasks{handler="default"}`), 0)
 
 	e.config = g.Caddyfile(options+f.asking("the-key", "after 1s\nevery 1s"), site, "")
 	require.Equal(t, http.StatusOK, e.reload())
@@ -282,8 +282,14 @@ func TestAskingAnAPIInTrouble(t *testing.T) {
 	f := newFotor(t, g, mock.Config{Lose: 1, Delay: -1, Seed: 2})
 	f.edge(g, "")
 	for _, fault := range []mock.Fault{
-		{Kind: mock.Down}, {Kind: mock.Status, Status: http.StatusTooManyRequests}, {Kind: mock.CutOff}, {Kind: mock.Huge},
-		{Kind: mock.Redirect, Target: f.up.URL}, {Kind: mock.NotJSON}, {Kind: mock.WrongTask}, {Kind: mock.NoTask},
+		{Kind: mock.Down},
+		{Kind: mock.Status, Status: http.StatusTooManyRequests},
+		{Kind: mock.CutOff},
+		{Kind: mock.Huge},
+		{Kind: mock.Redirect, Target: f.up.URL},
+		{Kind: mock.NotJSON},
+		{Kind: mock.WrongTask},
+		{Kind: mock.NoTask},
 	} {
 		f.submit(g, 3)
 		before := total(f.Counts().Questions)
