@@ -56,7 +56,8 @@ func fill(g *gateway) (pages map[string]string) {
 	}
 }
 
-// Each page in each look fits its window: nothing is cut off at the side.
+// Each page in each look fits its window: nothing is cut off at the side. And each is fit for
+// those who do not see it, or not as most do.
 //
 // With SCREENSHOTS=<folder> there is a picture of each afterwards. Look at them.
 func TestPagesFitTheirWindow(t *testing.T) {
@@ -81,6 +82,7 @@ func fit(t *testing.T, g *gateway, pages map[string]string) {
 				eval[any](b, `document.querySelectorAll("img").forEach((i) => { i.loading = "eager" }); 0`)
 				b.wait(`[...document.images].every((i) => i.complete)`)
 				require.LessOrEqual(t, eval[int64](b, "document.documentElement.scrollWidth"), l.Width, page)
+				b.accessible(page)
 				if folder != "" {
 					picture, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
 					require.NoError(t, err)
