@@ -116,10 +116,14 @@ func calls(tree ast.Node, name string) []string {
 }
 
 func TestMetricsTable(t *testing.T) {
-	metrics := function(t, parse(t, "metrics/metrics.go"), "newCollectors")
+	asking := parse(t, "metrics/asking.go")
 	var inCode []string
-	for _, name := range append(keyed(metrics, "Name"), calls(metrics, "desc")...) {
-		inCode = append(inCode, "caddy_fotor_webhook_"+name)
+	for _, metrics := range []ast.Node{
+		function(t, parse(t, "metrics/metrics.go"), "newCollectors"), function(t, asking, "newAsking"), function(t, asking, "newAskingDescs"),
+	} {
+		for _, name := range append(keyed(metrics, "Name"), calls(metrics, "desc")...) {
+			inCode = append(inCode, "caddy_fotor_webhook_"+name)
+		}
 	}
 	require.ElementsMatch(t, inCode, firstNames(table(t, "docs/metrics.md", "metric")))
 }
@@ -272,7 +276,7 @@ func TestEveryProblemIsExplained(t *testing.T) {
 // TestLogTable checks that every message of the table is in the code that logs them.
 func TestLogTable(t *testing.T) {
 	texts := make(map[string]bool)
-	for _, path := range []string{"receive.go", "gateway/observer.go", "gateway/pressure.go", "gateway/route.go", "gateway/left.go", "gateway/emit.go", "gateway/journal.go"} {
+	for _, path := range []string{"receive.go", "gateway/observer.go", "gateway/pressure.go", "gateway/route.go", "gateway/left.go", "gateway/emit.go", "gateway/asking.go", "gateway/journal.go"} {
 		ast.Inspect(parse(t, path), func(n ast.Node) bool {
 			if e, ok := n.(ast.Expr); ok {
 				if s, ok := text(e); ok {

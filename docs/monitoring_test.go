@@ -112,7 +112,7 @@ var inErrors = regexp.MustCompile(`%\w`)
 // every line that it quotes.
 func TestRunbookLogLines(t *testing.T) {
 	var code strings.Builder
-	for _, pattern := range []string{"*.go", "gateway/*.go", "caddymodule/sqlite/*.go", "caddymodule/nats/*.go", "inbox/*.go"} {
+	for _, pattern := range []string{"*.go", "gateway/*.go", "caddymodule/sqlite/*.go", "caddymodule/nats/*.go", "inbox/*.go", "caddymodule/tasks/*.go"} {
 		files, err := filepath.Glob(filepath.Join(root, filepath.FromSlash(pattern)))
 		require.NoError(t, err)
 		for _, file := range files {

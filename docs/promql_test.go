@@ -32,8 +32,9 @@ func gather(t *testing.T) exported {
 			"routes": [{"handle": [{
 				"handler": "fotor_webhook",
 				"inbox": {"module": "sqlite", "path": `+string(path)+`},
+				"fotor_api": {"key": "any", "url": "http://127.0.0.1:1"},
 				"forward": {"url": "http://127.0.0.1:1/"}
-			}]}]
+			}]}, {"match": [{"path": ["/v1/*"]}], "handle": [{"handler": "fotor_tasks"}]}]
 		}}}}
 	}`), &config))
 	require.NoError(t, caddy.Run(&config))

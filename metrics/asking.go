@@ -79,7 +79,8 @@ func (q *questions) Asked(r reconcile.Result, took time.Duration) {
 // TaskLost implements gateway.AskingMetrics.
 func (q *questions) TaskLost() { q.lost.Inc() }
 
-// askingDescs are the gauges about asking Fotor, of handlers that do.
+// askingDescs are the metrics about asking Fotor that are read when they are scraped, of
+// handlers that do.
 type askingDescs struct {
 	works, rate, waiting, due, oldest, dropped *prometheus.Desc
 }
@@ -91,7 +92,7 @@ func newAskingDescs(desc func(name, help string, labels ...string) *prometheus.D
 		waiting: desc("tasks", "Tasks whose final callbacks have not come."),
 		due:     desc("tasks_due", "Tasks that Fotor is to be asked for now."),
 		oldest:  desc("oldest_task_age_seconds", "Age of the task whose final callback has been waited for longest; 0 if none is."),
-		dropped: desc("tasks_dropped", "Tasks that were forgotten since the inbox was opened, because there were too many."),
+		dropped: desc("tasks_dropped_total", "Tasks that were forgotten since the inbox was opened, because there were too many."),
 	}
 }
 
@@ -118,7 +119,7 @@ func (s scrape) asking(ctx context.Context, g *gateway.Gateway) {
 	}
 	s.gauge(s.ask.waiting, float64(stats.Waiting))
 	s.gauge(s.ask.due, float64(stats.Due))
-	s.gauge(s.ask.dropped, float64(stats.Dropped))
+	s.ch <- prometheus.MustNewConstMetric(s.ask.dropped, prometheus.CounterValue, float64(stats.Dropped), s.config.Name)
 	var age float64
 	if !stats.Oldest.IsZero() {
 		age = max(0, time.Since(stats.Oldest).Seconds())

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,7 +83,9 @@ func startCaddy(t *testing.T, binary, options string) *caddy {
 }
 
 func (c *caddy) config(options string) string {
-	return fmt.Sprintf("{\n admin %s\n auto_https off\n persist_config off\n log {\n level ERROR\n}\n}\nhttp://%s {\n fotor_webhook /hook {\n allow 127.0.0.1\n%s\n}\n}\n", c.admin, c.http, options)
+	name := strings.Fields(options)[1] // after the word name
+	return fmt.Sprintf("{\n admin %s\n auto_https off\n persist_config off\n log {\n level ERROR\n}\n}\n"+
+		"http://%s {\n fotor_webhook /hook {\n allow 127.0.0.1\n%s\n}\n fotor_tasks /v1/* %s\n}\n", c.admin, c.http, options, name)
 }
 
 // load loads a config with these options of the handler.

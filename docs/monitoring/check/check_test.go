@@ -194,11 +194,12 @@ func world(t *testing.T) *prometheus {
 	to := func(name, path string) string {
 		return fmt.Sprintf("destination %s {\nforward %s%s\n}\n", name, service.URL, path)
 	}
-	shared := fmt.Sprintf("name shared\nmax_body 4KiB\ninbox nats %s {\nreplicas 1\n}\n", nats) + to("taken", "/") + to("gone", "/gone") + to("refused", "/refused") +
+	asking := "fotor_api {\nkey any\nurl " + service.URL + "\n}\n"
+	shared := fmt.Sprintf("name shared\nmax_body 4KiB\ninbox nats %s {\nreplicas 1\n}\n", nats) + asking + to("taken", "/") + to("gone", "/gone") + to("refused", "/refused") +
 		"destination down {\nforward http://" + freeAddress(t) + "\n}\n"
 	a := startCaddy(t, binary, shared+to("left", "/"))
 	b := startCaddy(t, binary, shared+to("left", "/"))
-	own := startCaddy(t, binary, "name own\nforward "+service.URL+"\n")
+	own := startCaddy(t, binary, "name own\nforward "+service.URL+"\n"+asking)
 	instances := map[string]*caddy{"a:2019": a, "b:2019": b, "own:2019": own}
 
 	p := newPrometheus(t)
