@@ -57,6 +57,7 @@ func TestCaddyfilesOfExamples(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte(secret+"\n"), 0o600))
 	all := exampleCaddyfiles(t)
 	require.Len(t, all, 4)
+	all["asking"] = read(t, "examples/asking/Caddyfile")
 	for name, text := range all {
 		t.Run(name, func(t *testing.T) {
 			require.Equal(t, string(caddyfile.Format([]byte(text))), text, "not as `caddy fmt` has it")
