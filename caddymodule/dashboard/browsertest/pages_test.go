@@ -130,6 +130,22 @@ func TestEventPage(t *testing.T) {
 	}
 }
 
+// Whoever may look must not be able to send events themselves: no signature is shown, nor what
+// makes them.
+func TestSignaturesAreNotShown(t *testing.T) {
+	const secret = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+	g := start(t, config{Handler: "sign whsec_" + secret})
+	id := g.accept(task("some-task", "avatar", 1))
+	g.await("delivered", 1)
+	b := browse(t, desktop)
+	b.open(g.Dashboard + "event?id=" + id)
+	require.Contains(t, b.text(), "v1,…")
+	require.Contains(t, b.text(), "made for each attempt with the secret of default")
+	page := eval[string](b, "document.documentElement.outerHTML")
+	require.NotContains(t, page, secret)
+	require.NotRegexp(t, `v1,[A-Za-z0-9+/]{20}`, page)
+}
+
 // A sensitive image is blurred until somebody asks for it, also with the keyboard.
 func TestSensitiveImagesAreBlurred(t *testing.T) {
 	for name, l := range map[string]look{"with script": desktop, "without script": {Width: 1280, Height: 900, NoScript: true}} {
