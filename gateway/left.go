@@ -12,6 +12,7 @@ import (
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/sleep"
 )
 
 // Destinations returns how the destinations are doing, in the order of their names:
@@ -119,7 +120,7 @@ func WarnLeftBehind(ctx context.Context, atts []*Attachment) {
 	for _, att := range atts {
 		looks.Go(func() {
 			for first := true; att.alone(); first = false {
-				if att.gateway.warnLeftBehind(ctx, att.config, first) || !waited(ctx, leftRetry) {
+				if att.gateway.warnLeftBehind(ctx, att.config, first) || !sleep.For(ctx, leftRetry) {
 					return
 				}
 			}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/dispatch"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/sleep"
 )
 
 const (
@@ -94,7 +95,7 @@ func (p *peers) watch(ctx context.Context) {
 		}
 		p.warn("holds of other gateways are not heeded: watching the inbox",
 			zap.Error(err), zap.Duration("again_in", pause))
-		if !waited(ctx, pause) {
+		if !sleep.For(ctx, pause) {
 			return
 		}
 		pause = min(2*pause, rewatchMost)
@@ -105,17 +106,6 @@ func (p *peers) watch(ctx context.Context) {
 func (p *peers) warn(text string, fields ...zap.Field) {
 	if logger := p.lane.logger(); logger != nil {
 		logger.Warn(text, fields...)
-	}
-}
-
-func waited(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 
@@ -144,7 +134,7 @@ func (p *peers) adopt(h inbox.Hold) {
 
 // learn reads the hold by hand as soon as the inbox can be read.
 func (p *peers) learn(ctx context.Context) {
-	for waited(ctx, learnEvery) {
+	for sleep.For(ctx, learnEvery) {
 		if p.learned(ctx) {
 			return
 		}
@@ -168,7 +158,7 @@ func (p *peers) learned(ctx context.Context) bool {
 
 // recheckAll reads the hold by hand from time to time.
 func (p *peers) recheckAll(ctx context.Context) {
-	for waited(ctx, recheckEvery) {
+	for sleep.For(ctx, recheckEvery) {
 		p.recheck(ctx)
 	}
 }

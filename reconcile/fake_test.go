@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/sleep"
 )
 
 // tracked is a Tracker in memory.
@@ -201,7 +202,7 @@ func (f *rig) Turn(ctx context.Context) (Turn, error) {
 		wait, f.nextTurn = 0, time.Now().Add(time.Second)
 	}
 	f.mu.Unlock()
-	if !sleep(ctx, wait) {
+	if !sleep.For(ctx, wait) {
 		return nil, ctx.Err()
 	}
 	return f, nil
@@ -219,7 +220,7 @@ func (f *rig) Ask(ctx context.Context, task string) ([]byte, error) {
 		f.underWay--
 		f.mu.Unlock()
 	}()
-	if !sleep(ctx, time.Second/10) {
+	if !sleep.For(ctx, time.Second/10) {
 		return nil, ctx.Err()
 	}
 	return answer(task)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/sleep"
 )
 
 const (
@@ -63,7 +65,7 @@ func (h *health) await(ctx context.Context) bool {
 		case refused:
 			<-ctx.Done()
 		case wait > 0:
-			sleep(ctx, wait)
+			sleep.For(ctx, wait)
 		default:
 			return true
 		}

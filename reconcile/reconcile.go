@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/sleep"
 )
 
 // Errors of an Asker, wrapped with what happened. Any other error says that Fotor could not
@@ -204,13 +205,13 @@ func (r *Reconciler) Run(ctx context.Context) {
 func (r *Reconciler) next(ctx context.Context) (inbox.Task, Turn) {
 	for r.health.await(ctx) {
 		if !r.anyDue(ctx) {
-			sleep(ctx, pollEvery)
+			sleep.For(ctx, pollEvery)
 			continue
 		}
 		turn, err := r.config.Fotor.Turn(ctx)
 		if err != nil {
 			r.reportUnlessEnded(ctx, err)
-			sleep(ctx, pollEvery)
+			sleep.For(ctx, pollEvery)
 			continue
 		}
 		if r.health.ready() { // else a question has failed meanwhile
@@ -245,7 +246,7 @@ func (r *Reconciler) lease(ctx context.Context) (t inbox.Task, ok bool) {
 	leased, err := r.config.Tasks.LeaseTasks(bounded, want)
 	if err != nil {
 		r.reportUnlessEnded(ctx, err)
-		sleep(ctx, pollEvery)
+		sleep.For(ctx, pollEvery)
 		return t, false
 	}
 	if len(leased) == 0 {
@@ -259,17 +260,5 @@ func (r *Reconciler) lease(ctx context.Context) (t inbox.Task, ok bool) {
 func (r *Reconciler) reportUnlessEnded(ctx context.Context, err error) {
 	if ctx.Err() == nil {
 		r.config.Observer.Failed(err)
-	}
-}
-
-// sleep reports false if ctx ended before.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

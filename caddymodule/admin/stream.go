@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/sleep"
 )
 
 const (
@@ -132,21 +133,9 @@ func (s *stream) run(ctx context.Context, follower *control.Follower) error {
 		if err := s.flush(); err != nil {
 			return err
 		}
-		if len(entries) < streamBatch && !sleep(ctx, streamPause) {
+		if len(entries) < streamBatch && !sleep.For(ctx, streamPause) {
 			return ctx.Err()
 		}
-	}
-}
-
-// sleep returns false if ctx ends before the time is over.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 

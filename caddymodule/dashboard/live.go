@@ -11,6 +11,7 @@ import (
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/query"
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/sleep"
 )
 
 const (
@@ -89,7 +90,7 @@ func (v *visit) follow(ctx context.Context, name string, happened chan<- struct{
 			case happened <- struct{}{}:
 			default: // it will be told anyway
 			}
-			if !sleep(ctx, livePause) {
+			if !sleep.For(ctx, livePause) {
 				return
 			}
 		}
@@ -127,24 +128,12 @@ func (v *visit) tell(ctx context.Context, happened <-chan struct{}) error {
 			return ctx.Err()
 		case <-happened:
 			message = "event: change\ndata: \n\n"
-			if !sleep(ctx, livePause) {
+			if !sleep.For(ctx, livePause) {
 				return ctx.Err()
 			}
 		case <-timer.C:
 			message = ": ping\n\n"
 		}
 		timer.Stop()
-	}
-}
-
-// sleep returns false if ctx ends before the time is over.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
