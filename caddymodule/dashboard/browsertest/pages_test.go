@@ -12,7 +12,7 @@ import (
 // tasks returns the ids of the tasks in the list.
 func (b *tab) tasks() []string {
 	b.t.Helper()
-	return eval[[]string](b, `[...document.querySelectorAll("[data-rows] .id")].map((e) => e.textContent)`)
+	return eval[[]string](b, `[...document.querySelectorAll("table.events tbody .id")].map((e) => e.textContent)`)
 }
 
 func TestFilters(t *testing.T) {
