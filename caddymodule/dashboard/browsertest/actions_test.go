@@ -17,11 +17,14 @@ import (
 // logged returns the last line of the log with that message.
 func (g *gateway) logged(message string) (line object) {
 	g.t.Helper()
-	for text := range strings.Lines(g.log.String()) {
-		if strings.Contains(text, fmt.Sprintf("%q", message)) {
-			require.NoError(g.t, json.Unmarshal([]byte(text), &line))
+	require.Eventually(g.t, func() bool { // it comes through a pipe, perhaps after an answer
+		for text := range strings.Lines(g.log.String()) {
+			if strings.Contains(text, fmt.Sprintf("%q", message)) && strings.HasSuffix(text, "\n") {
+				return json.Unmarshal([]byte(text), &line) == nil
+			}
 		}
-	}
+		return false
+	}, patience, 20*time.Millisecond, "%s is not logged", message)
 	return line
 }
 
@@ -317,8 +320,6 @@ func TestTheLogNamesTheUser(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, answer.Body.Close())
 	require.Equal(t, http.StatusSeeOther, answer.StatusCode)
-	// the line comes through a pipe, perhaps after the answer
-	require.Eventually(t, func() bool { return g.logged("deliveries held by hand") != nil }, patience, 20*time.Millisecond)
 	require.Subset(t, g.logged("deliveries held by hand"), object{"action": "hold", "handler": "default", "user": "ops", "client_ip": "127.0.0.1", "reason": "ops: why"})
 }
 
