@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// logged returns the last line of the log with that message.
+// logged returns the first line of the log with that message.
 func (g *gateway) logged(message string) (line object) {
 	g.t.Helper()
 	require.Eventually(g.t, func() bool { // it comes through a pipe, perhaps after an answer
