@@ -2,8 +2,13 @@ package browsertest
 
 import (
 	"fmt"
+	"io"
+	"net/http"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
 )
 
@@ -60,10 +65,32 @@ func TestPageLivesOnAcrossReloadOfCaddy(t *testing.T) {
 		b.allow(fault)
 	}
 	b.open(g.Dashboard + "events")
+	eval[int](b, "window.here = 1") // gone if the page itself is loaded again
 	g.reload(config{Handler: "concurrency 5"})
 	g.accept(task("after-the-reload", "avatar", 1))
 	b.wait(`document.querySelector("[data-rows] .id")?.textContent === "after-the-reload"`)
 	b.wait(`document.getElementById("live").textContent === "Live"`)
+	require.Equal(t, 1, eval[int](b, "window.here"))
+
+	for i := range 10 {
+		g.reload(config{Handler: fmt.Sprint("concurrency ", 6+i)})
+	}
+	require.Eventually(t, func() bool { return g.streams() == 1 }, patience, 100*time.Millisecond,
+		"the page is told by the last config, and no stream of the others is left")
+	require.Equal(t, 1, eval[int](b, "window.here"))
+	b.run(chromedp.Navigate("about:blank"))
+	require.Eventually(t, func() bool { return g.streams() == 0 }, patience, 100*time.Millisecond, "the page is gone")
+}
+
+// streams returns how many pages are told what happens, from the goroutines of Caddy.
+func (g *gateway) streams() int {
+	g.t.Helper()
+	r, err := http.Get("http://" + g.admin + "/debug/pprof/goroutine?debug=2") //nolint:noctx // on this machine
+	require.NoError(g.t, err)
+	defer r.Body.Close()
+	stacks, err := io.ReadAll(r.Body)
+	require.NoError(g.t, err)
+	return strings.Count(string(stacks), "(*visit).tell(")
 }
 
 // What somebody has typed, and where the focus is, stays.
