@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -131,15 +130,7 @@ func unmarshalConcurrency(d *caddyfile.Dispenser, name string, to *int) error {
 }
 
 func unmarshalRate(d *caddyfile.Dispenser, name string, to *float64) error {
-	return option.One(d, name, "a number a second, such as 10/s", func(s string) error {
-		number, perSecond := strings.CutSuffix(s, "/s")
-		n, err := strconv.ParseFloat(number, 64)
-		if !perSecond || err != nil || !(n >= minRate && n <= maxRate) { // which NaN is not either
-			return fmt.Errorf("expected %g to %d a second, such as 10/s or 0.5/s", minRate, maxRate)
-		}
-		*to = n
-		return nil
-	})
+	return option.Rate(d, name, "10/s", minRate, maxRate, to)
 }
 
 // unmarshalForward parses a URL, or keeps a block for FinalizeUnmarshalCaddyfile:

@@ -2,8 +2,6 @@ package asking
 
 import (
 	"fmt"
-	"strconv"
-	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -61,15 +59,7 @@ func (c *Config) unmarshalOption(d *caddyfile.Dispenser, prefix string) error {
 			return nil
 		})
 	case "rate":
-		return option.One(d, name, "a number a second, such as 2/s", func(s string) error {
-			number, perSecond := strings.CutSuffix(s, "/s")
-			n, err := strconv.ParseFloat(number, 64)
-			if !perSecond || err != nil || !(n >= minRate && n <= maxRate) { // which NaN is not either
-				return fmt.Errorf("expected %g to %d a second, such as 2/s or 0.5/s", minRate, maxRate)
-			}
-			c.Rate = n
-			return nil
-		})
+		return option.Rate(d, name, "2/s", minRate, maxRate, &c.Rate)
 	case "transport":
 		return c.unmarshalTransport(d, name)
 	case "reconcile":

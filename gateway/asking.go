@@ -49,7 +49,6 @@ type asker struct {
 	gateway    *Gateway
 	att        *Attachment
 	config     *Config
-	tracker    inbox.Tracker
 	reconciler *reconcile.Reconciler
 	cancel     context.CancelFunc
 	ended      chan struct{}
@@ -115,11 +114,11 @@ func (g *Gateway) askAsNewest() (before *asker) {
 func (g *Gateway) ask(att *Attachment) *asker {
 	ctx, cancel := context.WithCancel(context.Background())
 	a := &asker{
-		gateway: g, att: att, config: att.config, tracker: g.inbox.(inbox.Tracker),
+		gateway: g, att: att, config: att.config,
 		cancel: cancel, ended: make(chan struct{}),
 	}
 	a.reconciler = reconcile.New(reconcile.Config{
-		Tasks: a.tracker, Fotor: att.config.Asking.Fotor, Events: a, Observer: a, Schedule: att.config.Asking.Schedule,
+		Tasks: g.inbox.(inbox.Tracker), Fotor: att.config.Asking.Fotor, Events: a, Observer: a, Schedule: att.config.Asking.Schedule,
 	})
 	go func() {
 		defer close(a.ended)

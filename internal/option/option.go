@@ -5,8 +5,10 @@ package option
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -79,6 +81,21 @@ func Size(d *caddyfile.Dispenser, option string, to *int64) error {
 			return errors.New("expected a size above zero, such as 1MiB")
 		}
 		*to = int64(parsed)
+		return nil
+	})
+}
+
+// Rate parses an option whose value is a number a second within limits, such as 0.5/s.
+// Errors have the example.
+func Rate(d *caddyfile.Dispenser, option, example string, least, most float64, to *float64) error {
+	return One(d, option, "a number a second, such as "+example, func(s string) error {
+		number, perSecond := strings.CutSuffix(s, "/s")
+		n, err := strconv.ParseFloat(number, 64)
+		if !perSecond || err != nil || !(n >= least && n <= most) { // which NaN is not either
+			return fmt.Errorf("expected %s to %s a second, such as %s or 0.5/s",
+				strconv.FormatFloat(least, 'f', -1, 64), strconv.FormatFloat(most, 'f', -1, 64), example)
+		}
+		*to = n
 		return nil
 	})
 }
