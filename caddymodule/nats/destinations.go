@@ -272,16 +272,23 @@ func (s *store) closeDestination(ctx context.Context, name string, seq uint64) e
 	return s.api(ctx, "STREAM.PURGE."+s.subjects.states(), map[string]any{"filter": s.subjects.registration(name), "seq": seq + 1})
 }
 
-// wasClosed reports whether a stream is that of a destination which another Caddy has
-// removed.
-func (s *store) wasClosed(ctx context.Context, stream string) bool {
-	for _, d := range s.destinations() {
-		if d.place().stream == stream {
-			r, _, err := s.registered(ctx, d.name)
-			return err == nil && (r == nil || r.Closing != 0)
-		}
+// isGone reports whether somebody has removed a stream that was not found. A Caddy removes
+// that of a destination without deliveries, and one may have made it anew since: it is gone
+// if it is not found while the registration stays as it is.
+func (s *store) isGone(ctx context.Context, stream string) (bool, error) {
+	name, ok := strings.CutPrefix(stream, s.subjects.to("").stream)
+	if !ok || inbox.CheckDestination(name) != nil {
+		return true, nil
 	}
-	return false
+	before, seq, err := s.registered(ctx, name)
+	if err != nil || before == nil || before.Closing != 0 {
+		return false, err
+	}
+	if _, err := s.js.Stream(ctx, stream); !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return false, err
+	}
+	after, now, err := s.registered(ctx, name)
+	return after != nil && now == seq, err
 }
 
 // firstFor returns the number of the first event that a destination can have which is

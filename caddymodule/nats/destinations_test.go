@@ -247,6 +247,38 @@ func TestADestinationWithoutDeliveriesGoes(t *testing.T) {
 	require.Zero(t, stats.Lost)
 }
 
+// An inspection looks at the streams one by one: a destination's can be removed and made
+// anew in between.
+func TestADestinationThatGoesAndComesIsNotTakenForARemovedStream(t *testing.T) {
+	s := openWith(t, serve(t).ClientURL(), small)
+	require.NoError(t, s.makePlaces(t.Context()))
+	ctx, stop := context.WithCancel(t.Context())
+	inspected := make(chan error, 1)
+	go func() {
+		defer close(inspected)
+		for ctx.Err() == nil {
+			if err := s.inspectStreams(t.Context()); err != nil {
+				inspected <- err
+				return
+			}
+		}
+	}()
+	for range 30 {
+		_, err := s.ensureDestination(t.Context(), "app")
+		require.NoError(t, err)
+		r, seq, err := s.registered(t.Context(), "app")
+		require.NoError(t, err)
+		r.Closing = time.Now().UnixMicro()
+		require.NoError(t, s.register(t.Context(), "app", r, seq))
+		_, seq, err = s.registered(t.Context(), "app")
+		require.NoError(t, err)
+		require.NoError(t, s.closeDestination(t.Context(), "app", seq))
+		require.NoError(t, s.learn(t.Context()))
+	}
+	stop()
+	require.NoError(t, <-inspected)
+}
+
 // Without the option forward nobody leases for the default destination.
 func TestWhatIsLeftForTheDefaultDestinationIsCounted(t *testing.T) {
 	url := serve(t).ClientURL()

@@ -168,7 +168,11 @@ func (s *store) inspectStreams(ctx context.Context) error {
 		there, err := s.js.Stream(ctx, want.Name)
 		switch {
 		case errors.Is(err, jetstream.ErrStreamNotFound):
-			if !s.wasClosed(ctx, want.Name) {
+			gone, err := s.isGone(ctx, want.Name)
+			if err != nil {
+				other = append(other, fmt.Errorf("looking whether stream %s was removed: %w", want.Name, err))
+			}
+			if gone {
 				broken = append(broken, errGone(want.Name))
 			}
 		case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount), errors.Is(err, nats.ErrNoResponders):
