@@ -11,6 +11,10 @@ const (
 	// that an inbox without destinations had stored.
 	DefaultDestination = "default"
 
+	// ConfirmDestination is the destination of events that wait until Fotor was asked
+	// whether it says the same. No config can have a destination of that name.
+	ConfirmDestination = "fotor_confirm"
+
 	// MaxDestinations is the largest number of destinations of one handler.
 	MaxDestinations = 32
 )

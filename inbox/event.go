@@ -15,12 +15,16 @@ const (
 	Completed  Status = 1
 	Failed     Status = 2
 	Lost       Status = 3
+
+	// Unconfirmed is that of an event which stands for a final callback until Fotor was
+	// asked whether it says the same. It is no end of the task: anybody may have called.
+	Unconfirmed Status = 4
 )
 
 // Final reports whether no end of the task is waited for any more.
-func (s Status) Final() bool { return s != InProgress }
+func (s Status) Final() bool { return s != InProgress && s != Unconfirmed }
 
-// String returns "in_progress", "completed", "failed" or "lost".
+// String returns "in_progress", "completed", "failed", "lost" or "unconfirmed".
 func (s Status) String() string {
 	switch s {
 	case InProgress:
@@ -31,6 +35,8 @@ func (s Status) String() string {
 		return "failed"
 	case Lost:
 		return "lost"
+	case Unconfirmed:
+		return "unconfirmed"
 	default:
 		return "unknown"
 	}
@@ -139,8 +145,8 @@ func (e *Event) Check() (id, former RawID, err error) {
 		err = fmt.Errorf("event %s has no task id", e.ID)
 	case e.Type == "":
 		err = fmt.Errorf("event %s has no type", e.ID)
-	case e.Status > Lost:
-		err = fmt.Errorf("event %s has status %d; expected 0 to 3", e.ID, e.Status)
+	case e.Status > Unconfirmed:
+		err = fmt.Errorf("event %s has status %d; expected 0 to 4", e.ID, e.Status)
 	case id.TaskKey() != TaskKey(e.TaskID):
 		err = fmt.Errorf("event %s does not begin with the key of its task %q", e.ID, e.TaskID)
 	default:

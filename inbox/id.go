@@ -40,6 +40,16 @@ func KeyedID(taskKey uint64, canonical []byte) string {
 	return hex.EncodeToString(raw[:])
 }
 
+// UnconfirmedID returns the id of the event that stands for another one, with that id,
+// until it is confirmed. It has the same TaskKey.
+func UnconfirmedID(id string) (string, error) {
+	raw, err := ParseID(id)
+	if err != nil {
+		return "", err
+	}
+	return KeyedID(raw.TaskKey(), []byte("unconfirmed "+id)), nil
+}
+
 // ParseID returns the bytes of an id made by NewID. For anything else the error
 // says what an id looks like.
 func ParseID(id string) (raw RawID, err error) {

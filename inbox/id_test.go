@@ -57,8 +57,8 @@ func TestParseIDRefuses(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	require.Equal(t, []string{"in_progress", "completed", "failed", "lost", "unknown"},
-		[]string{inbox.InProgress.String(), inbox.Completed.String(), inbox.Failed.String(), inbox.Lost.String(), inbox.Status(4).String()})
+	require.Equal(t, []string{"in_progress", "completed", "failed", "lost", "unconfirmed", "unknown"},
+		[]string{inbox.InProgress.String(), inbox.Completed.String(), inbox.Failed.String(), inbox.Lost.String(), inbox.Unconfirmed.String(), inbox.Status(5).String()})
 	require.False(t, inbox.InProgress.Final())
 	require.True(t, inbox.Completed.Final())
 	require.True(t, inbox.Failed.Final())

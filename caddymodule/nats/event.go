@@ -19,7 +19,7 @@ import (
 const (
 	headerTask     = "Fotor-Task"         // the task's id, percent-encoded, unless it is very long
 	headerType     = "Fotor-Type"         // the task's type, percent-encoded, unless it is very long
-	headerStatus   = "Fotor-Status"       // 0, 1 or 2
+	headerStatus   = "Fotor-Status"       // a number of inbox.Status
 	headerReceived = "Fotor-Received"     // RFC 3339, to the microsecond
 	headerPrev     = "Fotor-Prev"         // 1 if the task had an event before
 	headerFinal    = "Fotor-Final"        // 1 if one of those was final
@@ -136,7 +136,7 @@ func decodeEvent(m message) (*stored, error) {
 		return nil, fmt.Errorf("message %d: task and type: %w", m.seq, err)
 	}
 	status, err := strconv.ParseUint(m.header.Get(headerStatus), 10, 8)
-	if err != nil || status > uint64(inbox.Lost) {
+	if err != nil || status > uint64(inbox.Unconfirmed) {
 		return nil, fmt.Errorf("message %d has no status", m.seq)
 	}
 	received, err := time.Parse(receivedFormat, m.header.Get(headerReceived))

@@ -2,6 +2,8 @@ package sqlite
 
 import (
 	"context"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 // lastWaiting returns the newest blocked event of a task.
@@ -38,7 +40,7 @@ func (l *leaser) mustYield(h *heldLease) (bool, error) {
 		return first != 0 && first < h.seq(), err
 	}
 	status, err := l.conn.number(l.sql(lastWaiting), h.key, e.TaskID)
-	return status != 0, err
+	return inbox.Status(status).Final(), err //nolint:gosec // as it was stored
 }
 
 // reorder makes the writer put the tasks of these leases in order.

@@ -57,6 +57,23 @@ var destinationOrderTests = []test{
 		s.eventually("it is superseded, too", func() bool { return s.get(late).Deliveries[1].State == inbox.Superseded })
 		s.finish(inbox.Deliver, "a", late)
 	}},
+	{"what is not confirmed is in order, and no end of its task", func(s *suite) {
+		first := s.send("task", inbox.Unconfirmed, inbox.ConfirmDestination)
+		second := s.send("task", inbox.Unconfirmed, inbox.ConfirmDestination)
+		o := Outcome(inbox.Retry, s.take(inbox.ConfirmDestination, first))
+		o.Due = time.Now()
+		require.NoError(s, s.queueOf(inbox.ConfirmDestination).Settle(s.ctx(), o))
+		notice := s.send("task", inbox.InProgress, "a")
+		s.finish(inbox.Deliver, "a", notice)
+		final := s.send("task", inbox.Completed, "a")
+		s.finish(inbox.Deliver, "a", final)
+		third := s.send("task", inbox.Unconfirmed, inbox.ConfirmDestination)
+		for _, e := range []*inbox.Event{first, second, third} {
+			s.finish(inbox.Deliver, inbox.ConfirmDestination, e)
+			require.NoError(s, s.in.Purge(s.ctx(), e.ID, ""))
+		}
+		s.requireStates(inbox.Delivered, "a: delivered", final)
+	}},
 	{"an event that is superseded everywhere is superseded", func(s *suite) {
 		notice := s.send("task", inbox.InProgress, "a", "b")
 		s.send("task", inbox.Failed, "a", "b")
