@@ -32,27 +32,34 @@ func (r *Reconciler) ask(ctx context.Context, t inbox.Task, turn Turn) {
 // judge returns what the answer to a question, or its failure, comes to, and for the task's
 // record a text. Unless the answer was taken, it returns an error.
 func (r *Reconciler) judge(ctx context.Context, t inbox.Task, data []byte, failure error) (result Result, text string, err error) {
+	if failure != nil {
+		return r.failed(failure), failure.Error(), failure
+	}
+	r.health.answered()
+	return r.take(ctx, t, data)
+}
+
+// failed returns what the failure of a question comes to, and learns from it whether Fotor
+// can be asked.
+func (r *Reconciler) failed(failure error) Result {
 	switch {
-	case failure == nil:
-		r.health.answered()
-		return r.take(ctx, t, data)
 	case errors.Is(failure, ErrNotKnown):
 		r.health.answered()
-		return ResultNotKnown, failure.Error(), failure
+		return ResultNotKnown
 	case errors.Is(failure, ErrTooOften):
 		r.health.answered()
-		return ResultTooOften, failure.Error(), failure
+		return ResultTooOften
 	case errors.Is(failure, ErrUnusable):
 		r.health.answered()
-		return ResultUnusable, failure.Error(), failure
+		return ResultUnusable
 	case errors.Is(failure, ErrUnaskable):
-		return ResultUnusable, failure.Error(), failure
+		return ResultUnusable
 	case errors.Is(failure, ErrKeyRefused):
 		r.health.refused(failure)
-		return ResultKeyRefused, failure.Error(), failure
+		return ResultKeyRefused
 	default:
 		r.health.failed(failure)
-		return ResultFailed, failure.Error(), failure
+		return ResultFailed
 	}
 }
 

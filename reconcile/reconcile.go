@@ -2,7 +2,7 @@
 //
 // Config (this file) is what it works with. Run leases the tracked tasks that are due, one
 // for each turn that the rate allows. ask.go puts one question and does with the answer what
-// it means, schedule.go says when a task is asked for again, and pause.go what happens
+// it means, question.go lets others ask within the same rate, schedule.go says when a task is asked for again, and pause.go what happens
 // while Fotor cannot be asked at all.
 //
 // It depends on neither HTTP nor Caddy.
@@ -203,11 +203,26 @@ func (r *Reconciler) Run(ctx context.Context) {
 // next waits until a task is due and may be asked for, and leases it. It returns no turn
 // when ctx has ended.
 func (r *Reconciler) next(ctx context.Context) (inbox.Task, Turn) {
-	for r.health.await(ctx) {
-		if !r.anyDue(ctx) {
+	for ctx.Err() == nil {
+		if r.health.await(ctx) && !r.anyDue(ctx) {
 			sleep.For(ctx, pollEvery)
 			continue
 		}
+		turn := r.turn(ctx)
+		if turn == nil {
+			break
+		}
+		if t, ok := r.lease(ctx); ok {
+			return t, turn
+		}
+		turn.Unused()
+	}
+	return inbox.Task{}, nil
+}
+
+// turn waits until a question may be put. It returns nil when ctx has ended.
+func (r *Reconciler) turn(ctx context.Context) Turn {
+	for r.health.await(ctx) {
 		turn, err := r.config.Fotor.Turn(ctx)
 		if err != nil {
 			r.reportUnlessEnded(ctx, err)
@@ -215,13 +230,11 @@ func (r *Reconciler) next(ctx context.Context) (inbox.Task, Turn) {
 			continue
 		}
 		if r.health.ready() { // else a question has failed meanwhile
-			if t, ok := r.lease(ctx); ok {
-				return t, turn
-			}
+			return turn
 		}
 		turn.Unused()
 	}
-	return inbox.Task{}, nil
+	return nil
 }
 
 func (r *Reconciler) anyDue(ctx context.Context) bool {
