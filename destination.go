@@ -173,6 +173,9 @@ func (d *Destination) provision(ctx caddy.Context, h *Handler, app *caddyhttp.Ap
 func (h *Handler) validateDestinations() error {
 	errs := make([]error, 0, len(h.destinations))
 	for _, d := range h.destinations {
+		if d.name == inbox.ConfirmDestination {
+			errs = append(errs, fmt.Errorf("destination %s: the name is that of callbacks which wait to be confirmed: expected another one", d.name))
+		}
 		errs = append(errs, checkAttempts(d.option(h), d.Timeout, d.Concurrency, d.Rate, d.Retry))
 	}
 	return errors.Join(errs...)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/body"
 	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
+	"github.com/fotor-webhook/caddy-fotor-webhook/confirm"
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 	"github.com/fotor-webhook/caddy-fotor-webhook/gateway"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
@@ -41,6 +42,7 @@ func (h *Handler) gatewayConfig() *gateway.Config {
 		Policy:       h.policy(),
 		Destinations: destinations,
 		Grace:        h.grace,
+		Rules:        h.rules,
 		Logger:       h.logger,
 		Metrics:      h.metrics,
 		Events:       emitter{h.ctx, h.events},
@@ -49,6 +51,9 @@ func (h *Handler) gatewayConfig() *gateway.Config {
 	if h.fotor != nil {
 		c.Asking = &gateway.Asking{
 			Fotor: h.fotor, Schedule: h.FotorAPI.Schedule(), Rate: h.FotorAPI.Rate, Metrics: h.metrics.Questions(),
+		}
+		if h.FotorAPI.Confirms() {
+			c.Asking.Confirm = &gateway.Confirm{Patience: time.Duration(h.FotorAPI.Patience), Hold: h.FotorAPI.Holds()}
 		}
 	}
 	return c
@@ -69,6 +74,7 @@ func (h *Handler) policy() inbox.Policy {
 	if h.FotorAPI != nil {
 		s := h.FotorAPI.Schedule()
 		p.MaxTaskWait = s.Longest()
+		p.MaxWait = max(p.MaxWait, confirm.MostPause)
 	}
 	return p
 }
@@ -142,8 +148,11 @@ func (f facts) Reconsider(raw []byte, receivedAt time.Time, source netip.Addr) (
 	parsed, refused := validateBody(raw, f.rules)
 	if refused == nil {
 		arrival := callback.Arrival{At: receivedAt, Source: source, Compared: f.fotor != nil}
-		if !source.IsValid() { // nobody called
+		switch {
+		case !source.IsValid(): // nobody called
 			arrival.Origin = inbox.FromAPI
+		case f.FotorAPI.Confirms(): // the operator decides
+			arrival.Confirmed = callback.Unconfirmed
 		}
 		return parsed.Event(arrival), nil
 	}

@@ -161,7 +161,7 @@ func (h *Handler) bodyFailed(source netip.Addr, since time.Time, b *body.Body, e
 
 // store stores the event of a valid callback.
 func (h *Handler) store(ctx context.Context, gw *gateway.Gateway, event *inbox.Event, c received) answer {
-	duplicate, err := h.gateway.Put(ctx, gw, event, c.source)
+	duplicate, err := h.gateway.Put(ctx, gw, event, c.source, c.body)
 	if err != nil {
 		h.logger.Error("callback not stored", logfield.Event(event, zap.Error(err))...)
 		return h.unavailable(err)
@@ -187,7 +187,7 @@ func (h *Handler) quarantine(ctx context.Context, gw *gateway.Gateway, c receive
 		zap.Int("status", refused.status),
 		zap.Stringer("source_ip", c.source),
 		zap.Int("size", len(c.body)),
-		zap.Array("problems", logProblems(problems)),
+		logfield.Problems(problems),
 	}
 	kept := new(inbox.Suspect)
 	if *h.Quarantine > 0 {

@@ -17,6 +17,9 @@ import (
 //	    url       <url>
 //	    rate      <n>/s
 //	    transport http { ... }
+//	    confirm    off|final
+//	    on_failure deliver|hold
+//	    patience   <duration>
 //	    reconcile {
 //	        after   <duration>
 //	        every   <duration>
@@ -60,12 +63,24 @@ func (c *Config) unmarshalOption(d *caddyfile.Dispenser, prefix string) error {
 		})
 	case "rate":
 		return option.Rate(d, name, "2/s", minRate, maxRate, &c.Rate)
+	case "confirm":
+		return option.One(d, name, "off or final", func(s string) error {
+			c.Confirm = s
+			return either(s, confirmOff, confirmFinal)
+		})
+	case "on_failure":
+		return option.One(d, name, "deliver or hold", func(s string) error {
+			c.OnFailure = s
+			return either(s, onFailureDeliver, onFailureHold)
+		})
+	case "patience":
+		return option.Duration(d, name, &c.Patience)
 	case "transport":
 		return c.unmarshalTransport(d, name)
 	case "reconcile":
 		return c.unmarshalReconcile(d, name)
 	default:
-		return d.Errf("%sunknown option '%s': expected key, url, rate, transport or reconcile", prefix, show(d.Val()))
+		return d.Errf("%sunknown option '%s': expected key, url, rate, confirm, on_failure, patience, transport or reconcile", prefix, show(d.Val()))
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/fotor-webhook/caddy-fotor-webhook/confirm"
 	"github.com/fotor-webhook/caddy-fotor-webhook/fotorapi"
 	"github.com/fotor-webhook/caddy-fotor-webhook/reconcile"
 )
@@ -34,6 +35,19 @@ type Config struct {
 	// and URL have one budget, the lowest of their rates. Fotor's answer 429 halves it for a
 	// while. Default: 2
 	Rate float64 `json:"rate,omitempty"`
+
+	// Whether Fotor is asked before a called event is delivered: `off`, or `final` for those
+	// that end a task. Default: `off`
+	Confirm string `json:"confirm,omitempty"`
+
+	// What becomes of a callback for which Fotor could not be asked for `patience`:
+	// `deliver`, with `"confirmed": false`, or `hold`, so that it waits until Fotor can be
+	// asked. Default: `deliver`
+	OnFailure string `json:"on_failure,omitempty"`
+
+	// How long Fotor is asked for a callback, 10 seconds to 7 days. One whose task has not
+	// ended then, or that Fotor does not know, is put in quarantine. Default: 10m
+	Patience caddy.Duration `json:"patience,omitempty"`
 
 	// When Fotor is asked for a task whose final callback has not come.
 	// Default: that of each field
@@ -71,12 +85,23 @@ const (
 	maxAfter  = 30 * 24 * time.Hour
 	maxEvery  = 24 * time.Hour
 	maxGiveUp = 365 * 24 * time.Hour
+
+	minPatience = 10 * time.Second
+	maxPatience = 7 * 24 * time.Hour
+
+	confirmOff       = "off"
+	confirmFinal     = "final"
+	onFailureDeliver = "deliver"
+	onFailureHold    = "hold"
 )
 
 // SetDefaults sets the options that were not given.
 func (c *Config) SetDefaults() {
 	c.URL = cmp.Or(c.URL, fotorapi.DefaultURL)
 	c.Rate = cmp.Or(c.Rate, fotorapi.DefaultRate)
+	c.Confirm = cmp.Or(c.Confirm, confirmOff)
+	c.OnFailure = cmp.Or(c.OnFailure, onFailureDeliver)
+	c.Patience = cmp.Or(c.Patience, caddy.Duration(confirm.Default))
 	if c.Reconcile == nil {
 		c.Reconcile = new(Reconcile)
 	}
@@ -94,6 +119,9 @@ func (c *Config) SetDefaults() {
 func (c *Config) Validate() error {
 	r := c.Reconcile
 	errs := []error{
+		oneOf("confirm", c.Confirm, confirmOff, confirmFinal),
+		oneOf("on_failure", c.OnFailure, onFailureDeliver, onFailureHold),
+		within("patience", c.Patience, minPatience, maxPatience),
 		within("reconcile after", r.After, minPause, maxAfter),
 		within("reconcile every", r.Every, minPause, maxEvery),
 		within("reconcile give_up", r.GiveUp, minPause, maxGiveUp),
@@ -114,6 +142,26 @@ func within(option string, value caddy.Duration, least, most time.Duration) erro
 	}
 	return nil
 }
+
+func oneOf(option, value, one, other string) error {
+	if err := either(value, one, other); err != nil {
+		return fmt.Errorf("fotor_api: %s is %.40q: %w", option, value, err)
+	}
+	return nil
+}
+
+func either(value, one, other string) error {
+	if value != one && value != other {
+		return fmt.Errorf("expected %s or %s", one, other)
+	}
+	return nil
+}
+
+// Confirms reports whether final callbacks are confirmed. It may be called of nil.
+func (c *Config) Confirms() bool { return c != nil && c.Confirm == confirmFinal }
+
+// Holds reports whether callbacks wait for as long as Fotor cannot be asked.
+func (c *Config) Holds() bool { return c.OnFailure == onFailureHold }
 
 // Schedule returns when tasks are asked for.
 func (c *Config) Schedule() reconcile.Schedule {

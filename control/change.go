@@ -43,6 +43,9 @@ func Again(ctx context.Context, g Gateway, id, destination, to string) error {
 	if to == "" {
 		return g.Inbox().Replay(ctx, id, destination)
 	}
+	if record, err := g.Inbox().Get(ctx, id); err == nil && record.Event.Status == inbox.Unconfirmed {
+		return fmt.Errorf("event %s: %w: its callback is not confirmed; expected a replay, which asks Fotor again, or a purge", id, inbox.ErrState)
+	}
 	return g.Inbox().Move(ctx, id, destination, to)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -41,7 +42,7 @@ func ListEvents(ctx context.Context, in inbox.Inbox, filter inbox.Filter, page i
 
 // ShowEvent returns all that is known of an event.
 func ShowEvent(ctx context.Context, in inbox.Inbox, id string) (EventDetail, error) {
-	record, err := in.Get(ctx, id)
+	record, err := get(ctx, in, id)
 	if err != nil {
 		return EventDetail{}, err
 	}
@@ -59,6 +60,22 @@ func ShowEvent(ctx context.Context, in inbox.Inbox, id string) (EventDetail, err
 	}
 	slices.SortStableFunc(detail.AttemptRecords, func(a, b Attempt) int { return a.At.Compare(b.At) })
 	return detail, nil
+}
+
+// get returns an event, or the callback that it will be made of, which is not confirmed yet.
+func get(ctx context.Context, in inbox.Inbox, id string) (*inbox.Record, error) {
+	record, err := in.Get(ctx, id)
+	if !errors.Is(err, inbox.ErrNotFound) {
+		return record, err
+	}
+	waiting, malformed := inbox.UnconfirmedID(id)
+	if malformed != nil {
+		return nil, err
+	}
+	if record, werr := in.Get(ctx, waiting); werr == nil && record.Event.Status == inbox.Unconfirmed {
+		return record, nil
+	}
+	return nil, err
 }
 
 func eventOf(r *inbox.Record) Event {

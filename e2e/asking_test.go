@@ -31,6 +31,7 @@ type fotor struct {
 	t        *testing.T
 	api      *httptest.Server
 	up       *upstream
+	more     string   // options of fotor_api
 	answered []string // tasks whose submissions were answered through a gateway
 	mu       sync.Mutex
 }
@@ -49,16 +50,21 @@ func newFotor(t *testing.T, g *gateway, config mock.Config) *fotor {
 
 // asking is the option fotor_api with a key, and more options.
 func (f *fotor) asking(key, reconcile string) string {
-	return fmt.Sprintf("\nfotor_api {\nkey %s\nurl %s\nrate %d/s\nreconcile {\n%s\n}\n}\n", key, f.api.URL, askingRate, reconcile)
+	return fmt.Sprintf("\nfotor_api {\nkey %s\nurl %s\nrate %d/s\n%s\nreconcile {\n%s\n}\n}\n", key, f.api.URL, askingRate, f.more, reconcile)
 }
 
 // edge starts a Caddy that asks, and through which tasks can be submitted.
 func (f *fotor) edge(g *gateway, inbox string) *edge {
 	f.t.Helper()
-	e := &edge{gateway: g, config: g.Caddyfile("forward "+f.up.URL+quick+f.asking("the-key", "after 2s\nevery 2s")+inbox,
-		"handle /v1/* {\nfotor_tasks\nreverse_proxy "+f.api.Listener.Addr().String()+"\n}", quiet)}
+	e := &edge{gateway: g, config: f.config(g, inbox)}
 	e.Again()
 	return e
+}
+
+// config is that of a Caddy that asks, and through which tasks can be submitted.
+func (f *fotor) config(g *gateway, inbox string) string {
+	return g.Caddyfile("forward "+f.up.URL+quick+f.asking("the-key", "after 2s\nevery 2s")+inbox,
+		"handle /v1/* {\nfotor_tasks\nreverse_proxy "+f.api.Listener.Addr().String()+"\n}", quiet)
 }
 
 // submit submits tasks through a gateway, eight at a time. Those whose answer did not come

@@ -27,6 +27,7 @@ type event struct {
 	TaskID string `json:"taskId"`
 	Type   string `json:"type"`
 	Status string `json:"status"`
+	Origin string `json:"origin"`
 
 	// BusinessID is the number of the callback within its task, if the test put it there.
 	BusinessID string `json:"businessId"`

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -22,6 +23,9 @@ type Asking struct {
 	Schedule reconcile.Schedule
 	Rate     float64 // questions a second, as the config says
 	Metrics  AskingMetrics
+
+	// Confirm is how final callbacks are confirmed; nil if they are delivered without that.
+	Confirm *Confirm
 }
 
 // Fotor puts questions.
@@ -44,12 +48,13 @@ type AskingMetrics interface {
 	TaskLost()
 }
 
-// asker asks Fotor for the tasks of a gateway, as one attachment's config says.
+// asker asks Fotor for the tasks and the callbacks of a gateway, as one attachment's config
+// says.
 type asker struct {
 	gateway    *Gateway
 	att        *Attachment
 	config     *Config
-	reconciler *reconcile.Reconciler
+	reconciler *reconcile.Reconciler // nil if Fotor is not asked
 	cancel     context.CancelFunc
 	ended      chan struct{}
 }
@@ -59,7 +64,7 @@ func (g *Gateway) Asking() *control.Asking {
 	g.mu.Lock()
 	a := g.asker
 	g.mu.Unlock()
-	if a == nil {
+	if a == nil || a.reconciler == nil {
 		return nil
 	}
 	fotor, s := a.config.Asking.Fotor, a.reconciler.State()
@@ -104,7 +109,7 @@ func (g *Gateway) askAsNewest() (before *asker) {
 		before.cancel()
 		g.asker = nil
 	}
-	if att != nil && att.config.Asking != nil && g.hold() {
+	if att != nil && g.hold() {
 		g.asker = g.ask(att)
 	}
 	return before
@@ -117,9 +122,17 @@ func (g *Gateway) ask(att *Attachment) *asker {
 		gateway: g, att: att, config: att.config,
 		cancel: cancel, ended: make(chan struct{}),
 	}
-	a.reconciler = reconcile.New(reconcile.Config{
-		Tasks: g.inbox.(inbox.Tracker), Fotor: att.config.Asking.Fotor, Events: a, Observer: a, Schedule: att.config.Asking.Schedule,
-	})
+	c := &confirming{gateway: g, att: att, config: att.config}
+	work := []func(context.Context){c.deliverLeft}
+	if att.config.Asking != nil {
+		a.reconciler = reconcile.New(reconcile.Config{
+			Tasks: g.inbox.(inbox.Tracker), Fotor: att.config.Asking.Fotor, Events: a, Observer: a, Schedule: att.config.Asking.Schedule,
+		})
+		work = append(work, a.reconciler.Run)
+	}
+	if att.config.confirms() != nil {
+		c.asker, work[0] = a, c.run
+	}
 	go func() {
 		defer close(a.ended)
 		defer func() {
@@ -127,7 +140,11 @@ func (g *Gateway) ask(att *Attachment) *asker {
 				a.config.Logger.Error("after the last question to Fotor", zap.Error(err))
 			}
 		}()
-		a.reconciler.Run(ctx)
+		var parts sync.WaitGroup
+		for _, part := range work {
+			parts.Go(func() { part(ctx) })
+		}
+		parts.Wait()
 	}()
 	return a
 }
@@ -146,25 +163,36 @@ func (a *asker) await(grace time.Duration) {
 
 // Take implements reconcile.Events.
 func (a *asker) Take(ctx context.Context, t inbox.Task, answer []byte) (reconcile.Meaning, string, error) {
-	now := time.Now()
-	event, err := a.config.Handler.Reconsider(answer, now, netip.Addr{})
-	invalid, ok := errors.AsType[*control.InvalidError](err)
-	switch {
-	case ok:
-		return reconcile.Invalid, whyInvalid(invalid), a.quarantine(ctx, answer, invalid, now)
-	case err != nil:
-		return 0, "", err
-	case event.TaskID != t.ID:
-		return 0, "", fmt.Errorf("the answer is about task %.80q", event.TaskID)
-	case !event.Status.Final():
-		return reconcile.InProgress, event.Status.String(), nil
+	event, meaning, text, err := a.read(ctx, t.ID, answer)
+	if meaning != reconcile.Final || err != nil {
+		return meaning, text, err
 	}
 	duplicate, err := a.att.journal.put(ctx, a.gateway, event, netip.Addr{})
 	if err != nil {
 		return 0, "", err
 	}
 	a.config.Logger.Info("event of an answer of Fotor's", logfield.Event(event, zap.Bool("duplicate", duplicate))...)
-	return reconcile.Final, event.Status.String(), nil
+	return meaning, text, nil
+}
+
+// read returns what an answer about a task means, in short too, and its event. One that no
+// callback could have is in quarantine then.
+func (a *asker) read(ctx context.Context, taskID string, answer []byte) (event *inbox.Event, m reconcile.Meaning, text string, err error) {
+	now := time.Now()
+	event, err = a.config.Handler.Reconsider(answer, now, netip.Addr{})
+	invalid, ok := errors.AsType[*control.InvalidError](err)
+	switch {
+	case ok:
+		return nil, reconcile.Invalid, whyInvalid(invalid), a.quarantine(ctx, answer, invalid, now)
+	case err != nil:
+		return nil, 0, "", err
+	case event.TaskID != taskID:
+		return nil, 0, "", fmt.Errorf("the answer is about task %.80q", event.TaskID)
+	case !event.Status.Final():
+		return event, reconcile.InProgress, event.Status.String(), nil
+	default:
+		return event, reconcile.Final, event.Status.String(), nil
+	}
 }
 
 // whyInvalid returns the first problem of an answer.

@@ -29,6 +29,7 @@ type trackingDepot struct {
 	tasksMu  sync.Mutex
 	tasks    map[string]time.Time // when each is due; far in the future while it is leased
 	suspects []*inbox.Suspect
+	purged   []string
 }
 
 func (d *trackingDepot) Track(_ context.Context, tasks ...inbox.Task) (int, error) {

@@ -97,6 +97,12 @@ func (att *Attachment) Detach() (stopped bool) {
 	}
 	asker := g.askAsNewest()
 	g.mu.Unlock()
+	defer func() {
+		select {
+		case g.detached <- struct{}{}:
+		default:
+		}
+	}()
 	next := attached.remove(att)
 	defer att.journal.end(next)
 

@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 	"github.com/fotor-webhook/caddy-fotor-webhook/dispatch"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
@@ -38,6 +39,9 @@ type Config struct {
 
 	// Grace is how long attempts under way may take when deliveries stop.
 	Grace time.Duration
+
+	// Rules are those of the format of callbacks.
+	Rules *callback.Rules
 
 	Logger  *zap.Logger
 	Metrics Metrics
@@ -106,6 +110,9 @@ type Metrics interface {
 
 	// Forget removes the metrics of a destination to which no config delivers any more.
 	Forget(destination string)
+
+	// Confirmation counts a callback that was to be confirmed, by what that came to.
+	Confirmation(c Confirmation)
 
 	// NoticesDropped counts notices that never became Caddy events.
 	NoticesDropped(n int64)

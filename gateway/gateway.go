@@ -53,9 +53,16 @@ type Gateway struct {
 	mu          sync.Mutex
 	attachments []*Attachment    // oldest first
 	lanes       map[string]*lane // one for each destination that an attachment has
-	asker       *asker           // as the newest attachment says; nil if Fotor is not asked
+	asker       *asker           // as the newest attachment says
 
-	left leftBehind
+	since time.Time // when it was opened
+	left  leftBehind
+
+	// detached is signalled when an attachment has left: it may have left callbacks that
+	// wait to be confirmed.
+	detached chan struct{}
+
+	fullness fullness
 }
 
 // errClosed is the error of a callback that has no gateway.
@@ -68,7 +75,7 @@ func open(ctx context.Context, c *Config) (*Gateway, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the inbox %s: %w", c.Key, err)
 	}
-	g := &Gateway{key: c.Key, inbox: in, logger: c.Logger, lanes: make(map[string]*lane)}
+	g := &Gateway{key: c.Key, inbox: in, logger: c.Logger, lanes: make(map[string]*lane), since: time.Now(), detached: make(chan struct{}, 1)}
 	g.holders.Store(1)
 	return g, nil
 }

@@ -173,8 +173,10 @@ func (j *Journal) put(ctx context.Context, g *Gateway, e *inbox.Event, source ne
 }
 
 func (j *Journal) putOnce(ctx context.Context, g *Gateway, e *inbox.Event, source netip.Addr) (duplicate bool, err error) {
-	e.Destinations = nil // where it goes may depend on the revision
-	g.routes.Load().send(e)
+	if e.Status != inbox.Unconfirmed {
+		e.Destinations = nil // where it goes may depend on the revision
+		g.routes.Load().send(e)
+	}
 	j.arrivals.begin(e, source)
 	duplicateOf, err := g.inbox.Put(ctx, e)
 	switch {

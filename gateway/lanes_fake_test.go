@@ -33,6 +33,7 @@ type depot struct {
 	order    map[string][]string // the destinations of each event, by task
 	noQueue  string              // a destination whose queue cannot be opened
 	statsErr error
+	size     inbox.Stats // with which Stats begins
 	broken   error
 
 	compare func(e *inbox.Event) (duplicateOf string, err error) // nil if events are not compared
@@ -47,6 +48,7 @@ type depotQueue struct {
 	depot       *depot
 	due         []*inbox.Event
 	leased      map[*inbox.Lease]bool
+	attempts    map[*inbox.Event]int
 	counts      [len(inbox.States)]int64
 	held        inbox.Hold
 	holdErr     error
@@ -99,7 +101,7 @@ func (d *depot) Queue(_ context.Context, name string) (q inbox.Queue, err error)
 			return
 		}
 		if d.queues[name] == nil {
-			d.queues[name] = &depotQueue{depot: d, leased: map[*inbox.Lease]bool{}}
+			d.queues[name] = &depotQueue{depot: d, leased: map[*inbox.Lease]bool{}, attempts: map[*inbox.Event]int{}}
 		}
 		q = d.queues[name]
 	})
@@ -109,6 +111,7 @@ func (d *depot) Queue(_ context.Context, name string) (q inbox.Queue, err error)
 func (d *depot) Stats(context.Context) (s inbox.Stats, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	s = d.size
 	for _, name := range slices.Sorted(maps.Keys(d.queues)) {
 		s.Destinations = append(s.Destinations, inbox.DestinationStats{Name: name, Deliveries: d.queues[name].counts})
 	}
@@ -130,7 +133,7 @@ func (d *depot) List(_ context.Context, f inbox.Filter, p inbox.Page) ([]*inbox.
 		if len(page) == p.Limit {
 			return page, strconv.Itoa(from + i), nil
 		}
-		if at := r.Event.ReceivedAt; !at.Before(f.Since) && at.Before(f.Until) {
+		if at := r.Event.ReceivedAt; !at.Before(f.Since) && (f.Until.IsZero() || at.Before(f.Until)) {
 			page = append(page, r)
 		}
 	}
@@ -165,7 +168,7 @@ func (q *depotQueue) Lease(ctx context.Context, most int) (leases []*inbox.Lease
 		q.depot.mu.Lock()
 		changed = q.depot.changed
 		for ; len(leases) < most && len(q.due) > 0; q.due = q.due[1:] {
-			l := &inbox.Lease{Event: q.due[0], Attempt: 1}
+			l := &inbox.Lease{Event: q.due[0], Attempt: q.attempts[q.due[0]] + 1}
 			leases = append(leases, l)
 			q.leased[l] = true
 		}
@@ -194,11 +197,24 @@ func (q *depotQueue) Settle(_ context.Context, outcomes ...inbox.Outcome) error 
 				q.counts[inbox.Pending]--
 				q.counts[inbox.Dead]++
 			default:
-				q.due = append(q.due, o.Lease.Event)
+				q.again(o)
 			}
 		}
 	})
 	return nil
+}
+
+// again has an event leased again when it is due.
+func (q *depotQueue) again(o inbox.Outcome) {
+	e := o.Lease.Event
+	if o.Verdict == inbox.Retry {
+		q.attempts[e]++
+	}
+	if wait := time.Until(o.Due); wait > 0 {
+		time.AfterFunc(wait, func() { q.depot.change(func() { q.due = append(q.due, e) }) })
+		return
+	}
+	q.due = append(q.due, e)
 }
 
 func (q *depotQueue) Hold(context.Context) (inbox.Hold, error) {
@@ -319,7 +335,7 @@ func (c *crossing) put(task, taskType string) []string {
 	require.NoError(c.t, err)
 	defer func() { require.NoError(c.t, g.Drop()) }()
 	e := &inbox.Event{ID: "id-" + task, TaskID: task, Type: taskType, ReceivedAt: time.Now(), Body: []byte(`{"extra":{}}`)}
-	_, err = c.ref.Put(c.t.Context(), g, e, c.source)
+	_, err = c.ref.Put(c.t.Context(), g, e, c.source, nil)
 	require.NoError(c.t, err)
 	return e.Destinations
 }

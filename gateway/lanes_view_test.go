@@ -133,7 +133,7 @@ func TestWhatIsLeftBehindIsLoggedAtAStart(t *testing.T) {
 	atCrossing(t, func(t *testing.T, c *crossing) {
 		c.depot.queues["gone"] = &depotQueue{depot: c.depot, counts: [len(inbox.States)]int64{inbox.Dead: 3}}
 		c.load("a", to("app"))
-		c.depot.statsErr = errors.New("away")
+		c.depot.change(func() { c.depot.statsErr = errors.New("away") })
 		assert.Zero(t, c.logs.FilterMessage(leftLineText).Len())
 		go WarnLeftBehind(t.Context(), c.atts)
 		pass(10 * leftRetry)
@@ -172,7 +172,7 @@ func TestARequestOutlivesItsConfig(t *testing.T) {
 		require.NoError(t, err)
 		c.detach(0)
 		e := &inbox.Event{ID: "id", TaskID: "late", Type: "avatar", ReceivedAt: time.Now()}
-		_, err = c.ref.Put(t.Context(), g, e, c.source)
+		_, err = c.ref.Put(t.Context(), g, e, c.source, nil)
 		require.NoError(t, err)
 		require.NoError(t, g.Drop())
 		assert.Equal(t, []string{"app", "staging"}, c.depot.order["late"])
@@ -195,7 +195,7 @@ func TestNoticesNameTheDestination(t *testing.T) {
 		for i := range 5 {
 			c.put(fmt.Sprint(i), "avatar")
 		}
-		pass(time.Second)
+		pass(time.Minute)
 		require.NoError(t, c.operator().Hold(t.Context(), "app", "", time.Time{}))
 		require.NoError(t, c.operator().Resume(t.Context(), "app"))
 		synctest.Wait()

@@ -56,7 +56,7 @@ func addStats(all []control.Destination, stats *inbox.Stats) []control.Destinati
 				continue
 			}
 			at = len(all)
-			all = append(all, control.Destination{Name: s.Name})
+			all = append(all, control.Destination{Name: s.Name, Configured: s.Name == inbox.ConfirmDestination})
 		}
 		all[at].Deliveries = countsOf(&s.Deliveries)
 		if !s.OldestPending.IsZero() {

@@ -35,7 +35,7 @@ func told(t *testing.T, put func(o observer, e *inbox.Event) (string, error)) []
 	o := observer{zap.NewNop(), "app", new(fakeMetrics), ref.journal}
 	g := &Gateway{inbox: quickInbox{put: func(e *inbox.Event) (string, error) { return put(o, e) }}}
 	e := &inbox.Event{ID: inbox.NewID("task", nil), TaskID: "task", Type: "avatar", ReceivedAt: time.Now()}
-	_, _ = ref.Put(t.Context(), g, e, netip.MustParseAddr("192.0.2.1"))
+	_, _ = ref.Put(t.Context(), g, e, netip.MustParseAddr("192.0.2.1"), nil)
 	assert.Empty(t, ref.journal.arrivals.unpublished, "nothing is left of it")
 
 	ref.journal.feed.Close()

@@ -256,10 +256,11 @@ func (e *edge) attempt(context.Context, *inbox.Lease) dispatch.Result {
 // fakeMetrics remembers which destinations have metrics, and counts events that could
 // not be judged.
 type fakeMetrics struct {
-	mu      sync.Mutex
-	dropped int64
-	failed  int
-	kept    map[string]bool
+	mu            sync.Mutex
+	dropped       int64
+	failed        int
+	confirmations []Confirmation
+	kept          map[string]bool
 }
 
 func (m *fakeMetrics) Destination(name string) DestinationMetrics {
@@ -284,6 +285,12 @@ func (m *fakeMetrics) MatchFailed() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.failed++
+}
+
+func (m *fakeMetrics) Confirmation(c Confirmation) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.confirmations = append(m.confirmations, c)
 }
 
 func (m *fakeMetrics) NoticesDropped(n int64) { m.dropped += n }

@@ -98,7 +98,12 @@ func (r *Ref) Successor(g *Gateway) *Gateway {
 // that of an event that tells the same outcome, see inbox.Store.Put. If others of its task
 // tell different outcomes, it gets its revision.
 //
-// source is who called; the zero Addr if the event is what Fotor's API says.
-func (r *Ref) Put(ctx context.Context, g *Gateway, e *inbox.Event, source netip.Addr) (duplicate bool, err error) {
+// A final event that is to be confirmed first is not stored itself, but its callback is.
+//
+// source is who called, and body the callback.
+func (r *Ref) Put(ctx context.Context, g *Gateway, e *inbox.Event, source netip.Addr, body []byte) (duplicate bool, err error) {
+	if r.journal.config.Load().confirms() != nil && e.Status.Final() {
+		return r.journal.keep(ctx, g, e, source, body)
+	}
 	return r.journal.put(ctx, g, e, source)
 }

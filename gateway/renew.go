@@ -62,9 +62,17 @@ func (g *Gateway) dropAfter(c *Config) {
 	}
 }
 
-// stop ends the deliveries of a broken inbox. It cannot record outcomes any more: the
-// events of attempts under way are delivered again.
+// stop ends the deliveries of a broken inbox, and the questions. It cannot record outcomes
+// any more: the events of attempts under way are delivered again.
 func (g *Gateway) stop(c *Config) {
+	g.mu.Lock()
+	asker := g.asker
+	g.asker = nil
+	g.mu.Unlock()
+	if asker != nil {
+		asker.cancel()
+		defer asker.await(c.Grace)
+	}
 	if err := stopLanes(g.running(), c.Grace); err != nil {
 		c.Logger.Error("deliveries of the broken inbox that were under way", zap.Error(err))
 	}
@@ -92,6 +100,7 @@ func (g *Gateway) takeOver(ctx context.Context, c *Config, broken *Gateway) erro
 	g.start(fresh) //nolint:contextcheck // deliveries last until Detach
 	g.use()
 	g.holders.Add(int64(len(g.attachments)))
+	g.askAsNewest()                                //nolint:contextcheck // as above
 	broken.holders.Add(-int64(len(g.attachments))) // one is renew's
 	attached.move(g.attachments, g)
 	return nil

@@ -25,7 +25,7 @@ func (c *crossing) learn(members string) (e *inbox.Event, duplicate bool, err er
 	require.NoError(c.t, err)
 	defer func() { require.NoError(c.t, g.Drop()) }()
 	e = parsed.Event(callback.Arrival{At: time.Now(), Origin: inbox.FromAPI, Compared: true})
-	duplicate, err = c.ref.Put(c.t.Context(), g, e, netip.Addr{})
+	duplicate, err = c.ref.Put(c.t.Context(), g, e, netip.Addr{}, nil)
 	return e, duplicate, err
 }
 

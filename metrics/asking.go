@@ -18,6 +18,7 @@ type asking struct {
 	questions *prometheus.CounterVec
 	duration  *prometheus.HistogramVec
 	lost      *prometheus.CounterVec
+	confirmed *prometheus.CounterVec
 }
 
 func newAsking(ns, sub string) asking {
@@ -36,11 +37,15 @@ func newAsking(ns, sub string) asking {
 			Namespace: ns, Subsystem: sub, Name: "tasks_lost_total",
 			Help: "Tasks that were given up because Fotor said no end of them.",
 		}, handler),
+		confirmed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: ns, Subsystem: sub, Name: "confirmations_total",
+			Help: "Final callbacks of which Fotor's API was asked before delivery, by what that came to.",
+		}, []string{"handler", "result"}),
 	}
 }
 
 func (a *asking) collectors() []prometheus.Collector {
-	return []prometheus.Collector{a.questions, a.duration, a.lost}
+	return []prometheus.Collector{a.questions, a.duration, a.lost, a.confirmed}
 }
 
 // forget removes the series of a handler.
@@ -48,6 +53,7 @@ func (a *asking) forget(handler string) {
 	a.questions.DeletePartialMatch(prometheus.Labels{"handler": handler})
 	a.duration.DeleteLabelValues(handler)
 	a.lost.DeleteLabelValues(handler)
+	a.confirmed.DeletePartialMatch(prometheus.Labels{"handler": handler})
 }
 
 // questions counts those of one handler.
@@ -67,7 +73,15 @@ func (h *Handler) Questions() gateway.AskingMetrics {
 	for _, r := range reconcile.Results {
 		q.results[r] = all.asking.questions.WithLabelValues(h.name, string(r))
 	}
+	for _, c := range gateway.Confirmations {
+		all.asking.confirmed.WithLabelValues(h.name, string(c))
+	}
 	return q
+}
+
+// Confirmation implements gateway.Metrics.
+func (h *Handler) Confirmation(c gateway.Confirmation) {
+	all.asking.confirmed.WithLabelValues(h.name, string(c)).Inc()
 }
 
 // Asked implements gateway.AskingMetrics.

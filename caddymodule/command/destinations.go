@@ -111,6 +111,9 @@ func (s *session) howItIs(d *control.Destination) (told []string) {
 	for _, hold := range d.Holds {
 		told = append(told, s.paint("held "+s.holdText(hold), text.FgYellow))
 	}
+	if d.Name == inbox.ConfirmDestination {
+		told = append(told, "callbacks that Fotor was not asked about yet")
+	}
 	if len(told) == 0 && d.Pressure != nil {
 		told = append(told, s.destination(d.Pressure))
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/query"
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 	"github.com/fotor-webhook/caddy-fotor-webhook/internal/show"
 )
 
@@ -188,7 +189,10 @@ func destinationCondition(d *control.Destination) condition {
 		}
 	}
 	p := d.Pressure
-	if p == nil {
+	switch {
+	case d.Name == inbox.ConfirmDestination:
+		return condition{chip: chip{isInfo, "Asking"}, Why: "Callbacks that Fotor was not asked about yet."}
+	case p == nil:
 		return condition{chip: chip{isIdle, "Not known"}}
 	}
 	attempts := plural(int64(p.Attempts), "attempt")

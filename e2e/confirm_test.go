@@ -1,0 +1,112 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/fotorapi/mock"
+)
+
+// confirmations returns how many callbacks came to that, by the gateway's metric.
+func confirmations(g *gateway, result string) float64 {
+	return g.Metric(fmt.Sprintf(`caddy_fotor_webhook_confirmations_total{handler="default",result=%q}`, result))
+}
+
+// checkForged makes sure that nothing forged was delivered, and nothing at all that Fotor
+// had not confirmed.
+func (f *fotor) checkForged() {
+	t := f.t
+	t.Helper()
+	assert.Positive(t, f.Counts().Forged)
+	for _, d := range f.up.Deliveries() {
+		body := string(d.Body)
+		assert.NotContains(t, body, mock.ForgedHost)
+		assert.NotContains(t, body, `"confirmed":false`)
+		if d.Event.Status != "in_progress" && d.Event.Origin == "callback" {
+			assert.Contains(t, body, `"confirmed":true`)
+		}
+	}
+}
+
+// Somebody forges callbacks, about tasks that there are and about others, from an address
+// that is let in. None is delivered, and each task has its outcome once, whatever happens to
+// the gateway meanwhile.
+func TestNobodyButFotorIsTrusted(t *testing.T) {
+	config := mock.Config{Lose: 0.1, Duplicate: 0.05, Forge: 0.1, Fail: 0.1, TooOften: 0.02, S3: true, Delay: time.Second, Seed: 16}
+	confirm := "confirm final\npatience 10s\non_failure hold"
+	t.Run("sqlite", func(t *testing.T) {
+		began := time.Now()
+		g := newGateway(t)
+		f := newFotor(t, g, config)
+		f.more = confirm
+		e := f.edge(g, "")
+		f.submit(g, *askingTasks/3)
+		e.Kill()
+		e.Again()
+		f.submit(g, *askingTasks/3)
+		e.Leave()
+		e.Again()
+		f.submit(g, *askingTasks/3)
+		require.Equal(t, http.StatusOK, e.reload())
+		require.NoError(t, f.drained())
+		f.settled(g)
+		f.check(began, 1)
+		f.checkForged()
+		assert.Positive(t, confirmations(g, "confirmed"))
+		assert.Positive(t, confirmations(g, "contradicted")+confirmations(g, "rejected"))
+		assert.Zero(t, confirmations(g, "unconfirmed"))
+	})
+	t.Run("nats", func(t *testing.T) {
+		nats := newCluster(t, 1)
+		began := time.Now()
+		g := newGateway(t)
+		f := newFotor(t, g, config)
+		f.more = confirm
+		a, b := f.edge(g, nats.Inbox("")), f.edge(newGateway(t), nats.Inbox(""))
+		f.submit(a.gateway, *askingTasks/3)
+		a.Kill() // the other one asks for its callbacks
+		f.submit(b.gateway, *askingTasks/3)
+		f.settled(b.gateway)
+		a.Again()
+		f.submit(a.gateway, *askingTasks/3)
+		require.NoError(t, f.drained())
+		f.settled(b.gateway)
+		f.settled(a.gateway)
+		f.check(began, 2)
+		f.checkForged()
+	})
+}
+
+// While Fotor cannot be asked, callbacks wait as long as the config says, and are never
+// delivered as confirmed.
+func TestCallbacksOfWhichFotorCannotBeAsked(t *testing.T) {
+	g := newGateway(t)
+	f := newFotor(t, g, mock.Config{Delay: -1, Seed: 17})
+	f.more = "confirm final\npatience 10s\non_failure hold"
+	e := f.edge(g, "")
+	f.SetFault(mock.Fault{Kind: mock.Down})
+	f.submit(g, 5)
+	require.NoError(t, f.drained())
+	waiting := `caddy_fotor_webhook_destination_events{destination="fotor_confirm",handler="default",state="pending"}`
+	await(t, func() bool { return g.Metric(waiting) == 5 }, "the callbacks to wait")
+	require.Empty(t, f.finals())
+
+	f.more = "confirm final\npatience 10s"
+	e.config = f.config(g, "")
+	require.Equal(t, http.StatusOK, e.reload())
+	await(t, func() bool { return len(f.finals()) == 5 }, "them to be delivered")
+	assert.InDelta(t, 5, confirmations(g, "unconfirmed"), 0)
+	for _, d := range f.up.Deliveries() {
+		assert.NotContains(t, string(d.Body), `"confirmed":true`)
+	}
+	f.SetFault(mock.Fault{})
+	f.submit(g, 1)
+	f.settled(g)
+	f.check(time.Time{}, 1)
+	assert.InDelta(t, 1, confirmations(g, "confirmed"), 0)
+}
