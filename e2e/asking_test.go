@@ -64,7 +64,7 @@ func (f *fotor) edge(g *gateway, inbox string) *edge {
 // config is that of a Caddy that asks, and through which tasks can be submitted.
 func (f *fotor) config(g *gateway, inbox string) string {
 	return g.Caddyfile("forward "+f.up.URL+quick+f.asking("the-key", "after 2s\nevery 2s")+inbox,
-		"handle /v1/* {\nfotor_tasks\nreverse_proxy "+f.api.Listener.Addr().String()+"\n}", quiet)
+		"handle_path /dashboard/* {\nfotor_webhook_dashboard {\nallow_actions\n}\n}\nhandle /v1/* {\nfotor_tasks\nreverse_proxy "+f.api.Listener.Addr().String()+"\n}", quiet)
 }
 
 // submit submits tasks through a gateway, eight at a time. Those whose answer did not come

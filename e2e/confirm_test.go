@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"testing"
 	"time"
 
@@ -95,6 +96,15 @@ func TestCallbacksOfWhichFotorCannotBeAsked(t *testing.T) {
 	waiting := `caddy_fotor_webhook_destination_events{destination="fotor_confirm",handler="default",state="pending"}`
 	await(t, func() bool { return g.Metric(waiting) == 5 }, "the callbacks to wait")
 	require.Empty(t, f.finals())
+
+	id := g.list(url.Values{"state": {"pending"}})[0].ID
+	look := newRequest(t, fmt.Sprintf("http://127.0.0.1:%d/dashboard/event?handler=default&id=%s", g.Port, id), http.NoBody)
+	look.Method = http.MethodGet
+	page := do(t, look)
+	require.Equal(t, http.StatusOK, page.Status)
+	assert.Contains(t, page.Body, "Ask Fotor again")
+	assert.NotContains(t, page.Body, "Replay to")
+	assert.NotContains(t, page.Body, "What goes out")
 
 	f.more = "confirm final\npatience 10s"
 	e.config = f.config(g, "")

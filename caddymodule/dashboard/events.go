@@ -156,6 +156,9 @@ type eventPage struct {
 	All    []string // destinations of the config
 }
 
+// Waits reports whether it stands for a callback that Fotor is to be asked about first.
+func (p *eventPage) Waits() bool { return p.Status == inbox.Unconfirmed.String() }
+
 // Left reports whether the config has a destination no more.
 func (p *eventPage) Left(destination string) bool { return !slices.Contains(p.All, destination) }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/query"
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 // holdView is the form of a hold.
@@ -142,7 +143,7 @@ func (v *handlerView) addActs() {
 	held, configured := 0, 0
 	for i := range v.Destinations {
 		d := &v.Destinations[i]
-		if !d.Configured {
+		if !d.Configured || d.Name == inbox.ConfirmDestination { // nothing is delivered there
 			continue
 		}
 		configured++
