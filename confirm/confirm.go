@@ -25,6 +25,9 @@ const Default = 10 * time.Minute
 type Asker interface {
 	// Next waits until the next question may be put. It returns nil when ctx has ended.
 	Next(ctx context.Context) *reconcile.Question
+
+	// State returns whether Fotor can be asked.
+	State() reconcile.State
 }
 
 // Events makes events of callbacks, and stores them. Each method returns once that is on
@@ -102,5 +105,5 @@ func (c *Confirmer) Run(ctx context.Context) {
 		parts.Go(func() { c.ask(ctx) })
 	}
 	parts.Wait()
-	c.release() //nolint:contextcheck // ctx has ended
+	c.giveBack(context.WithoutCancel(ctx), 0)
 }

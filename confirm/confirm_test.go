@@ -165,6 +165,26 @@ func TestIfTheConfigSaysSoACallbackWaitsUntilFotorCanBeAsked(t *testing.T) {
 	})
 }
 
+// What is leased cannot be purged.
+func TestWhileFotorCannotBeAskedCallbacksThatWaitAreNotLeased(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.says = always("", errFault)
+		c := w.config()
+		c.Hold = true
+		w.play(c, func() {
+			for i := range 200 {
+				w.arrive(fmt.Sprint(i))
+			}
+			within(time.Hour)
+			assert.LessOrEqual(t, w.leases(), 1)
+			w.tell(always("completed", nil))
+			within(2 * time.Minute)
+			assert.Zero(t, w.left())
+		})
+	})
+}
+
 // While the gateway was off, nobody could ask.
 func TestThePatienceBeginsWhenTheGatewayDoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -248,6 +248,18 @@ func (w *world) faults() []error {
 	return slices.Clone(w.failures)
 }
 
+// leases returns how many callbacks are leased.
+func (w *world) leases() (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range w.queue {
+		if e.leased {
+			n++
+		}
+	}
+	return n
+}
+
 func (w *world) verdict(n int) inbox.Verdict {
 	w.mu.Lock()
 	defer w.mu.Unlock()

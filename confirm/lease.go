@@ -24,12 +24,19 @@ const (
 // lease fills the window until ctx ends, or the inbox is closed.
 func (c *Confirmer) lease(ctx context.Context) {
 	for ctx.Err() == nil {
+		idle := c.idle()
+		if idle {
+			c.giveBack(ctx, 1)
+		}
 		c.mu.Lock()
 		max, outOfTurn := c.window.room()
+		if idle {
+			max, outOfTurn = 1-len(c.window.waiting), 0
+		}
 		changed := c.changed
 		c.mu.Unlock()
-		if max == 0 {
-			c.await(ctx, changed, time.Time{})
+		if max <= 0 {
+			c.await(ctx, changed, time.Now().Add(leaseFor))
 			continue
 		}
 		leases, err := c.pick(ctx, max, outOfTurn)
@@ -43,6 +50,12 @@ func (c *Confirmer) lease(ctx context.Context) {
 			sleep.For(ctx, faultPause)
 		}
 	}
+}
+
+// idle reports whether callbacks can only wait. Then one is leased, to find out whether
+// Fotor can be asked again; the others may be purged meanwhile.
+func (c *Confirmer) idle() bool {
+	return c.config.Hold && c.config.Fotor != nil && !c.config.Fotor.State().OK()
 }
 
 func (c *Confirmer) pick(ctx context.Context, max, outOfTurn int) ([]*inbox.Lease, error) {

@@ -98,19 +98,21 @@ func (c *Confirmer) free(w *waiting, notBefore time.Time) {
 	c.change()
 }
 
-// release ends all leases unspent.
-func (c *Confirmer) release() {
+// giveBack ends leases unspent until no more than left remain, but for those that are busy.
+func (c *Confirmer) giveBack(ctx context.Context, left int) {
 	c.mu.Lock()
-	outcomes := make([]inbox.Outcome, 0, len(c.window.waiting))
-	for _, w := range c.window.waiting {
-		outcomes = append(outcomes, inbox.Outcome{Lease: w.lease, Verdict: inbox.Release})
+	var outcomes []inbox.Outcome
+	for i := len(c.window.waiting) - 1; i >= left; i-- {
+		if w := c.window.waiting[i]; !w.busy {
+			outcomes = append(outcomes, inbox.Outcome{Lease: w.lease, Verdict: inbox.Release})
+			c.window.remove(w)
+		}
 	}
-	c.window = window{}
 	c.mu.Unlock()
 	if len(outcomes) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	if err := c.config.Queue.Settle(ctx, outcomes...); err != nil {
 		c.config.Failed(fmt.Errorf("%d callbacks that wait to be confirmed will be leased again later: %w", len(outcomes), err))

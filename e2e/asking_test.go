@@ -19,11 +19,13 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/fotorapi/mock"
 )
 
-// askingTasks is how many tasks TestAskingFotor submits.
-var askingTasks = flag.Int("asking.tasks", 300, "how many tasks TestAskingFotor submits")
+var (
+	// askingTasks is how many tasks TestAskingFotor and TestNobodyButFotorIsTrusted submit.
+	askingTasks = flag.Int("asking.tasks", 300, "how many tasks the tests submit that ask Fotor")
 
-// askingRate is how many questions a second a Caddy may put.
-const askingRate = 50
+	// askingRate is how many questions a second a Caddy may put.
+	askingRate = flag.Int("asking.rate", 50, "how many questions a second a Caddy may put, at most 100")
+)
 
 // fotor is a stand-in for Fotor, and gateways that ask it.
 type fotor struct {
@@ -50,7 +52,7 @@ func newFotor(t *testing.T, g *gateway, config mock.Config) *fotor {
 
 // asking is the option fotor_api with a key, and more options.
 func (f *fotor) asking(key, reconcile string) string {
-	return fmt.Sprintf("\nfotor_api {\nkey %s\nurl %s\nrate %d/s\n%s\nreconcile {\n%s\n}\n}\n", key, f.api.URL, askingRate, f.more, reconcile)
+	return fmt.Sprintf("\nfotor_api {\nkey %s\nurl %s\nrate %d/s\n%s\nreconcile {\n%s\n}\n}\n", key, f.api.URL, *askingRate, f.more, reconcile)
 }
 
 // edge starts a Caddy that asks, and through which tasks can be submitted.
@@ -183,7 +185,7 @@ func (f *fotor) check(since time.Time, caddys int) {
 		assert.Equal(t, []outcome{truth[id]}, told, "task %s", id)
 	}
 	counts := f.Counts()
-	asked, most := total(counts.Questions), int64(time.Since(since).Seconds()*askingRate)*int64(caddys)+10
+	asked, most := total(counts.Questions), int64(time.Since(since).Seconds()*float64(*askingRate))*int64(caddys)+10
 	assert.LessOrEqual(t, asked, most, "questions")
 	t.Logf("%d of %d tasks were answered, %d have an end; %d callbacks sent, %d lost; %d questions, at most %d in a second",
 		len(f.answered), len(truth), len(finals), total(counts.Callbacks), counts.Lost, asked, f.Most(time.Second))
