@@ -215,7 +215,7 @@ func TestOptions(t *testing.T) {
 	require.Len(t, opts.only, len(contenders))
 
 	for _, tc := range []struct{ args, complaint string }{
-		{"-only z", "expected some of a,b,c,d,d3,dd,do,cdash,ddash,dr,c1m"},
+		{"-only z", "expected some of a,b,c,d,d3,dd,do,cask,cdash,ddash,dr,c1m"},
 		{"-inbox nats -only a", "expected some of c,n,n1,n2"},
 		{"-inbox redis", `-inbox is "redis": expected sqlite or nats`},
 		{"-time 1h", "-time is 1h0m0s: expected 100ms to 5m0s"},

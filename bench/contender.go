@@ -88,6 +88,12 @@ var contenders = []contender{
 		site: func(p places) string { return p.gateway("forward http://" + p.upstream + "/") },
 	},
 	{
+		key: "cask", name: "as (c), with `fotor_api`, though no task needs to be asked for", stores: true,
+		site: func(p places) string {
+			return p.gateway("forward http://" + p.upstream + heldPath + "\n\t\tfotor_api {\n\t\t\tkey any\n\t\t\turl http://" + nowhere + "\n\t\t}")
+		},
+	},
+	{
 		key: "cdash", name: "as (c), with a page of the dashboard open in ten browsers", stores: true, browsers: manyBrowsers,
 		site: func(p places) string { return p.gateway("forward http://" + p.upstream + heldPath) },
 	},

@@ -53,6 +53,10 @@ var targets = []target{
 		value: func(by map[string]sample) float64 { return by["do"].accepted / by["d"].accepted },
 	},
 	{
+		what: "(cask) ÷ (c), requests/s", needs: []string{"cask", "c"}, limit: 0.97,
+		value: func(by map[string]sample) float64 { return by["cask"].rate() / by["c"].rate() },
+	},
+	{
 		what: "(cdash) ÷ (c), requests/s", needs: []string{"cdash", "c"}, limit: 0.97,
 		value: func(by map[string]sample) float64 { return by["cdash"].rate() / by["c"].rate() },
 	},
