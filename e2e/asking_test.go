@@ -111,9 +111,10 @@ func (f *fotor) submitOne(g *gateway, product string) {
 // settled waits until a gateway waits for no task and no event.
 func (f *fotor) settled(g *gateway) {
 	f.t.Helper()
-	await(f.t, func() bool {
+	long := patience + time.Duration(len(f.answered))*100*time.Millisecond // the rate bounds how soon they end
+	require.Eventually(f.t, func() bool {
 		return g.Metric(`caddy_fotor_webhook_tasks{handler="default"}`) == 0 && g.Events("pending") == 0
-	}, "all tasks to end")
+	}, long, 10*time.Millisecond, "waiting for all tasks to end")
 }
 
 // outcome is what an event tells, or what is true of its task.
