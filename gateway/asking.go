@@ -26,7 +26,10 @@ type Asking struct {
 
 // Fotor puts questions.
 type Fotor interface {
-	reconcile.Asker
+	reconcile.Limited
+
+	// Account stands for the account that is asked; it is no secret.
+	Account() string
 
 	// Rate returns the questions a second that are put at most at the moment.
 	Rate() float64
@@ -50,6 +53,7 @@ type asker struct {
 	att        *Attachment
 	config     *Config
 	reconciler *reconcile.Reconciler
+	share      *share // nil if the inbox is not shared
 	cancel     context.CancelFunc
 	ended      chan struct{}
 }
@@ -73,6 +77,7 @@ func (g *Gateway) Asking() *control.Asking {
 	case s.Unreachable:
 		answer.State = control.AskingUnreachable
 	}
+	a.share.tell(answer)
 	return answer
 }
 
@@ -117,8 +122,14 @@ func (g *Gateway) ask(att *Attachment) *asker {
 		gateway: g, att: att, config: att.config,
 		cancel: cancel, ended: make(chan struct{}),
 	}
+	asking := att.config.Asking
+	fotor := reconcile.Asker(asking.Fotor)
+	if a.share = g.joinShare(att.config); a.share != nil {
+		fotor = a.share.Use(asking.Fotor, asking.Rate)
+		a.share.run()
+	}
 	a.reconciler = reconcile.New(reconcile.Config{
-		Tasks: g.inbox.(inbox.Tracker), Fotor: att.config.Asking.Fotor, Events: a, Observer: a, Schedule: att.config.Asking.Schedule,
+		Tasks: g.inbox.(inbox.Tracker), Fotor: fotor, Events: a, Observer: a, Schedule: asking.Schedule,
 	})
 	go func() {
 		defer close(a.ended)
@@ -127,6 +138,7 @@ func (g *Gateway) ask(att *Attachment) *asker {
 				a.config.Logger.Error("after the last question to Fotor", zap.Error(err))
 			}
 		}()
+		defer g.leaveShare(a.share)
 		a.reconciler.Run(ctx)
 	}()
 	return a

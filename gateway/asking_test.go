@@ -143,9 +143,11 @@ func (f *fotor) Ask(_ context.Context, id string) ([]byte, error) {
 	return []byte(`{"taskId":"` + id + `","type":"avatar",` + f.answers[id] + `}`), nil
 }
 
-func (*fotor) Unused()        {}
-func (*fotor) Rate() float64  { return 1 }
-func (*fotor) Target() string { return "https://api.example.com" }
+func (*fotor) Unused()         {}
+func (*fotor) Rate() float64   { return 1 }
+func (*fotor) Limit(float64)   {}
+func (*fotor) Account() string { return "account" }
+func (*fotor) Target() string  { return "https://api.example.com" }
 
 func (f *fotor) Asked(r reconcile.Result, _ time.Duration) {
 	f.mu.Lock()
