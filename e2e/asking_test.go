@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -17,12 +18,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/fotorapi/mock"
+	"github.com/fotor-webhook/caddy-fotor-webhook/reconcile"
 )
 
 // askingTasks is how many tasks TestAskingFotor submits.
 var askingTasks = flag.Int("asking.tasks", 300, "how many tasks TestAskingFotor submits")
 
-// askingRate is how many questions a second a Caddy may put.
+// askingRate is how many questions a second may be put, unless a test says otherwise.
 const askingRate = 50
 
 // fotor is a stand-in for Fotor, and gateways that ask it.
@@ -31,6 +33,7 @@ type fotor struct {
 	t        *testing.T
 	api      *httptest.Server
 	up       *upstream
+	rate     int      // how many questions a second the gateways may put together
 	answered []string // tasks whose submissions were answered through a gateway
 	mu       sync.Mutex
 }
@@ -42,14 +45,14 @@ func newFotor(t *testing.T, g *gateway, config mock.Config) *fotor {
 	server, err := mock.New(config)
 	require.NoError(t, err)
 	t.Cleanup(server.Close)
-	f := &fotor{Server: server, t: t, api: httptest.NewServer(server), up: newUpstream(t, picky)}
+	f := &fotor{Server: server, t: t, api: httptest.NewServer(server), up: newUpstream(t, picky), rate: askingRate}
 	t.Cleanup(f.api.Close)
 	return f
 }
 
 // asking is the option fotor_api with a key, and more options.
 func (f *fotor) asking(key, reconcile string) string {
-	return fmt.Sprintf("\nfotor_api {\nkey %s\nurl %s\nrate %d/s\nreconcile {\n%s\n}\n}\n", key, f.api.URL, askingRate, reconcile)
+	return fmt.Sprintf("\nfotor_api {\nkey %s\nurl %s\nrate %d/s\nreconcile {\n%s\n}\n}\n", key, f.api.URL, f.rate, reconcile)
 }
 
 // edge starts a Caddy that asks, and through which tasks can be submitted.
@@ -166,7 +169,7 @@ func (f *fotor) truth() map[string]outcome {
 
 // check compares what was delivered with the truth: each task that was answered has its
 // outcome once, and no task has another one.
-func (f *fotor) check(since time.Time, caddys int) {
+func (f *fotor) check(since time.Time) {
 	t := f.t
 	t.Helper()
 	finals, truth := f.finals(), f.truth()
@@ -177,7 +180,7 @@ func (f *fotor) check(since time.Time, caddys int) {
 		assert.Equal(t, []outcome{truth[id]}, told, "task %s", id)
 	}
 	counts := f.Counts()
-	asked, most := total(counts.Questions), int64(time.Since(since).Seconds()*askingRate)*int64(caddys)+10
+	asked, most := total(counts.Questions), int64(time.Since(since).Seconds()*float64(f.rate))+10
 	assert.LessOrEqual(t, asked, most, "questions")
 	t.Logf("%d of %d tasks were answered, %d have an end; %d callbacks sent, %d lost; %d questions, at most %d in a second",
 		len(f.answered), len(truth), len(finals), total(counts.Callbacks), counts.Lost, asked, f.Most(time.Second))
@@ -210,7 +213,7 @@ func TestAskingFotor(t *testing.T) {
 		require.Equal(t, http.StatusOK, e.reload())
 		require.NoError(t, f.drained())
 		f.settled(g)
-		f.check(began, 1)
+		f.check(began)
 	})
 	t.Run("nats", func(t *testing.T) {
 		nats := newCluster(t, 1)
@@ -227,8 +230,57 @@ func TestAskingFotor(t *testing.T) {
 		require.NoError(t, f.drained())
 		f.settled(b.gateway)
 		f.settled(a.gateway)
-		f.check(began, 2)
+		f.check(began)
 	})
+}
+
+// Caddys that share an inbox share the rate, also while one joins, dies, comes back and
+// leaves.
+func TestCaddysShareTheRate(t *testing.T) {
+	nats := newCluster(t, 1)
+	g := newGateway(t)
+	f := newFotor(t, g, mock.Config{Lose: 1, Delay: -1, Seed: 6})
+	f.rate = 10
+	asks := func(e *edge, rate float64) {
+		t.Helper()
+		before := e.gateway.asked()
+		await(t, func() bool {
+			return math.Abs(e.gateway.Metric(`caddy_fotor_webhook_question_rate{handler="default"}`)-rate) < 0.01 &&
+				e.gateway.asked() >= before+10
+		}, "questions at %g a second", rate)
+	}
+	a := f.edge(g, nats.Inbox(""))
+	f.submit(a.gateway, 1000) // there is always one to ask for
+	asks(a, 10)
+	b := f.edge(newGateway(t), nats.Inbox(""))
+	asks(b, 5)
+	asks(a, 5)
+	status, err := command(t, "fotor-webhook", "status", "--address", fmt.Sprintf("127.0.0.1:%d", b.Admin)).CombinedOutput()
+	require.NoError(t, err)
+	assert.Contains(t, string(status), "5/s of 10/s, because 2 Caddys ask")
+	a.Kill()
+	asks(b, 10)
+	a.Again()
+	asks(a, 5)
+	require.Equal(t, http.StatusOK, a.reload())
+	asks(b, 5)
+	b.Leave()
+	asks(a, 10)
+
+	asked := total(f.Counts().Questions)
+	for _, window := range []time.Duration{2 * time.Second, 5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute} {
+		// A question may be a while under way, and there is one more for each Caddy.
+		assert.LessOrEqual(t, f.Most(window), f.rate*int(window/time.Second+1)+2, "of %d questions in %v", asked, window)
+	}
+	t.Logf("%d questions, at most %d in a second, %d in ten", asked, f.Most(time.Second), f.Most(10*time.Second))
+}
+
+// asked returns how many questions a gateway has put.
+func (g *gateway) asked() (n float64) {
+	for _, r := range reconcile.Results {
+		n += g.Metric(fmt.Sprintf("caddy_fotor_webhook_questions_total{handler=%q,result=%q}", "default", r))
+	}
+	return n
 }
 
 // drained waits until the stand-in has sent its callbacks.
@@ -298,7 +350,7 @@ func TestAskingAnAPIInTrouble(t *testing.T) {
 		f.SetFault(mock.Fault{})
 	}
 	f.settled(g)
-	f.check(time.Time{}, 1)
+	f.check(time.Time{})
 	for _, d := range f.up.Deliveries() {
 		assert.Empty(t, d.Header.Get("Authorization"), "a redirect does not get the key")
 	}

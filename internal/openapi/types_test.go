@@ -79,6 +79,7 @@ var answers = map[string]struct{ full, least any }{
 	"Tasks":        {control.Tasks{Tasks: []control.Task{task}, Asking: true, Next: "n"}, control.Tasks{Tasks: []control.Task{}}},
 	"TaskStats":    {taskStats, control.TaskStats{}},
 	"Asking":       {asking, control.Asking{URL: "x", State: control.AskingWorks}},
+	"AskingShare":  {askingShare, control.AskingShare{}},
 	"Released":     {control.Released{ID: sampleID, Duplicate: true}, control.Released{ID: sampleID}},
 	"Refused":      {control.Refused{Error: "x", Problems: []control.Problem{problem}}, control.Refused{Error: "x", Problems: []control.Problem{}}},
 	"Rule":         {rule, control.Rule{Option: "allow_from"}},
@@ -160,7 +161,8 @@ var (
 		Holds: []control.Hold{hold}, Destinations: []control.Destination{destination}, Refusals: []control.Refusal{refusal}, Error: "x",
 		Process: &process, ConfigLoaded: sampleTime, LastMinute: sampleRecent, Tasks: &taskStats, Asking: &asking, LastCallback: &sampleTime,
 	}
-	asking    = control.Asking{URL: "https://h", State: control.AskingUnreachable, Since: sampleTime, Reason: "x", Rate: 0.5, ConfigRate: 2}
+	asking    = control.Asking{URL: "https://h", State: control.AskingUnreachable, Since: sampleTime, Reason: "x", Rate: 0.5, ConfigRate: 2, Share: &askingShare}
+	askingShare = control.AskingShare{Rate: 1, Askers: 2, Reason: "x"}
 	taskStats = control.TaskStats{Waiting: 1, Due: 1, Oldest: &sampleTime, Dropped: 1}
 	task      = control.Task{TaskID: "a", Source: "callback", Since: sampleTime, Due: sampleTime, Asked: 1, AskedAt: &sampleTime, Answer: "x"}
 	attempt   = control.Attempt{Number: 1, At: sampleTime, DurationMS: 1.5, Status: 200, Reason: "x"}
