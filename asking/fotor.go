@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"go.uber.org/zap"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/fotorapi"
 	"github.com/fotor-webhook/caddy-fotor-webhook/internal/secret"
@@ -60,6 +63,9 @@ func (c *Config) provision(ctx caddy.Context) (*Fotor, error) {
 	if err != nil {
 		return nil, err
 	}
+	if inTheOpen(base) {
+		ctx.Logger().Warn("fotor_api: the key goes over plain http to another host, and who is between can read it", zap.String("url", target(base)))
+	}
 	return &Fotor{
 		client: client, transport: transport, target: target(base),
 		budget: budgets.Use(client.Account(), c.Rate),
@@ -73,6 +79,17 @@ func target(base string) string {
 		return ""
 	}
 	return u.Scheme + "://" + u.Host
+}
+
+// inTheOpen reports whether what is sent to a URL can be read on its way to another host.
+func inTheOpen(base string) bool {
+	u, err := url.Parse(base)
+	if err != nil || !strings.EqualFold(u.Scheme, "http") {
+		return false
+	}
+	host := strings.ToLower(u.Hostname())
+	addr, err := netip.ParseAddr(host)
+	return host != "localhost" && !strings.HasSuffix(host, ".localhost") && (err != nil || !addr.Unmap().IsLoopback())
 }
 
 // unlimited is the client's budget: turns come from that of the account.

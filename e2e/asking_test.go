@@ -328,6 +328,20 @@ func TestARefusedKey(t *testing.T) {
 	assert.NotContains(t, log, "the-key")
 }
 
+// What is of no use or not safe is told when the config is loaded.
+func TestLoadsThatAskNobodyOrInTheOpen(t *testing.T) {
+	g := newGateway(t)
+	proxy := "handle /v1/* {\nfotor_tasks\nreverse_proxy 127.0.0.1:9\n}"
+	require.ErrorContains(t, g.Load(g.Caddyfile("forward http://127.0.0.1:9", proxy, quiet)),
+		`fotor_tasks: the fotor_webhook handler "default" has no fotor_api, so Fotor would never be asked for the tasks`)
+	e := &edge{gateway: g, config: g.Caddyfile("forward http://127.0.0.1:9\nfotor_api {\nkey the-key\nurl http://api.invalid\n}", proxy, "log {\nlevel WARN\n}")}
+	e.Again()
+	log := e.Output.String()
+	assert.Contains(t, log, "the key goes over plain http to another host")
+	assert.Contains(t, log, `"url":"http://api.invalid"`)
+	assert.NotContains(t, log, "the-key")
+}
+
 // Whatever is wrong with the API for a while, no task is lost or ends wrongly.
 func TestAskingAnAPIInTrouble(t *testing.T) {
 	g := newGateway(t)
