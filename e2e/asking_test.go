@@ -370,11 +370,12 @@ func TestAskingAnAPIInTrouble(t *testing.T) {
 	}
 }
 
-// A task of which Fotor says no end is lost, and the destinations are told.
+// A task of which Fotor says no end is lost, and the destinations and Caddy's events are told.
 func TestALostTask(t *testing.T) {
+	record(t)
 	g := newGateway(t)
 	f := newFotor(t, g, mock.Config{Lose: 1, Delay: -1, Seed: 3})
-	g.Start("forward "+f.up.URL+quick+f.asking("the-key", "after 1s\nevery 1s\ngive_up 3s"), "", quiet)
+	g.Start("forward "+f.up.URL+quick+f.asking("the-key", "after 1s\nevery 1s\ngive_up 3s"), "", subscribed+quiet)
 	f.SetFault(mock.Fault{Kind: mock.NoTask})
 	g.Accept(notice("a-task", 0))
 	await(t, func() bool {
@@ -386,4 +387,9 @@ func TestALostTask(t *testing.T) {
 		assert.Equal(t, []outcome{{Status: "lost"}}, told)
 	}
 	assert.InDelta(t, 1, g.Metric(`caddy_fotor_webhook_tasks_lost_total{handler="default"}`), 0)
+	lost := named(t, "lost", 1)
+	require.Len(t, lost, 1)
+	assert.Equal(t, "a-task", lost[0].Data["task_id"])
+	assert.GreaterOrEqual(t, lost[0].Data["asked"], 3)
+	assert.NotEmpty(t, lost[0].Data["since"])
 }

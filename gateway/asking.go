@@ -220,7 +220,11 @@ func (a *asker) Lose(ctx context.Context, t inbox.Task) error {
 	if len(records) > 0 {
 		taskType = records[0].Event.Type
 	}
-	_, err = a.att.journal.put(ctx, a.gateway, a.config.Handler.Lost(t, taskType, time.Now()), netip.Addr{})
+	event := a.config.Handler.Lost(t, taskType, time.Now())
+	duplicate, err := a.att.journal.put(ctx, a.gateway, event, netip.Addr{})
+	if err == nil && !duplicate { // else it was told before
+		a.att.journal.lost(event, t)
+	}
 	return err
 }
 

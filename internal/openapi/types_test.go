@@ -125,7 +125,7 @@ var answers = map[string]struct{ full, least any }{
 		control.Notice{
 			Kind: control.Gap, Handler: "a", At: sampleTime, ID: sampleID, TaskID: "t", Type: "x", Status: "failed", Origin: "api",
 			Destination: "a", Attempt: 1, UpstreamStatus: 200, DurationMS: 1.5, Due: &sampleTime, Reason: "x",
-			QuarantineID: 1, Count: 1, SourceIP: "::1", Problems: 1, By: control.ByOperator, Until: &sampleTime, Missed: -1,
+			QuarantineID: 1, Count: 1, SourceIP: "::1", Problems: 1, By: control.ByOperator, Until: &sampleTime, Since: &sampleTime, Asked: 1, Missed: -1,
 		},
 		control.Notice{Kind: control.Resumed, Handler: "a"},
 	},
