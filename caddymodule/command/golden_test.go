@@ -368,7 +368,7 @@ func TestFilterOfPages(t *testing.T) {
 // withUnattended adds inboxes without a handler.
 func withUnattended(f *fakeAPI, _ *environment) {
 	f.unattended = []control.Unattended{
-		{Storage: "sqlite:/var/lib/caddy/fotor_webhook/shop.db", Pending: 12, Quarantined: 1},
+		{Storage: "sqlite:/var/lib/caddy/fotor_webhook/shop.db", Pending: 12, Quarantined: 1, Tracked: 3},
 		{Storage: "sqlite:/srv/a\x1b[31m.db", Error: "/srv/a\x1b[31m.db is damaged"},
 	}
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
-var unattended = control.Unattended{Storage: "sqlite:/x.db", Pending: 1, Dead: 2, Quarantined: 3, Error: "x"}
+var unattended = control.Unattended{Storage: "sqlite:/x.db", Pending: 1, Dead: 2, Quarantined: 3, Tracked: 4, Error: "x"}
 
 var (
 	sampleTime = time.Date(2026, 11, 23, 12, 0, 0, 123456000, time.UTC)
@@ -161,12 +161,12 @@ var (
 		Holds: []control.Hold{hold}, Destinations: []control.Destination{destination}, Refusals: []control.Refusal{refusal}, Error: "x",
 		Process: &process, ConfigLoaded: sampleTime, LastMinute: sampleRecent, Tasks: &taskStats, Asking: &asking, LastCallback: &sampleTime,
 	}
-	asking    = control.Asking{URL: "https://h", State: control.AskingUnreachable, Since: sampleTime, Reason: "x", Rate: 0.5, ConfigRate: 2, Share: &askingShare}
+	asking      = control.Asking{URL: "https://h", State: control.AskingUnreachable, Since: sampleTime, Reason: "x", Rate: 0.5, ConfigRate: 2, Share: &askingShare}
 	askingShare = control.AskingShare{Rate: 1, Askers: 2, Reason: "x"}
-	taskStats = control.TaskStats{Waiting: 1, Due: 1, Oldest: &sampleTime, Dropped: 1}
-	task      = control.Task{TaskID: "a", Source: "callback", Since: sampleTime, Due: sampleTime, Asked: 1, AskedAt: &sampleTime, Answer: "x"}
-	attempt   = control.Attempt{Number: 1, At: sampleTime, DurationMS: 1.5, Status: 200, Reason: "x"}
-	event     = control.Event{
+	taskStats   = control.TaskStats{Waiting: 1, Due: 1, Oldest: &sampleTime, Dropped: 1}
+	task        = control.Task{TaskID: "a", Source: "callback", Since: sampleTime, Due: sampleTime, Asked: 1, AskedAt: &sampleTime, Answer: "x"}
+	attempt     = control.Attempt{Number: 1, At: sampleTime, DurationMS: 1.5, Status: 200, Reason: "x"}
+	event       = control.Event{
 		ID: sampleID, TaskID: "t", Type: "x", Status: "completed", State: "dead", ReceivedAt: sampleTime, Attempts: 1,
 		Due: &sampleTime, SettledAt: &sampleTime, LastAttempt: &attempt, Deliveries: []control.Delivery{delivery},
 	}
