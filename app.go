@@ -90,6 +90,11 @@ func (a *App) Handlers() []string {
 	return names
 }
 
+// Asks implements caddymodule.App.
+func (a *App) Asks(name string) bool {
+	return slices.ContainsFunc(a.handlers, func(h *Handler) bool { return h.Name == name && h.FotorAPI != nil })
+}
+
 // Start opens every handler's inbox, or on a reload joins the gateway that has it
 // open, and delivers as the new config says. If an inbox cannot store, all are
 // released and the config is refused.

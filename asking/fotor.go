@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"go.uber.org/zap"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/fotorapi"
 	"github.com/fotor-webhook/caddy-fotor-webhook/internal/secret"
@@ -21,10 +24,9 @@ var budgets fotorapi.Budgets
 // Fotor puts questions as a config says. It must be closed.
 type Fotor struct {
 	client    *fotorapi.Client
-	budget    fotorapi.Budget
+	budget    *fotorapi.User
 	transport *reverseproxy.HTTPTransport
 	target    string
-	release   func()
 }
 
 // Provision makes what puts the questions. It uses no network. The defaults of the config
@@ -61,9 +63,13 @@ func (c *Config) provision(ctx caddy.Context) (*Fotor, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Fotor{client: client, transport: transport, target: target(base)}
-	f.budget, f.release = budgets.Use(client.Account(), c.Rate)
-	return f, nil
+	if inTheOpen(base) {
+		ctx.Logger().Warn("fotor_api: the key goes over plain http to another host, and who is between can read it", zap.String("url", target(base)))
+	}
+	return &Fotor{
+		client: client, transport: transport, target: target(base),
+		budget: budgets.Use(client.Account(), c.Rate),
+	}, nil
 }
 
 // target returns the scheme and host of a URL: a path may be a secret.
@@ -73,6 +79,17 @@ func target(base string) string {
 		return ""
 	}
 	return u.Scheme + "://" + u.Host
+}
+
+// inTheOpen reports whether what is sent to a URL can be read on its way to another host.
+func inTheOpen(base string) bool {
+	u, err := url.Parse(base)
+	if err != nil || !strings.EqualFold(u.Scheme, "http") {
+		return false
+	}
+	host := strings.ToLower(u.Hostname())
+	addr, err := netip.ParseAddr(host)
+	return host != "localhost" && !strings.HasSuffix(host, ".localhost") && (err != nil || !addr.Unmap().IsLoopback())
 }
 
 // unlimited is the client's budget: turns come from that of the account.
@@ -86,7 +103,7 @@ func (unlimited) Rate() float64 { return fotorapi.MaxRate }
 
 // Close gives up the account's budget and idle connections.
 func (f *Fotor) Close() {
-	f.release()
+	f.budget.Release()
 	f.transport.Transport.CloseIdleConnections()
 }
 
@@ -95,6 +112,13 @@ func (f *Fotor) Target() string { return f.target }
 
 // Rate returns the questions a second that are put at most at the moment.
 func (f *Fotor) Rate() float64 { return f.budget.Rate() }
+
+// Account stands for the account that is asked; it is no secret.
+func (f *Fotor) Account() string { return f.client.Account() }
+
+// Limit sets how many questions a second are put at most, if that is less than the config's
+// rate.
+func (f *Fotor) Limit(rate float64) { f.budget.Limit(rate) }
 
 // Turn implements reconcile.Asker.
 func (f *Fotor) Turn(ctx context.Context) (reconcile.Turn, error) {

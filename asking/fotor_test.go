@@ -161,3 +161,13 @@ func TestOnlySchemeAndHostAreShown(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "https://api.example.com:8443", f.Target())
 }
+
+func TestAKeyThatOthersCanReadIsNoticed(t *testing.T) {
+	for url, want := range map[string]bool{
+		"https://api-b.fotor.com": false, "http://localhost:8080": false, "http://api.localhost/base": false,
+		"http://127.3.2.1": false, "http://[::1]:80": false, "http://[::ffff:127.0.0.1]": false,
+		"http://api-b.fotor.com": true, "HTTP://10.0.0.1:8080": true, "http://[2001:db8::1]": true, "http://notlocalhost": true,
+	} {
+		assert.Equal(t, want, inTheOpen(url), url)
+	}
+}

@@ -7,6 +7,10 @@ type App interface {
 	// complete once the config is provisioned, which is before it starts.
 	Handlers() []string
 
+	// Asks reports whether the handler of that name asks Fotor for tasks. It may be called
+	// when Handlers is complete.
+	Asks(name string) bool
+
 	// OnStart has f called when the config starts, before anything is opened. If f
 	// returns an error, the config is not loaded. It must be called in Provision.
 	OnStart(f func() error)

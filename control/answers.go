@@ -308,7 +308,7 @@ type Notice struct {
 	UpstreamStatus int        `json:"upstreamStatus,omitempty"`
 	DurationMS     float64    `json:"durationMs,omitempty"`
 	Due            *time.Time `json:"due,omitempty"`
-	Reason         string     `json:"reason,omitempty"` // also of a hold
+	Reason         string     `json:"reason,omitempty"` // also of a hold; of a lost task Fotor's last answer
 
 	// About a callback in quarantine. QuarantineID is 0 if it was not kept.
 	QuarantineID int64  `json:"quarantineId,omitempty"`
@@ -319,6 +319,10 @@ type Notice struct {
 	// About a hold: who holds, and until when, if that is known.
 	By    string     `json:"by,omitempty"`
 	Until *time.Time `json:"until,omitempty"`
+
+	// About a lost task: since when it was known, and how often Fotor was asked for it.
+	Since *time.Time `json:"since,omitempty"`
+	Asked int        `json:"asked,omitempty"`
 
 	// Missed counts the notices that are no longer remembered; -1 if that is unknown
 	// because the gateway was restarted. For a gap only.
@@ -333,6 +337,7 @@ const (
 	GivenBack    = "released"    // an attempt failed but does not count, because of a hold or a stop
 	Dead         = "dead"        // an event was given up
 	InQuarantine = "quarantined" // a callback was not valid
+	Lost         = "lost"        // a task was given up of which Fotor says no end
 	Held         = "held"        // deliveries are held from now on
 	Resumed      = "resumed"     // deliveries go on
 	Gap          = "gap"         // notices are missing here

@@ -22,4 +22,21 @@ type Asking struct {
 	// config's.
 	Rate       float64 `json:"rate"`
 	ConfigRate float64 `json:"configRate"`
+
+	// Share is this Caddy's part of the rate; absent if the inbox cannot be shared.
+	Share *AskingShare `json:"share,omitempty"`
+}
+
+// AskingShare is the part of the rate that one of several Caddys has which share an inbox.
+type AskingShare struct {
+	// Rate is that part in questions a second; 0 if nothing may be asked at the moment, as
+	// the other Caddys may not know of this one.
+	Rate float64 `json:"rate"`
+
+	// Askers is the number of Caddys that ask, with this one; 0 if that was never known.
+	Askers int `json:"askers"`
+
+	// Reason is why the other Caddys cannot be told, and nothing may be asked; absent if
+	// they can be.
+	Reason string `json:"reason,omitempty"`
 }

@@ -34,6 +34,7 @@ type Unattended struct {
 	Pending     int64  `json:"pending"` // events
 	Dead        int64  `json:"dead"`    // events
 	Quarantined int64  `json:"quarantined"`
+	Tracked     int64  `json:"tracked,omitempty"` // tasks that nobody asks Fotor for any more
 
 	// Error is why it could not be looked at.
 	Error string `json:"error,omitempty"`

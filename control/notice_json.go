@@ -43,6 +43,11 @@ func (n *Notice) AppendJSON(b []byte) []byte {
 		b = append(b, `,"until":`...)
 		b = appendTime(b, *n.Until)
 	}
+	if n.Since != nil {
+		b = append(b, `,"since":`...)
+		b = appendTime(b, *n.Since)
+	}
+	b = appendNumber(b, `,"asked":`, int64(n.Asked))
 	b = appendNumber(b, `,"missed":`, n.Missed)
 	return append(b, '}')
 }

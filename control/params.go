@@ -31,7 +31,7 @@ var FilterParams = []string{"state", "destination", "task", "type", "since", "un
 
 // NoticeKinds are the kinds of notices that a stream can be limited to.
 var NoticeKinds = []string{
-	Accepted, Delivered, Retried, GivenBack, Dead, InQuarantine, Held, Resumed,
+	Accepted, Delivered, Retried, GivenBack, Dead, Lost, InQuarantine, Held, Resumed,
 }
 
 // StateNames returns the values of the parameter state, in the order of

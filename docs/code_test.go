@@ -276,7 +276,7 @@ func TestEveryProblemIsExplained(t *testing.T) {
 // TestLogTable checks that every message of the table is in the code that logs them.
 func TestLogTable(t *testing.T) {
 	texts := make(map[string]bool)
-	for _, path := range []string{"receive.go", "gateway/observer.go", "gateway/pressure.go", "gateway/route.go", "gateway/left.go", "gateway/emit.go", "gateway/asking.go", "gateway/confirm.go", "gateway/journal.go"} {
+	for _, path := range []string{"receive.go", "gateway/observer.go", "gateway/pressure.go", "gateway/route.go", "gateway/left.go", "gateway/emit.go", "gateway/asking.go", "gateway/share.go", "gateway/confirm.go", "asking/fotor.go", "gateway/journal.go"} {
 		ast.Inspect(parse(t, path), func(n ast.Node) bool {
 			if e, ok := n.(ast.Expr); ok {
 				if s, ok := text(e); ok {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -17,14 +18,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/fotorapi/mock"
+	"github.com/fotor-webhook/caddy-fotor-webhook/reconcile"
 )
 
 var (
 	// askingTasks is how many tasks TestAskingFotor and TestNobodyButFotorIsTrusted submit.
 	askingTasks = flag.Int("asking.tasks", 300, "how many tasks the tests submit that ask Fotor")
 
-	// askingRate is how many questions a second a Caddy may put.
-	askingRate = flag.Int("asking.rate", 50, "how many questions a second a Caddy may put, at most 100")
+	// askingRate is how many questions a second may be put, unless a test says otherwise.
+	askingRate = flag.Int("asking.rate", 50, "how many questions a second may be put, at most 100")
 )
 
 // fotor is a stand-in for Fotor, and gateways that ask it.
@@ -34,6 +36,7 @@ type fotor struct {
 	api      *httptest.Server
 	up       *upstream
 	more     string   // options of fotor_api
+	rate     int      // how many questions a second the gateways may put together
 	answered []string // tasks whose submissions were answered through a gateway
 	mu       sync.Mutex
 }
@@ -45,14 +48,14 @@ func newFotor(t *testing.T, g *gateway, config mock.Config) *fotor {
 	server, err := mock.New(config)
 	require.NoError(t, err)
 	t.Cleanup(server.Close)
-	f := &fotor{Server: server, t: t, api: httptest.NewServer(server), up: newUpstream(t, picky)}
+	f := &fotor{Server: server, t: t, api: httptest.NewServer(server), up: newUpstream(t, picky), rate: *askingRate}
 	t.Cleanup(f.api.Close)
 	return f
 }
 
 // asking is the option fotor_api with a key, and more options.
 func (f *fotor) asking(key, reconcile string) string {
-	return fmt.Sprintf("\nfotor_api {\nkey %s\nurl %s\nrate %d/s\n%s\nreconcile {\n%s\n}\n}\n", key, f.api.URL, *askingRate, f.more, reconcile)
+	return fmt.Sprintf("\nfotor_api {\nkey %s\nurl %s\nrate %d/s\n%s\nreconcile {\n%s\n}\n}\n", key, f.api.URL, f.rate, f.more, reconcile)
 }
 
 // edge starts a Caddy that asks, and through which tasks can be submitted.
@@ -175,7 +178,7 @@ func (f *fotor) truth() map[string]outcome {
 
 // check compares what was delivered with the truth: each task that was answered has its
 // outcome once, and no task has another one.
-func (f *fotor) check(since time.Time, caddys int) {
+func (f *fotor) check(since time.Time) {
 	t := f.t
 	t.Helper()
 	finals, truth := f.finals(), f.truth()
@@ -186,7 +189,7 @@ func (f *fotor) check(since time.Time, caddys int) {
 		assert.Equal(t, []outcome{truth[id]}, told, "task %s", id)
 	}
 	counts := f.Counts()
-	asked, most := total(counts.Questions), int64(time.Since(since).Seconds()*float64(*askingRate))*int64(caddys)+10
+	asked, most := total(counts.Questions), int64(time.Since(since).Seconds()*float64(f.rate))+10
 	assert.LessOrEqual(t, asked, most, "questions")
 	t.Logf("%d of %d tasks were answered, %d have an end; %d callbacks sent, %d lost; %d questions, at most %d in a second",
 		len(f.answered), len(truth), len(finals), total(counts.Callbacks), counts.Lost, asked, f.Most(time.Second))
@@ -219,7 +222,7 @@ func TestAskingFotor(t *testing.T) {
 		require.Equal(t, http.StatusOK, e.reload())
 		require.NoError(t, f.drained())
 		f.settled(g)
-		f.check(began, 1)
+		f.check(began)
 	})
 	t.Run("nats", func(t *testing.T) {
 		nats := newCluster(t, 1)
@@ -236,8 +239,57 @@ func TestAskingFotor(t *testing.T) {
 		require.NoError(t, f.drained())
 		f.settled(b.gateway)
 		f.settled(a.gateway)
-		f.check(began, 2)
+		f.check(began)
 	})
+}
+
+// Caddys that share an inbox share the rate, also while one joins, dies, comes back and
+// leaves.
+func TestCaddysShareTheRate(t *testing.T) {
+	nats := newCluster(t, 1)
+	g := newGateway(t)
+	f := newFotor(t, g, mock.Config{Lose: 1, Delay: -1, Seed: 6})
+	f.rate = 10
+	asks := func(e *edge, rate float64) {
+		t.Helper()
+		before := e.gateway.asked()
+		await(t, func() bool {
+			return math.Abs(e.gateway.Metric(`caddy_fotor_webhook_question_rate{handler="default"}`)-rate) < 0.01 &&
+				e.gateway.asked() >= before+10
+		}, "questions at %g a second", rate)
+	}
+	a := f.edge(g, nats.Inbox(""))
+	f.submit(a.gateway, 1000) // there is always one to ask for
+	asks(a, 10)
+	b := f.edge(newGateway(t), nats.Inbox(""))
+	asks(b, 5)
+	asks(a, 5)
+	status, err := command(t, "fotor-webhook", "status", "--address", fmt.Sprintf("127.0.0.1:%d", b.Admin)).CombinedOutput()
+	require.NoError(t, err)
+	assert.Contains(t, string(status), "5/s of 10/s, because 2 Caddys ask")
+	a.Kill()
+	asks(b, 10)
+	a.Again()
+	asks(a, 5)
+	require.Equal(t, http.StatusOK, a.reload())
+	asks(b, 5)
+	b.Leave()
+	asks(a, 10)
+
+	asked := total(f.Counts().Questions)
+	for _, window := range []time.Duration{2 * time.Second, 5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute} {
+		// A question may be a while under way, and there is one more for each Caddy.
+		assert.LessOrEqual(t, f.Most(window), f.rate*int(window/time.Second+1)+2, "of %d questions in %v", asked, window)
+	}
+	t.Logf("%d questions, at most %d in a second, %d in ten", asked, f.Most(time.Second), f.Most(10*time.Second))
+}
+
+// asked returns how many questions a gateway has put.
+func (g *gateway) asked() (n float64) {
+	for _, r := range reconcile.Results {
+		n += g.Metric(fmt.Sprintf("caddy_fotor_webhook_questions_total{handler=%q,result=%q}", "default", r))
+	}
+	return n
 }
 
 // drained waits until the stand-in has sent its callbacks.
@@ -285,6 +337,20 @@ func TestARefusedKey(t *testing.T) {
 	assert.NotContains(t, log, "the-key")
 }
 
+// What is of no use or not safe is told when the config is loaded.
+func TestLoadsThatAskNobodyOrInTheOpen(t *testing.T) {
+	g := newGateway(t)
+	proxy := "handle /v1/* {\nfotor_tasks\nreverse_proxy 127.0.0.1:9\n}"
+	require.ErrorContains(t, g.Load(g.Caddyfile("forward http://127.0.0.1:9", proxy, quiet)),
+		`fotor_tasks: the fotor_webhook handler "default" has no fotor_api, so Fotor would never be asked for the tasks`)
+	e := &edge{gateway: g, config: g.Caddyfile("forward http://127.0.0.1:9\nfotor_api {\nkey the-key\nurl http://api.invalid\n}", proxy, "log {\nlevel WARN\n}")}
+	e.Again()
+	log := e.Output.String()
+	assert.Contains(t, log, "the key goes over plain http to another host")
+	assert.Contains(t, log, `"url":"http://api.invalid"`)
+	assert.NotContains(t, log, "the-key")
+}
+
 // Whatever is wrong with the API for a while, no task is lost or ends wrongly.
 func TestAskingAnAPIInTrouble(t *testing.T) {
 	g := newGateway(t)
@@ -307,17 +373,18 @@ func TestAskingAnAPIInTrouble(t *testing.T) {
 		f.SetFault(mock.Fault{})
 	}
 	f.settled(g)
-	f.check(time.Time{}, 1)
+	f.check(time.Time{})
 	for _, d := range f.up.Deliveries() {
 		assert.Empty(t, d.Header.Get("Authorization"), "a redirect does not get the key")
 	}
 }
 
-// A task of which Fotor says no end is lost, and the destinations are told.
+// A task of which Fotor says no end is lost, and the destinations and Caddy's events are told.
 func TestALostTask(t *testing.T) {
+	record(t)
 	g := newGateway(t)
 	f := newFotor(t, g, mock.Config{Lose: 1, Delay: -1, Seed: 3})
-	g.Start("forward "+f.up.URL+quick+f.asking("the-key", "after 1s\nevery 1s\ngive_up 3s"), "", quiet)
+	g.Start("forward "+f.up.URL+quick+f.asking("the-key", "after 1s\nevery 1s\ngive_up 3s"), "", subscribed+quiet)
 	f.SetFault(mock.Fault{Kind: mock.NoTask})
 	g.Accept(notice("a-task", 0))
 	await(t, func() bool {
@@ -329,4 +396,9 @@ func TestALostTask(t *testing.T) {
 		assert.Equal(t, []outcome{{Status: "lost"}}, told)
 	}
 	assert.InDelta(t, 1, g.Metric(`caddy_fotor_webhook_tasks_lost_total{handler="default"}`), 0)
+	lost := named(t, "lost", 1)
+	require.Len(t, lost, 1)
+	assert.Equal(t, "a-task", lost[0].Data["task_id"])
+	assert.GreaterOrEqual(t, lost[0].Data["asked"], 3)
+	assert.NotEmpty(t, lost[0].Data["since"])
 }

@@ -118,7 +118,7 @@ func named(t *testing.T, name string, n int) []caddyEvent {
 
 const subscribed = "events {\non fotor_webhook.accepted fotor_e2e_record\non fotor_webhook.delivered fotor_e2e_record\n" +
 	"on fotor_webhook.dead fotor_e2e_record\non fotor_webhook.held fotor_e2e_record\n" +
-	"on fotor_webhook.resumed fotor_e2e_record\non fotor_webhook.quarantined fotor_e2e_record\n}\n"
+	"on fotor_webhook.lost fotor_e2e_record\non fotor_webhook.resumed fotor_e2e_record\non fotor_webhook.quarantined fotor_e2e_record\n}\n"
 
 func TestCaddyEvents(t *testing.T) {
 	record(t)

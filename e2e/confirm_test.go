@@ -56,7 +56,7 @@ func TestNobodyButFotorIsTrusted(t *testing.T) {
 		require.Equal(t, http.StatusOK, e.reload())
 		require.NoError(t, f.drained())
 		f.settled(g)
-		f.check(began, 1)
+		f.check(began)
 		f.checkForged()
 		assert.Positive(t, confirmations(g, "confirmed"))
 		assert.Positive(t, confirmations(g, "contradicted")+confirmations(g, "rejected"))
@@ -78,7 +78,7 @@ func TestNobodyButFotorIsTrusted(t *testing.T) {
 		require.NoError(t, f.drained())
 		f.settled(b.gateway)
 		f.settled(a.gateway)
-		f.check(began, 2)
+		f.check(began)
 		f.checkForged()
 	})
 }
@@ -117,6 +117,6 @@ func TestCallbacksOfWhichFotorCannotBeAsked(t *testing.T) {
 	f.SetFault(mock.Fault{})
 	f.submit(g, 1)
 	f.settled(g)
-	f.check(time.Time{}, 1)
+	f.check(time.Time{})
 	assert.InDelta(t, 1, confirmations(g, "confirmed"), 0)
 }

@@ -18,9 +18,10 @@ type Budget interface {
 	Rate() float64
 }
 
-// Limits of a rate, in questions a second.
+// Limits of a rate, in questions a second. The least is far below what a config may say,
+// because many may share that.
 const (
-	MinRate = 1.0 / 3600
+	MinRate = 1e-6
 	MaxRate = 1000.0
 
 	// FloorRate is what answers "too often" slow a budget down to, unless it has a lower

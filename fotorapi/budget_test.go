@@ -283,26 +283,43 @@ func TestStormOfTooOften(t *testing.T) {
 
 func TestBudgetsAreSharedByAccount(t *testing.T) {
 	var budgets Budgets
-	a, releaseA := budgets.Use("a", 5)
-	again, releaseAgain := budgets.Use("a", 2)
-	other, releaseOther := budgets.Use("b", 9)
-	require.Same(t, a, again)
-	require.NotSame(t, a, other)
+	a, again, other := budgets.Use("a", 5), budgets.Use("a", 2), budgets.Use("b", 9)
+	require.Same(t, a.Adaptive, again.Adaptive)
+	require.NotSame(t, a.Adaptive, other.Adaptive)
 	require.InDelta(t, 2, a.Rate(), 0, "the lowest counts")
 	require.InDelta(t, 9, other.Rate(), 0)
 
-	releaseAgain()
-	releaseAgain()
+	again.Release()
+	again.Release()
 	require.InDelta(t, 5, a.Rate(), 0)
-	reloaded, releaseReloaded := budgets.Use("a", 1)
-	releaseA()
-	require.Same(t, a, reloaded)
+	reloaded := budgets.Use("a", 1)
+	a.Release()
+	require.Same(t, a.Adaptive, reloaded.Adaptive)
 	require.InDelta(t, 1, a.Rate(), 0)
 
-	releaseReloaded()
-	releaseOther()
+	reloaded.Release()
+	other.Release()
 	require.Empty(t, budgets.accounts)
-	fresh, release := budgets.Use("a", 1)
-	defer release()
-	require.NotSame(t, a, fresh)
+	fresh := budgets.Use("a", 1)
+	defer fresh.Release()
+	require.NotSame(t, a.Adaptive, fresh.Adaptive)
+}
+
+func TestTheBudgetHasTheLowestShareOfItsUsers(t *testing.T) {
+	var budgets Budgets
+	a, b := budgets.Use("a", 4), budgets.Use("a", 6)
+	b.Limit(2)
+	require.InDelta(t, 2, a.Rate(), 0)
+	a.Limit(3)
+	require.InDelta(t, 2, a.Rate(), 0)
+	a.Limit(1)
+	require.InDelta(t, 1, b.Rate(), 0)
+	a.Limit(100)
+	b.Limit(100)
+	require.InDelta(t, 4, b.Rate(), 0, "a share is never more than the rate")
+	b.Limit(0.001 / 10_000)
+	require.InDelta(t, MinRate, a.Rate(), 0)
+	b.Release()
+	b.Limit(0.5)
+	require.InDelta(t, 4, a.Rate(), 0, "who has left has no share")
 }

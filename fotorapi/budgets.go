@@ -11,41 +11,65 @@ type Budgets struct {
 
 type sharedBudget struct {
 	budget *Adaptive
-	rates  map[int]float64 // of those who use it
-	next   int             // key of rates
+	rates  map[*User]float64 // that they would ask at
+}
+
+// User is one who uses the budget of an account.
+type User struct {
+	*Adaptive
+
+	budgets *Budgets
+	shared  *sharedBudget
+	account string
+	rate    float64
 }
 
 // Use returns the budget of an account, see AccountOf, for one who would ask at that rate. If
-// several use it, the lowest of their rates counts. After the last has called release, what
+// several use it, the lowest of their rates counts. After the last has called Release, what
 // the budget has learnt is forgotten: a reload lets the new config use it before the old one
-// releases it. Calls of release after the first do nothing.
-func (b *Budgets) Use(account string, rate float64) (budget *Adaptive, release func()) {
+// releases it.
+func (b *Budgets) Use(account string, rate float64) *User {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	shared := b.accounts[account]
 	if shared == nil {
-		shared = &sharedBudget{budget: NewAdaptive(rate), rates: make(map[int]float64)}
+		shared = &sharedBudget{budget: NewAdaptive(rate), rates: make(map[*User]float64)}
 		if b.accounts == nil {
 			b.accounts = make(map[string]*sharedBudget)
 		}
 		b.accounts[account] = shared
 	}
-	user := shared.next
-	shared.next++
-	shared.rates[user] = withinLimits(rate)
+	u := &User{Adaptive: shared.budget, budgets: b, shared: shared, account: account, rate: withinLimits(rate)}
+	shared.rates[u] = u.rate
 	shared.setRate()
-	return shared.budget, sync.OnceFunc(func() { b.release(account, shared, user) })
+	return u
 }
 
-func (b *Budgets) release(account string, shared *sharedBudget, user int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(shared.rates, user)
-	if len(shared.rates) == 0 {
-		delete(b.accounts, account)
+// Limit sets at what rate the user would ask, at most that of its Use: it has only a share of
+// that as others ask for the same account elsewhere. It does nothing after Release.
+func (u *User) Limit(rate float64) {
+	u.budgets.mu.Lock()
+	defer u.budgets.mu.Unlock()
+	limited := min(u.rate, withinLimits(rate))
+	if now, ok := u.shared.rates[u]; ok && now != limited {
+		u.shared.rates[u] = limited
+		u.shared.setRate()
+	}
+}
+
+// Release ends the use of the budget. Calls after the first do nothing.
+func (u *User) Release() {
+	u.budgets.mu.Lock()
+	defer u.budgets.mu.Unlock()
+	if _, ok := u.shared.rates[u]; !ok {
 		return
 	}
-	shared.setRate()
+	delete(u.shared.rates, u)
+	if len(u.shared.rates) == 0 {
+		delete(u.budgets.accounts, u.account)
+		return
+	}
+	u.shared.setRate()
 }
 
 // setRate gives the budget the lowest rate of its users.

@@ -30,7 +30,10 @@ type Asking struct {
 
 // Fotor puts questions.
 type Fotor interface {
-	reconcile.Asker
+	reconcile.Limited
+
+	// Account stands for the account that is asked; it is no secret.
+	Account() string
 
 	// Rate returns the questions a second that are put at most at the moment.
 	Rate() float64
@@ -55,6 +58,7 @@ type asker struct {
 	att        *Attachment
 	config     *Config
 	reconciler *reconcile.Reconciler // nil if Fotor is not asked
+	share      *share                // nil if the inbox is not shared, or Fotor is not asked
 	cancel     context.CancelFunc
 	ended      chan struct{}
 }
@@ -78,6 +82,7 @@ func (g *Gateway) Asking() *control.Asking {
 	case s.Unreachable:
 		answer.State = control.AskingUnreachable
 	}
+	a.share.tell(answer)
 	return answer
 }
 
@@ -124,9 +129,14 @@ func (g *Gateway) ask(att *Attachment) *asker {
 	}
 	c := &confirming{gateway: g, att: att, config: att.config}
 	work := []func(context.Context){c.deliverLeft}
-	if att.config.Asking != nil {
+	if asking := att.config.Asking; asking != nil {
+		fotor := reconcile.Asker(asking.Fotor)
+		if a.share = g.joinShare(att.config); a.share != nil {
+			fotor = a.share.Use(asking.Fotor, asking.Rate)
+			a.share.run()
+		}
 		a.reconciler = reconcile.New(reconcile.Config{
-			Tasks: g.inbox.(inbox.Tracker), Fotor: att.config.Asking.Fotor, Events: a, Observer: a, Schedule: att.config.Asking.Schedule,
+			Tasks: g.inbox.(inbox.Tracker), Fotor: fotor, Events: a, Observer: a, Schedule: asking.Schedule,
 		})
 		work = append(work, a.reconciler.Run)
 	}
@@ -140,6 +150,7 @@ func (g *Gateway) ask(att *Attachment) *asker {
 				a.config.Logger.Error("after the last question to Fotor", zap.Error(err))
 			}
 		}()
+		defer g.leaveShare(a.share)
 		var parts sync.WaitGroup
 		for _, part := range work {
 			parts.Go(func() { part(ctx) })
@@ -236,7 +247,11 @@ func (a *asker) Lose(ctx context.Context, t inbox.Task) error {
 	if len(records) > 0 {
 		taskType = records[0].Event.Type
 	}
-	_, err = a.att.journal.put(ctx, a.gateway, a.config.Handler.Lost(t, taskType, time.Now()), netip.Addr{})
+	event := a.config.Handler.Lost(t, taskType, time.Now())
+	duplicate, err := a.att.journal.put(ctx, a.gateway, event, netip.Addr{})
+	if err == nil && !duplicate { // else it was told before
+		a.att.journal.lost(event, t)
+	}
 	return err
 }
 

@@ -144,9 +144,11 @@ func (f *fotor) Ask(_ context.Context, id string) ([]byte, error) {
 	return []byte(`{"taskId":"` + id + `","type":"avatar",` + f.answers[id] + `}`), nil
 }
 
-func (*fotor) Unused()        {}
-func (*fotor) Rate() float64  { return 1 }
-func (*fotor) Target() string { return "https://api.example.com" }
+func (*fotor) Unused()         {}
+func (*fotor) Rate() float64   { return 1 }
+func (*fotor) Limit(float64)   {}
+func (*fotor) Account() string { return "account" }
+func (*fotor) Target() string  { return "https://api.example.com" }
 
 func (f *fotor) Asked(r reconcile.Result, _ time.Duration) {
 	f.mu.Lock()
@@ -265,12 +267,66 @@ func TestALostTaskIsTold(t *testing.T) {
 		config := a.asks("one", f)
 		config.Asking.Schedule.GiveUp = 23 * time.Hour
 		a.depot.records = []*inbox.Record{}
+		since := time.Now().Add(-24 * time.Hour).UTC() // of what is leased at once
 		require.NoError(t, a.attach(config))
+		follower, err := a.atts[0].journal.feed.Follow("")
+		require.NoError(t, err)
+		defer follower.Close()
 		awhile(10 * time.Second)
+		lost := notices(t, follower, control.Lost)
+		require.Len(t, lost, 1)
+		assert.Subset(t, eventData(&lost[0]), map[string]any{
+			"handler": t.Name(), "id": lost[0].ID, "task_id": "gone", "type": "unknown", "status": "lost", "origin": "api",
+			"asked": 11, "since": since.Format(time.RFC3339Nano), "reason": reconcile.ErrNotKnown.Error(),
+		})
 		_, delivered := a.deliveries("app")
 		assert.EqualValues(t, 1, delivered)
 		assert.Equal(t, 1, f.lost)
 		assert.Len(t, a.logs.FilterMessageSnippet("task lost").All(), 1)
+		a.detach(0)
+	})
+}
+
+// notices returns those of a kind that were published since the follower began.
+func notices(t *testing.T, follower *control.Follower, kind string) (found []control.Notice) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	for {
+		entries, err := follower.Next(ctx, nil, 100)
+		if err != nil {
+			return found
+		}
+		for _, e := range entries {
+			if e.Kind == kind {
+				found = append(found, e.Notice)
+			}
+		}
+	}
+}
+
+// The first time may have been cut short after the event was stored.
+func TestATaskThatIsLostAgainIsNotToldAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAsking(t)
+		config := a.asks("one", new(fotor))
+		require.NoError(t, a.attach(config))
+		stored := make(map[string]bool)
+		a.depot.compare = func(e *inbox.Event) (duplicateOf string, err error) {
+			if stored[e.TaskID] {
+				duplicateOf = "its id"
+			}
+			stored[e.TaskID] = true
+			return duplicateOf, nil
+		}
+		follower, err := a.atts[0].journal.feed.Follow("")
+		require.NoError(t, err)
+		defer follower.Close()
+		loses := &asker{gateway: a.atts[0].gateway, att: a.atts[0], config: config}
+		for _, id := range []string{"a", "b", "a"} {
+			require.NoError(t, loses.Lose(t.Context(), inbox.Task{ID: id, Since: time.Now(), Asked: 3}))
+		}
+		assert.Len(t, notices(t, follower, control.Lost), 2)
 		a.detach(0)
 	})
 }

@@ -47,6 +47,7 @@ var eventNames = map[string]string{
 	control.Accepted:     "fotor_webhook.accepted",
 	control.Delivered:    "fotor_webhook.delivered",
 	control.Dead:         "fotor_webhook.dead",
+	control.Lost:         "fotor_webhook.lost",
 	control.Held:         "fotor_webhook.held",
 	control.Resumed:      "fotor_webhook.resumed",
 	control.InQuarantine: "fotor_webhook.quarantined",
@@ -94,6 +95,10 @@ func eventData(n *control.Notice) map[string]any {
 	if n.Attempt > 0 {
 		data["attempt"] = n.Attempt
 		data["upstream_status"] = n.UpstreamStatus
+	}
+	if n.Since != nil {
+		data["since"] = n.Since.Format(time.RFC3339Nano)
+		data["asked"] = n.Asked
 	}
 	if n.Kind == control.InQuarantine {
 		data["quarantine_id"] = n.QuarantineID

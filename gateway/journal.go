@@ -216,6 +216,15 @@ func (j *Journal) Quarantined(kept *inbox.Suspect, source netip.Addr, reason str
 	return true
 }
 
+// lost publishes that a task was given up, with the event that says so.
+func (j *Journal) lost(e *inbox.Event, t inbox.Task) {
+	since := t.Since.UTC()
+	j.feed.Publish(control.Notice{
+		Kind: control.Lost, ID: e.ID, TaskID: t.ID, Type: e.Type, Status: e.Status.String(), Origin: e.Origin.String(),
+		Since: &since, Asked: t.Asked, Reason: t.Answer,
+	})
+}
+
 // Count counts what became of a callback.
 func (j *Journal) Count(o Outcome) { j.recent.add(o) }
 

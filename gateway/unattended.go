@@ -74,7 +74,7 @@ func (u *unattendedInboxes) survey(ctx context.Context, surveyors Surveyors) (fo
 				more = true
 				break
 			}
-			c := control.Unattended{Storage: each.Key, Pending: each.Pending, Dead: each.Dead, Quarantined: each.Quarantined}
+			c := control.Unattended{Storage: each.Key, Pending: each.Pending, Dead: each.Dead, Quarantined: each.Quarantined, Tracked: each.Tracked}
 			if each.Err != nil {
 				c.Error = logfield.Cut(each.Err.Error())
 			}
@@ -135,9 +135,14 @@ func logUnattended(logger *zap.Logger, u control.Unattended) {
 		zap.Int64("pending", u.Pending),
 		zap.Int64("dead", u.Dead),
 		zap.Int64("quarantined", u.Quarantined),
+		zap.Int64("tracked", u.Tracked),
 	}
-	if u.Pending > 0 {
+	switch {
+	case u.Pending > 0:
 		logger.Warn("events wait in an inbox that no handler of this Caddy has; it does not deliver them", fields...)
+		return
+	case u.Tracked > 0:
+		logger.Warn("tasks wait in an inbox that no handler of this Caddy has; it does not ask Fotor for them", fields...)
 		return
 	}
 	logger.Info("an inbox that no handler of this Caddy has is not empty", fields...)
@@ -158,7 +163,14 @@ func (att *Attachment) Leave() {
 		Storage: g.key,
 		Pending: stats.Events[inbox.Pending], Dead: stats.Events[inbox.Dead], Quarantined: stats.Quarantined,
 	}
-	if u.Pending+u.Dead+u.Quarantined > 0 {
+	if tracker, ok := g.inbox.(inbox.Tracker); ok {
+		tasks, err := tracker.TaskStats(ctx)
+		if err != nil {
+			g.logger.Warn("no handler has this inbox any more, and it cannot be read whether tasks wait in it", zap.String("storage", g.key), zap.Error(err))
+		}
+		u.Tracked = tasks.Waiting
+	}
+	if u.Pending+u.Dead+u.Quarantined+u.Tracked > 0 {
 		logUnattended(g.logger, u)
 	}
 }

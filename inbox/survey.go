@@ -24,6 +24,9 @@ type Unattended struct {
 	// The number of events and callbacks in it.
 	Pending, Dead, Quarantined int64
 
+	// Tracked is the number of tasks whose final events have not come, see Tracker.
+	Tracked int64
+
 	// Err says why it could not be inspected.
 	Err error
 }

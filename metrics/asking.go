@@ -96,13 +96,14 @@ func (q *questions) TaskLost() { q.lost.Inc() }
 // askingDescs are the metrics about asking Fotor that are read when they are scraped, of
 // handlers that do.
 type askingDescs struct {
-	works, rate, waiting, due, oldest, dropped *prometheus.Desc
+	works, rate, askers, waiting, due, oldest, dropped *prometheus.Desc
 }
 
 func newAskingDescs(desc func(name, help string, labels ...string) *prometheus.Desc) askingDescs {
 	return askingDescs{
 		works:   desc("asking", "1 if Fotor's API can be asked, 0 if it refuses the key or cannot be reached; absent without fotor_api."),
 		rate:    desc("question_rate", "Questions a second that are put to Fotor at most at the moment."),
+		askers:  desc("askers", "Caddys that share the rate of the questions, with this one; absent if the inbox cannot be shared."),
 		waiting: desc("tasks", "Tasks whose final callbacks have not come."),
 		due:     desc("tasks_due", "Tasks that Fotor is to be asked for now."),
 		oldest:  desc("oldest_task_age_seconds", "Age of the task whose final callback has been waited for longest; 0 if none is."),
@@ -111,7 +112,7 @@ func newAskingDescs(desc func(name, help string, labels ...string) *prometheus.D
 }
 
 func (d askingDescs) all() []*prometheus.Desc {
-	return []*prometheus.Desc{d.works, d.rate, d.waiting, d.due, d.oldest, d.dropped}
+	return []*prometheus.Desc{d.works, d.rate, d.askers, d.waiting, d.due, d.oldest, d.dropped}
 }
 
 // asking collects what is known of asking Fotor.
@@ -122,6 +123,9 @@ func (s scrape) asking(ctx context.Context, g *gateway.Gateway) {
 	}
 	s.gauge(s.ask.works, oneIf(state.State == control.AskingWorks))
 	s.gauge(s.ask.rate, state.Rate)
+	if state.Share != nil {
+		s.gauge(s.ask.askers, float64(state.Share.Askers))
+	}
 	tracker, ok := g.Inbox().(inbox.Tracker)
 	if !ok {
 		return

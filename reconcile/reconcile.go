@@ -2,8 +2,9 @@
 //
 // Config (this file) is what it works with. Run leases the tracked tasks that are due, one
 // for each turn that the rate allows. ask.go puts one question and does with the answer what
-// it means, question.go lets others ask within the same rate, schedule.go says when a task is asked for again, and pause.go what happens
-// while Fotor cannot be asked at all.
+// it means, question.go lets others ask within the same rate, schedule.go says when a task is
+// asked for again, and pause.go what happens while Fotor cannot be asked at all. share.go has
+// gateways of a shared inbox share the rate.
 //
 // It depends on neither HTTP nor Caddy.
 package reconcile

@@ -3,6 +3,7 @@ package command
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/text"
 
@@ -26,11 +27,32 @@ func (s *session) askingField(f *fields, a *control.Asking) {
 		f.add("Fotor API", s.paint(askingState(a), text.FgRed)+", since "+s.localTimeWithAge(a.Since))
 		return
 	}
-	rate := perSecond(a.ConfigRate)
-	if a.Rate < a.ConfigRate {
-		rate = fmt.Sprintf("%s of %s, because it answered that it was asked too often", perSecond(a.Rate), rate)
+	f.add("Fotor API", s.askingRate(a))
+}
+
+// askingRate says how often Fotor is asked at most, and why that is less than the config's
+// rate.
+func (s *session) askingRate(a *control.Asking) string {
+	part, reasons := a.ConfigRate, []string(nil)
+	if share := a.Share; share != nil {
+		switch {
+		case share.Reason != "":
+			return s.paint("not asked, because the other Caddys that share the rate cannot be told: "+quoted(share.Reason), text.FgRed)
+		case share.Rate == 0:
+			return "asked in a few seconds, when other Caddys know that the rate is to be shared"
+		case share.Askers > 1:
+			part = min(part, share.Rate)
+			reasons = append(reasons, fmt.Sprintf("%d Caddys ask", share.Askers))
+		}
 	}
-	f.add("Fotor API", fmt.Sprintf("asked at %s, at most %s", quoted(a.URL), rate))
+	if a.Rate < part {
+		reasons = append(reasons, "Fotor answered that it was asked too often")
+	}
+	rate := perSecond(a.ConfigRate)
+	if len(reasons) > 0 {
+		rate = fmt.Sprintf("%s of %s, because %s", perSecond(min(a.Rate, part)), rate, strings.Join(reasons, " and "))
+	}
+	return fmt.Sprintf("asked at %s, at most %s", quoted(a.URL), rate)
 }
 
 // perSecond returns a rate with at most two digits that matter.

@@ -95,6 +95,16 @@ func waiting(f *fakeAPI, _ *environment) {
 	}
 }
 
+// sharing has the rate shared by several Caddys.
+func sharing(share control.AskingShare, rate float64) func(*fakeAPI, *environment) {
+	return func(f *fakeAPI, env *environment) {
+		waiting(f, env)
+		f.handlers[0].Asking = &control.Asking{
+			URL: "https://api-b.fotor.com", State: control.AskingWorks, Since: ago(time.Hour), ConfigRate: 2, Rate: rate, Share: &share,
+		}
+	}
+}
+
 func notAsking(f *fakeAPI, env *environment) {
 	waiting(f, env)
 	f.handlers[0].notAsking, f.handlers[0].Tasks, f.handlers[0].Asking = true, nil, nil

@@ -179,7 +179,7 @@ var goldenCases = []struct {
 	{name: "tail", args: "tail", setup: happenings},
 	{name: "tail_color", args: "tail -n 3 --color=always", setup: happenings},
 	{name: "tail_json", args: "tail --lines 2 --json", setup: happenings},
-	{name: "tail_kind_bad", args: "tail --kind lost"},
+	{name: "tail_kind_bad", args: "tail --kind found"},
 	{name: "tail_lines_bad", args: "tail -n 0"},
 	{name: "tail_refused", args: "tail"},
 
@@ -326,7 +326,7 @@ func happenings(f *fakeAPI, env *environment) {
 	notices := make([]control.Notice, len(kinds))
 	for i, kind := range kinds {
 		notices[i] = about
-		if i > 4 { // not about an event
+		if i > 5 { // not about an event
 			notices[i] = control.Notice{Handler: "default", At: about.At}
 		}
 		notices[i].Kind = kind
@@ -336,7 +336,8 @@ func happenings(f *fakeAPI, env *environment) {
 	delivered.Attempt, delivered.UpstreamStatus, delivered.DurationMS = 1, 204, 12.345
 	retried.Attempt, retried.UpstreamStatus, retried.Due, retried.Reason = 2, 503, new(testNow.Add(time.Minute)), "upstream answered 503"
 	given.Reason, dead.Attempt, dead.UpstreamStatus, dead.Reason = "held", 9, 410, "upstream answered 410"
-	suspect, hold, gap := &notices[5], &notices[6], &notices[8]
+	lost, suspect, hold, gap := &notices[5], &notices[6], &notices[7], &notices[9]
+	lost.Status, lost.Origin, lost.Asked, lost.Since = "lost", "api", 50, new(testNow.Add(-24*time.Hour))
 	suspect.QuarantineID, suspect.SourceIP, suspect.Problems = 7, "54.212.95.175", 2
 	hold.By, hold.Until, hold.Reason = control.ByOperator, new(testNow.Add(time.Hour)), "migration"
 	gap.Missed = 12
@@ -367,7 +368,7 @@ func TestFilterOfPages(t *testing.T) {
 // withUnattended adds inboxes without a handler.
 func withUnattended(f *fakeAPI, _ *environment) {
 	f.unattended = []control.Unattended{
-		{Storage: "sqlite:/var/lib/caddy/fotor_webhook/shop.db", Pending: 12, Quarantined: 1},
+		{Storage: "sqlite:/var/lib/caddy/fotor_webhook/shop.db", Pending: 12, Quarantined: 1, Tracked: 3},
 		{Storage: "sqlite:/srv/a\x1b[31m.db", Error: "/srv/a\x1b[31m.db is damaged"},
 	}
 }

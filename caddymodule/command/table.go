@@ -352,7 +352,7 @@ func (p printer) kind(kind string) string {
 		return p.paint(shown, text.FgGreen)
 	case control.Retried, control.GivenBack, control.Held:
 		return p.paint(shown, text.FgYellow)
-	case control.Dead, control.Gap:
+	case control.Dead, control.Lost, control.Gap:
 		return p.paint(shown, text.FgRed)
 	case control.InQuarantine:
 		return p.paint(shown, text.FgMagenta)

@@ -43,7 +43,7 @@ var terminalCases = map[string]struct {
 	"list_destinations":   {"list", withDestinations},
 	"show":                {"show " + id(2), nil},
 	"show_destinations":   {"show " + id(2), withDestinations},
-	"tail":                {"tail -n 9", happenings},
+	"tail":                {"tail -n 10", happenings},
 	"tail_destination":    {"tail --destination staging -n 4", happeningsAtStaging},
 	"quarantine_list":     {"quarantine list", nil},
 	"quarantine_show":     {"quarantine show 7", nil},

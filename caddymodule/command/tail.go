@@ -286,8 +286,14 @@ func (s *session) noticeDetails(n *control.Notice) []string {
 	if n.SourceIP != "" {
 		add("from %s", quoted(n.SourceIP))
 	}
-	if n.Origin == inbox.FromAPI.String() {
+	switch {
+	case n.Kind == control.Lost:
+		add("asked %s", plural(int64(n.Asked), "time"))
+	case n.Origin == inbox.FromAPI.String():
 		add("from Fotor's API")
+	}
+	if n.Since != nil {
+		add("waited for since %s", s.localTime(*n.Since))
 	}
 	if n.QuarantineID > 0 {
 		add("quarantine %d", n.QuarantineID)

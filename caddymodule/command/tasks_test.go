@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
 // wide has the output shown on a terminal of that width.
@@ -32,6 +34,11 @@ func TestGoldenOfTasks(t *testing.T) {
 		{name: "tasks_not_asking_json", args: "tasks --limit 1 --json", setup: notAsking},
 		{name: "tasks_limit_bad", args: "tasks --limit -1"},
 		{name: "tasks_status", args: "status", setup: wide(waiting, 80)},
+		{name: "tasks_status_shared", args: "status", setup: wide(sharing(control.AskingShare{Rate: 1, Askers: 2}, 1), 80)},
+		{name: "tasks_status_shared_slow", args: "status", setup: wide(sharing(control.AskingShare{Rate: 2. / 3, Askers: 3}, 0.1), 80)},
+		{name: "tasks_status_alone", args: "status", setup: wide(sharing(control.AskingShare{Rate: 2, Askers: 1}, 2), 80)},
+		{name: "tasks_status_joins", args: "status", setup: wide(sharing(control.AskingShare{Askers: 2}, 0), 80)},
+		{name: "tasks_status_cut_off", args: "status", setup: wide(sharing(control.AskingShare{Askers: 2, Reason: "NATS is\x1b out of reach"}, 0), 80)},
 		{name: "track", args: "track a b"},
 		{name: "track_one", args: "track a"},
 		{name: "track_some", args: "track a b 39371b3800cc4a7e9e24867b0dfdf25b", setup: waiting},

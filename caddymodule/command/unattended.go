@@ -16,12 +16,13 @@ func (s *session) printUnattended(all *control.Handlers) {
 			{title: "PENDING", right: true},
 			{title: "DEAD", rank: 2, right: true},
 			{title: "QUARANTINED", rank: 3, right: true},
+			{title: "TASKS", rank: 4, right: true},
 			{title: "NOTE", rank: 1, least: 20},
 		}
 		rows := make([][]string, 0, len(all.Unattended))
 		for _, u := range all.Unattended {
 			rows = append(rows, []string{
-				quoted(u.Storage), s.bad(u.Pending), s.bad(u.Dead), s.bad(u.Quarantined),
+				quoted(u.Storage), s.bad(u.Pending), s.bad(u.Dead), s.bad(u.Quarantined), s.bad(u.Tracked),
 				s.paint(quoted(u.Error), text.FgYellow),
 			})
 		}
@@ -32,16 +33,19 @@ func (s *session) printUnattended(all *control.Handlers) {
 	}
 }
 
-// unattendedAttention prints the inboxes in which events wait although no handler delivers
-// them, and reports whether there are any.
+// unattendedAttention prints the inboxes in which events or tasks wait although no handler
+// sees to them, and reports whether there are any.
 func (s *session) unattendedAttention(unattended []control.Unattended) bool {
 	found := false
 	for _, u := range unattended {
-		if u.Pending == 0 {
-			continue
+		if u.Pending > 0 {
+			found = true
+			s.needsAttention(fmt.Sprintf("%s: %s, and no handler has this inbox", quoted(u.Storage), plural(u.Pending, "pending event")))
 		}
-		found = true
-		s.needsAttention(fmt.Sprintf("%s: %s, and no handler has this inbox", quoted(u.Storage), plural(u.Pending, "pending event")))
+		if u.Tracked > 0 {
+			found = true
+			s.needsAttention(fmt.Sprintf("%s: %s, and nobody asks Fotor any more, as no handler has this inbox", quoted(u.Storage), plural(u.Tracked, "waiting task")))
+		}
 	}
 	return found
 }

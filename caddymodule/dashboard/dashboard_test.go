@@ -35,6 +35,8 @@ func (fakeApp) Handlers() []string { return nil }
 
 func (fakeApp) OnStart(func() error) {}
 
+func (fakeApp) Asks(string) bool { return false }
+
 func TestCaddyfile(t *testing.T) {
 	moduletest.UnmarshalCaddyfile(t, func() caddyfile.Unmarshaler { return new(Handler) }, []moduletest.Case{
 		{Name: "nothing", In: `fotor_webhook_dashboard`, Want: `{}`},

@@ -284,7 +284,8 @@ func (s *store) isGone(ctx context.Context, stream string) (bool, error) {
 	if err != nil || before == nil || before.Closing != 0 {
 		return false, err
 	}
-	if _, err := s.js.Stream(ctx, stream); !errors.Is(err, jetstream.ErrStreamNotFound) {
+	_, err = s.js.Stream(ctx, stream)
+	if !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return false, err
 	}
 	after, now, err := s.registered(ctx, name)

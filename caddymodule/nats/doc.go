@@ -33,7 +33,7 @@
 //
 // Tasks whose final events have not come are in a stream of their own. tracked.go is about
 // it, mirror.go has what each Caddy knows of it, track.go and tasklease.go are what is asked
-// for.
+// for. askers.go counts the Caddys that ask Fotor for them.
 //
 // Read subjects.go and streams.go first, then destinations.go and queue.go, put.go,
 // record.go and lease.go.

@@ -170,9 +170,11 @@ func (s *store) ensureStream(ctx context.Context, want jetstream.StreamConfig) e
 		return fmt.Errorf("looking for stream %s: %w", want.Name, err)
 	}
 	have := there.CachedInfo().Config
-	older := want.AllowRollup && !have.AllowRollup && slices.Equal(have.Subjects, want.Subjects[:1])
-	if older { // made by a release that did not merge equal callbacks
-		have.Subjects, have.AllowRollup = want.Subjects, true
+	older := slices.Equal(have.Subjects, want.Subjects[:1]) && // made by a release that did not
+		(want.AllowRollup && !have.AllowRollup || // merge equal callbacks,
+			want.Name == s.subjects.tasks()) // or share the rate of the questions
+	if older {
+		have.Subjects, have.AllowRollup = slices.Clone(want.Subjects), want.AllowRollup
 	}
 	if err := checkStream(have, want, false); err != nil {
 		return err

@@ -139,7 +139,7 @@ func (t *tracking) init() {
 
 func (s *store) tasksConfig() jetstream.StreamConfig {
 	config := s.baseConfig()
-	config.Name, config.Subjects = s.subjects.tasks(), []string{s.subjects.allTasks()}
+	config.Name, config.Subjects = s.subjects.tasks(), []string{s.subjects.allTasks(), s.subjects.allAskers()}
 	config.Description = "Tasks for which the Fotor webhook gateway waits"
 	config.MaxMsgsPerSubject, config.AllowMsgTTL = 1, true
 	return config
@@ -233,7 +233,9 @@ func (s *store) mirrorOnce() error {
 	if m.begin(there.CachedInfo().Created) {
 		s.forgetHeld()
 	}
-	consumer, err := there.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverAllPolicy})
+	consumer, err := there.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{s.subjects.allTasks()}, DeliverPolicy: jetstream.DeliverAllPolicy,
+	})
 	if err != nil {
 		return err
 	}

@@ -112,6 +112,8 @@ func (a fakeApp) Handlers() []string { return a }
 
 func (a fakeApp) OnStart(func() error) {}
 
+func (a fakeApp) Asks(string) bool { return false }
+
 // started returns a module that has started in a config with those handlers.
 func started(t *testing.T, handlers []string, names ...string) *Handler {
 	t.Helper()

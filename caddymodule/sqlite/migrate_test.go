@@ -113,11 +113,13 @@ func TestSurveyAndVerifyOfBothVersions(t *testing.T) {
 	inboxtest.Settle(t, queues[0], inbox.GiveUp, inboxtest.Lease(t, queues[0], 1)...)
 	leases := inboxtest.Lease(t, queues[1], 2)
 	inboxtest.Settle(t, queues[1], inbox.Deliver, leases[0])
+	_, err := s.Track(ctx, inbox.Task{ID: "a", Since: time.Now()}, inbox.Task{ID: "b", Since: time.Now()})
+	require.NoError(t, err)
 	require.NoError(t, s.Close())
 
 	require.Equal(t, []inbox.Unattended{
 		{Key: keyPrefix + before, Pending: 3, Dead: 1},
-		{Key: keyPrefix + after, Pending: 1, Dead: 1},
+		{Key: keyPrefix + after, Pending: 1, Dead: 1, Tracked: 2},
 	}, survey(t))
 	for path, want := range map[string]int64{before: 6, after: 3} {
 		n, err := new(Inbox).Verify(ctx, path)

@@ -45,7 +45,7 @@ func (i *Inbox) Survey(ctx context.Context, keys []string) (found []inbox.Unatte
 			continue
 		}
 		u.Key, u.Err = keyPrefix+path, lookErr
-		if lookErr != nil || u.Pending+u.Dead+u.Quarantined > 0 {
+		if lookErr != nil || u.Pending+u.Dead+u.Quarantined+u.Tracked > 0 {
 			found = append(found, u)
 		}
 	}
@@ -115,6 +115,9 @@ func inspectFile(ctx context.Context, path string) (u inbox.Unattended, err erro
 	if err == nil {
 		err = m.readVersion(c, version)
 	}
+	if err == nil {
+		u.Tracked, err = countTracked(c)
+	}
 	if err != nil {
 		if errors.Is(err, errNoInbox) {
 			return u, err
@@ -123,6 +126,15 @@ func inspectFile(ctx context.Context, path string) (u inbox.Unattended, err erro
 	}
 	u.Pending, u.Dead, u.Quarantined = m.events[inbox.Pending], m.events[inbox.Dead], m.quarantined
 	return u, nil
+}
+
+// countTracked returns the number of tracked tasks in a file of any version.
+func countTracked(c *conn) (int64, error) {
+	has, err := c.number(`SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'tracked'`)
+	if err != nil || has == 0 {
+		return 0, err
+	}
+	return c.number(`SELECT count(*) FROM tracked`)
 }
 
 const surveyBusyTimeout = `PRAGMA busy_timeout = 100`

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -33,6 +34,7 @@ func init() {
 // fakeApp is the app of the fotor_webhook handlers.
 type fakeApp struct {
 	Names   []string `json:"names,omitempty"`
+	Asking  []string `json:"asking,omitempty"` // default: all
 	onStart []func() error
 }
 
@@ -43,6 +45,8 @@ func (*fakeApp) CaddyModule() caddy.ModuleInfo {
 func (a *fakeApp) Handlers() []string     { return a.Names }
 func (a *fakeApp) OnStart(f func() error) { a.onStart = append(a.onStart, f) }
 func (*fakeApp) Stop() error              { return nil }
+
+func (a *fakeApp) Asks(name string) bool { return a.Asking == nil || slices.Contains(a.Asking, name) }
 
 func (a *fakeApp) Start() error {
 	for _, f := range a.onStart {

@@ -56,8 +56,8 @@ var (
 // If the client hangs up, the exchange goes on for up to a minute, so that the task becomes
 // known.
 type Handler struct {
-	// The name of the `fotor_webhook` handler, which must be of the same config, and have a
-	// `fotor_api`. Default: default.
+	// The name of the `fotor_webhook` handler, which must be of the same config and have a
+	// `fotor_api`, or the config is not loaded. Default: default.
 	Name string `json:"name,omitempty"`
 
 	logger *zap.Logger
@@ -117,7 +117,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("%s: %w", directive, err)
 	}
 	running := app.(caddymodule.App)
-	running.OnStart(func() error { return h.check(running.Handlers()) })
+	running.OnStart(func() error { return h.check(running) })
 	if err := metrics.Register(ctx.GetMetricsRegistry()); err != nil {
 		return fmt.Errorf("%s: registering metrics: %w", directive, err)
 	}
@@ -125,18 +125,20 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// check returns an error if the name is not that of a handler of the config. It is not
-// called by `caddy validate`, which starts nothing.
-func (h *Handler) check(handlers []string) error {
-	switch {
-	case slices.Contains(handlers, h.Name):
-		return nil
+// check returns an error if the name is not that of a handler of the config that asks Fotor.
+// It is not called by `caddy validate`, which starts nothing.
+func (h *Handler) check(running caddymodule.App) error {
+	switch handlers := running.Handlers(); {
 	case len(handlers) == 0:
 		return fmt.Errorf("%s: the config has no fotor_webhook handler: expected one with the name %q", directive, h.Name)
-	default:
+	case !slices.Contains(handlers, h.Name):
 		return fmt.Errorf("%s: the config has no fotor_webhook handler with the name %q: expected of %s",
 			directive, h.Name, strings.Join(handlers, ", "))
+	case !running.Asks(h.Name):
+		return fmt.Errorf("%s: the fotor_webhook handler %q has no fotor_api, so Fotor would never be asked for the tasks: "+
+			"expected one there, such as fotor_api { key {env.FOTOR_API_KEY} }, or no %s", directive, h.Name, directive)
 	}
+	return nil
 }
 
 // Cleanup releases the metrics. Requests may go on after it.

@@ -195,6 +195,8 @@ func TestLoad(t *testing.T) {
 	}
 	err := caddy.Load([]byte(strings.Replace(s.config(`{"handler":"fotor_tasks"},`), `["default"]`, `[]`, 1)), true)
 	require.ErrorContains(t, err, `fotor_tasks: the config has no fotor_webhook handler: expected one with the name "default"`)
+	err = caddy.Load([]byte(strings.Replace(s.config(`{"handler":"fotor_tasks"},`), `["default"]`, `["default"],"asking":["other"]`, 1)), true)
+	require.ErrorContains(t, err, `fotor_tasks: the fotor_webhook handler "default" has no fotor_api, so Fotor would never be asked for the tasks`)
 }
 
 func TestCaddyfile(t *testing.T) {

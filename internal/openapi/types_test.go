@@ -20,7 +20,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 )
 
-var unattended = control.Unattended{Storage: "sqlite:/x.db", Pending: 1, Dead: 2, Quarantined: 3, Error: "x"}
+var unattended = control.Unattended{Storage: "sqlite:/x.db", Pending: 1, Dead: 2, Quarantined: 3, Tracked: 4, Error: "x"}
 
 var (
 	sampleTime = time.Date(2026, 11, 23, 12, 0, 0, 123456000, time.UTC)
@@ -79,6 +79,7 @@ var answers = map[string]struct{ full, least any }{
 	"Tasks":        {control.Tasks{Tasks: []control.Task{task}, Asking: true, Next: "n"}, control.Tasks{Tasks: []control.Task{}}},
 	"TaskStats":    {taskStats, control.TaskStats{}},
 	"Asking":       {asking, control.Asking{URL: "x", State: control.AskingWorks}},
+	"AskingShare":  {askingShare, control.AskingShare{}},
 	"Released":     {control.Released{ID: sampleID, Duplicate: true}, control.Released{ID: sampleID}},
 	"Refused":      {control.Refused{Error: "x", Problems: []control.Problem{problem}}, control.Refused{Error: "x", Problems: []control.Problem{}}},
 	"Rule":         {rule, control.Rule{Option: "allow_from"}},
@@ -124,7 +125,7 @@ var answers = map[string]struct{ full, least any }{
 		control.Notice{
 			Kind: control.Gap, Handler: "a", At: sampleTime, ID: sampleID, TaskID: "t", Type: "x", Status: "failed", Origin: "api",
 			Destination: "a", Attempt: 1, UpstreamStatus: 200, DurationMS: 1.5, Due: &sampleTime, Reason: "x",
-			QuarantineID: 1, Count: 1, SourceIP: "::1", Problems: 1, By: control.ByOperator, Until: &sampleTime, Missed: -1,
+			QuarantineID: 1, Count: 1, SourceIP: "::1", Problems: 1, By: control.ByOperator, Until: &sampleTime, Since: &sampleTime, Asked: 1, Missed: -1,
 		},
 		control.Notice{Kind: control.Resumed, Handler: "a"},
 	},
@@ -160,11 +161,12 @@ var (
 		Holds: []control.Hold{hold}, Destinations: []control.Destination{destination}, Refusals: []control.Refusal{refusal}, Error: "x",
 		Process: &process, ConfigLoaded: sampleTime, LastMinute: sampleRecent, Tasks: &taskStats, Asking: &asking, LastCallback: &sampleTime,
 	}
-	asking    = control.Asking{URL: "https://h", State: control.AskingUnreachable, Since: sampleTime, Reason: "x", Rate: 0.5, ConfigRate: 2}
-	taskStats = control.TaskStats{Waiting: 1, Due: 1, Oldest: &sampleTime, Dropped: 1}
-	task      = control.Task{TaskID: "a", Source: "callback", Since: sampleTime, Due: sampleTime, Asked: 1, AskedAt: &sampleTime, Answer: "x"}
-	attempt   = control.Attempt{Number: 1, At: sampleTime, DurationMS: 1.5, Status: 200, Reason: "x"}
-	event     = control.Event{
+	asking      = control.Asking{URL: "https://h", State: control.AskingUnreachable, Since: sampleTime, Reason: "x", Rate: 0.5, ConfigRate: 2, Share: &askingShare}
+	askingShare = control.AskingShare{Rate: 1, Askers: 2, Reason: "x"}
+	taskStats   = control.TaskStats{Waiting: 1, Due: 1, Oldest: &sampleTime, Dropped: 1}
+	task        = control.Task{TaskID: "a", Source: "callback", Since: sampleTime, Due: sampleTime, Asked: 1, AskedAt: &sampleTime, Answer: "x"}
+	attempt     = control.Attempt{Number: 1, At: sampleTime, DurationMS: 1.5, Status: 200, Reason: "x"}
+	event       = control.Event{
 		ID: sampleID, TaskID: "t", Type: "x", Status: "completed", State: "dead", ReceivedAt: sampleTime, Attempts: 1,
 		Due: &sampleTime, SettledAt: &sampleTime, LastAttempt: &attempt, Deliveries: []control.Delivery{delivery},
 	}
