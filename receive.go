@@ -68,6 +68,7 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, now time.Time)
 		return h.quarantine(ctx, gw, c, refused)
 	}
 	event := parsed.Event(callback.Arrival{At: c.receivedAt, Source: c.source, Compared: h.fotor != nil})
+	parsed.Free()
 	h.tracers.AddTo(event, r)
 	stored := h.store(ctx, gw, event, c)
 	stored.event = event

@@ -3,7 +3,6 @@
 package body
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -62,14 +61,11 @@ func Read(w http.ResponseWriter, r *http.Request, o Options) (*Body, error) {
 		b.most = min(b.most, r.ContentLength)
 	}
 	b.read = deadlineReader{
-		body: r.Body, control: http.NewResponseController(w), times: o.Times,
+		body: r.Body, control: *http.NewResponseController(w), times: o.Times,
 		since: o.Since, server: ServerDeadline(r, o.Since),
 	}
-	b.room = incoming{room: o.Room, limit: RoomLimit(o.Max), since: o.Since, cutOff: b.read.cutOff}
-
-	ctx, cancel := context.WithTimeout(r.Context(), o.Wait)
-	defer cancel()
-	if err := b.room.enter(ctx, firstRoom); err != nil {
+	b.room = incoming{room: o.Room, limit: RoomLimit(o.Max), since: o.Since, wait: o.Wait, cutOff: b.read.cutOff}
+	if err := b.room.enter(r.Context(), firstRoom); err != nil {
 		return b, err
 	}
 	b.first = buffers.Get().(*[firstRoom]byte)
@@ -159,17 +155,26 @@ func ServerDeadline(r *http.Request, since time.Time) time.Time {
 // another handler hides the connection, the time is only checked between two reads.
 type deadlineReader struct {
 	body    io.Reader
-	control *http.ResponseController
+	control http.ResponseController
 	times   Times
 	since   time.Time // Options.Since
 	server  time.Time // the server's deadline; zero if it has none
 	next    time.Time // the deadline of the read that is under way
-	why     string    // the error's text once it has passed
+	which   deadline  // which one that is
 
 	mu          sync.Mutex
 	cut, ended  bool
 	unsupported bool
 }
+
+// deadline is what bounds a read.
+type deadline uint8
+
+const (
+	ofIdle deadline = iota
+	ofWhole
+	ofServer
+)
 
 // Read implements io.Reader. An error of the deadline wraps ErrSlow.
 func (d *deadlineReader) Read(p []byte) (int, error) {
@@ -188,12 +193,12 @@ func (d *deadlineReader) arm() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := time.Now()
-	d.next, d.why = now.Add(d.times.Idle), "no byte for "+d.times.Idle.String()
+	d.next, d.which = now.Add(d.times.Idle), ofIdle
 	if whole := d.since.Add(d.times.Whole); whole.Before(d.next) {
-		d.next, d.why = whole, "not whole after "+d.times.Whole.String()
+		d.next, d.which = whole, ofWhole
 	}
 	if !d.server.IsZero() && d.server.Before(d.next) {
-		d.next, d.why = d.server, "not whole when the server's read_body timeout had passed"
+		d.next, d.which = d.server, ofServer
 	}
 	if d.cut || !now.Before(d.next) {
 		return d.reason()
@@ -212,7 +217,14 @@ func (d *deadlineReader) reason() error {
 	if time.Until(d.next) > early {
 		return fmt.Errorf("%w: a timeout of the server had passed", ErrSlow)
 	}
-	return fmt.Errorf("%w: %s", ErrSlow, d.why)
+	switch d.which {
+	case ofIdle:
+		return fmt.Errorf("%w: no byte for %s", ErrSlow, d.times.Idle)
+	case ofWhole:
+		return fmt.Errorf("%w: not whole after %s", ErrSlow, d.times.Whole)
+	default:
+		return fmt.Errorf("%w: not whole when the server's read_body timeout had passed", ErrSlow)
+	}
 }
 
 // cutOff ends the read that is under way, and lets no other follow.

@@ -41,6 +41,7 @@ type incoming struct {
 	room  *Room
 	limit int64 // of the room
 	since time.Time
+	wait  time.Duration // longest wait for room; 0 for as long as the context of enter lasts
 
 	// cutOff ends a read that is under way. It may be called at any time, even
 	// after the last read.
@@ -75,6 +76,11 @@ func (in *incoming) enter(ctx context.Context, first int64) error {
 	w := &waiter{body: in, first: first, ready: make(chan struct{})}
 	place := r.waiting.PushBack(w)
 	r.mu.Unlock()
+	if in.wait > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, in.wait)
+		defer cancel()
+	}
 	return r.await(ctx, w, place)
 }
 

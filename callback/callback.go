@@ -21,6 +21,7 @@ package callback
 
 import (
 	"fmt"
+	"sync"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
@@ -68,6 +69,43 @@ var (
 
 // isNothing reports whether s is absent, null or empty.
 func (s jsonString) isNothing() bool { return len(s) <= len(emptyString) || s[0] == 'n' }
+
+// callbacks reuses the memory of callbacks.
+var callbacks = sync.Pool{New: func() any { return &Callback{avatars: make([]avatar, 0, usualAvatars)} }}
+
+// usualAvatars is the number of templates for which room is made at first.
+const usualAvatars = 4
+
+func newCallback() *Callback { return callbacks.Get().(*Callback) }
+
+// Free lets another callback have the memory of this one, which must not be used any
+// more. It may be left to the garbage collector instead.
+func (c *Callback) Free() {
+	if c.size > maxPooledBody {
+		return
+	}
+	avatars := c.avatars[:cap(c.avatars)]
+	for i := range avatars {
+		images := avatars[i].images[:cap(avatars[i].images)]
+		clear(images)
+		avatars[i] = avatar{images: images[:0]}
+	}
+	*c = Callback{avatars: avatars[:0]}
+	callbacks.Put(c)
+}
+
+// addAvatar adds an avatar without images, but with the room for them that another
+// callback had.
+func (c *Callback) addAvatar() *avatar {
+	n := len(c.avatars)
+	if n == cap(c.avatars) {
+		c.avatars = append(c.avatars, avatar{})
+	}
+	c.avatars = c.avatars[:n+1]
+	a := &c.avatars[n]
+	*a = avatar{images: a.images[:0]}
+	return a
+}
 
 // avatar is an element of avatarResult: the images of one template.
 type avatar struct {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -60,9 +61,18 @@ func (c *Callback) Event(a Arrival) *inbox.Event {
 	if a.Compared && c.Status.Final() {
 		e.Outcome, e.Revision = c.Outcome(), 1
 	}
-	e.Body = c.appendBody(make([]byte, 0, c.size+eventOverhead), &a)
+	scratch := bodies.Get().(*[]byte)
+	body := c.appendBody((*scratch)[:0], &a)
+	e.Body = bytes.Clone(body) // no longer than it need be
+	if cap(body) <= maxPooledBody {
+		*scratch = body
+		bodies.Put(scratch)
+	}
 	return e
 }
+
+// bodies reuses the memory in which the bodies of events are written.
+var bodies = sync.Pool{New: func() any { return new([]byte) }}
 
 func (c *Callback) appendBody(b []byte, a *Arrival) []byte {
 	b = append(b, `{"id":"`...)

@@ -287,6 +287,38 @@ func BenchmarkParse(b *testing.B) {
 	}
 }
 
+// A callback in memory that another one has left is as one in new memory, and an event
+// keeps its own.
+func TestFreedCallbacks(t *testing.T) {
+	const fields = `"avatarResult":[{"templateId":"t","images":[{"id":"i","url":"http://h","hasHsfw":true,"x":1},` +
+		`{"id":"j","url":"http://h","hasHsfw":true}]},{"templateId":"u","x":2}]`
+	bodies := []string{
+		callbackWith(fields),
+		callbackWith(`"avatarResult":[{"templateId":"v"}],"businessId":"b","x":3`),
+		callbackWith(`"avatarResult":[{"templateId":"v","images":null},{"templateId":"w","images":[{"id":"k","url":"http://h","hasNsfw":false}]}]`),
+		callbackWith(`"resultUrl":""`),
+	}
+	var fresh []*inbox.Event
+	for _, body := range bodies {
+		c := &Callback{rules: sampleRules, size: len(body)}
+		p := newParser([]byte(body), sampleRules)
+		p.c = c
+		require.NoError(t, p.document())
+		require.NoError(t, p.identify())
+		fresh = append(fresh, c.Event(sampleArrival))
+	}
+	for range 50 {
+		var events []*inbox.Event
+		for _, body := range bodies {
+			c, err := Parse([]byte(body), sampleRules)
+			require.NoError(t, err)
+			events = append(events, c.Event(sampleArrival))
+			c.Free()
+		}
+		require.Equal(t, fresh, events)
+	}
+}
+
 // BenchmarkEvent measures validation and normalization of a callback.
 func BenchmarkEvent(b *testing.B) {
 	body := readFile(b, callbackSamples, "valid", "avatar-completed.json")

@@ -45,9 +45,12 @@ const (
 func (p *parser) identify() error {
 	z := &p.canonicalizer
 	key := inbox.TaskKey(p.c.TaskID)
-	p.c.id = inbox.KeyedID(key, z.content(p.c))
+	content := z.content(p.c)
 	if z.omitted {
-		p.c.formerID = inbox.KeyedID(key, z.formerContent(p.c))
+		p.content = append(p.content[:0], content...)
+		p.c.id, p.c.formerID = inbox.KeyedIDs(key, p.content, z.formerContent(p.c))
+	} else {
+		p.c.id = inbox.KeyedID(key, content)
 	}
 	return checkDepth(z.depth) // of the whole body: the former content omits nothing
 }

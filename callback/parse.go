@@ -16,9 +16,6 @@ import (
 // it reads, and the memory for a rare giant should not be kept.
 const maxPooledBody = 64 << 10
 
-// usualAvatars is the number of templates for which room is made at first.
-const usualAvatars = 4
-
 // The documented members.
 const (
 	nameTaskID     = "taskId"
@@ -57,6 +54,7 @@ type parser struct {
 	unlisted int // problems beyond maxProblems
 
 	canonicalizer canonicalizer
+	content       []byte // its canonical form, while another one is made
 }
 
 var parsers = sync.Pool{New: func() any {
@@ -74,7 +72,8 @@ func newParser(body []byte, rules *Rules) *parser {
 	p.mark = int64(len(body) - len(p.body))
 	p.src = *bytes.NewBuffer(p.body)
 	p.dec.Reset(&p.src)
-	p.c = &Callback{rules: rules, size: len(body)}
+	p.c = newCallback()
+	p.c.rules, p.c.size = rules, len(body)
 	p.statusSeen, p.template, p.image = false, -1, -1
 	return p
 }
@@ -169,11 +168,7 @@ func (p *parser) avatarElement() error {
 	if len(p.problems) > 0 {
 		p.c.avatars = p.c.avatars[:0]
 	}
-	if p.c.avatars == nil {
-		p.c.avatars = make([]avatar, 0, usualAvatars)
-	}
-	p.c.avatars = append(p.c.avatars, avatar{})
-	a := &p.c.avatars[len(p.c.avatars)-1]
+	a := p.c.addAvatar()
 	if err := p.object(a, &a.extra); err != nil {
 		return err
 	}

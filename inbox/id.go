@@ -1,10 +1,12 @@
 package inbox
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"hash"
 )
 
 // IDLength is the length of an event id in characters.
@@ -33,11 +35,34 @@ func NewID(taskID string, canonical []byte) string {
 
 // KeyedID is NewID for a task whose TaskKey is known.
 func KeyedID(taskKey uint64, canonical []byte) string {
+	sum := sha256.Sum256(canonical)
+	return idOf(taskKey, sum[:])
+}
+
+// KeyedIDs is KeyedID for two contents. The blocks with which both begin are hashed once.
+func KeyedIDs(taskKey uint64, a, b []byte) (idA, idB string) {
+	same := 0
+	for end := sha256.BlockSize; end <= min(len(a), len(b)) && bytes.Equal(a[same:end], b[same:end]); end += sha256.BlockSize {
+		same = end
+	}
+	first := sha256.New()
+	first.Write(a[:same])
+	second, err := first.(hash.Cloner).Clone()
+	if err != nil { // it is that of SHA-256, which returns none
+		return KeyedID(taskKey, a), KeyedID(taskKey, b)
+	}
+	first.Write(a[same:])
+	second.Write(b[same:])
+	return idOf(taskKey, first.Sum(nil)), idOf(taskKey, second.Sum(nil))
+}
+
+func idOf(taskKey uint64, sum []byte) string {
 	var raw RawID
 	binary.BigEndian.PutUint64(raw[:8], taskKey)
-	sum := sha256.Sum256(canonical)
-	copy(raw[8:], sum[:])
-	return hex.EncodeToString(raw[:])
+	copy(raw[8:], sum)
+	var id [IDLength]byte
+	hex.Encode(id[:], raw[:])
+	return string(id[:])
 }
 
 // UnconfirmedID returns the id of the event that stands for another one, with that id,

@@ -1,6 +1,7 @@
 package inbox_test
 
 import (
+	"bytes"
 	"encoding/hex"
 	"fmt"
 	"strings"
@@ -68,4 +69,18 @@ func TestNames(t *testing.T) {
 	}
 	require.Equal(t, []string{"pending", "delivered", "superseded", "dead", "skipped"}, names)
 	require.Equal(t, "unknown", inbox.State(9).String())
+}
+
+// Two contents have the ids that each has by itself, wherever they begin to differ.
+func TestIDsOfTwoContents(t *testing.T) {
+	long := bytes.Repeat([]byte("0123456789"), 30)
+	for _, a := range [][]byte{nil, long[:10], long[:64], long[:65], long[:128], long} {
+		for at := 0; at <= len(a); at += 16 {
+			for _, b := range [][]byte{a, a[:at], append(bytes.Clone(a[:at]), "other"...), append(bytes.Clone(a[:at]), long...)} {
+				idA, idB := inbox.KeyedIDs(7, a, b)
+				require.Equal(t, inbox.KeyedID(7, a), idA)
+				require.Equal(t, inbox.KeyedID(7, b), idB)
+			}
+		}
+	}
 }
