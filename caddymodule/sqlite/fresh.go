@@ -29,11 +29,11 @@ func newFreshQueries(first, tables, seq, condition string) freshQueries {
 	from, to := ` WHERE `+seq+` >= ? AND `, seq+` < ? AND `
 	return freshQueries{
 		lease: leaseColumns + withState + ` LEFT JOIN traces t ON t.seq = ` + seq + from + to + condition +
-			`d.seq IS NULL ORDER BY ` + seq + ` LIMIT ?`,
+			`d.seq IS NULL ORDER BY ` + seq + ` LIMIT +?`,
 		next:   `SELECT seq FROM ` + first + ` WHERE seq >= ? ORDER BY seq LIMIT 1`,
 		oldest: `SELECT e.seq, e.received_at FROM ` + withState + from + condition + `d.seq IS NULL ORDER BY ` + seq + ` LIMIT 1`,
 		newest: `SELECT e.seq FROM ` + withState + from + to + condition +
-			`(d.seq IS NULL OR (d.state = 0 AND d.attempts = 0)) ORDER BY ` + seq + ` DESC LIMIT ?`,
+			`(d.seq IS NULL OR (d.state = 0 AND d.attempts = 0)) ORDER BY ` + seq + ` DESC LIMIT +?`,
 	}
 }
 

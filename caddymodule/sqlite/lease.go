@@ -182,9 +182,9 @@ func (l *leaser) retryShare(of int) int {
 
 const (
 	nextRetry  = `SELECT due FROM delivery$ WHERE state = 1 AND due > ? ORDER BY due LIMIT 1`
-	dueRetries = `SELECT seq FROM delivery$ WHERE state = 1 AND due <= ? ORDER BY due LIMIT ?`
+	dueRetries = `SELECT seq FROM delivery$ WHERE state = 1 AND due <= ? ORDER BY due LIMIT +?`
 	// The second condition is that of the index, see oldestWithRow.
-	readyRows = `SELECT seq FROM delivery$ WHERE state = 0 AND state <= 2 AND seq > ? ORDER BY seq LIMIT ?`
+	readyRows = `SELECT seq FROM delivery$ WHERE state = 0 AND state <= 2 AND seq > ? ORDER BY seq LIMIT +?`
 )
 
 // rows returns the events that the query finds and that are not leased. n is
