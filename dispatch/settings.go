@@ -136,8 +136,10 @@ func (s Settings) withDefaults() *Settings {
 	return &s
 }
 
-// backlog is the number of unsettled outcomes at which leasing waits.
-func (s *Settings) backlog() int { return max(16, 2*s.Concurrency) }
+// backlog is the number of unsettled outcomes at which leasing waits. While a batch of them is
+// stored, the next one gathers, and the workers should not run dry: with two for each worker
+// they did, whenever a commit took longer than two attempts.
+func (s *Settings) backlog() int { return max(16, 4*s.Concurrency) }
 
 // noObserver is the default Observer. It does nothing.
 type noObserver struct{}

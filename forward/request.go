@@ -41,8 +41,16 @@ func (o *Options) request(ctx context.Context, target *url.URL, lease *inbox.Lea
 // header makes the header of an attempt. It is CloudEvents 1.0 in binary mode (HTTP
 // protocol binding 1.0.2) and Standard Webhooks 1.0.
 func (o *Options) header(ctx context.Context, e *inbox.Event, attempt int, now time.Time) http.Header {
-	header := make(http.Header, 16)
-	set := func(name, value string) { header[name] = []string{value} }
+	fields := 14 // a map with room for more would be twice as large
+	if len(o.Secrets) > 0 {
+		fields++
+	}
+	header, values := make(http.Header, fields), make([]string, 0, fields)
+	set := func(name, value string) {
+		values = append(values, value)
+		n := len(values)
+		header[name] = values[n-1 : n : n] // so that what is appended to one does not change the next
+	}
 	set("Content-Type", "application/json")
 	set("User-Agent", "Caddy-Fotor-Webhook")
 	set("Ce-Specversion", "1.0")

@@ -100,3 +100,14 @@ func TestRequestBodyCanBeReadAgain(t *testing.T) {
 	assert.Equal(t, first, second)
 	assert.Equal(t, testLease().Event.ID, r.Header.Get("Idempotency-Key"), "or net/http would not send it again")
 }
+
+// Whoever appends to a field, such as a header directive of the routes, changes no other.
+func TestFieldsOfARequestAreIndependent(t *testing.T) {
+	r := testRequest(t, new(Options), testLease(), time.Now())
+	want := r.Header.Clone()
+	for name := range want {
+		r.Header.Add(name, "more")
+		want.Add(name, "more")
+	}
+	assert.Equal(t, want, r.Header)
+}

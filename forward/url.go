@@ -131,12 +131,13 @@ func (f *urlForward) attempt(ctx context.Context, lease *inbox.Lease) dispatch.R
 	return result(response.StatusCode, response.Header, kept)
 }
 
-// readAnswer reads an answer up to maxAnswer and returns its beginning.
-func readAnswer(response *http.Response) ([]byte, error) {
+// readAnswer reads an answer up to maxAnswer and returns its beginning, unless it is a success.
+func readAnswer(response *http.Response) (kept []byte, err error) {
 	body := io.LimitReader(response.Body, maxAnswer)
-	kept, err := io.ReadAll(io.LimitReader(body, keptAnswer))
-	if err != nil {
-		return nil, err
+	if response.StatusCode > 299 { // it may say why
+		if kept, err = io.ReadAll(io.LimitReader(body, keptAnswer)); err != nil {
+			return nil, err
+		}
 	}
 	if _, err := io.Copy(io.Discard, body); err != nil {
 		return nil, err

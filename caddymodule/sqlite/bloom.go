@@ -65,7 +65,7 @@ func (b *bloomBuild) step(w *writer) error {
 		b.bloom.add(b.after)
 	}
 	seen := 0
-	err := w.conn.query(`SELECT task_key FROM task_index WHERE task_key > ? ORDER BY task_key LIMIT ?`, func(row []driver.Value) error {
+	err := w.conn.query(`SELECT task_key FROM task_index WHERE task_key > ? ORDER BY task_key LIMIT +?`, func(row []driver.Value) error {
 		seen++
 		b.after = integer(row[0])
 		b.bloom.add(b.after)

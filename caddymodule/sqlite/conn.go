@@ -107,6 +107,9 @@ func (c *conn) exec(query string, values ...driver.Value) error {
 }
 
 // query calls each with every row. The row is valid until each returns.
+//
+// A limit that is an argument has to be written as +?: SQLite plans for the value of a plain
+// one, and so would prepare the statement anew for each.
 func (c *conn) query(query string, each func(row []driver.Value) error, values ...driver.Value) (err error) {
 	s, err := c.prepare(query)
 	if err != nil {

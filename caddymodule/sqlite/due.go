@@ -14,7 +14,7 @@ const (
 
 	// The second condition is that of the index, see oldestWithRow.
 	bringLateForward = `UPDATE delivery$ SET due = ? WHERE seq IN (
-		SELECT seq FROM delivery$ WHERE due > ? AND state = 1 ORDER BY due DESC LIMIT ?)`
+		SELECT seq FROM delivery$ WHERE due > ? AND state = 1 ORDER BY due DESC LIMIT +?)`
 )
 
 // findTooLate reports whether a retry is due so late that its time must come

@@ -8,7 +8,7 @@ type freshQueries struct {
 	lease  string // those from a number up to another one
 	next   string // the first number from a number on that an event may have
 	oldest string // the first of them from a number on
-	newest string // the last of them, or of those that had to wait for another event of their task
+	newest string // of them and of those that had to wait for another event of their task, the last first
 }
 
 var (
@@ -29,11 +29,11 @@ func newFreshQueries(first, tables, seq, condition string) freshQueries {
 	from, to := ` WHERE `+seq+` >= ? AND `, seq+` < ? AND `
 	return freshQueries{
 		lease: leaseColumns + withState + ` LEFT JOIN traces t ON t.seq = ` + seq + from + to + condition +
-			`d.seq IS NULL ORDER BY ` + seq + ` LIMIT ?`,
+			`d.seq IS NULL ORDER BY ` + seq + ` LIMIT +?`,
 		next:   `SELECT seq FROM ` + first + ` WHERE seq >= ? ORDER BY seq LIMIT 1`,
 		oldest: `SELECT e.seq, e.received_at FROM ` + withState + from + condition + `d.seq IS NULL ORDER BY ` + seq + ` LIMIT 1`,
 		newest: `SELECT e.seq FROM ` + withState + from + to + condition +
-			`(d.seq IS NULL OR (d.state = 0 AND d.attempts = 0)) ORDER BY ` + seq + ` DESC LIMIT ?`,
+			`(d.seq IS NULL OR (d.state = 0 AND d.attempts = 0)) ORDER BY ` + seq + ` DESC`,
 	}
 }
 
@@ -53,39 +53,47 @@ func (q *queue) fresh(v *queueView) *freshQueries {
 // events.
 const leaseWindow = 10_000
 
-// findFresh returns up to max fresh events from the cursor on that are not leased,
-// and where to continue after them.
-func (l *leaser) findFresh(cursor int64, v *queueView, max int) (fresh []*heldLease, end int64, err error) {
-	next := v.next
+// findFresh returns fresh events that are not leased, oldest first, and where to look for
+// others. If there are any, it returns at least one. If fewer than wanted are known, it reads
+// as many from the file, or more to be kept.
+func (l *leaser) findFresh(v *queueView, wanted int) (fresh []*heldLease, cursor int64, err error) {
+	fresh, cursor = l.leases.known()
 	if v.counters.fresh == 0 {
-		cursor = next
+		cursor = v.next
 	}
-	for cursor < next && len(fresh) == 0 {
-		end := min(next, cursor+leaseWindow)
-		seen, last := 0, int64(0)
-		err := l.conn.query(l.sql(l.fresh(v).lease), func(row []driver.Value) error {
-			h := scanLease(row)
-			seen, last = seen+1, h.seq()
-			if len(l.leases.unleased([]int64{last})) > 0 {
-				fresh = append(fresh, h)
-			}
-			return nil
-		}, cursor, end, int64(max))
-		if err != nil {
+	var read []*heldLease
+	for cursor < v.next && len(fresh) < wanted && len(read) == 0 {
+		if read, cursor, err = l.readFresh(v, cursor, wanted); err != nil {
 			return nil, cursor, err
 		}
-		switch {
-		case seen == max:
-			cursor = last + 1
-		case seen > 0:
-			cursor = end
-		default:
-			if cursor, err = l.skipGap(v, end); err != nil {
-				return nil, cursor, err
-			}
-		}
 	}
-	return fresh, cursor, nil
+	return append(fresh, read...), cursor, nil
+}
+
+// readFresh returns the events from the cursor on, of one window.
+func (l *leaser) readFresh(v *queueView, cursor int64, wanted int) (fresh []*heldLease, _ int64, err error) {
+	end := min(v.next, cursor+leaseWindow)
+	most := max(wanted, l.limits.ahead)
+	seen, last, bytes := 0, int64(0), 0
+	err = l.conn.query(l.sql(l.fresh(v).lease), func(row []driver.Value) error {
+		seen, last = seen+1, integer(row[0])
+		if !l.leases.has(last) {
+			h := scanLease(row)
+			fresh, bytes = append(fresh, h), bytes+len(h.lease.Event.Body)
+		}
+		if seen == most || seen >= wanted && bytes >= l.limits.aheadBytes {
+			return errEnough
+		}
+		return nil
+	}, cursor, end, int64(most))
+	switch {
+	case err == errEnough: //nolint:errorlint // it comes as it is
+		return fresh, last + 1, nil
+	case err != nil || seen > 0:
+		return fresh, end, err
+	}
+	cursor, err = l.skipGap(v, end)
+	return nil, cursor, err
 }
 
 // skipGap returns where to go on from a number. Large ranges of numbers may be gone.

@@ -82,6 +82,8 @@ var smallLimits = limits{
 	batch:        4,
 	queue:        2,
 	indexEntries: 5,
+	ahead:        3,
+	aheadBytes:   2000,
 	flushStep:    2,
 	retireStep:   3,
 	sweepStep:    3,

@@ -70,7 +70,7 @@ type sweep struct {
 
 const (
 	readIndex = `SELECT i.task_key, i.seq, e.seq FROM task_index i LEFT JOIN events e ON e.seq = i.seq
-		WHERE (i.task_key, i.seq) > (?, ?) ORDER BY i.task_key, i.seq LIMIT ?`
+		WHERE (i.task_key, i.seq) > (?, ?) ORDER BY i.task_key, i.seq LIMIT +?`
 	deleteIndex = `DELETE FROM task_index WHERE task_key = ? AND seq = ?`
 )
 

@@ -21,7 +21,8 @@ type leaser struct {
 	mu      sync.Mutex   // one call at a time
 	conn    *conn        // during a scan
 	retries int          // quarters of an event, of the share of retries
-	reached time.Time    // when the last fresh event arrived that was leased in turn
+	turn    int64        // before it there is no fresh event that was not found in turn
+	reached time.Time    // when the last of these arrived that was leased
 	newest  atomic.Int64 // before it there is none of the newest that was not leased
 }
 
@@ -106,8 +107,7 @@ func (l *leaser) scan(w inbox.Want) (granted []*inbox.Lease, f scanResult, err e
 	l.conn = from.conn
 	l.gate.RLock()
 	defer l.gate.RUnlock()
-	cursor := l.leases.beginScan()
-	f.cursor = cursor
+	l.leases.beginScan()
 	if err = l.find(w, &f); err == nil {
 		err = l.addOutcomes(f.found)
 	}
@@ -119,17 +119,19 @@ func (l *leaser) scan(w inbox.Want) (granted []*inbox.Lease, f scanResult, err e
 	}
 	l.noteDamage(err)
 	if err != nil || len(f.yielding) > 0 {
-		l.leases.endScan(nil, cursor)
+		l.leases.endScan(nil, 0)
 		return nil, f, err
 	}
-	return l.leases.endScan(f.found, f.cursor), f, nil
+	l.leases.keep(f.spare)
+	return l.leases.endScan(f.found, f.end), f, nil
 }
 
 // scanResult is the result of a scan.
 type scanResult struct {
 	found    []*heldLease
 	yielding []*heldLease // those of found that must not be leased before their task was put in order
-	cursor   int64        // where fresh events begin once those found are leased
+	spare    []*heldLease // fresh events that come next in turn
+	end      int64        // where fresh events begin that are neither in found nor in spare
 	nextDue  time.Time    // when the next retry is due, if nothing was found
 	tooLate  bool         // some retry is due later than it can be meant to be
 }
@@ -182,9 +184,9 @@ func (l *leaser) retryShare(of int) int {
 
 const (
 	nextRetry  = `SELECT due FROM delivery$ WHERE state = 1 AND due > ? ORDER BY due LIMIT 1`
-	dueRetries = `SELECT seq FROM delivery$ WHERE state = 1 AND due <= ? ORDER BY due LIMIT ?`
+	dueRetries = `SELECT seq FROM delivery$ WHERE state = 1 AND due <= ? ORDER BY due LIMIT +?`
 	// The second condition is that of the index, see oldestWithRow.
-	readyRows = `SELECT seq FROM delivery$ WHERE state = 0 AND state <= 2 AND seq > ? ORDER BY seq LIMIT ?`
+	readyRows = `SELECT seq FROM delivery$ WHERE state = 0 AND state <= 2 AND seq > ? ORDER BY seq LIMIT +?`
 )
 
 // rows returns the events that the query finds and that are not leased. n is
@@ -210,11 +212,11 @@ func (l *leaser) takeNew(f *scanResult, v *queueView, max, room int) error {
 	if err != nil {
 		return err
 	}
-	fresh, end, err := l.findFresh(f.cursor, v, max)
+	fresh, end, err := l.findFresh(v, max)
 	if err != nil {
 		return err
 	}
-	f.cursor = end
+	l.turn, f.end = end, end
 	for ; max > 0 && len(waited)+len(fresh) > 0; max-- {
 		if len(waited) > 0 && (len(fresh) == 0 || waited[0] < fresh[0].seq()) {
 			if err := l.take(f, waited[:1], ready); err != nil {
@@ -227,8 +229,8 @@ func (l *leaser) takeNew(f *scanResult, v *queueView, max, room int) error {
 		l.reached = fresh[0].lease.Event.ReceivedAt
 		fresh = fresh[1:]
 	}
-	if len(fresh) > 0 {
-		f.cursor = fresh[0].seq()
+	if f.spare = fresh; len(fresh) > 0 {
+		l.turn = fresh[0].seq()
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ type heldLease struct {
 	attempts attempts // without the one under way
 	state    state
 	fresh    bool // it has no row in delivery yet
+	whole    bool // nothing of its event is left to be read
 }
 
 func (h *heldLease) seq() int64 { return h.lease.Ref }
@@ -29,8 +30,9 @@ type leases struct {
 	held     map[int64]*heldLease
 	revoked  map[int64]struct{} // by the transaction under way
 	changed  map[int64]struct{} // committed since the scan began
+	left     map[int64]struct{} // of them those that are not fresh any more
 	scanning bool
-	cursor   int64 // all fresh events before it are leased
+	ahead    ahead
 }
 
 func newLeases(cursor int64) *leases {
@@ -38,7 +40,8 @@ func newLeases(cursor int64) *leases {
 		held:    make(map[int64]*heldLease),
 		revoked: make(map[int64]struct{}),
 		changed: make(map[int64]struct{}),
-		cursor:  cursor,
+		left:    make(map[int64]struct{}),
+		ahead:   ahead{end: cursor},
 	}
 }
 
@@ -93,7 +96,7 @@ func (l *leases) endBatch(settled map[int64]struct{}) bool {
 func (l *leases) low(settled map[int64]struct{}) int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	low := l.cursor
+	low := l.ahead.low()
 	for seq, h := range l.held {
 		if _, ok := settled[seq]; h.fresh && !ok {
 			low = min(low, seq)
@@ -102,12 +105,12 @@ func (l *leases) low(settled map[int64]struct{}) int64 {
 	return low
 }
 
-// beginScan begins a scan of the file. It returns where fresh events begin.
+// beginScan begins a scan. It returns where fresh events begin.
 func (l *leases) beginScan() (cursor int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.scanning = true
-	return l.cursor
+	return l.ahead.low()
 }
 
 // count returns the number of leases.
@@ -115,6 +118,14 @@ func (l *leases) count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.held)
+}
+
+// has reports whether the event is leased.
+func (l *leases) has(seq int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, ok := l.held[seq]
+	return ok
 }
 
 // unleased returns the events among seqs that are not leased.
@@ -130,29 +141,30 @@ func (l *leases) unleased(seqs []int64) []int64 {
 	return kept
 }
 
-// endScan leases the events found, unless they changed during the scan, and
-// moves the cursor, though not past a fresh event that has to be looked at
-// again.
-func (l *leases) endScan(found []*heldLease, cursor int64) (granted []*inbox.Lease) {
+// endScan leases the events found, unless they changed during the scan. All fresh events
+// before end are now known: those that have to be looked at again are kept.
+func (l *leases) endScan(found []*heldLease, end int64) (granted []*inbox.Lease) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.ahead.end = max(l.ahead.end, end)
 	for _, h := range found {
 		seq := h.seq()
 		if _, ok := l.held[seq]; ok {
 			continue
 		}
 		if l.changing(seq) {
-			if h.fresh {
-				cursor = min(cursor, seq)
+			if h.fresh && seq < l.ahead.end {
+				l.keepOne(h)
 			}
 			continue
 		}
 		l.held[seq] = h
+		l.ahead.remove(seq)
 		granted = append(granted, h.lease)
 	}
-	l.cursor = cursor
 	l.scanning = false
 	clear(l.changed)
+	clear(l.left)
 	return granted
 }
 

@@ -84,10 +84,10 @@ func newListOrder(ascending bool, past, order string) *listOrder {
 			window: readRouted + `WHERE r.seq >= ? AND r.seq <= ? AND ` + filterRoutedSQL + ` ORDER BY r.seq ` + order,
 			steps:  routedSteps,
 		},
-		task: `SELECT seq FROM task_index WHERE task_key = ? AND seq ` + past + ` ? ORDER BY seq ` + order + ` LIMIT ?`,
-		dead: `SELECT seq FROM delivery$ WHERE state = 5 AND seq ` + past + ` ?1 ORDER BY seq ` + order + ` LIMIT ?2`,
+		task: `SELECT seq FROM task_index WHERE task_key = ? AND seq ` + past + ` ? ORDER BY seq ` + order + ` LIMIT +?`,
+		dead: `SELECT seq FROM delivery$ WHERE state = 5 AND seq ` + past + ` ?1 ORDER BY seq ` + order + ` LIMIT +?2`,
 		allDead: `SELECT seq FROM delivery WHERE state = 5 AND seq ` + past + ` ?1
-			UNION SELECT seq FROM routes WHERE dead != 0 AND seq ` + past + ` ?1 ORDER BY seq ` + order + ` LIMIT ?2`,
+			UNION SELECT seq FROM routes WHERE dead != 0 AND seq ` + past + ` ?1 ORDER BY seq ` + order + ` LIMIT +?2`,
 	}
 }
 

@@ -20,21 +20,23 @@ func (l *leaser) takeNewest(f *scanResult, v *queueView, n int) error {
 		return nil // what comes next in turn has not waited for long
 	}
 	looked := l.newest.Load()
-	from := max(f.cursor, looked, next-newestWindow)
+	from := max(l.turn, looked, next-newestWindow)
 	if n <= 0 || from >= next {
 		return nil
 	}
-	limit := n + l.leases.count()
-	var seqs []int64
+	var free []int64 // one more than may be taken, to know whether there are others
 	err := l.conn.query(l.sql(l.fresh(v).newest), func(row []driver.Value) error {
-		seqs = append(seqs, integer(row[0]))
+		if seq := integer(row[0]); !l.leases.has(seq) {
+			free = append(free, seq)
+		}
+		if len(free) > n {
+			return errEnough
+		}
 		return nil
-	}, from, next, int64(limit))
-	if err != nil {
+	}, from, next)
+	if err != nil && err != errEnough { //nolint:errorlint // it comes as it is
 		return err
 	}
-	all := len(seqs) < limit
-	free := l.leases.unleased(seqs)
 	for _, seq := range free[:min(n, len(free))] {
 		err := l.conn.query(l.sql(readLease), func(row []driver.Value) error {
 			if h := scanLease(row); h.lease.Untried {
@@ -47,7 +49,7 @@ func (l *leaser) takeNewest(f *scanResult, v *queueView, n int) error {
 			return err
 		}
 	}
-	if all && len(free) <= n {
+	if len(free) <= n {
 		l.newest.CompareAndSwap(looked, next)
 	}
 	return nil

@@ -42,6 +42,9 @@ func (l *leaser) addOutcomes(found []*heldLease) error {
 		return nil
 	}
 	for _, h := range found {
+		if h.whole {
+			continue
+		}
 		err := l.conn.query(readOutcome, func(row []driver.Value) error {
 			scanOutcome(h.lease.Event, row)
 			return nil

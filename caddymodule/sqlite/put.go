@@ -198,6 +198,9 @@ func (p *put) insert(t *tx) (to []*queue, seq int64, err error) {
 	if err := t.send(seq, to, set); err != nil {
 		return nil, 0, err
 	}
+	for _, q := range to {
+		t.of(q).stored = append(t.of(q).stored, storedEvent{seq, p.id, p.event})
+	}
 	t.meta.nextSeq++
 	t.added = append(t.added, entry{keyOf(p.id), seq})
 	return to, seq, nil

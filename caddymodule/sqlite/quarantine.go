@@ -112,9 +112,9 @@ func (t *tx) trimQuarantine(max int64) error {
 	if over <= 0 {
 		return nil
 	}
-	err := t.c.exec(`DELETE FROM quarantine WHERE id IN (SELECT id FROM arrivals ORDER BY place LIMIT ?)`, over)
+	err := t.c.exec(`DELETE FROM quarantine WHERE id IN (SELECT id FROM arrivals ORDER BY place LIMIT +?)`, over)
 	if err == nil {
-		err = t.c.exec(`DELETE FROM arrivals WHERE place IN (SELECT place FROM arrivals ORDER BY place LIMIT ?)`, over)
+		err = t.c.exec(`DELETE FROM arrivals WHERE place IN (SELECT place FROM arrivals ORDER BY place LIMIT +?)`, over)
 	}
 	if err != nil {
 		return err
@@ -157,7 +157,7 @@ const (
 	suspectColumns = `SELECT a.place, q.id, q.received_at, a.last_at, a.count, a.source_ip, q.status, q.problems`
 	suspectTables  = ` FROM arrivals a JOIN quarantine q ON q.id = a.id `
 	findSuspect    = suspectColumns + suspectTables + `WHERE a.body_key = ?`
-	listSuspects   = suspectColumns + `, q.body` + suspectTables + `WHERE a.place < ? ORDER BY a.place DESC LIMIT ?`
+	listSuspects   = suspectColumns + `, q.body` + suspectTables + `WHERE a.place < ? ORDER BY a.place DESC LIMIT +?`
 	readSuspect    = suspectColumns + `, q.body` + suspectTables + `WHERE a.id = ?`
 )
 

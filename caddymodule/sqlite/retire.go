@@ -94,14 +94,14 @@ func (r *retirement) reset(w *writer) {
 }
 
 const (
-	readEnds = `SELECT seq, state, settled_at FROM delivery WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3`
+	readEnds = `SELECT seq, state, settled_at FROM delivery WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT +?3`
 
 	// readAllEnds is for when there are rows in routes. Those of the default destination
 	// and of routes are merged in the order of arrival.
 	readAllEnds = `SELECT d.seq AS seq, d.state, d.settled_at, 1, 0, 0, 0 FROM delivery d
 		WHERE d.seq > ?1 AND d.seq <= ?2 AND NOT EXISTS (SELECT 1 FROM routes r WHERE r.seq = d.seq)
 		UNION ALL SELECT seq, NULL, settled_at, slots, open, delivered, dead FROM routes WHERE seq > ?1 AND seq <= ?2
-		ORDER BY 1 LIMIT ?3`
+		ORDER BY 1 LIMIT +?3`
 )
 
 // ended is an event that may have ended everywhere.

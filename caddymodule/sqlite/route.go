@@ -128,7 +128,7 @@ func (t *tx) writeRoute(query string, seq int64, r route) error {
 // changed counts that a delivery has changed from one state to another.
 func (t *tx) changed(q *queue, seq int64, from state, fresh bool, to state) error {
 	c := t.of(q)
-	c.counters.count(from, fresh, -1)
+	c.leaves(seq, from, fresh)
 	c.counters.count(to, false, +1)
 	if from.public() == to.public() {
 		return nil
@@ -201,7 +201,7 @@ func (t *tx) removeDelivery(q *queue, seq int64, s state, fresh bool) error {
 	if err := t.c.exec(q.sql(`DELETE FROM delivery$ WHERE seq = ?`), seq); err != nil {
 		return err
 	}
-	t.of(q).counters.count(s, fresh, -1)
+	t.of(q).leaves(seq, s, fresh)
 	return t.c.exec(q.sql(`DELETE FROM attempts$ WHERE seq = ?`), seq)
 }
 

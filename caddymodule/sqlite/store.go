@@ -18,6 +18,8 @@ type limits struct {
 	batch        int           // ops in one transaction
 	queue        int           // ops waiting for the writer
 	indexEntries int           // entries of a generation of the index
+	ahead        int           // fresh events of a queue in memory, unless more are leased at once
+	aheadBytes   int           // of their bodies, and one more
 	flushStep    int           // entries written to the index in one transaction
 	retireStep   int64         // events checked for their age in one step
 	sweepStep    int64         // rows of the index checked in one transaction
@@ -37,6 +39,8 @@ var defaultLimits = limits{
 	batch:        256,
 	queue:        256,
 	indexEntries: 64 << 10,
+	ahead:        128,
+	aheadBytes:   256 << 10,
 	flushStep:    512,
 	retireStep:   256,
 	sweepStep:    512,

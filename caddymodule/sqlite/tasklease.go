@@ -77,8 +77,8 @@ func (l *taskLeases) lease(n int64, now time.Time, length time.Duration) (ref in
 
 const (
 	trackedColumns = `SELECT n, task_id, source, since, due, asked, asked_at, answer FROM tracked `
-	dueTracked     = trackedColumns + `WHERE due <= ? ORDER BY due, n LIMIT ?`
-	newTracked     = trackedColumns + `WHERE asked = 0 AND due <= ? ORDER BY due DESC, n DESC LIMIT ?`
+	dueTracked     = trackedColumns + `WHERE due <= ? ORDER BY due, n LIMIT +?`
+	newTracked     = trackedColumns + `WHERE asked = 0 AND due <= ? ORDER BY due DESC, n DESC LIMIT +?`
 )
 
 // scanTask reads trackedColumns.
@@ -162,8 +162,8 @@ func (s *store) leaseTasks(c *conn, w inbox.TaskWant) (tasks []inbox.Task, err e
 }
 
 const (
-	pageNewest = trackedColumns + `WHERE n < ? ORDER BY n DESC LIMIT ?`
-	pageOldest = trackedColumns + `WHERE n > ? ORDER BY n LIMIT ?`
+	pageNewest = trackedColumns + `WHERE n < ? ORDER BY n DESC LIMIT +?`
+	pageOldest = trackedColumns + `WHERE n > ? ORDER BY n LIMIT +?`
 )
 
 // Tasks lists the tracked tasks.

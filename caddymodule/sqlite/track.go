@@ -149,7 +149,7 @@ const (
 	lastDueTask = `SELECT due FROM tracked ORDER BY due DESC LIMIT 1`
 
 	bringLateTasksForward = `UPDATE tracked SET due = ? WHERE n IN (
-		SELECT n FROM tracked WHERE due > ? ORDER BY due DESC LIMIT ?)`
+		SELECT n FROM tracked WHERE due > ? ORDER BY due DESC LIMIT +?)`
 )
 
 func (r *bringTasksForward) apply(t *tx) error {

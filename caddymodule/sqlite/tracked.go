@@ -153,7 +153,7 @@ func (t *tx) dropOldest(max int64) error {
 		return nil
 	}
 	var hashes []taskHash
-	err := t.c.query(`SELECT task_id FROM tracked ORDER BY n LIMIT ?`, func(row []driver.Value) error {
+	err := t.c.query(`SELECT task_id FROM tracked ORDER BY n LIMIT +?`, func(row []driver.Value) error {
 		hashes = append(hashes, hashOf(text(row[0])))
 		return nil
 	}, over)

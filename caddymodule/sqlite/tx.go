@@ -34,6 +34,8 @@ type change struct {
 	before   counters
 	hold     inbox.Hold
 	settled  map[int64]struct{} // events whose leases end
+	stored   []storedEvent      // new events
+	left     []int64            // events that are not fresh any more
 	wake     bool               // something may be due that was not before
 	ready    int64              // the first event that became ready; 0 if none did
 }
@@ -242,6 +244,14 @@ func (t *tx) move(q *queue, key int64, e taskEvent, to state) error {
 		c.becomesReady(e.seq)
 	}
 	return t.c.exec(q.sql(query), int64(to), settledAt, taskKey, e.seq)
+}
+
+// leaves counts that an event is in a state no more.
+func (c *change) leaves(seq int64, from state, fresh bool) {
+	c.counters.count(from, fresh, -1)
+	if fresh {
+		c.left = append(c.left, seq)
+	}
 }
 
 func (c *change) becomesReady(seq int64) {

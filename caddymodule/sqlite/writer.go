@@ -368,10 +368,12 @@ func (w *writer) publish(t *tx) {
 // publish updates the state of a queue after a commit.
 func (c *change) publish(m *meta) {
 	q := c.queue
+	before := q.view.Load().next
 	q.counters, q.hold = *c.counters, c.hold
 	// The view comes first: a scan with the view before would not know that an event
 	// goes elsewhere by now, and until the batch ends it cannot lease that event.
 	q.publish(q.counters, m.nextSeq, m.routed > 0)
+	q.leases.follow(c, before, m.nextSeq)
 	moved := q.leases.endBatch(c.settled)
 	if c.ready != 0 {
 		q.leaser.lookAgainFrom(c.ready)
