@@ -38,7 +38,7 @@ func (f *fotor) checkForged() {
 // that is let in. None is delivered, and each task has its outcome once, whatever happens to
 // the gateway meanwhile.
 func TestNobodyButFotorIsTrusted(t *testing.T) {
-	config := mock.Config{Lose: 0.1, Duplicate: 0.05, Forge: 0.1, Fail: 0.1, TooOften: 0.02, S3: true, Delay: time.Second, Seed: 16}
+	config := mock.Config{Lose: 0.1, Duplicate: 0.05, Forge: 0.1, Fail: 0.1, S3: true, Delay: time.Second, Seed: 16}
 	confirm := "confirm final\npatience 10s\non_failure hold"
 	t.Run("sqlite", func(t *testing.T) {
 		began := time.Now()
