@@ -277,7 +277,7 @@ func (s *store) closeDestination(ctx context.Context, name string, seq uint64) e
 // if it is not found while the registration stays as it is.
 func (s *store) isGone(ctx context.Context, stream string) (bool, error) {
 	name, ok := strings.CutPrefix(stream, s.subjects.to("").stream)
-	if !ok || inbox.CheckDestination(name) != nil {
+	if !ok || !inbox.ValidName(name) {
 		return true, nil
 	}
 	before, seq, err := s.registered(ctx, name)

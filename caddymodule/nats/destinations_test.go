@@ -257,7 +257,7 @@ func TestADestinationThatGoesAndComesIsNotTakenForARemovedStream(t *testing.T) {
 	go func() {
 		defer close(inspected)
 		for ctx.Err() == nil {
-			if err := s.inspectStreams(t.Context()); err != nil {
+			if err := s.inspectStreams(context.WithoutCancel(ctx)); err != nil {
 				inspected <- err
 				return
 			}
