@@ -23,6 +23,10 @@ type Asking struct {
 	Rate       float64 `json:"rate"`
 	ConfigRate float64 `json:"configRate"`
 
+	// Confirm is how final callbacks are confirmed before their events are delivered; nil if
+	// they are not.
+	Confirm *Confirm `json:"confirm,omitempty"`
+
 	// Share is this Caddy's part of the rate; absent if the inbox cannot be shared.
 	Share *AskingShare `json:"share,omitempty"`
 }
@@ -39,4 +43,12 @@ type AskingShare struct {
 	// Reason is why the other Caddys cannot be told, and nothing may be asked; absent if
 	// they can be.
 	Reason string `json:"reason,omitempty"`
+}
+
+// Confirm is how final callbacks are confirmed.
+type Confirm struct {
+	// OnFailure is what becomes of a callback of which Fotor could not be asked for
+	// Patience, a Go duration: deliver or hold.
+	OnFailure string `json:"onFailure"`
+	Patience  string `json:"patience"`
 }

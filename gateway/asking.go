@@ -82,6 +82,12 @@ func (g *Gateway) Asking() *control.Asking {
 	case s.Unreachable:
 		answer.State = control.AskingUnreachable
 	}
+	if how := a.config.confirms(); how != nil {
+		answer.Confirm = &control.Confirm{OnFailure: "deliver", Patience: how.Patience.String()}
+		if how.Hold {
+			answer.Confirm.OnFailure = "hold"
+		}
+	}
 	a.share.tell(answer)
 	return answer
 }

@@ -25,9 +25,12 @@ func (s *session) askingField(f *fields, a *control.Asking) {
 	}
 	if a.State != control.AskingWorks {
 		f.add("Fotor API", s.paint(askingState(a), text.FgRed)+", since "+s.localTimeWithAge(a.Since))
-		return
+	} else {
+		f.add("Fotor API", s.askingRate(a))
 	}
-	f.add("Fotor API", s.askingRate(a))
+	if c := a.Confirm; c != nil {
+		f.add("Confirm", "what ends a task; while Fotor cannot be asked: "+quoted(c.OnFailure)+", patience "+configDuration(c.Patience))
+	}
 }
 
 // askingRate says how often Fotor is asked at most, and why that is less than the config's

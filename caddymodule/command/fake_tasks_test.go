@@ -105,6 +105,12 @@ func sharing(share control.AskingShare, rate float64) func(*fakeAPI, *environmen
 	}
 }
 
+// confirming has final callbacks confirmed.
+func confirming(f *fakeAPI, env *environment) {
+	sharing(control.AskingShare{Rate: 2, Askers: 1}, 2)(f, env)
+	f.handlers[0].Asking.Confirm = &control.Confirm{OnFailure: "hold", Patience: "10m0s"}
+}
+
 func notAsking(f *fakeAPI, env *environment) {
 	waiting(f, env)
 	f.handlers[0].notAsking, f.handlers[0].Tasks, f.handlers[0].Asking = true, nil, nil

@@ -38,6 +38,7 @@ func TestGoldenOfTasks(t *testing.T) {
 		{name: "tasks_status_shared_slow", args: "status", setup: wide(sharing(control.AskingShare{Rate: 2. / 3, Askers: 3}, 0.1), 80)},
 		{name: "tasks_status_alone", args: "status", setup: wide(sharing(control.AskingShare{Rate: 2, Askers: 1}, 2), 80)},
 		{name: "tasks_status_joins", args: "status", setup: wide(sharing(control.AskingShare{Askers: 2}, 0), 80)},
+		{name: "tasks_status_confirm", args: "status", setup: wide(confirming, 80)},
 		{name: "tasks_status_cut_off", args: "status", setup: wide(sharing(control.AskingShare{Askers: 2, Reason: "NATS is\x1b out of reach"}, 0), 80)},
 		{name: "track", args: "track a b"},
 		{name: "track_one", args: "track a"},

@@ -80,6 +80,7 @@ var answers = map[string]struct{ full, least any }{
 	"TaskStats":    {taskStats, control.TaskStats{}},
 	"Asking":       {asking, control.Asking{URL: "x", State: control.AskingWorks}},
 	"AskingShare":  {askingShare, control.AskingShare{}},
+	"Confirm":      {control.Confirm{OnFailure: "hold", Patience: "10m0s"}, control.Confirm{OnFailure: "deliver", Patience: "1m0s"}},
 	"Released":     {control.Released{ID: sampleID, Duplicate: true}, control.Released{ID: sampleID}},
 	"Refused":      {control.Refused{Error: "x", Problems: []control.Problem{problem}}, control.Refused{Error: "x", Problems: []control.Problem{}}},
 	"Rule":         {rule, control.Rule{Option: "allow_from"}},
@@ -161,7 +162,7 @@ var (
 		Holds: []control.Hold{hold}, Destinations: []control.Destination{destination}, Refusals: []control.Refusal{refusal}, Error: "x",
 		Process: &process, ConfigLoaded: sampleTime, LastMinute: sampleRecent, Tasks: &taskStats, Asking: &asking, LastCallback: &sampleTime,
 	}
-	asking      = control.Asking{URL: "https://h", State: control.AskingUnreachable, Since: sampleTime, Reason: "x", Rate: 0.5, ConfigRate: 2, Share: &askingShare}
+	asking      = control.Asking{URL: "https://h", State: control.AskingUnreachable, Since: sampleTime, Reason: "x", Rate: 0.5, ConfigRate: 2, Share: &askingShare, Confirm: &control.Confirm{OnFailure: "hold", Patience: "10m0s"}}
 	askingShare = control.AskingShare{Rate: 1, Askers: 2, Reason: "x"}
 	taskStats   = control.TaskStats{Waiting: 1, Due: 1, Oldest: &sampleTime, Dropped: 1}
 	task        = control.Task{TaskID: "a", Source: "callback", Since: sampleTime, Due: sampleTime, Asked: 1, AskedAt: &sampleTime, Answer: "x"}
