@@ -121,19 +121,20 @@ func (g *Gateway) askAsNewest() (before *asker) {
 		g.asker = nil
 	}
 	if att != nil && g.hold() {
-		g.asker = g.ask(att)
+		g.asker = g.ask(att, before)
 	}
 	return before
 }
 
-// ask begins to ask. The gateway is held, and dropped at the end.
-func (g *Gateway) ask(att *Attachment) *asker {
+// ask begins to ask. The gateway is held, and dropped at the end. before is who asked until
+// now, nil if nobody did.
+func (g *Gateway) ask(att *Attachment, before *asker) *asker {
 	ctx, cancel := context.WithCancel(context.Background())
 	a := &asker{
 		gateway: g, att: att, config: att.config,
 		cancel: cancel, ended: make(chan struct{}),
 	}
-	c := &confirming{gateway: g, att: att, config: att.config}
+	c := &confirming{gateway: g, att: att, config: att.config, before: before}
 	work := []func(context.Context){c.deliverLeft}
 	if asking := att.config.Asking; asking != nil {
 		fotor := reconcile.Asker(asking.Fotor)

@@ -55,6 +55,7 @@ type confirming struct {
 	att     *Attachment
 	config  *Config
 	asker   *asker // nil if Fotor is not to be asked
+	before  *asker // whose leases come first; nil if there is none
 }
 
 // newConfirmer returns a Confirmer, which does nothing before Run.
@@ -82,8 +83,13 @@ func (c *confirming) newConfirmer(ctx context.Context) (*confirm.Confirmer, erro
 // the inbox could not be read.
 const queueRetry = 5 * time.Second
 
-// run asks until ctx ends.
+// run asks until ctx ends. It begins when the config before does not lease any more: one
+// goroutine at a time may.
 func (c *confirming) run(ctx context.Context) {
+	if c.before != nil {
+		<-c.before.ended // it was cancelled; and who waits behind this one waits for it, too
+		c.before = nil   // else each would keep the one before
+	}
 	for ctx.Err() == nil {
 		confirmer, err := c.newConfirmer(ctx)
 		if err == nil {

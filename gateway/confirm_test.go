@@ -222,6 +222,26 @@ func TestACallbackOfWhichFotorCannotBeAsked(t *testing.T) {
 	})
 }
 
+// Two do not lease from one queue at a time, however quickly configs follow each other.
+func TestReloadsLeaseCallbacksOneAfterTheOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newConfirmerOf(t, map[string]string{"a": `"status":1`})
+		require.NoError(t, c.attach(c.confirms("one", false)))
+		awhile(time.Second)
+		c.depot.change(func() { c.depot.queues[inbox.ConfirmDestination].late = time.Second })
+		for range 10 {
+			require.NoError(t, c.attach(c.confirms("two", false)))
+			awhile(10 * time.Millisecond)
+			c.detach(0)
+		}
+		c.call("a", `"status":1`)
+		awhile(time.Second)
+		c.delivered(`"confirmed":true`)
+		assert.Zero(t, c.logs.FilterMessage("callbacks that wait to be confirmed").Len())
+		c.detach(0)
+	})
+}
+
 // What waits when a config comes without confirm does not wait for ever, nor does what an
 // older config takes while it ends.
 func TestCallbacksThatAnEarlierConfigLeftAreDelivered(t *testing.T) {

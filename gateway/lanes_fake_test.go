@@ -52,7 +52,8 @@ type depotQueue struct {
 	counts      [len(inbox.States)]int64
 	held        inbox.Hold
 	holdErr     error
-	leasers     int // that lease at the moment
+	leasers     int           // that lease at the moment
+	late        time.Duration // how long Lease goes on after its context has ended
 }
 
 func newDepot() *depot {
@@ -180,6 +181,7 @@ func (q *depotQueue) Lease(ctx context.Context, most int) (leases []*inbox.Lease
 		case <-changed:
 		case <-ctx.Done():
 			err = ctx.Err()
+			time.Sleep(q.late)
 		}
 	}
 	return nil, err
