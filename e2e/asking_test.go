@@ -206,11 +206,19 @@ func total(counts map[int]int64) (n int64) {
 // Callbacks that do not come, because they get lost or the gateway is away, are asked for:
 // each task has its outcome once, whatever happens to the gateway meanwhile.
 func TestAskingFotor(t *testing.T) {
-	config := mock.Config{Lose: 0.2, Duplicate: 0.05, Fail: 0.1, TooOften: 0.05, S3: true, Delay: time.Second, Seed: 15}
+	playAsking(t, mock.Config{Lose: 0.2, Duplicate: 0.05, Fail: 0.1, TooOften: 0.05, S3: true, Delay: time.Second, Seed: 15}, "",
+		func(*fotor, *gateway) {})
+}
+
+// playAsking has tasks submitted and their ends delivered, each once, on both inboxes: with a
+// Caddy that is killed, stopped and reloaded, and with two of which one is killed. check is
+// called after each, with a gateway that runs.
+func playAsking(t *testing.T, config mock.Config, options string, check func(f *fotor, g *gateway)) {
 	t.Run("sqlite", func(t *testing.T) {
 		began := time.Now()
 		g := newGateway(t)
 		f := newFotor(t, g, config)
+		f.more = options
 		e := f.edge(g, "")
 		f.submit(g, *askingTasks/3)
 		e.Kill()
@@ -223,15 +231,17 @@ func TestAskingFotor(t *testing.T) {
 		require.NoError(t, f.drained())
 		f.settled(g)
 		f.check(began)
+		check(f, g)
 	})
 	t.Run("nats", func(t *testing.T) {
 		nats := newCluster(t, 1)
 		began := time.Now()
 		g := newGateway(t)
 		f := newFotor(t, g, config)
+		f.more = options
 		a, b := f.edge(g, nats.Inbox("")), f.edge(newGateway(t), nats.Inbox(""))
 		f.submit(a.gateway, *askingTasks/3)
-		a.Kill() // the other one asks for its tasks
+		a.Kill() // the other one asks in its place
 		f.submit(b.gateway, *askingTasks/3)
 		f.settled(b.gateway)
 		a.Again()
@@ -240,6 +250,7 @@ func TestAskingFotor(t *testing.T) {
 		f.settled(b.gateway)
 		f.settled(a.gateway)
 		f.check(began)
+		check(f, b.gateway)
 	})
 }
 

@@ -39,47 +39,11 @@ func (f *fotor) checkForged() {
 // the gateway meanwhile.
 func TestNobodyButFotorIsTrusted(t *testing.T) {
 	config := mock.Config{Lose: 0.1, Duplicate: 0.05, Forge: 0.1, Fail: 0.1, S3: true, Delay: time.Second, Seed: 16}
-	confirm := "confirm final\npatience 10s\non_failure hold"
-	t.Run("sqlite", func(t *testing.T) {
-		began := time.Now()
-		g := newGateway(t)
-		f := newFotor(t, g, config)
-		f.more = confirm
-		e := f.edge(g, "")
-		f.submit(g, *askingTasks/3)
-		e.Kill()
-		e.Again()
-		f.submit(g, *askingTasks/3)
-		e.Leave()
-		e.Again()
-		f.submit(g, *askingTasks/3)
-		require.Equal(t, http.StatusOK, e.reload())
-		require.NoError(t, f.drained())
-		f.settled(g)
-		f.check(began)
+	playAsking(t, config, "confirm final\npatience 10s\non_failure hold", func(f *fotor, g *gateway) {
 		f.checkForged()
 		assert.Positive(t, confirmations(g, "confirmed"))
 		assert.Positive(t, confirmations(g, "contradicted")+confirmations(g, "rejected"))
 		assert.Zero(t, confirmations(g, "unconfirmed"))
-	})
-	t.Run("nats", func(t *testing.T) {
-		nats := newCluster(t, 1)
-		began := time.Now()
-		g := newGateway(t)
-		f := newFotor(t, g, config)
-		f.more = confirm
-		a, b := f.edge(g, nats.Inbox("")), f.edge(newGateway(t), nats.Inbox(""))
-		f.submit(a.gateway, *askingTasks/3)
-		a.Kill() // the other one asks for its callbacks
-		f.submit(b.gateway, *askingTasks/3)
-		f.settled(b.gateway)
-		a.Again()
-		f.submit(a.gateway, *askingTasks/3)
-		require.NoError(t, f.drained())
-		f.settled(b.gateway)
-		f.settled(a.gateway)
-		f.check(began)
-		f.checkForged()
 	})
 }
 
