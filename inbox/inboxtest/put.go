@@ -87,7 +87,7 @@ var putTests = []test{
 			"a former id that is none": func(e *inbox.Event) { e.FormerID = "x" },
 			"no task":                  func(e *inbox.Event) { e.TaskID = "" },
 			"no type":                  func(e *inbox.Event) { e.Type = "" },
-			"a status of no task's":    func(e *inbox.Event) { e.Status = 4 },
+			"a status of no task's":    func(e *inbox.Event) { e.Status = inbox.Unconfirmed + 1 },
 		} {
 			e := s.event("task", inbox.Completed)
 			spoil(e)
