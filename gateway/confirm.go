@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
 	"github.com/fotor-webhook/caddy-fotor-webhook/confirm"
@@ -58,16 +59,27 @@ type confirming struct {
 	before  *asker // whose leases come first; nil if there is none
 }
 
+// Failures of the inbox are logged so many at once, and then at this pace.
+const (
+	confirmFaultsAtOnce = 5
+	confirmFaultsEvery  = 10 * time.Second
+)
+
 // newConfirmer returns a Confirmer, which does nothing before Run.
 func (c *confirming) newConfirmer(ctx context.Context) (*confirm.Confirmer, error) {
 	queue, err := c.gateway.inbox.Queue(ctx, inbox.ConfirmDestination)
 	if err != nil {
 		return nil, err
 	}
+	faults := rate.NewLimiter(rate.Every(confirmFaultsEvery), confirmFaultsAtOnce)
 	config := confirm.Config{
 		Queue: queue, Events: c, Since: c.gateway.since,
-		Asked:  func(string, int, reconcile.Result, time.Duration) {},
-		Failed: func(err error) { c.config.Logger.Error("callbacks that wait to be confirmed", zap.Error(err)) },
+		Asked: func(string, int, reconcile.Result, time.Duration) {},
+		Failed: func(err error) {
+			if faults.Allow() {
+				c.config.Logger.Error("callbacks that wait to be confirmed", zap.Error(err))
+			}
+		},
 	}
 	if c.asker != nil {
 		how := c.config.Asking.Confirm
@@ -219,7 +231,11 @@ func (c *confirming) read(ctx context.Context, kept *inbox.Event) (*callback.Kep
 	if k == nil {
 		k = &callback.Kept{Body: kept.Body}
 	}
-	_, err = c.quarantine(ctx, kept, k, "the callback is not valid any more", problems)
+	inQuarantine, err := c.quarantine(ctx, kept, k, "the callback is not valid any more", problems)
+	if err == nil {
+		c.config.Logger.Error("a callback that waited to be confirmed is not valid any more, and is not delivered",
+			logfield.Event(kept, logfield.Problems(problems), zap.Bool("quarantined", inQuarantine))...)
+	}
 	return nil, err
 }
 

@@ -22,6 +22,7 @@ import (
 type confirmer struct {
 	*asking
 	fotor *fotor
+	rules *callback.Rules
 
 	mu     sync.Mutex
 	bodies []string // that were delivered
@@ -37,6 +38,7 @@ func newConfirmerOf(t *testing.T, answers map[string]string) *confirmer {
 // confirms makes a config with a patience of 10 minutes.
 func (c *confirmer) confirms(name string, hold bool) *Config {
 	config := c.asks(name, c.fotor)
+	config.Rules = c.rules
 	config.Asking.Confirm = &Confirm{Patience: 10 * time.Minute, Hold: hold}
 	c.record(config)
 	return config
@@ -57,7 +59,7 @@ func (c *confirmer) record(config *Config) {
 func (c *confirmer) call(task, members string) (id string, duplicate bool) {
 	c.t.Helper()
 	body := `{"taskId":"` + task + `","type":"avatar",` + members + `}`
-	parsed, err := callback.Parse([]byte(body), nil)
+	parsed, err := callback.Parse([]byte(body), c.rules)
 	require.NoError(c.t, err)
 	e := parsed.Event(callback.Arrival{At: time.Now(), Source: c.source, Compared: true})
 	g, err := c.ref.Hold(c.t.Context())
@@ -238,6 +240,30 @@ func TestReloadsLeaseCallbacksOneAfterTheOther(t *testing.T) {
 		awhile(time.Second)
 		c.delivered(`"confirmed":true`)
 		assert.Zero(t, c.logs.FilterMessage("callbacks that wait to be confirmed").Len())
+		c.detach(0)
+	})
+}
+
+// The config that took it accepted one more status number.
+func TestACallbackThatIsNotValidAnyMoreGoesToTheQuarantine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newConfirmerOf(t, map[string]string{"a": `"status":1`})
+		rules, err := callback.NewRules(map[int]string{3: "failed"}, nil)
+		require.NoError(t, err)
+		c.rules, c.fotor.err = rules, reconcile.ErrKeyRefused
+		require.NoError(t, c.attach(c.confirms("one", true)))
+		c.call("a", `"status":3`)
+		awhile(time.Hour)
+
+		c.rules, c.fotor = nil, &fotor{answers: c.fotor.answers}
+		require.NoError(t, c.attach(c.confirms("two", true)))
+		awhile(time.Second)
+		c.delivered()
+		require.Len(t, c.tasks.kept(), 1)
+		assert.Contains(t, string(c.tasks.kept()[0].Problems), `"pointer":"/status"`)
+		assert.Len(t, c.logs.FilterMessageSnippet("is not valid any more").All(), 1)
+		assert.Zero(t, c.waits())
+		c.detach(0)
 		c.detach(0)
 	})
 }
