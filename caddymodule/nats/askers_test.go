@@ -55,7 +55,7 @@ func TestWhatADeadAskerLeftGoesAway(t *testing.T) {
 	js := admin(t, url)
 	const others = 10_000 // whatever has left them
 	for i := range others {
-		_, err := js.PublishAsync(fmt.Sprintf("TEST.asker.%s.%d", account, i), []byte(`{"rate":2}`), jetstream.WithMsgTTL(time.Hour))
+		_, err := js.PublishAsync(fmt.Sprintf("TEST.asker.%s.%d", account, i), []byte(`{"rate":2}`), jetstream.WithMsgTTL(time.Hour), jetstream.WithStallWait(time.Minute))
 		require.NoError(t, err)
 	}
 	<-js.PublishAsyncComplete()
