@@ -2,6 +2,7 @@ package confirm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -110,7 +111,7 @@ func (c *Confirmer) choose() *waiting {
 // question asks for a callback, and does with the answer what it means.
 func (c *Confirmer) question(ctx context.Context, q *reconcile.Question, w *waiting) {
 	began, e := time.Now(), w.lease.Event
-	answer, result, err := q.Ask(ctx, e.TaskID, w.lease.Attempt-1)
+	answer, err := q.Ask(ctx, e.TaskID, w.lease.Attempt-1)
 	if err != nil && ctx.Err() != nil {
 		c.free(w, time.Time{})
 		return
@@ -119,9 +120,9 @@ func (c *Confirmer) question(ctx context.Context, q *reconcile.Question, w *wait
 	a := inbox.Attempt{At: began, Duration: time.Since(began)}
 	switch {
 	case err == nil:
-		result = c.take(ctx, w, answer, a)
+		result := c.take(ctx, w, answer, a)
 		c.config.Asked(e.TaskID, w.lease.Attempt-1, result, time.Since(began))
-	case result == reconcile.ResultNotKnown, result == reconcile.ResultUnusable && isUnaskable(err):
+	case errors.Is(err, reconcile.ErrNotKnown), errors.Is(err, reconcile.ErrUnaskable):
 		c.notYet(ctx, w, false, err.Error(), a)
 	default: // Fotor could not be asked
 		c.free(w, time.Now().Add(askAgain))

@@ -9,10 +9,7 @@ import (
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 	"github.com/fotor-webhook/caddy-fotor-webhook/internal/sleep"
-	"github.com/fotor-webhook/caddy-fotor-webhook/reconcile"
 )
-
-func isUnaskable(err error) bool { return errors.Is(err, reconcile.ErrUnaskable) }
 
 // expire delivers the callbacks for which Fotor could not be asked for too long, until ctx
 // ends.

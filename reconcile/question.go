@@ -31,22 +31,21 @@ func (q *Question) Probe() bool { return !q.reconciler.health.current().OK() }
 // Unused gives the question up.
 func (q *Question) Unused() { q.turn.Unused() }
 
-// Ask asks for a task, and returns what Fotor says of it, or what the question came to, with
-// an error. The Observer is told of the latter; of the former by Told, once it is known what
-// the answer means. asked is how often Fotor was asked for it before.
-func (q *Question) Ask(ctx context.Context, taskID string, asked int) (answer []byte, r Result, err error) {
+// Ask asks for a task, and returns what Fotor says of it, or one of the errors of an Asker. The
+// Observer is told of an error only: what an answer comes to, the caller finds out. asked is
+// how often Fotor was asked for the task before.
+func (q *Question) Ask(ctx context.Context, taskID string, asked int) (answer []byte, err error) {
 	began := time.Now()
 	bounded, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	answer, err = q.turn.Ask(bounded, taskID)
 	if err == nil {
 		q.reconciler.health.answered()
-		return answer, "", nil
+		return answer, nil
 	}
 	if ctx.Err() != nil {
-		return nil, ResultFailed, err // which says nothing of Fotor
+		return nil, err // which says nothing of Fotor
 	}
-	r = q.reconciler.failed(err)
-	q.reconciler.config.Observer.Asked(inbox.Task{ID: taskID, Asked: asked}, r, time.Since(began), err)
-	return nil, r, err
+	q.reconciler.config.Observer.Asked(inbox.Task{ID: taskID, Asked: asked}, q.reconciler.failed(err), time.Since(began), err)
+	return nil, err
 }
