@@ -266,7 +266,7 @@ func TestALostTaskIsTold(t *testing.T) {
 		a := newAsking(t, "gone")
 		config := a.asks("one", f)
 		config.Asking.Schedule.GiveUp = 23 * time.Hour
-		a.depot.records = []*inbox.Record{}
+		a.depot.change(func() { a.depot.records = []*inbox.Record{} })
 		since := time.Now().Add(-24 * time.Hour).UTC() // of what is leased at once
 		require.NoError(t, a.attach(config))
 		follower, err := a.atts[0].journal.feed.Follow("")

@@ -303,7 +303,7 @@ func TestACallbackThatTheAPIHasToldIsARepeat(t *testing.T) {
 		told, err := callback.Parse([]byte(`{"taskId":"a","type":"avatar","status":1,"resultUrl":"https://h/a","x":1}`), nil)
 		require.NoError(t, err)
 		e := told.Event(callback.Arrival{At: time.Now(), Origin: inbox.FromAPI, Compared: true})
-		c.depot.records = []*inbox.Record{{Event: e}}
+		c.depot.change(func() { c.depot.records = []*inbox.Record{{Event: e}} })
 		time.Sleep(time.Second)
 		id, duplicate := c.call("a", `"status":1,"resultUrl":"https://h/a"`)
 		assert.True(t, duplicate)

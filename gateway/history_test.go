@@ -95,7 +95,7 @@ func (c *crossing) stored(n int, each time.Duration, deliveries ...inbox.Deliver
 			}
 			r.Deliveries = append(r.Deliveries, d)
 		}
-		c.depot.records = append(c.depot.records, r)
+		c.depot.change(func() { c.depot.records = append(c.depot.records, r) })
 	}
 }
 
@@ -110,7 +110,7 @@ func TestHistoryOfTheTimeBeforeTheStartIsReadFromTheInbox(t *testing.T) {
 		c.put("new", "avatar")
 		c.stored(3*rememberPage-1, 10*time.Second, delivery("app", inbox.Delivered), delivery("gone", inbox.Dead),
 			delivery("slow", inbox.Pending), delivery("late", inbox.Superseded))
-		c.depot.listErr = errors.New("the inbox does not answer")
+		c.depot.change(func() { c.depot.listErr = errors.New("the inbox does not answer") })
 		p := c.ref.journal.past
 		assert.False(t, c.operator().History("day").Complete)
 		begun := time.Now()

@@ -152,7 +152,7 @@ func TestAReloadThatFailsChangesNothing(t *testing.T) {
 		c.load("a", to("app"), to("old"))
 		lane := c.atts[0].gateway.lane("app")
 
-		c.depot.noQueue = "zulu" // it fails before it is in force
+		c.depot.change(func() { c.depot.noQueue = "zulu" }) // it fails before it is in force
 		err := c.attach(c.config("b", to("app"), to("new"), to("zulu")))
 		require.EqualError(t, err, `opening the queue of destination "zulu": no room for a queue`)
 		assert.Nil(t, c.atts[0].gateway.lane("new"))

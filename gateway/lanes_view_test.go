@@ -39,7 +39,7 @@ func TestOperatorsSeeEachDestination(t *testing.T) {
 			{Name: "new", Configured: true, Deliveries: &control.Counts{}, Pressure: &control.Pressure{Concurrency: 32}, Holds: holds},
 		}, all, "old has nothing left")
 
-		c.depot.statsErr = errors.New("away")
+		c.depot.change(func() { c.depot.statsErr = errors.New("away") })
 		summary := c.operator().Summary(t.Context(), time.Minute)
 		assert.Equal(t, "away", summary.Error)
 		require.Len(t, summary.Destinations, 2)
@@ -122,7 +122,7 @@ func TestWhatIsLeftBehindIsLogged(t *testing.T) {
 		c.load("b", to("app"))
 		assert.Equal(t, 4, lines(), "and if it was configured meanwhile")
 
-		c.depot.statsErr = errors.New("away")
+		c.depot.change(func() { c.depot.statsErr = errors.New("away") })
 		c.load("b", to("app"))
 		assert.Equal(t, 1, c.logs.FilterMessage("it cannot be read whether deliveries wait for destinations that the config does not name").Len())
 	})
