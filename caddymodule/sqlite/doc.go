@@ -9,8 +9,8 @@
 //     task.go keeps its task in order at each destination, bigtask.go and bigorder.go
 //     that of a task with very many events.
 //   - writer.go commits it in one transaction with all other requests that are
-//     waiting, so that many callers share one sync of the disk. tx.go is the
-//     transaction, request.go what is asked for.
+//     waiting, so that many callers share one sync of the disk; gather.go collects them.
+//     tx.go is the transaction, request.go what is asked for.
 //   - lease.go finds it when it is due at a destination: fresh.go if it was never
 //     leased, newest.go out of turn. leases.go remembers that it is leased, yield.go lets
 //     others of its task go first.

@@ -102,7 +102,7 @@ var smallLimits = limits{
 func testOptions(path string, l limits, change ...func(*options)) options {
 	o := options{
 		path: path, maxSize: defaultMaxSize, policy: inbox.Policy{Keep: time.Hour, Quarantine: 10},
-		log: zap.NewNop(), now: time.Now, limits: l, schema: schema,
+		log: zap.NewNop(), now: time.Now, sleep: time.Sleep, limits: l, schema: schema,
 	}
 	for _, f := range change {
 		f(&o)

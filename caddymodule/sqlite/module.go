@@ -92,6 +92,7 @@ func (i *Inbox) Open(ctx context.Context, name string, p inbox.Policy, log *zap.
 		policy:     p,
 		log:        log,
 		now:        time.Now,
+		sleep:      time.Sleep,
 		limits:     defaultLimits,
 		schema:     schema,
 	})

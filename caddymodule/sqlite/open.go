@@ -64,6 +64,7 @@ type options struct {
 	policy  inbox.Policy
 	log     *zap.Logger
 	now     func() time.Time
+	sleep   func(time.Duration) // of the writer, while a batch waits for more ops
 	limits  limits
 	schema  []migration
 }
@@ -238,7 +239,7 @@ func newStore(o options, lock *fileLock, db *database, conns []*conn) (*store, e
 	s.broken.ch = make(chan struct{})
 	s.policy.Store(&o.policy)
 	s.maxSize.Store(o.maxSize)
-	w := &writer{store: s, conn: conns[writerConn]}
+	w := &writer{store: s, conn: conns[writerConn], sleep: o.sleep}
 	w.reserve = reserve{path: o.path + reserveSuffix, size: min(o.limits.reserve, o.maxSize/reserveShare)}
 	if err := w.load(); err != nil {
 		return nil, err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql/driver"
 	"fmt"
-	"runtime"
 	"time"
 
 	"go.uber.org/zap"
@@ -23,6 +22,7 @@ type writer struct {
 	maintenance maintenance
 	tasks       taskCache
 	batch       []op
+	sleep       func(time.Duration)
 
 	files      *identity
 	overwrites overwriteCheck
@@ -119,30 +119,6 @@ func (w *writer) run() {
 		w.maintenance.run(w, idle)
 	}
 	w.runBroken()
-}
-
-// gather collects the ops waiting behind the first one. It yields first, so
-// that callers who are about to queue can do so: a larger batch costs each of
-// them less, and the delay is nothing compared with a commit.
-func (w *writer) gather(first op) {
-	w.batch = append(w.batch[:0], first)
-	for gathered := 0; gathered < len(w.batch); {
-		gathered = len(w.batch)
-		runtime.Gosched()
-		w.drain()
-	}
-}
-
-// drain takes the waiting ops, up to the size of a batch.
-func (w *writer) drain() {
-	for len(w.batch) < w.limits.batch {
-		select {
-		case o := <-w.requests:
-			w.batch = append(w.batch, o)
-		default:
-			return
-		}
-	}
 }
 
 // refuse fails the ops that were still waiting when the inbox was closed.

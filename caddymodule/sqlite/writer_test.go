@@ -2,7 +2,9 @@ package sqlite
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -16,20 +18,72 @@ func TestOpsThatQueueShareATransaction(t *testing.T) {
 	release := holdWriter(t, s, n+1)
 	wait := putAll(s, newEvents(n))
 	inboxtest.Eventually(t, func() bool { return len(s.requests) == n })
-	added := make(chan int, 1)
-	done := make(chan error, 1)
-	go func() {
-		done <- inWriter(s, func(t *tx) error {
-			added <- len(t.added)
-			return nil
-		})
-	}()
+	added := countAdded(s)
 	release()
 	for _, err := range wait() {
 		require.NoError(t, err)
 	}
-	require.NoError(t, <-done)
 	require.Equal(t, n, <-added)
+}
+
+// countAdded queues an op that tells how many events are stored before it in its transaction.
+func countAdded(s *store) <-chan int {
+	added := make(chan int, 2)
+	go func() {
+		err := inWriter(s, func(t *tx) error {
+			added <- len(t.added)
+			return nil
+		})
+		if err != nil {
+			added <- -1
+		}
+	}()
+	return added
+}
+
+// held queues so many events while the writer is held, and releases it.
+func held(t *testing.T, s *store, n int) (wait func() []error) {
+	t.Helper()
+	release := holdWriter(t, s, n)
+	wait = putAll(s, newEvents(n))
+	release()
+	return wait
+}
+
+func TestManyOpsWaitForThoseThatAreOnTheirWay(t *testing.T) {
+	pausing, awake := make(chan time.Duration), make(chan struct{})
+	s := openTest(t, func(o *options) {
+		o.sleep = func(d time.Duration) {
+			pausing <- d
+			<-awake
+		}
+	})
+	first := held(t, s, manyOps)
+	require.Equal(t, gatherPause, <-pausing)
+	const late = manyOps - 2
+	second := putAll(s, newEvents(late))
+	inboxtest.Eventually(t, func() bool { return len(s.requests) == late })
+	added := countAdded(s)
+	inboxtest.Eventually(t, func() bool { return len(s.requests) == late+1 })
+	close(awake)
+	for _, err := range append(first(), second()...) {
+		require.NoError(t, err)
+	}
+	require.Equal(t, manyOps+late, <-added)
+}
+
+func TestABatchThatIsSmallOrLargeWaitsForNobody(t *testing.T) {
+	var pauses atomic.Int32
+	s := openTest(t, func(o *options) { o.sleep = func(time.Duration) { pauses.Add(1) } })
+	for _, c := range []struct {
+		n    int
+		want int32
+	}{{1, 0}, {manyOps - 1, 0}, {manyOps, 1}, {enoughOps - 1, 2}, {enoughOps, 2}} {
+		for _, err := range held(t, s, c.n)() {
+			require.NoError(t, err)
+		}
+		require.Equal(t, c.want, pauses.Load(), c.n)
+	}
 }
 
 func TestDuplicatesInOneTransaction(t *testing.T) {
