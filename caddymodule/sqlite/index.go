@@ -40,14 +40,36 @@ type generation struct {
 // methods may be called concurrently, but only the writer may change it.
 type taskIndex struct {
 	mu     sync.RWMutex
-	limit  int
+	least  int // of limit
+	limit  int // entries of a generation
 	active *generation
 	frozen *generation // or nil
 	next   position    // in frozen: the next to be written
 }
 
 func newTaskIndex(limit int) *taskIndex {
-	return &taskIndex{limit: limit, active: new(generation)}
+	return &taskIndex{least: limit, limit: limit, active: new(generation)}
+}
+
+const (
+	// indexShare is the part of all events that a generation has at least, up to maxGrowth
+	// times the usual number: the larger the table, the more entries are to share a page.
+	indexShare = 40
+	maxGrowth  = 4
+)
+
+// fit makes generations as large as suits a table of so many entries.
+func (x *taskIndex) fit(table int64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.limit = int(min(max(table/indexShare, int64(x.least)), maxGrowth*int64(x.least)))
+}
+
+// isFull reports whether more entries wait than may while the table cannot be written.
+func (x *taskIndex) isFull() bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.active.len > maxGathered*x.limit
 }
 
 // bucket returns the range of a key. It ascends with the key as a signed
@@ -110,6 +132,26 @@ func appendKey(seqs []int64, entries []entry, key int64) []int64 {
 		}
 	}
 	return seqs
+}
+
+// numbers returns the key and the number of each entry, in the order of the events.
+func (x *taskIndex) numbers() (numbers []uint64) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	var entries []entry
+	for _, g := range []*generation{x.frozen, x.active} {
+		if g == nil {
+			continue
+		}
+		for _, r := range g.ranges {
+			entries = append(entries, r...)
+		}
+	}
+	slices.SortFunc(entries, func(a, b entry) int { return cmp.Compare(a.seq, b.seq) })
+	for _, e := range entries {
+		numbers = append(numbers, uint64(e.key), uint64(e.seq)) //nolint:gosec // the same bits
+	}
+	return numbers
 }
 
 // pending reports whether a frozen generation is to be written, and the number

@@ -20,7 +20,10 @@ func flushIndex(w *writer) error {
 	if err != nil {
 		return err
 	}
-	w.maintenance.bloom.add(entries)
+	w.maintenance.bloom.add(entries, &w.limits)
+	if next.atEnd() {
+		w.index.fit(w.meta.total())
+	}
 	w.index.markWritten(next)
 	return nil
 }
@@ -113,7 +116,7 @@ func (p *sweep) step(w *writer) error {
 		return err
 	}
 	if p.running && !next.running {
-		w.maintenance.bloom = bloomBuild{} // it still has the removed keys
+		w.maintenance.bloom.again() // it still has the removed keys
 	}
 	*p = next
 	return nil

@@ -76,7 +76,7 @@ func TestIndexHandsEveryEntryToTheTable(t *testing.T) {
 }
 
 func TestFilterHasWhatWasAdded(t *testing.T) {
-	f := newBloomFilter()
+	f := newBloomFilter(0, &defaultLimits)
 	const n = 50_000
 	key := func(i int) int64 { return int64(uint64(i) * 0x9e3779b97f4a7c15) } //nolint:gosec // spread over the whole range
 	for i := range n {
@@ -90,4 +90,33 @@ func TestFilterHasWhatWasAdded(t *testing.T) {
 		}
 	}
 	require.Less(t, wrong, n/1000)
+}
+
+// With a byte for each key, one look-up in 33 is a false positive.
+func TestFilterGrowsWithTheTable(t *testing.T) {
+	l := limits{bloomLeast: 1 << 10, bloomMost: 1 << 15}
+	key := func(i int) int64 { return int64(uint64(i) * 0x9e3779b97f4a7c15) } //nolint:gosec // spread over the whole range
+	for keys, size := range map[int64]int{0: 1 << 10, 1023: 1 << 10, 1024: 1 << 11, 20_000: 1 << 15, 1 << 40: 1 << 15} {
+		require.Equal(t, size, newBloomFilter(keys, &l).size(), "%d keys", keys)
+	}
+	f := newBloomFilter(1<<13-1, &l)
+	n := f.size()
+	for i := range n {
+		require.False(t, f.crowded(&l))
+		f.add(key(i))
+	}
+	wrong := 0
+	for i := range 10 * n {
+		if f.has(key(n + i)) {
+			wrong++
+		}
+	}
+	require.InDelta(t, 0.03, float64(wrong)/float64(10*n), 0.01)
+	f.add(key(n))
+	require.True(t, f.crowded(&l))
+	f = newBloomFilter(1<<40, &l)
+	for i := range 2 * f.size() {
+		f.add(key(i))
+	}
+	require.False(t, f.crowded(&l), "it is as large as may be")
 }

@@ -245,7 +245,7 @@ func newStore(o options, lock *fileLock, db *database, conns []*conn) (*store, e
 		return nil, err
 	}
 	// This first transaction proves that the file can be written.
-	if err := w.transact(func(*tx) error { return nil }); err != nil {
+	if err := w.transact(func(t *tx) error { return t.c.exec(deleteSaved) }); err != nil {
 		return nil, err
 	}
 	if err := w.reserve.fill(); err != nil {
@@ -290,6 +290,10 @@ func (w *writer) load() error {
 	}
 	w.outcomes.Store(some != 0)
 	if err := w.numbers.load(w.conn); err != nil {
+		return err
+	}
+	w.index.fit(w.meta.total())
+	if loaded, err := w.loadSaved(); loaded || err != nil {
 		return err
 	}
 	var entries []entry

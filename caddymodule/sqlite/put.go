@@ -259,7 +259,7 @@ func eventSize(e *inbox.Event, set slots) int {
 // indexHasRoom reports whether one more entry may wait in memory until the
 // index can be written. If not, it refuses the request.
 func (t *tx) indexHasRoom(r *request) bool {
-	if _, gathered := t.w.index.pending(); gathered > maxGathered*t.w.limits.indexEntries {
+	if t.w.index.isFull() {
 		r.err = fmt.Errorf("the index of tasks cannot be written: %w", errors.Join(t.w.maintenance.err, errIndexFull))
 		return false
 	}

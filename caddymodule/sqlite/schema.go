@@ -179,7 +179,7 @@ var schema = []migration{{
 		outcome  BLOB    NOT NULL, -- empty if the event is not compared
 		revision INTEGER NOT NULL
 	) STRICT`,
-}, trackedSchema}
+}, trackedSchema, savedSchema}
 
 // versionOfDestinations is the first version of the schema that has destinations.
 const versionOfDestinations = 4

@@ -17,9 +17,13 @@ import (
 type limits struct {
 	batch        int           // ops in one transaction
 	queue        int           // ops waiting for the writer
-	indexEntries int           // entries of a generation of the index
+	indexEntries int           // entries of a generation of the index, while there are few
 	ahead        int           // fresh events of a queue in memory, unless more are leased at once
 	aheadBytes   int           // of their bodies, and one more
+	bloomLeast   int           // bytes of a filter of the index at least: a power of two
+	bloomMost    int           // and at most, for 16 million keys
+	bloomStep    int64         // rows read for a filter in one step
+	savedKeys    int64         // keys in the filter from which on it is saved when the inbox is closed
 	flushStep    int           // entries written to the index in one transaction
 	retireStep   int64         // events checked for their age in one step
 	sweepStep    int64         // rows of the index checked in one transaction
@@ -41,6 +45,10 @@ var defaultLimits = limits{
 	indexEntries: 64 << 10,
 	ahead:        128,
 	aheadBytes:   256 << 10,
+	bloomLeast:   4 << 20,
+	bloomMost:    16 << 20,
+	bloomStep:    2048,
+	savedKeys:    256 << 10,
 	flushStep:    512,
 	retireStep:   256,
 	sweepStep:    512,
@@ -162,6 +170,7 @@ func (s *store) closeLast() error {
 		return errors.Join(s.writer.conn.close(), s.copier.close())
 	}
 	err := s.copier.close()
+	s.writer.save()
 	_, cerr := s.writer.conn.number(`PRAGMA wal_checkpoint(TRUNCATE)`)
 	return errors.Join(err, cerr, s.writer.conn.close())
 }
