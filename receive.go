@@ -55,8 +55,7 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, now time.Time)
 	}
 
 	// from here on the callback is stored even if the caller hangs up
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), gateway.StoreTimeout)
-	defer cancel()
+	ctx := h.gateway.StoreContext()
 	if successor := h.gateway.Successor(gw); successor != nil {
 		defer h.drop(successor)
 		gw = successor
