@@ -67,10 +67,13 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, now time.Time)
 		return h.quarantine(ctx, gw, c, refused)
 	}
 	event := parsed.Event(callback.Arrival{At: c.receivedAt, Source: c.source, Compared: h.fotor != nil})
-	parsed.Free()
 	h.tracers.AddTo(event, r)
 	stored := h.store(ctx, gw, event, c)
-	stored.event = event
+	if stored.event = event; stored.status == http.StatusOK {
+		parsed.Free()
+	} else {
+		b.Keep() // the inbox may still make the event's former id
+	}
 	return stored
 }
 

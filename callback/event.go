@@ -58,6 +58,9 @@ func (c *Callback) Event(a Arrival) *inbox.Event {
 	e := &inbox.Event{
 		ID: c.id, FormerID: c.formerID, TaskID: c.TaskID, Type: c.Type, Status: c.Status, ReceivedAt: a.At, Origin: a.Origin,
 	}
+	if c.unmade {
+		e.MakeFormerID = c.makeFormerID
+	}
 	if a.Compared && c.Status.Final() {
 		e.Outcome, e.Revision = c.Outcome(), 1
 	}

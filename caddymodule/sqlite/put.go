@@ -19,7 +19,7 @@ const eventOverhead = 250
 type put struct {
 	request
 	event       *inbox.Event
-	id, former  inbox.RawID // former is zero if there is none
+	id, former  inbox.RawID // former is zero if there is none, or if it is not made yet
 	duplicateOf inbox.RawID // zero if the event is new
 }
 
@@ -71,6 +71,11 @@ func (p *put) apply(t *tx) error {
 	events, big, err := t.task(key, p.event.TaskID)
 	if err != nil {
 		return err
+	}
+	if (big != nil || len(events) > 0) && p.event.MakeFormerID != nil {
+		if p.former, p.err = p.event.Former(); p.err != nil {
+			return nil
+		}
 	}
 	if big != nil {
 		return p.applyBig(t, big)
