@@ -87,8 +87,18 @@ func (c *Callback) appendBody(b []byte, a *Arrival) []byte {
 	b = append(b, `,"extra":`...)
 	b = appendMembers(b, c.extra)
 	b = append(b, `,"receivedAt":"`...)
-	b = a.At.AppendFormat(b, TimeLayout)
+	b = AppendTime(b, a.At)
 	return appendRevision(a.append(append(b, '"')), 1)
+}
+
+// AppendTime appends a time in UTC in the format of TimeLayout, which takes the time package
+// five times as long as its own.
+func AppendTime(b []byte, t time.Time) []byte {
+	b = t.AppendFormat(b, time.RFC3339)
+	point := len(b) - len("Z")
+	b = strconv.AppendInt(b[:point], int64(time.Second/time.Microsecond)+int64(t.Nanosecond())/int64(time.Microsecond), 10)
+	b[point] = '.' // in the place of the second that was added for the zeros
+	return append(b, 'Z')
 }
 
 // append appends the members about the arrival.
