@@ -64,11 +64,11 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, now time.Time)
 	c := received{body: b.Data(), source: source, receivedAt: now}
 	parsed, refused := validate(r.Header, c.body, h.rules)
 	if refused != nil {
-		return h.quarantine(ctx, gw, c, refused)
+		return h.quarantine(ctx, gw, c, refused) //nolint:contextcheck // as above
 	}
 	event := parsed.Event(callback.Arrival{At: c.receivedAt, Source: c.source, Compared: h.fotor != nil})
 	h.tracers.AddTo(event, r)
-	stored := h.store(ctx, gw, event, c)
+	stored := h.store(ctx, gw, event, c) //nolint:contextcheck // as above
 	if stored.event = event; stored.status == http.StatusOK {
 		parsed.Free()
 	} else {

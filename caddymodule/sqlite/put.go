@@ -72,10 +72,8 @@ func (p *put) apply(t *tx) error {
 	if err != nil {
 		return err
 	}
-	if (big != nil || len(events) > 0) && p.event.MakeFormerID != nil {
-		if p.former, p.err = p.event.Former(); p.err != nil {
-			return nil
-		}
+	if (big != nil || len(events) > 0) && !p.makeFormer() {
+		return nil
 	}
 	if big != nil {
 		return p.applyBig(t, big)
@@ -112,6 +110,15 @@ func (p *put) apply(t *tx) error {
 		}
 	}
 	return nil
+}
+
+// makeFormer makes the former id, unless it is made. If that is no id, it refuses the
+// request.
+func (p *put) makeFormer() (ok bool) {
+	if p.event.MakeFormerID != nil {
+		p.former, p.err = p.event.Former()
+	}
+	return p.err == nil
 }
 
 // applyBig is apply for a task with many events.
