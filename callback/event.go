@@ -91,10 +91,10 @@ func (c *Callback) appendBody(b []byte, a *Arrival) []byte {
 	return appendRevision(a.append(append(b, '"')), 1)
 }
 
-// AppendTime appends a time in UTC in the format of TimeLayout, which takes the time package
-// five times as long as its own.
+// AppendTime appends a time as TimeLayout has it, in a quarter of the time that package time
+// takes for a layout that is not one of its own.
 func AppendTime(b []byte, t time.Time) []byte {
-	b = t.AppendFormat(b, time.RFC3339)
+	b = t.UTC().AppendFormat(b, time.RFC3339)
 	point := len(b) - len("Z")
 	b = strconv.AppendInt(b[:point], int64(time.Second/time.Microsecond)+int64(t.Nanosecond())/int64(time.Microsecond), 10)
 	b[point] = '.' // in the place of the second that was added for the zeros
