@@ -55,8 +55,7 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, now time.Time)
 	}
 
 	// from here on the callback is stored even if the caller hangs up
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), gateway.StoreTimeout)
-	defer cancel()
+	ctx := h.gateway.StoreContext()
 	if successor := h.gateway.Successor(gw); successor != nil {
 		defer h.drop(successor)
 		gw = successor
@@ -65,13 +64,16 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, now time.Time)
 	c := received{body: b.Data(), source: source, receivedAt: now}
 	parsed, refused := validate(r.Header, c.body, h.rules)
 	if refused != nil {
-		return h.quarantine(ctx, gw, c, refused)
+		return h.quarantine(ctx, gw, c, refused) //nolint:contextcheck // as above
 	}
 	event := parsed.Event(callback.Arrival{At: c.receivedAt, Source: c.source, Compared: h.fotor != nil})
-	parsed.Free()
 	h.tracers.AddTo(event, r)
-	stored := h.store(ctx, gw, event, c)
-	stored.event = event
+	stored := h.store(ctx, gw, event, c) //nolint:contextcheck // as above
+	if stored.event = event; stored.status == http.StatusOK {
+		parsed.Free()
+	} else {
+		b.Keep() // the inbox may still make the event's former id
+	}
 	return stored
 }
 

@@ -16,12 +16,15 @@ func validate(header http.Header, body []byte, rules *callback.Rules) (c *callba
 		a := answerMedia(detail)
 		return nil, &a
 	}
-	return validateBody(body, rules)
+	return answerOf(callback.ParseLazily(body, rules))
 }
 
 // validateBody is validate for a body from the quarantine, which has no headers.
 func validateBody(body []byte, rules *callback.Rules) (c *callback.Callback, refused *answer) {
-	c, err := callback.Parse(body, rules)
+	return answerOf(callback.Parse(body, rules))
+}
+
+func answerOf(c *callback.Callback, err error) (*callback.Callback, *answer) {
 	if err == nil {
 		return c, nil
 	}

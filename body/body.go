@@ -132,6 +132,9 @@ func (b *Body) widen() error {
 	return nil
 }
 
+// Keep has Free leave the bytes as they are, for somebody who still reads them.
+func (b *Body) Keep() { b.first = nil }
+
 // Free releases the memory.
 func (b *Body) Free() {
 	if b.first != nil {

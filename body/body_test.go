@@ -83,3 +83,26 @@ func TestDeadlineEndsWithTheBody(t *testing.T) {
 		assert.Equal(t, "1", string(text))
 	}
 }
+
+// The bytes of a body that somebody may still read stay as they are, whatever comes after it.
+func TestKeptBytesAreNotReused(t *testing.T) {
+	room := new(Room)
+	read := func(text string) *Body {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(text))
+		b, err := Read(httptest.NewRecorder(), r, Options{Room: room, Wait: time.Minute, Max: largest, Times: DefaultTimes, Since: time.Now()})
+		require.NoError(t, err)
+		return b
+	}
+	for range 50 {
+		kept := read("kept")
+		data := kept.Data()
+		kept.Keep()
+		kept.Free()
+		other := read("else")
+		require.Equal(t, "kept", string(data))
+		other.Free()
+	}
+	reading, used := room.Load()
+	require.Zero(t, reading)
+	require.Zero(t, used, "kept bytes take no room")
+}

@@ -44,6 +44,7 @@ type Callback struct {
 
 	id       string // of the event
 	formerID string // the event's id in older versions; empty if it is the same
+	unmade   bool   // it is not the same, but not made yet
 	size     int    // of the body, in bytes
 	code     int    // Fotor's status number
 	rules    *Rules
@@ -149,7 +150,19 @@ func isTrue(hsfw, nsfw optionalBool) bool { return hsfw == boolTrue || nsfw == b
 // The callback refers to the body, which must not change until the last use of the
 // callback.
 func Parse(body []byte, rules *Rules) (*Callback, error) {
+	return newParser(body, rules).parse()
+}
+
+// ParseLazily is Parse for a callback that is about to be stored. The id that it had in
+// older versions is only made if somebody calls the MakeFormerID of its event: so neither
+// may the body change nor the callback be freed before the last call.
+func ParseLazily(body []byte, rules *Rules) (*Callback, error) {
 	p := newParser(body, rules)
+	p.lazy = true
+	return p.parse()
+}
+
+func (p *parser) parse() (*Callback, error) {
 	defer p.free()
 
 	if err := p.document(); err != nil {

@@ -20,7 +20,8 @@ type canonicalizer struct {
 
 	// contentOnly leaves out what does not count for an event's id, see identity.go:
 	// members that are null, at every depth. omitted is true if that left anything out.
-	contentOnly, omitted bool
+	// omittedDeep is true if that may have been nested deeper than the rest.
+	contentOnly, omitted, omittedDeep bool
 
 	members []span        // of the objects that are being written
 	others  []namedMember // undocumented members of the callback's objects that are being written

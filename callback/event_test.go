@@ -287,6 +287,13 @@ func BenchmarkParse(b *testing.B) {
 	}
 }
 
+func TestTimesHaveTheirLayout(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		at := time.Unix(rapid.Int64Range(0, 253402300799).Draw(t, "seconds"), rapid.Int64Range(0, 999_999_999).Draw(t, "nanoseconds")).UTC()
+		require.Equal(t, at.Format(TimeLayout), string(AppendTime(nil, at)))
+	})
+}
+
 // A callback in memory that another one has left is as one in new memory, and an event
 // keeps its own.
 func TestFreedCallbacks(t *testing.T) {

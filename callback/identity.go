@@ -41,24 +41,37 @@ const (
 )
 
 // identify makes the event's id, and the one that older versions gave it, which was
-// made from all of the body.
+// made from all of the body, unless that may wait.
 func (p *parser) identify() error {
 	z := &p.canonicalizer
 	key := inbox.TaskKey(p.c.TaskID)
 	content := z.content(p.c)
-	if z.omitted {
+	switch {
+	case !z.omitted:
+		p.c.id = inbox.KeyedID(key, content)
+	case p.lazy && !z.omittedDeep:
+		p.c.id, p.c.unmade = inbox.KeyedID(key, content), true
+	default:
 		p.content = append(p.content[:0], content...)
 		p.c.id, p.c.formerID = inbox.KeyedIDs(key, p.content, z.formerContent(p.c))
-	} else {
-		p.c.id = inbox.KeyedID(key, content)
 	}
 	return checkDepth(z.depth) // of the whole body: the former content omits nothing
+}
+
+// makeFormerID makes the id that older versions gave the event.
+func (c *Callback) makeFormerID() string {
+	p := parsers.Get().(*parser)
+	id := inbox.NewID(c.TaskID, p.canonicalizer.formerContent(c))
+	if c.size <= maxPooledBody {
+		parsers.Put(p)
+	}
+	return id
 }
 
 // content returns the canonical form of a callback's content. The next call
 // overwrites it.
 func (z *canonicalizer) content(c *Callback) []byte {
-	z.out, z.depth, z.contentOnly, z.omitted = z.out[:0], 0, true, false
+	z.out, z.depth, z.contentOnly, z.omitted, z.omittedDeep = z.out[:0], 0, true, false, false
 	z.callback(c)
 	z.src, z.members, z.contentOnly = nil, z.members[:0], false
 	return z.out
@@ -212,6 +225,7 @@ func (o *contentObject) other() {
 	o.next++
 	if z.contentOnly && (m.value[0] == 'n' || (o.level == levelCallback && isTime(m.text))) {
 		z.omitted = true
+		z.omittedDeep = z.omittedDeep || m.value[0] == '{' || m.value[0] == '['
 		return
 	}
 	o.separate()

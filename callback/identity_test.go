@@ -257,6 +257,40 @@ func TestFormerIDsAreKnown(t *testing.T) {
 	assert.Positive(t, another)
 }
 
+// The former id that is made later is the one that Parse makes at once, and a body that
+// Parse refuses is refused as well.
+func TestFormerIDsAreMadeLater(t *testing.T) {
+	rules := newSampleRules(map[int]string{3: "failed", 4: "failed"}, nil)
+	deep := callbackWith(`"updateTime":` + strings.Repeat("[", maxDepth) + strings.Repeat("]", maxDepth))
+	shallow := callbackWith(`"createTime":{"a":[1,2]},"updateTime":1`)
+	var later int
+	rapid.Check(t, func(t *rapid.T) {
+		g := generator{T: t}
+		for _, body := range []string{g.callback(), shallow, deep} {
+			want, wantErr := Parse([]byte(body), rules)
+			got, err := ParseLazily([]byte(body), rules)
+			require.Equal(t, wantErr, err)
+			if err != nil {
+				continue
+			}
+			e := got.Event(sampleArrival)
+			former, err := e.Former()
+			require.NoError(t, err)
+			if e.MakeFormerID != nil {
+				later++
+				require.Empty(t, e.FormerID)
+				require.Equal(t, want.formerID, e.MakeFormerID(), "it can be made again")
+			}
+			e.FormerID, e.MakeFormerID = want.formerID, nil
+			require.Equal(t, want.Event(sampleArrival), e)
+			wanted, err := e.Former()
+			require.NoError(t, err)
+			require.Equal(t, wanted, former)
+		}
+	})
+	assert.Positive(t, later)
+}
+
 // A callback all of which counts has the id that it had in older versions.
 func TestPlainCallbackKeepsItsID(t *testing.T) {
 	for _, body := range []string{

@@ -21,7 +21,7 @@ func Lost(taskID, taskType string, at time.Time) *inbox.Event {
 	b = appendText(append(b, `","taskId":`...), taskID)
 	b = appendText(append(b, `,"type":`...), taskType)
 	b = append(b, `,"status":"lost","statusCode":null,"businessId":null,"resultUrl":null,"avatars":[],"sensitive":false,"extra":{},"receivedAt":"`...)
-	b = at.AppendFormat(b, TimeLayout)
+	b = AppendTime(b, at)
 	e.Body = append(b, `","sourceIp":null,"origin":"api","confirmed":null,"revision":1}`...)
 	return e
 }

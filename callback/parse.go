@@ -53,6 +53,7 @@ type parser struct {
 	problems []Problem
 	unlisted int // problems beyond maxProblems
 
+	lazy          bool // see ParseLazily
 	canonicalizer canonicalizer
 	content       []byte // its canonical form, while another one is made
 }
@@ -74,7 +75,7 @@ func newParser(body []byte, rules *Rules) *parser {
 	p.dec.Reset(&p.src)
 	p.c = newCallback()
 	p.c.rules, p.c.size = rules, len(body)
-	p.statusSeen, p.template, p.image = false, -1, -1
+	p.statusSeen, p.template, p.image, p.lazy = false, -1, -1, false
 	return p
 }
 

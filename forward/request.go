@@ -58,7 +58,7 @@ func (o *Options) header(ctx context.Context, e *inbox.Event, attempt int, now t
 	set("Ce-Source", "/fotor_webhook/"+o.Handler)
 	set("Ce-Type", eventTypePrefix+e.Status.String())
 	set("Ce-Subject", percent.Encode(e.TaskID, ""))
-	set("Ce-Time", e.ReceivedAt.Format(callback.TimeLayout))
+	set("Ce-Time", string(callback.AppendTime(nil, e.ReceivedAt)))
 	set("Idempotency-Key", e.ID)
 	set("Webhook-Id", e.ID)
 	timestamp := strconv.FormatInt(now.Unix(), 10)

@@ -13,7 +13,7 @@ import (
 // accepted, so that this notice always precedes the others.
 type arrivals struct {
 	mu          sync.Mutex
-	unpublished map[arrival]control.Notice
+	unpublished map[arrival]learnt
 }
 
 // arrival is the event of one request.
@@ -24,31 +24,42 @@ type arrival struct {
 
 func arrivalOf(e *inbox.Event) arrival { return arrival{e.ID, e.ReceivedAt.UnixMicro()} }
 
-// begin records that the event of a request is about to be stored.
-func (a *arrivals) begin(e *inbox.Event, source netip.Addr) {
-	n := noticeOf(control.Accepted, e)
-	if source.IsValid() {
-		n.SourceIP = source.String()
-	}
-	if e.Origin != inbox.FromCallback {
-		n.Origin = e.Origin.String()
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.unpublished == nil {
-		a.unpublished = make(map[arrival]control.Notice)
-	}
-	a.unpublished[arrivalOf(e)] = n
+// learnt is how an event was learnt, which the event that is leased need not say.
+type learnt struct {
+	origin inbox.Origin
+	source netip.Addr // who called; zero if nobody did
 }
 
-// end removes an event, and returns its notice if that was not published yet.
-func (a *arrivals) end(e *inbox.Event) (n control.Notice, ok bool) {
+// begin records that the event of a request is about to be stored.
+func (a *arrivals) begin(e *inbox.Event, source netip.Addr) {
 	key := arrivalOf(e)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	n, ok = a.unpublished[key]
+	if a.unpublished == nil {
+		a.unpublished = make(map[arrival]learnt)
+	}
+	a.unpublished[key] = learnt{e.Origin, source}
+}
+
+// end removes an event, and returns the notice that it was accepted if that was not
+// published yet.
+func (a *arrivals) end(e *inbox.Event) (n control.Notice, ok bool) {
+	key := arrivalOf(e)
+	a.mu.Lock()
+	l, ok := a.unpublished[key]
 	delete(a.unpublished, key)
-	return n, ok
+	a.mu.Unlock()
+	if !ok {
+		return n, false
+	}
+	n = noticeOf(control.Accepted, e)
+	if l.source.IsValid() {
+		n.SourceIP = l.source.String()
+	}
+	if l.origin != inbox.FromCallback {
+		n.Origin = l.origin.String()
+	}
+	return n, true
 }
 
 func noticeOf(kind string, e *inbox.Event) control.Notice {

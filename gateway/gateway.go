@@ -6,9 +6,9 @@
 // (attach.go) opens an inbox for it or joins the one that is open (pool.go), and
 // renew.go opens a broken one anew. A lane (lane.go) delivers to one destination, and
 // left.go is about those that the config does not name any more. A Ref (ref.go) is how a
-// handler finds the gateway for a callback, and route.go decides to which destinations
-// its event goes. peers.go keeps gateways of one shared inbox in step,
-// and asking.go asks Fotor, at a rate that share.go has them share.
+// handler finds the gateway for a callback, which waits as long as wait.go says, and
+// route.go decides to which destinations its event goes. peers.go keeps gateways of one
+// shared inbox in step, and asking.go asks Fotor, at a rate that share.go has them share.
 // A Journal (journal.go, observer.go, recent.go, refusals.go, and with remember.go
 // history.go) and pressure.go say what happens,
 // and emit.go makes Caddy events of that. operator.go, byhand.go and tasks.go are what

@@ -24,6 +24,7 @@ type Ref struct {
 	ready   chan struct{}
 	gone    chan struct{}
 	close   func()
+	waits   waits
 }
 
 // NewRef returns the Ref of a handler of that name. It must be closed.
@@ -91,6 +92,10 @@ func (r *Ref) Successor(g *Gateway) *Gateway {
 	}
 	return nil
 }
+
+// StoreContext returns the context in which to store a callback: it goes on if the caller
+// hangs up, and ends after StoreTimeout, or up to a tenth of a second later.
+func (r *Ref) StoreContext() context.Context { return r.waits.context() }
 
 // Put stores an event in the inbox of g, for the destinations that it goes to by the
 // config in force, and publishes that it was accepted. If the event was stored before, it

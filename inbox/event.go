@@ -89,6 +89,12 @@ type Event struct {
 	// one. Only Put uses it; it is not stored.
 	FormerID string
 
+	// MakeFormerID, if it is not nil, makes the FormerID, which is empty then: that costs
+	// as much as making the ID, and hardly any event needs it. Put calls it, from any
+	// goroutine, only if events of the task are stored; after an error of Put it may be
+	// called later, too. It is not stored.
+	MakeFormerID func() string
+
 	// TaskID is the Fotor task that the event is about. Not empty.
 	TaskID string
 
@@ -132,8 +138,21 @@ type Event struct {
 	TraceParent, TraceState string
 }
 
+// Former returns the event's former id, and makes it if necessary. It is zero if there is
+// none.
+func (e *Event) Former() (id RawID, err error) {
+	text := e.FormerID
+	if e.MakeFormerID != nil {
+		text = e.MakeFormerID()
+	}
+	if text == "" {
+		return id, nil
+	}
+	return ParseID(text)
+}
+
 // Check returns the event's ids, or an error if the event could not be found
-// again once stored. The former id is zero if there is none.
+// again once stored. The former id is zero if there is none, or if it is not made yet.
 func (e *Event) Check() (id, former RawID, err error) {
 	id, err = ParseID(e.ID)
 	if err == nil && e.FormerID != "" {

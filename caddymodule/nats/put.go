@@ -3,6 +3,7 @@ package nats
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -221,8 +222,14 @@ func (p *pendingPut) look(ctx context.Context) (own *stored, err error) {
 		return nil, nil //nolint:nilnil // there is none
 	}
 	subjects := []string{m.subject, p.subjects.event(p.event.ID)}
-	if p.event.FormerID != "" {
-		subjects = append(subjects, p.subjects.event(p.event.FormerID))
+	former, err := p.event.Former()
+	if err != nil {
+		return nil, err
+	}
+	formerID := ""
+	if former != (inbox.RawID{}) {
+		formerID = hex.EncodeToString(former[:])
+		subjects = append(subjects, p.subjects.event(formerID))
 	}
 	if !p.event.Outcome.IsZero() {
 		if subjects, err = p.appendTold(subjects, m); err != nil {
@@ -239,7 +246,7 @@ func (p *pendingPut) look(ctx context.Context) (own *stored, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if e.ID == p.event.ID || e.ID == p.event.FormerID {
+		if e.ID == p.event.ID || e.ID == formerID {
 			own = e
 		}
 		last = e // they are in order

@@ -60,7 +60,7 @@ type storedEvent struct {
 // newHeldLease returns what would be read from the file for the event.
 func (s *storedEvent) newHeldLease() *heldLease {
 	e := *s.event
-	e.FormerID, e.Destinations, e.Track = "", nil, time.Time{}
+	e.FormerID, e.MakeFormerID, e.Destinations, e.Track = "", nil, nil, time.Time{}
 	e.ReceivedAt = time.UnixMicro(e.ReceivedAt.UnixMicro()).UTC()
 	e.Body = nonNil(e.Body)
 	return &heldLease{

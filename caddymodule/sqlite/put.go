@@ -19,7 +19,7 @@ const eventOverhead = 250
 type put struct {
 	request
 	event       *inbox.Event
-	id, former  inbox.RawID // former is zero if there is none
+	id, former  inbox.RawID // former is zero if there is none, or if it is not made yet
 	duplicateOf inbox.RawID // zero if the event is new
 }
 
@@ -72,6 +72,9 @@ func (p *put) apply(t *tx) error {
 	if err != nil {
 		return err
 	}
+	if (big != nil || len(events) > 0) && !p.makeFormer() {
+		return nil
+	}
 	if big != nil {
 		return p.applyBig(t, big)
 	}
@@ -107,6 +110,15 @@ func (p *put) apply(t *tx) error {
 		}
 	}
 	return nil
+}
+
+// makeFormer makes the former id, unless it is made. If that is no id, it refuses the
+// request.
+func (p *put) makeFormer() (ok bool) {
+	if p.event.MakeFormerID != nil {
+		p.former, p.err = p.event.Former()
+	}
+	return p.err == nil
 }
 
 // applyBig is apply for a task with many events.

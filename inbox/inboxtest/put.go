@@ -134,6 +134,39 @@ var putTests = []test{
 		again()
 		s.nothingDue()
 	}},
+	{"makes a former id only if there are events of the task", func(s *suite) {
+		made := 0
+		var old *inbox.Event
+		e := s.event("task", inbox.Completed)
+		e.MakeFormerID = func() string {
+			made++
+			return old.ID
+		}
+		want := *e
+		want.MakeFormerID = nil
+		s.putEvent(e)
+		require.Zero(s, made)
+		s.leaseOf(&want)
+
+		old = s.put("other", inbox.Failed)
+		e = s.event("other", inbox.Failed)
+		e.MakeFormerID = func() string {
+			made++
+			return old.ID
+		}
+		for again := range 2 {
+			duplicateOf, err := s.in.Put(s.ctx(), e)
+			require.NoError(s, err)
+			require.Equal(s, old.ID, duplicateOf)
+			require.Greater(s, made, again)
+			s.reopen()
+		}
+		e.MakeFormerID = func() string { return "x" }
+		_, err := s.in.Put(s.ctx(), e)
+		require.ErrorContains(s, err, "event id has 1 characters")
+		e.MakeFormerID = func() string { return "" }
+		s.putEvent(e)
+	}},
 	{"stores an event whose former id is gone or never was", func(s *suite) {
 		old := s.put("task", inbox.Completed)
 		s.settle(inbox.Deliver, s.leaseOf(old))
