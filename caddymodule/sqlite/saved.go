@@ -31,7 +31,8 @@ const (
 
 const (
 	insertSaved = `INSERT INTO saved (kind, bytes) VALUES (?, ?)`
-	readSaved   = `SELECT kind, bytes FROM saved ORDER BY n`
+	sizeSaved   = `SELECT COALESCE(SUM(LENGTH(bytes)), 0) FROM saved WHERE kind = ?`
+	readSaved   = `SELECT bytes FROM saved WHERE kind = ? ORDER BY n`
 	deleteSaved = `DELETE FROM saved`
 )
 
@@ -72,18 +73,12 @@ func (t *tx) saveRows(kind int64, numbers []uint64) error {
 
 // loadSaved reads what was saved and reports whether anything was.
 func (w *writer) loadSaved() (bool, error) {
-	var words, numbers []uint64
-	err := w.conn.query(readSaved, func(row []driver.Value) error {
-		into := &words
-		if integer(row[0]) == savedEntries {
-			into = &numbers
-		}
-		for bytes := blob(row[1]); len(bytes) >= 8; bytes = bytes[8:] {
-			*into = append(*into, binary.LittleEndian.Uint64(bytes))
-		}
-		return nil
-	})
+	words, err := w.savedNumbers(savedFilter)
 	if err != nil || len(words) == 0 {
+		return false, err
+	}
+	numbers, err := w.savedNumbers(savedEntries)
+	if err != nil {
 		return false, err
 	}
 	if len(words)%bloomBlock != 0 || len(words)&(len(words)-1) != 0 || len(numbers)%2 != 0 {
@@ -96,4 +91,19 @@ func (w *writer) loadSaved() (bool, error) {
 		w.index.add(entry{int64(numbers[0]), int64(numbers[1])}) //nolint:gosec // as they were
 	}
 	return true, nil
+}
+
+func (w *writer) savedNumbers(kind int64) ([]uint64, error) {
+	bytes, err := w.conn.number(sizeSaved, kind)
+	if err != nil {
+		return nil, err
+	}
+	numbers := make([]uint64, 0, bytes/8) // it may be large: a slice that grows would leave as much behind
+	err = w.conn.query(readSaved, func(row []driver.Value) error {
+		for part := blob(row[0]); len(part) >= 8; part = part[8:] {
+			numbers = append(numbers, binary.LittleEndian.Uint64(part))
+		}
+		return nil
+	}, kind)
+	return numbers, err
 }
