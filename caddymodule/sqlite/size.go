@@ -23,6 +23,10 @@ type fileSize struct {
 
 func (z *fileSize) used() int64 { return z.pages + z.log }
 
+// taken returns the bytes that are not for events. The log's file shrinks and grows
+// up to what is kept of it; that room is not given away while it is shorter.
+func (w *writer) taken() int64 { return w.size.pages + max(w.size.log, w.keptLog()) }
+
 // measure updates the size after a transaction.
 func (w *writer) measure(t *tx) {
 	w.size.pages, w.size.free = t.pages*w.size.page, t.free*w.size.page
@@ -45,7 +49,7 @@ func (t *tx) hasRoom(r *request, n int) bool {
 		// those beyond its size may be used.
 		r.err = fmt.Errorf("%w: no room left on the disk of %s", inbox.ErrFull, t.w.path)
 		return false
-	case t.w.size.used()+t.grown+int64(n) > limit:
+	case t.w.taken()+t.grown+int64(n) > limit:
 		r.err = fmt.Errorf("%w: %s has reached its limit of %d bytes", inbox.ErrFull, t.w.path, limit)
 		return false
 	}
