@@ -16,7 +16,7 @@ const (
 
 	// checkpointRest is the number of pages left for the writer to copy, fewer
 	// than a batch writes.
-	checkpointRest = 128
+	checkpointRest = 64
 
 	// logOverrun is how far the log may exceed its limit, as a multiple of it,
 	// before the writer waits for readers in order to restart it.
@@ -28,7 +28,7 @@ const (
 
 	// countEvery is the number of transactions after which the frames in the
 	// log are counted.
-	countEvery = 16
+	countEvery = 8
 
 	// logShare bounds the log: it may take this fraction of the size limit.
 	logShare = 16

@@ -45,7 +45,7 @@ var defaultLimits = limits{
 	retireStep:   256,
 	sweepStep:    512,
 	sweepMin:     64 << 10,
-	logFrames:    512,
+	logFrames:    128,
 	scan:         5_000,
 	keptAttempts: 100,
 	reserve:      4 << 20,
