@@ -214,7 +214,7 @@ func TestTheWriterWaitsForACheckpointThatIsBehind(t *testing.T) {
 	}))
 	go func() {
 		defer close(ended)
-		for waits := 0; waits < 50; time.Sleep(time.Millisecond) { // it ends when the writer waits
+		for waits := 0; waits < 50 && t.Context().Err() == nil; time.Sleep(time.Millisecond) { // it ends when the writer waits
 			if waits++; len(s.requests) == 0 {
 				waits = 0
 			}
