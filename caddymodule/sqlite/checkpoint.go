@@ -16,15 +16,19 @@ const (
 
 	// checkpointRest is the number of pages left for the writer to copy, fewer
 	// than a batch writes.
-	checkpointRest = 128
+	checkpointRest = 64
 
 	// logOverrun is how far the log may exceed its limit, as a multiple of it,
 	// before the writer waits for readers in order to restart it.
 	logOverrun = 4
 
+	// logKept is how much of the log's file is kept for reuse, as a multiple of
+	// its limit.
+	logKept = 2
+
 	// countEvery is the number of transactions after which the frames in the
 	// log are counted.
-	countEvery = 16
+	countEvery = 8
 
 	// logShare bounds the log: it may take this fraction of the size limit.
 	logShare = 16
@@ -36,7 +40,8 @@ const (
 type checkpointer struct {
 	store *store
 	conn  *conn
-	start chan struct{}
+	start chan chan struct{}
+	ended chan struct{} // closed when the last checkpoint has ended; only the writer uses it
 	done  chan struct{}
 	state atomic.Int32
 }
@@ -49,14 +54,14 @@ const (
 )
 
 func newCheckpointer(s *store, c *conn) *checkpointer {
-	k := &checkpointer{store: s, conn: c, start: make(chan struct{}, 1), done: make(chan struct{})}
+	k := &checkpointer{store: s, conn: c, start: make(chan chan struct{}, 1), done: make(chan struct{})}
 	go k.run()
 	return k
 }
 
 func (k *checkpointer) run() {
 	defer close(k.done)
-	for range k.start {
+	for ended := range k.start {
 		for range checkpointPasses {
 			frames, copied, err := checkpoint(k.conn, `PRAGMA wal_checkpoint(PASSIVE)`)
 			if err != nil {
@@ -69,6 +74,7 @@ func (k *checkpointer) run() {
 			}
 		}
 		k.state.Store(logCopied)
+		close(ended)
 	}
 }
 
@@ -91,51 +97,68 @@ func checkpoint(c *conn, pragma string) (frames, copied int64, err error) {
 	return frames, copied, err
 }
 
-// tidyLog keeps the log short. The writer calls it between commits.
+// begin begins a checkpoint.
+func (k *checkpointer) begin() {
+	k.ended = make(chan struct{})
+	k.state.Store(logCopying)
+	k.start <- k.ended
+}
+
+// tidyLog keeps the log short. The writer calls it between commits. It waits only if
+// the log takes room from events.
 func (w *writer) tidyLog() {
 	k := w.checkpoint
-	switch k.state.Load() {
-	case logGrows:
-		if !w.size.logStuck && !w.logMayBeLong() {
-			return
-		}
-		frames, _, err := checkpoint(w.conn, `PRAGMA wal_checkpoint(NOOP)`)
-		if err != nil {
-			w.log.Error("reading the log's size failed", zap.String("path", w.path), zap.Error(err))
-			return
-		}
-		if frames >= w.logLimit() || w.size.logStuck {
-			w.size.logStuck = false
-			k.state.Store(logCopying)
-			k.start <- struct{}{}
-		}
-	case logCopied:
-		w.restartLog()
+	hurry := w.size.log > w.keptLog() && w.nearlyFull()
+	if k.state.Load() == logGrows && (hurry || w.size.logStuck || w.logIsLong()) {
+		w.size.logStuck = false
+		k.begin()
 	}
+	if hurry {
+		<-k.ended
+	}
+	if k.state.Load() == logCopied {
+		w.restartLog(hurry)
+	}
+}
+
+// logIsLong reports whether the log is to be copied.
+func (w *writer) logIsLong() bool {
+	if !w.logMayBeLong() {
+		return false
+	}
+	frames, _, err := checkpoint(w.conn, `PRAGMA wal_checkpoint(NOOP)`)
+	if err != nil {
+		w.log.Error("reading the log's size failed", zap.String("path", w.path), zap.Error(err))
+		return false
+	}
+	return frames >= w.logBytes()/w.size.page
 }
 
 // logMayBeLong reports whether to count the frames in the log. Counting after
 // every transaction would cost more than a small transaction.
 func (w *writer) logMayBeLong() bool {
-	if w.size.since < countEvery && w.size.grown < w.logLimit()*w.size.page/2 {
+	if w.size.since < countEvery && w.size.grown < w.logBytes()/2 {
 		return false
 	}
 	w.size.since, w.size.grown = 0, 0
 	return true
 }
 
-// logLimit returns the number of pages at which the log is copied. It is
+// logBytes returns the size of the log in bytes at which it is copied. It is
 // smaller if the size limit is small.
-func (w *writer) logLimit() int64 {
-	return min(w.limits.logFrames, w.maxSize.Load()/logShare/w.size.page)
+func (w *writer) logBytes() int64 {
+	return min(w.limits.logFrames*pageSize, w.maxSize.Load()/logShare)
 }
 
+// keptLog returns the size of the log's file in bytes beyond which it is shortened.
+func (w *writer) keptLog() int64 { return logKept * w.logBytes() }
+
 // restartLog copies the rest of the log and restarts it, unless somebody is
-// reading. Beyond the overrun it waits for the readers, and new readers wait
-// for it.
-func (w *writer) restartLog() {
+// reading. In a hurry and beyond the overrun it waits for the readers, and new
+// readers wait for it.
+func (w *writer) restartLog(hurry bool) {
 	if !w.gate.TryLock() {
-		if w.size.log < logOverrun*w.logLimit()*w.size.page {
+		if !hurry && w.size.log < logOverrun*w.logBytes() {
 			return
 		}
 		w.gate.Lock()
@@ -145,11 +168,16 @@ func (w *writer) restartLog() {
 	// process that reads, such as a backup, is not waited for: the log grows
 	// meanwhile, and commits go on.
 	err := setUp(w.conn, []string{
-		fmt.Sprintf(`PRAGMA journal_size_limit = %d`, 2*w.logLimit()*w.size.page),
+		fmt.Sprintf(`PRAGMA journal_size_limit = %d`, w.keptLog()),
 		`PRAGMA busy_timeout = 0`,
 	})
 	frames, copied, cerr := checkpoint(w.conn, `PRAGMA wal_checkpoint(RESTART)`)
 	err = errors.Join(err, cerr, setUp(w.conn, []string{busyTimeout}), w.overwrites.refresh(w, frames == copied))
+	if err == nil && frames == copied && w.size.log > w.keptLog() {
+		// SQLite shortens the file when the next transaction writes a page. That of
+		// a refused event writes none, so the log would keep the inbox full.
+		err = w.transact((*tx).touch)
+	}
 	if err != nil {
 		w.log.Error("checkpoint failed", zap.String("path", w.path), zap.Error(err))
 		w.noteDamage(err)

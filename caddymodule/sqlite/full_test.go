@@ -201,3 +201,53 @@ func TestLogStaysShort(t *testing.T) {
 	require.NoError(t, s.Close())
 	require.NoFileExists(t, s.path+"-wal")
 }
+
+// The log takes no room from events if the checkpointer is behind.
+func TestTheWriterWaitsForACheckpointThatIsBehind(t *testing.T) {
+	s := openTest(t, func(o *options) { o.maxSize = 2 << 20 })
+	ended := make(chan struct{})
+	require.NoError(t, inWriter(s, func(x *tx) error { // a checkpoint that does not get on
+		k := x.w.checkpoint
+		k.ended = ended
+		k.state.Store(logCopying)
+		return nil
+	}))
+	go func() {
+		defer close(ended)
+		for waits := 0; waits < 50 && t.Context().Err() == nil; time.Sleep(time.Millisecond) { // it ends when the writer waits
+			if waits++; len(s.requests) == 0 {
+				waits = 0
+			}
+		}
+		s.checkpoint.state.Store(logCopied)
+	}()
+	require.Greater(t, fill(t, s), 500)
+	require.LessOrEqual(t, logSize(s), int64(2<<20/logShare*logKept))
+}
+
+// A log that grew while somebody read does not keep the inbox full once it was copied.
+func TestALongLogMakesRoomByItself(t *testing.T) {
+	ctx := context.Background()
+	s := openTest(t, func(o *options) { o.maxSize = 2 << 20 })
+	reader, err := connect(ctx, s.path)
+	require.NoError(t, err)
+	require.NoError(t, reader.exec(`BEGIN`))
+	_, err = reader.number(`SELECT count(*) FROM events`)
+	require.NoError(t, err)
+	n := fill(t, s)
+	require.Greater(t, logSize(s), int64(1<<20))
+	require.NoError(t, reader.close())
+	inboxtest.Eventually(t, func() bool {
+		_, err := s.Put(ctx, newEvent())
+		return err == nil
+	})
+	require.Greater(t, fill(t, s), n)
+}
+
+func logSize(s *store) int64 {
+	info, err := os.Stat(s.path + walSuffix)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}

@@ -127,3 +127,45 @@ func TestSurveyAndVerifyOfBothVersions(t *testing.T) {
 		require.Equal(t, want, n)
 	}
 }
+
+// A file with pages of 4 KiB, as earlier releases made them, keeps them, and works.
+func TestFileWithSmallerPages(t *testing.T) {
+	ctx := context.Background()
+	path := filepath.Join(t.TempDir(), "inbox.db")
+	c, err := connect(ctx, path)
+	require.NoError(t, err)
+	require.NoError(t, setUp(c, []string{`PRAGMA page_size = 4096`, `PRAGMA journal_mode = WAL`}))
+	require.NoError(t, migrate(c, 0, schema))
+	require.NoError(t, c.close())
+
+	limits := defaultLimits
+	limits.reserve = 4096
+	small := func(o *options) { o.maxSize = 2 << 20 }
+	s := openWith(t, path, limits, small)
+	n := fill(t, s)
+	require.Greater(t, n, 500)
+	deliver(t, s, n)
+	for range 2 * n { // delivered events make room
+		e := newEvent()
+		inboxtest.Eventually(t, func() bool {
+			_, err := s.Put(ctx, e)
+			return err == nil
+		})
+		deliver(t, s, 1)
+	}
+	require.Equal(t, int64(4096), number(t, s, `PRAGMA page_size`))
+	require.NoError(t, s.Close())
+
+	s = openWith(t, path, limits, small)
+	inboxtest.Put(t, s, newEvent())
+	stats, err := s.Stats(ctx)
+	require.NoError(t, err)
+	restored := backupOf(t, s)
+	events, err := new(Inbox).Verify(ctx, restored)
+	require.NoError(t, err)
+	require.Equal(t, stats.Events[inbox.Pending]+stats.Events[inbox.Delivered], events)
+	s = openWith(t, restored, limits)
+	require.Equal(t, int64(4096), number(t, s, `PRAGMA page_size`))
+	deliver(t, s, 1)
+	inboxtest.Put(t, s, newEvent())
+}

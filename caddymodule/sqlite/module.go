@@ -40,8 +40,9 @@ type Inbox struct {
 	Path string `json:"path,omitempty"`
 
 	// The size in bytes, of used pages and the write-ahead log, at which no
-	// more events are taken: callers are answered 503 and nothing is lost. At
-	// least 1 MiB. Default: 10 GiB.
+	// more events are taken: callers are answered 503 and nothing is lost. The
+	// log counts as an eighth of it or 2 MiB, whichever is less, while it is
+	// shorter. At least 1 MiB. Default: 10 GiB.
 	MaxSize int64 `json:"max_size,omitempty"`
 }
 

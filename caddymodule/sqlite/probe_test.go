@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"testing"
@@ -20,6 +21,22 @@ func TestProbeOfAFullInbox(t *testing.T) {
 	require.ErrorIs(t, s.Probe(ctx), inbox.ErrFull)
 	deliver(t, s, n)
 	inboxtest.Eventually(t, func() bool { return s.Probe(ctx) == nil }) // delivered events make room
+}
+
+// A probe writes to the disk, also if nothing else was ever stored.
+func TestProbeWrites(t *testing.T) {
+	ctx := context.Background()
+	s := openTest(t)
+	log := func() []byte {
+		b, err := os.ReadFile(s.path + walSuffix)
+		require.NoError(t, err)
+		return b
+	}
+	for range 3 {
+		before := log()
+		require.NoError(t, s.Probe(ctx))
+		require.False(t, bytes.Equal(before, log()))
+	}
 }
 
 func TestProbeOfARemovedFile(t *testing.T) {

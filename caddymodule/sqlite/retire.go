@@ -81,7 +81,7 @@ func (r *retirement) due(w *writer) (time.Time, bool) {
 // nearlyFull reports whether ended events must make room.
 func (w *writer) nearlyFull() bool {
 	limit := w.maxSize.Load()
-	return w.size.used() > limit-limit/retireRoom
+	return w.used() > limit-limit/retireRoom
 }
 
 // reset makes a new pass begin as soon as an event is too old, because the policy has

@@ -11,6 +11,8 @@ import (
 // applicationID marks the file as the gateway's, in SQLite's header: "FWHI".
 const applicationID = 0x46574849
 
+var setApplicationID = fmt.Sprintf(`PRAGMA application_id = %d`, applicationID)
+
 // migration turns one version of the schema into the next.
 type migration []string
 
@@ -319,7 +321,7 @@ func migrate(c *conn, version int, schema []migration) error {
 	for ; version < len(schema); version++ {
 		statements := append([]string{`BEGIN IMMEDIATE`}, schema[version]...)
 		statements = append(statements,
-			fmt.Sprintf(`PRAGMA application_id = %d`, applicationID),
+			setApplicationID,
 			fmt.Sprintf(`PRAGMA user_version = %d`, version+1),
 			`COMMIT`)
 		for _, s := range statements {

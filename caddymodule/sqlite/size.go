@@ -21,7 +21,9 @@ type fileSize struct {
 	since    int   // transactions since its frames were counted
 }
 
-func (z *fileSize) used() int64 { return z.pages + z.log }
+// used returns the bytes that count toward the size limit. The log's file grows and
+// shrinks up to what is kept of it; while it is shorter, that room is not given away.
+func (w *writer) used() int64 { return w.size.pages + max(w.size.log, w.keptLog()) }
 
 // measure updates the size after a transaction.
 func (w *writer) measure(t *tx) {
@@ -45,7 +47,7 @@ func (t *tx) hasRoom(r *request, n int) bool {
 		// those beyond its size may be used.
 		r.err = fmt.Errorf("%w: no room left on the disk of %s", inbox.ErrFull, t.w.path)
 		return false
-	case t.w.size.used()+t.grown+int64(n) > limit:
+	case t.w.used()+t.grown+int64(n) > limit:
 		r.err = fmt.Errorf("%w: %s has reached its limit of %d bytes", inbox.ErrFull, t.w.path, limit)
 		return false
 	}

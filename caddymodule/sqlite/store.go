@@ -28,7 +28,7 @@ type limits struct {
 	retireStep   int64         // events checked for their age in one step
 	sweepStep    int64         // rows of the index checked in one transaction
 	sweepMin     int64         // stale rows in the index at which it is swept
-	logFrames    int64         // pages in the write-ahead log at which it is checkpointed
+	logFrames    int64         // pages of pageSize in the write-ahead log at which it is checkpointed
 	scan         int64         // events read for one page of a list
 	keptAttempts int64         // records of failed attempts kept with an event
 	reserve      int64         // bytes at most that are reserved for a full disk
@@ -53,7 +53,7 @@ var defaultLimits = limits{
 	retireStep:   256,
 	sweepStep:    512,
 	sweepMin:     64 << 10,
-	logFrames:    512,
+	logFrames:    128,
 	scan:         5_000,
 	keptAttempts: 100,
 	reserve:      4 << 20,

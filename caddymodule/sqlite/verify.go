@@ -20,8 +20,12 @@ func checkOnOpen(ctx context.Context, c *conn, path string, upTo int64) error {
 	if err != nil {
 		return err
 	}
+	size, err := c.number(`PRAGMA page_size`)
+	if err != nil {
+		return err
+	}
 	suspect := damaged.has(path)
-	if pages*pageSize > upTo && !suspect {
+	if pages*size > upTo && !suspect {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkOnOpenTimeout)

@@ -329,7 +329,7 @@ func (w *writer) publish(t *tx) {
 		t.tracked.publish(w.store)
 	}
 	w.measure(t)
-	w.view.Store(&view{meta: w.meta, bytes: w.size.used(), log: w.size.log})
+	w.view.Store(&view{meta: w.meta, bytes: w.used(), log: w.size.log})
 	for _, q := range t.made {
 		q.publish(q.counters, w.meta.nextSeq, w.meta.routed > 0)
 		w.queues.add(q)
