@@ -247,13 +247,18 @@ func newStore(o options, lock *fileLock, db *database, conns []*conn) (*store, e
 		return nil, err
 	}
 	// This first transaction proves that the file can be written.
-	if err := w.transact(func(t *tx) error { return t.c.exec(deleteSaved) }); err != nil {
+	err := w.transact((*tx).dropSaved)
+	if mayBeFull(err) && w.spendReserve() { // what is stored can be delivered all the same
+		err = w.transact((*tx).dropSaved)
+	}
+	if err != nil {
 		return nil, err
 	}
-	if err := w.reserve.fill(); err != nil {
-		return nil, fmt.Errorf("%w: setting room aside: %w", inbox.ErrFull, err)
+	if !w.reserve.spent {
+		if err := w.reserve.fill(); err != nil {
+			return nil, fmt.Errorf("%w: setting room aside: %w", inbox.ErrFull, err)
+		}
 	}
-	var err error
 	if w.files, err = identifyFiles(o.path, o.configured); err != nil {
 		return nil, err
 	}

@@ -44,7 +44,7 @@ func (w *writer) save() {
 		return
 	}
 	numbers := w.index.numbers()
-	if size := int64(len(filter.words)+len(numbers)) * 8; w.size.used()+size > w.maxSize.Load() {
+	if size := int64(len(filter.words)+len(numbers)) * 8; w.used()+size > w.maxSize.Load() {
 		return
 	}
 	err := w.transact(func(t *tx) error {
@@ -70,6 +70,9 @@ func (t *tx) saveRows(kind int64, numbers []uint64) error {
 	}
 	return nil
 }
+
+// dropSaved removes what was saved, because it will not be valid any more.
+func (t *tx) dropSaved() error { return t.c.exec(deleteSaved) }
 
 // loadSaved reads what was saved and reports whether anything was.
 func (w *writer) loadSaved() (bool, error) {
