@@ -7,7 +7,7 @@ import (
 
 const (
 	// gatherPause is how long a batch of many ops waits for more of them.
-	gatherPause = 500 * time.Microsecond
+	gatherPause = 250 * time.Microsecond
 
 	// manyOps is the number of ops at once from which on others are sure to come soon, and
 	// enoughOps one at which a batch is large enough: what a commit costs is shared by all.
