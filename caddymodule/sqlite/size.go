@@ -30,7 +30,7 @@ func (w *writer) measure(t *tx) {
 	w.size.pages, w.size.free = t.pages*w.size.page, t.free*w.size.page
 	w.size.grown += t.grown
 	w.size.since++
-	switch info, err := os.Stat(w.path + walSuffix); {
+	switch info, err := os.Stat(w.path + walSuffix); { //nolint:gosec // the operator names the file
 	case err == nil:
 		w.size.log = info.Size()
 	case !errors.Is(err, os.ErrNotExist):
