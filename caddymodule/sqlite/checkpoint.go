@@ -105,16 +105,17 @@ func (k *checkpointer) begin() {
 }
 
 // tidyLog keeps the log short. The writer calls it between commits. It waits only if
-// the log takes room from events.
+// the log takes room from events, or grows faster than it is copied.
 func (w *writer) tidyLog() {
 	k := w.checkpoint
-	hurry := w.size.log > w.keptLog() && w.nearlyFull()
+	hurry := w.size.log > w.keptLog() && w.nearlyFull() || w.size.log-w.size.waited > logOverrun*w.logBytes()
 	if k.state.Load() == logGrows && (hurry || w.size.logStuck || w.logIsLong()) {
 		w.size.logStuck = false
 		k.begin()
 	}
 	if hurry {
 		<-k.ended
+		w.size.waited = w.size.log // if somebody reads for long, not with each transaction
 	}
 	if k.state.Load() == logCopied {
 		w.restartLog(hurry)

@@ -205,8 +205,24 @@ func TestLogStaysShort(t *testing.T) {
 // The log takes no room from events if the checkpointer is behind.
 func TestTheWriterWaitsForACheckpointThatIsBehind(t *testing.T) {
 	s := openTest(t, func(o *options) { o.maxSize = 2 << 20 })
+	endWhenWaitedFor(t, s)
+	require.Greater(t, fill(t, s), 500)
+	require.LessOrEqual(t, logSize(s), int64(2<<20/logShare*logKept))
+}
+
+// Also if the inbox has much room: the disk may have less.
+func TestALogThatGrowsFasterThanItIsCopiedIsWaitedFor(t *testing.T) {
+	s := openTest(t, func(o *options) { o.limits.logFrames = 8 })
+	endWhenWaitedFor(t, s)
+	load(t, s, 500, 1)
+	require.Less(t, logSize(s), int64(2*logOverrun*8*pageSize))
+}
+
+// endWhenWaitedFor begins a checkpoint that does not get on until the writer waits for it.
+func endWhenWaitedFor(t *testing.T, s *store) {
+	t.Helper()
 	ended := make(chan struct{})
-	require.NoError(t, inWriter(s, func(x *tx) error { // a checkpoint that does not get on
+	require.NoError(t, inWriter(s, func(x *tx) error {
 		k := x.w.checkpoint
 		k.ended = ended
 		k.state.Store(logCopying)
@@ -214,15 +230,41 @@ func TestTheWriterWaitsForACheckpointThatIsBehind(t *testing.T) {
 	}))
 	go func() {
 		defer close(ended)
-		for waits := 0; waits < 50 && t.Context().Err() == nil; time.Sleep(time.Millisecond) { // it ends when the writer waits
+		for waits := 0; waits < 50 && t.Context().Err() == nil; time.Sleep(time.Millisecond) {
 			if waits++; len(s.requests) == 0 {
 				waits = 0
 			}
 		}
 		s.checkpoint.state.Store(logCopied)
 	}()
-	require.Greater(t, fill(t, s), 500)
-	require.LessOrEqual(t, logSize(s), int64(2<<20/logShare*logKept))
+}
+
+// While somebody reads for long, the log grows, and the writer does not try to copy it with
+// each transaction.
+func TestALogThatCannotBeCopiedIsWaitedForNowAndThen(t *testing.T) {
+	ctx := context.Background()
+	s := openTest(t, func(o *options) { o.limits.logFrames = 8 })
+	reader, err := connect(ctx, s.path)
+	require.NoError(t, err)
+	require.NoError(t, reader.exec(`BEGIN`))
+	_, err = reader.number(`SELECT count(*) FROM events`)
+	require.NoError(t, err)
+	waited := make(map[int64]bool)
+	for range 300 {
+		_, err := s.Put(ctx, newEvent())
+		require.NoError(t, err)
+		require.NoError(t, inWriter(s, func(x *tx) error {
+			waited[x.w.size.waited] = true
+			return nil
+		}))
+	}
+	require.Greater(t, len(waited), 2)
+	require.LessOrEqual(t, len(waited), 1+int(logSize(s)/(logOverrun*8*pageSize)))
+	require.NoError(t, reader.close())
+	inboxtest.Eventually(t, func() bool {
+		_, err := s.Put(ctx, newEvent())
+		return err == nil && logSize(s) <= 2*logKept*8*pageSize
+	})
 }
 
 // A log that grew while somebody read does not keep the inbox full once it was copied.

@@ -17,6 +17,7 @@ type fileSize struct {
 	free     int64 // free pages
 	log      int64 // the write-ahead log
 	logStuck bool  // the log could not grow
+	waited   int64 // of the log, when the writer last waited until it was copied
 	grown    int64 // what was written to the log since its frames were counted, approximately
 	since    int   // transactions since its frames were counted
 }
@@ -32,7 +33,9 @@ func (w *writer) measure(t *tx) {
 	w.size.since++
 	switch info, err := os.Stat(w.path + walSuffix); { //nolint:gosec // the operator names the file
 	case err == nil:
-		w.size.log = info.Size()
+		if w.size.log = info.Size(); w.size.log <= w.keptLog() {
+			w.size.waited = 0
+		}
 	case !errors.Is(err, os.ErrNotExist):
 		w.log.Warn("the size of the write-ahead log is unknown", zap.String("path", w.path), zap.Error(err))
 	}
