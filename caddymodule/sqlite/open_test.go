@@ -254,7 +254,7 @@ func TestFailedMigrationLeavesTheOldVersion(t *testing.T) {
 
 // The effect would only show in a power cut, so the settings are checked.
 func TestCommitsAreSynced(t *testing.T) {
-	s := openWith(t, filepath.Join(t.TempDir(), "inbox.db"), smallLimits)
+	s := openTest(t) // a small log would be copied meanwhile, and the connection be in use
 	require.NoError(t, inWriter(s, func(tx *tx) error {
 		synchronous, err := tx.c.number(`PRAGMA synchronous`)
 		require.EqualValues(t, 2, synchronous, "FULL")
