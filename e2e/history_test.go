@@ -46,6 +46,7 @@ func TestHistoryOutlivesReloadAndRestart(t *testing.T) {
 	p.Terminate()
 	require.Zero(t, p.ExitCode(), "%s", p.Output)
 	g.Run(config)
+	await(t, func() bool { return g.API(http.MethodGet, "default/history?span=day", "").Status == http.StatusOK }, "the handler to run")
 	await(t, func() bool { h, _, _, _ := history(); return h.Complete }, "the inbox to be read")
 	h, accepted, invalid, delivered := history()
 	assert.Equal(t, []int64{events, 0, events}, []int64{accepted, invalid, delivered})
