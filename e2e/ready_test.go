@@ -87,8 +87,7 @@ func TestReadyOfAHandlerThatIsNotThere(t *testing.T) {
 	require.ErrorContains(t, g.Load(g.Caddyfile("forward "+up.URL, "fotor_webhook_ready /ready default other\n", quiet)),
 		`the config has no fotor_webhook handler with the name "other": expected of default`)
 	require.ErrorContains(t, g.Load(g.Globals(quiet)+g.Site(readySite)), "the config has no fotor_webhook handler: expected at least one")
-	status, reasons := g.Ready()
-	assert.Equal(t, http.StatusOK, status, reasons)
+	g.becomesReady() // the first connections may reach the socket that the refused config had opened
 }
 
 // A full inbox is not ready, and is so again once callbacks are taken again.
