@@ -83,7 +83,11 @@ const readKeys = `SELECT task_key FROM task_index WHERE task_key > ? ORDER BY ta
 // step reads the next rows of the table.
 func (b *bloomBuild) step(w *writer) error {
 	if b.next == nil {
-		b.next, b.after = newBloomFilter(w.meta.total()+w.meta.stale, &w.limits), math.MinInt64
+		keys := w.meta.total() + w.meta.stale
+		if b.whole != nil && b.whole.crowded(&w.limits) {
+			keys = max(keys, b.whole.keys) // a filter that is as small would be filled again and again
+		}
+		b.next, b.after = newBloomFilter(keys, &w.limits), math.MinInt64
 		b.next.add(b.after)
 	}
 	var seen int64
