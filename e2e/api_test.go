@@ -34,7 +34,7 @@ func (g *gateway) API(method, path, body string, headers ...string) apiReply {
 			r.Host = headers[i+1]
 		}
 	}
-	response, err := client.Do(r)
+	response, err := roundTrip(client, r)
 	require.NoError(g.t, err)
 	defer response.Body.Close()
 	answer := apiReply{Status: response.StatusCode, Header: response.Header}

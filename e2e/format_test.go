@@ -187,7 +187,7 @@ func TestBrowserIsToldWhatTheAddressIsFor(t *testing.T) {
 	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodOptions} {
 		r := newRequest(t, g.URL(), http.NoBody)
 		r.Method = method
-		response, err := client.Do(r)
+		response, err := roundTrip(client, r)
 		require.NoError(t, err)
 		body, err := io.ReadAll(response.Body)
 		require.NoError(t, err)

@@ -175,14 +175,7 @@ func do(t *testing.T, r *http.Request) reply {
 func try(r *http.Request) (answer reply, err error) { return tryWith(client, r) }
 
 func tryWith(client *http.Client, r *http.Request) (answer reply, err error) {
-	response, err := client.Do(r)
-	// For a moment after a reload, Caddy itself closes new connections too.
-	for tries := 0; tries < 10 && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) && r.GetBody != nil; tries++ {
-		if r.Body, err = r.GetBody(); err != nil {
-			return answer, err
-		}
-		response, err = client.Do(r)
-	}
+	response, err := roundTrip(client, r)
 	if err != nil {
 		return answer, err
 	}
@@ -198,6 +191,26 @@ func tryWith(client *http.Client, r *http.Request) (answer reply, err error) {
 		}
 	}
 	return answer, nil
+}
+
+// roundTrip sends a request, again if its connection was closed before an answer: for a moment
+// after a reload Caddy closes new connections too, as its old socket still has some that it
+// has not accepted. A request whose body can be read once only is sent once.
+func roundTrip(client *http.Client, r *http.Request) (*http.Response, error) {
+	response, err := client.Do(r)
+	for tries := 0; tries < 10 && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)); tries++ {
+		if r.Body != nil && r.Body != http.NoBody {
+			if r.GetBody == nil {
+				return nil, err
+			}
+			var again error
+			if r.Body, again = r.GetBody(); again != nil {
+				return nil, again
+			}
+		}
+		response, err = client.Do(r)
+	}
+	return response, err
 }
 
 // Metric returns the value of a metric with its labels, such as
@@ -219,7 +232,7 @@ func (g *gateway) get(path string) string {
 	g.t.Helper()
 	r, err := http.NewRequestWithContext(g.t.Context(), http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d%s", g.Admin, path), nil)
 	require.NoError(g.t, err)
-	response, err := client.Do(r)
+	response, err := roundTrip(client, r)
 	require.NoError(g.t, err)
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)

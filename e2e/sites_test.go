@@ -103,7 +103,7 @@ func fetch(t *testing.T, url string) (status int, content string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	require.NoError(t, err)
-	response, err := client.Do(r)
+	response, err := roundTrip(client, r)
 	require.NoError(t, err)
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)

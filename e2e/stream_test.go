@@ -41,7 +41,7 @@ func (g *gateway) Tail(query, lastEventID string) *tail {
 	if lastEventID != "" {
 		r.Header.Set("Last-Event-ID", lastEventID)
 	}
-	response, err := client.Do(r) //nolint:bodyclose // its reader does
+	response, err := roundTrip(client, r) //nolint:bodyclose // its reader does
 	require.NoError(g.t, err)
 	tl := &tail{t: g.t, events: make(chan sse, 10_000), cancel: cancel, status: response.StatusCode}
 	if tl.status == http.StatusOK {
