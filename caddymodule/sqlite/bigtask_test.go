@@ -148,7 +148,7 @@ func TestIndexOfOneTaskIsWrittenInSteps(t *testing.T) {
 	}
 	var written []entry
 	for range 11 {
-		entries, next := x.step(10)
+		entries, _, next := x.step(10)
 		require.LessOrEqual(t, len(entries), 10)
 		written = append(written, entries...)
 		x.markWritten(next)

@@ -24,8 +24,9 @@
 // Read schema.go first, then queue.go, put.go, writer.go and lease.go. Each destination
 // has a queue: destination.go makes it with tables of its own, and leftbehind.go removes
 // it when nothing is left of it. index.go is the one index with random keys, from tasks to events: its
-// newest entries are in memory, and index_table.go writes them in sorted batches; bloom.go is
-// the filter before it, and saved.go keeps what is in memory from one start to the next.
+// newest entries are in memory, and index_table.go writes them in sorted batches to the newest
+// of its parts, see parts.go. merge.go and sweep.go keep those few, filters.go and bloom.go
+// keep look-ups in them rare, and saved.go keeps what is in memory from one start to the next.
 // find.go finds events in it by the beginning of their ids.
 // maintenance.go schedules such work between requests. checkpoint.go keeps the write-ahead
 // log short. size.go and reserve.go are about full disks; lock.go, identity.go,

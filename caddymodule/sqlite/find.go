@@ -10,14 +10,14 @@ import (
 )
 
 const (
-	eventsBetween = `SELECT seq FROM task_index WHERE task_key >= ? AND task_key <= ?`
-
 	readID = `SELECT id, received_at FROM events WHERE seq = ?`
 
 	// findSteps is how many events one search looks at, as a multiple of limits.scan.
 	// Only a task that has more of them is not searched as a whole.
 	findSteps = 20
 )
+
+var eventsBetween = newPartQuery(`SELECT seq FROM part_entries WHERE part = ? AND task_key >= ? AND task_key <= ?`)
 
 // Find returns the events with the prefix. It needs no index of its own, as an id begins
 // with the key of its task.
@@ -76,12 +76,21 @@ func (s *store) eventsBetween(ctx context.Context, c *conn, p inbox.Prefix) ([]i
 	// An entry is in the table before it leaves the memory, so the memory is
 	// read first.
 	seqs := s.index.between(first, last)
-	err := c.query(eventsBetween, func(row []driver.Value) error {
-		seqs = append(seqs, integer(row[0]))
-		return ctx.Err()
-	}, first, last)
+	parts, err := c.partNumbers()
+	if err != nil {
+		return nil, err
+	}
+	for _, part := range parts {
+		err := c.query(eventsBetween.of(part), func(row []driver.Value) error {
+			seqs = append(seqs, integer(row[0]))
+			return ctx.Err()
+		}, part, first, last)
+		if err != nil {
+			return nil, err
+		}
+	}
 	slices.Sort(seqs)
 	seqs = slices.Compact(seqs)
 	slices.Reverse(seqs)
-	return seqs, err
+	return seqs, nil
 }

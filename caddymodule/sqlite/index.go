@@ -31,7 +31,7 @@ type generation struct {
 }
 
 // taskIndex has the newest entries of the index from tasks to events, those not
-// yet in the table task_index. Writing each entry at once would dirty a page
+// yet in a table, see partsSchema. Writing each entry at once would dirty a page
 // per entry. Instead entries are collected in a generation. When it is full it
 // is frozen and written in the order of the keys, so that each page is dirtied
 // once.
@@ -40,7 +40,6 @@ type generation struct {
 // methods may be called concurrently, but only the writer may change it.
 type taskIndex struct {
 	mu     sync.RWMutex
-	least  int // of limit
 	limit  int // entries of a generation
 	active *generation
 	frozen *generation // or nil
@@ -48,21 +47,7 @@ type taskIndex struct {
 }
 
 func newTaskIndex(limit int) *taskIndex {
-	return &taskIndex{least: limit, limit: limit, active: new(generation)}
-}
-
-const (
-	// indexShare is the part of all events that a generation has at least, up to maxGrowth
-	// times the usual number: the larger the table, the more entries are to share a page.
-	indexShare = 40
-	maxGrowth  = 4
-)
-
-// fit makes generations as large as suits a table of so many entries.
-func (x *taskIndex) fit(table int64) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.limit = int(min(max(table/indexShare, int64(x.least)), maxGrowth*int64(x.least)))
+	return &taskIndex{limit: limit, active: new(generation)}
 }
 
 // isFull reports whether more entries wait than may while the table cannot be written.
@@ -163,12 +148,12 @@ func (x *taskIndex) pending() (frozen bool, gathered int) {
 }
 
 // step returns up to max of the next frozen entries in the order of their keys,
-// and the position after them.
-func (x *taskIndex) step(max int) (entries []entry, next position) {
+// whether some were written before, and the position after them.
+func (x *taskIndex) step(max int) (entries []entry, begun bool, next position) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	if x.frozen == nil {
-		return nil, position{}
+		return nil, false, position{}
 	}
 	for next = x.next; !next.atEnd() && len(entries) < max; {
 		left := x.frozen.ranges[next.bucket][next.done:]
@@ -181,7 +166,7 @@ func (x *taskIndex) step(max int) (entries []entry, next position) {
 	slices.SortFunc(entries, func(a, b entry) int {
 		return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.seq, b.seq))
 	})
-	return entries, next
+	return entries, x.next != position{}, next
 }
 
 // frozenLast returns the last event of the frozen generation.

@@ -2,122 +2,125 @@ package sqlite
 
 import (
 	"database/sql/driver"
+	"slices"
 	"strings"
 )
 
-// flushIndex writes the next entries of the index to its table.
+// flushIndex writes the next entries of the index to its newest part.
 func flushIndex(w *writer) error {
-	entries, next := w.index.step(w.limits.flushStep)
+	entries, begun, next := w.index.step(w.limits.flushStep)
+	var p *part
 	err := w.transact(func(t *tx) error {
-		if err := t.insertIndex(entries); err != nil {
+		p = t.partFor(begun)
+		if err := t.insertIndex(p.n, entries); err != nil {
 			return err
 		}
 		if next.atEnd() {
 			t.meta.indexedSeq = w.index.frozenLast()
 		}
-		return nil
+		return t.writePart(p, w.index.frozenLast(), p.entries+int64(len(entries)))
 	})
 	if err != nil {
 		return err
 	}
-	w.maintenance.bloom.add(entries, &w.limits)
-	if next.atEnd() {
-		w.index.fit(w.meta.total())
+	p.last = w.index.frozenLast()
+	p.entries += int64(len(entries))
+	p.add(entries)
+	if p != w.parts.last() {
+		w.parts = append(w.parts, p)
+		w.parts.bound(w.limits.filtersMost)
 	}
 	w.index.markWritten(next)
 	return nil
 }
 
-const insertIndex = `INSERT OR IGNORE INTO task_index (task_key, seq) VALUES (?, ?)`
+const insertIndex = `INSERT OR IGNORE INTO part_entries (part, task_key, seq) VALUES (?, ?, ?)`
 
 // insertIndexRows is the number of rows that one statement inserts.
 const insertIndexRows = 32
 
-var insertIndexMany = insertIndex + strings.Repeat(`, (?, ?)`, insertIndexRows-1)
+var insertIndexMany = insertIndex + strings.Repeat(`, (?, ?, ?)`, insertIndexRows-1)
 
-// insertIndex inserts entries, which are sorted by key, into the table.
-func (t *tx) insertIndex(entries []entry) error {
-	values := make([]driver.Value, 0, 2*insertIndexRows)
+// insertIndex inserts entries, which are sorted by key, into a part.
+func (t *tx) insertIndex(part int64, entries []entry) error {
+	values := make([]driver.Value, 0, 3*insertIndexRows)
 	for ; len(entries) >= insertIndexRows; entries = entries[insertIndexRows:] {
 		values = values[:0]
 		for _, e := range entries[:insertIndexRows] {
-			values = append(values, e.key, e.seq)
+			values = append(values, part, e.key, e.seq)
 		}
 		if err := t.c.exec(insertIndexMany, values...); err != nil {
 			return err
 		}
 	}
 	for _, e := range entries {
-		if err := t.c.exec(insertIndex, e.key, e.seq); err != nil {
+		if err := t.c.exec(insertIndex, part, e.key, e.seq); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// sweepDue reports whether more than a quarter of the index refers to events
-// that are gone.
-func (c *maintenance) sweepDue(w *writer) bool {
-	m := &w.meta
-	return c.sweep.running || m.stale > max(w.limits.sweepMin, m.total()/3)
-}
+var readPart = newPartQuery(`SELECT seq FROM part_entries WHERE part = ? AND task_key = ?`)
 
-// sweep removes rows of task_index whose events are gone, in the order of the
-// keys. Removing each together with its event would dirty a page per row.
-type sweep struct {
-	running  bool
-	key, seq int64 // position of the last row done
-	stale    int64 // number of stale rows when the sweep began
-	removed  int64
-}
+// readAheadKeys is the number of keys in one look-up query.
+const readAheadKeys = 16
 
-const (
-	readIndex = `SELECT i.task_key, i.seq, e.seq FROM task_index i LEFT JOIN events e ON e.seq = i.seq
-		WHERE (i.task_key, i.seq) > (?, ?) ORDER BY i.task_key, i.seq LIMIT +?`
-	deleteIndex = `DELETE FROM task_index WHERE task_key = ? AND seq = ?`
-)
+var readPartMany = newPartQuery(`SELECT task_key, seq FROM part_entries WHERE part = ? AND task_key IN (?` + strings.Repeat(",?", readAheadKeys-1) + `)`)
 
-// step processes the next rows of the index.
-func (p *sweep) step(w *writer) error {
-	next := *p
-	if !next.running {
-		next = sweep{running: true, key: -1 << 63, stale: w.meta.stale}
+// readAhead looks keys up in the table, many of them at once, which costs much less than one
+// by one.
+func (t *tx) readAhead(keys []int64) error {
+	if len(keys) == 0 {
+		return nil
 	}
-	err := w.transact(func(t *tx) error {
-		var gone []entry
-		var seen int64
-		err := t.c.query(readIndex, func(row []driver.Value) error {
-			seen++
-			next.key, next.seq = integer(row[0]), integer(row[1])
-			if row[2] == nil {
-				gone = append(gone, entry{next.key, next.seq})
+	slices.Sort(keys)
+	keys = slices.Compact(keys)
+	t.table = make(map[int64][]int64, len(keys))
+	for _, key := range keys {
+		t.table[key] = nil
+	}
+	wanted := make([]int64, 0, len(keys))
+	for _, p := range t.w.parts {
+		wanted = wanted[:0]
+		for _, key := range keys {
+			if p.mayHave(key) {
+				wanted = append(wanted, key)
 			}
-			return nil
-		}, next.key, next.seq, w.limits.sweepStep)
-		if err != nil {
-			return err
 		}
-		for _, e := range gone {
-			if err := t.c.exec(deleteIndex, e.key, e.seq); err != nil {
+		for chunk := range slices.Chunk(wanted, readAheadKeys) {
+			if err := t.readKeys(p.n, chunk); err != nil {
 				return err
 			}
 		}
-		next.removed += int64(len(gone))
-		t.meta.stale = max(0, t.meta.stale-int64(len(gone)))
-		if seen < w.limits.sweepStep {
-			// The whole table was read: stale rows that were not found do not
-			// exist.
-			t.meta.stale = max(0, t.meta.stale-max(0, next.stale-next.removed))
-			next = sweep{}
-		}
-		return nil
-	})
-	if err != nil {
+	}
+	return nil
+}
+
+// readKeys looks up to readAheadKeys keys up in a part.
+func (t *tx) readKeys(part int64, keys []int64) error {
+	if len(keys) == 1 {
+		seqs, err := t.readKey(part, keys[0], t.table[keys[0]])
+		t.table[keys[0]] = seqs
 		return err
 	}
-	if p.running && !next.running {
-		w.maintenance.bloom.again() // it still has the removed keys
+	values := make([]driver.Value, 1+readAheadKeys)
+	values[0] = part
+	for i := range readAheadKeys {
+		values[1+i] = keys[min(i, len(keys)-1)]
 	}
-	*p = next
-	return nil
+	return t.c.query(readPartMany.of(part), func(row []driver.Value) error {
+		key := integer(row[0])
+		t.table[key] = append(t.table[key], integer(row[1]))
+		return nil
+	}, values...)
+}
+
+// readKey appends the events of a key in a part.
+func (t *tx) readKey(part, key int64, seqs []int64) ([]int64, error) {
+	err := t.c.query(readPart.of(part), func(row []driver.Value) error {
+		seqs = append(seqs, integer(row[0]))
+		return nil
+	}, part, key)
+	return seqs, err
 }

@@ -33,6 +33,7 @@ func TestIndexHandsEveryEntryToTheTable(t *testing.T) {
 		table := make(map[int64][]int64)
 		var seq, lastKey, indexed int64
 		lastKey = math.MinInt64
+		writing := false // a generation
 		t.Repeat(map[string]func(*rapid.T){
 			"add": func(t *rapid.T) {
 				var added []entry
@@ -44,11 +45,13 @@ func TestIndexHandsEveryEntryToTheTable(t *testing.T) {
 				x.add(added...)
 			},
 			"flush": func(t *rapid.T) {
-				entries, next := x.step(rapid.IntRange(1, 10).Draw(t, "step"))
+				entries, begun, next := x.step(rapid.IntRange(1, 10).Draw(t, "step"))
 				if frozen, _ := x.pending(); !frozen {
 					require.Empty(t, entries)
 					return
 				}
+				require.Equal(t, begun, writing)
+				writing = !next.atEnd()
 				for _, e := range entries {
 					require.GreaterOrEqual(t, e.key, lastKey)
 					lastKey = e.key
@@ -73,50 +76,4 @@ func TestIndexHandsEveryEntryToTheTable(t *testing.T) {
 			},
 		})
 	})
-}
-
-func TestFilterHasWhatWasAdded(t *testing.T) {
-	f := newBloomFilter(0, &defaultLimits)
-	const n = 50_000
-	key := func(i int) int64 { return int64(uint64(i) * 0x9e3779b97f4a7c15) } //nolint:gosec // spread over the whole range
-	for i := range n {
-		f.add(key(i))
-	}
-	wrong := 0
-	for i := range n {
-		require.True(t, f.has(key(i)))
-		if f.has(key(n + i)) {
-			wrong++
-		}
-	}
-	require.Less(t, wrong, n/1000)
-}
-
-// With a byte for each key, one look-up in 33 is a false positive.
-func TestFilterGrowsWithTheTable(t *testing.T) {
-	l := limits{bloomLeast: 1 << 10, bloomMost: 1 << 15}
-	key := func(i int) int64 { return int64(uint64(i) * 0x9e3779b97f4a7c15) } //nolint:gosec // spread over the whole range
-	for keys, size := range map[int64]int{0: 1 << 10, 1023: 1 << 10, 1024: 1 << 11, 20_000: 1 << 15, 1 << 40: 1 << 15} {
-		require.Equal(t, size, newBloomFilter(keys, &l).size(), "%d keys", keys)
-	}
-	f := newBloomFilter(1<<13-1, &l)
-	n := f.size()
-	for i := range n {
-		require.False(t, f.crowded(&l))
-		f.add(key(i))
-	}
-	wrong := 0
-	for i := range 10 * n {
-		if f.has(key(n + i)) {
-			wrong++
-		}
-	}
-	require.InDelta(t, 0.03, float64(wrong)/float64(10*n), 0.01)
-	f.add(key(n))
-	require.True(t, f.crowded(&l))
-	f = newBloomFilter(1<<40, &l)
-	for i := range 2 * f.size() {
-		f.add(key(i))
-	}
-	require.False(t, f.crowded(&l), "it is as large as may be")
 }

@@ -21,7 +21,7 @@ type listOrder struct {
 
 	all, routed walk
 
-	task string // query for the events of a task
+	task *partQuery // for the events of a task
 
 	// Queries for what is dead: at one destination, and everywhere.
 	dead, allDead string
@@ -84,7 +84,7 @@ func newListOrder(ascending bool, past, order string) *listOrder {
 			window: readRouted + `WHERE r.seq >= ? AND r.seq <= ? AND ` + filterRoutedSQL + ` ORDER BY r.seq ` + order,
 			steps:  routedSteps,
 		},
-		task: `SELECT seq FROM task_index WHERE task_key = ? AND seq ` + past + ` ? ORDER BY seq ` + order + ` LIMIT +?`,
+		task: newPartQuery(`SELECT seq FROM part_entries WHERE part = ? AND task_key = ? AND seq ` + past + ` ? ORDER BY seq ` + order + ` LIMIT +?`),
 		dead: `SELECT seq FROM delivery$ WHERE state = 5 AND seq ` + past + ` ?1 ORDER BY seq ` + order + ` LIMIT +?2`,
 		allDead: `SELECT seq FROM delivery WHERE state = 5 AND seq ` + past + ` ?1
 			UNION SELECT seq FROM routes WHERE dead != 0 AND seq ` + past + ` ?1 ORDER BY seq ` + order + ` LIMIT +?2`,
@@ -100,22 +100,37 @@ func (o *listOrder) isPast(seq, number int64) bool {
 }
 
 // taskEvents returns about limit events past a number whose task has the key,
-// in the given order. Some may be gone.
-func (s *store) taskEvents(c *conn, o *listOrder, key, past, limit int64) ([]int64, error) {
-	// An entry is in the table before it leaves the memory, so the memory is
-	// read first.
-	seqs := s.index.lookup(key, nil)
-	err := c.query(o.task, func(row []driver.Value) error {
-		seqs = append(seqs, integer(row[0]))
-		return nil
-	}, key, past, limit)
+// in the given order. Some may be gone. recent are those that were in memory before the
+// snapshot: an entry is in the file before it leaves the memory.
+func (s *store) taskEvents(c *conn, o *listOrder, recent []int64, key, past, limit int64) ([]int64, error) {
+	parts, err := c.partNumbers()
+	if err != nil {
+		return nil, err
+	}
+	if !o.ascending {
+		slices.Reverse(parts)
+	}
+	seqs := recent
+	for _, part := range parts {
+		wanted := limit - int64(len(seqs)-len(recent))
+		if wanted <= 0 {
+			break // those of the other parts come after these
+		}
+		err := c.query(o.task.of(part), func(row []driver.Value) error {
+			seqs = append(seqs, integer(row[0]))
+			return nil
+		}, part, key, past, wanted)
+		if err != nil {
+			return nil, err
+		}
+	}
 	seqs = slices.DeleteFunc(seqs, func(seq int64) bool { return !o.isPast(seq, past) })
 	slices.Sort(seqs)
 	seqs = slices.Compact(seqs)
 	if !o.ascending {
 		slices.Reverse(seqs)
 	}
-	return seqs, err
+	return seqs, nil
 }
 
 // pager collects one page of a list of events.
@@ -132,6 +147,7 @@ type pager struct {
 	until  int64
 	past   int64
 	limit  int
+	recent []int64 // events of the wanted task that were in memory before the snapshot
 	events []found
 	bytes  int
 	last   int64 // number of the last record
@@ -178,6 +194,9 @@ func (s *store) List(ctx context.Context, f inbox.Filter, page inbox.Page) (reco
 
 // list reads the page. It returns the number past which there may be more, or 0.
 func (p *pager) list() (rest int64, err error) {
+	if p.f.TaskID != "" {
+		p.recent = p.index.lookup(p.taskKey(), nil)
+	}
 	err = p.snapshot(p.ctx, func(c *conn) error {
 		p.c = c
 		if ok, err := p.selectDestination(); err != nil || !ok {
@@ -197,6 +216,10 @@ func (p *pager) list() (rest int64, err error) {
 		return p.complete()
 	})
 	return rest, err
+}
+
+func (p *pager) taskKey() int64 {
+	return int64(inbox.TaskKey(p.f.TaskID)) //nolint:gosec // the same 64 bits
 }
 
 // selectDestination looks up the wanted destination. ok is false if there is none of
@@ -300,9 +323,8 @@ const seqStep = 5
 
 // listTask lists the events of a task.
 func (p *pager) listTask() (rest int64, err error) {
-	key := int64(inbox.TaskKey(p.f.TaskID)) //nolint:gosec // the same 64 bits
 	limit := p.limits.scan / seqStep
-	seqs, err := p.taskEvents(p.c, p.order, key, p.past, limit+1)
+	seqs, err := p.taskEvents(p.c, p.order, p.recent, p.taskKey(), p.past, limit+1)
 	if err != nil {
 		return 0, err
 	}

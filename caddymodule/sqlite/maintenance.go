@@ -45,7 +45,6 @@ type maintenance struct {
 	clock      inbox.Clock
 	sweep      sweep
 	leftBehind leftBehind
-	bloom      bloomBuild
 
 	err     error // of the last step
 	backoff time.Duration
@@ -64,7 +63,7 @@ func (c *maintenance) wait(w *writer) time.Duration {
 		at, ok = tidy, true
 	}
 	switch {
-	case c.sweepDue(w) || w.quarantineOver() || w.tasksOver() || !c.bloom.ready:
+	case c.sweepDue(w) || w.quarantineOver() || w.tasksOver() || w.partsDue() != nil:
 		at = c.restUntil
 	case !ok:
 		return never
@@ -123,10 +122,11 @@ func (c *maintenance) next(w *writer, now time.Time) (step func(*writer) error, 
 
 // other returns the step that is due beside those of the retirement, nil if there is none.
 func (c *maintenance) other(w *writer, now time.Time) func(*writer) error {
+	parts := w.partsDue()
 	tidy, any := c.leftBehind.due(w)
 	switch {
-	case !c.bloom.ready:
-		return c.bloom.step
+	case parts != nil:
+		return parts
 	case c.sweepDue(w):
 		return c.sweep.step
 	case any && !tidy.After(now):

@@ -70,7 +70,7 @@ func TestIndexIsWrittenAndRead(t *testing.T) {
 		inboxtest.Eventually(t, func() bool { frozen, _ := s.index.pending(); return !frozen })
 		_, gathered := s.index.pending()
 		require.Less(t, gathered, smallLimits.indexEntries)
-		require.GreaterOrEqual(t, number(t, s, `SELECT count(*) FROM task_index`), int64(200-gathered))
+		require.GreaterOrEqual(t, number(t, s, `SELECT count(*) FROM `+allEntries), int64(200-gathered))
 		for _, e := range events {
 			duplicateOf, err := s.Put(ctx, e)
 			require.NoError(t, err)
@@ -97,7 +97,7 @@ func TestIndexIsSwept(t *testing.T) {
 	for _, e := range events[:90] {
 		require.NoError(t, s.Purge(ctx, e.ID, ""))
 	}
-	gone := `SELECT count(*) FROM task_index WHERE seq NOT IN (SELECT seq FROM events)`
+	gone := `SELECT count(*) FROM ` + allEntries + ` WHERE seq NOT IN (SELECT seq FROM events)`
 	inboxtest.Eventually(t, func() bool {
 		return number(t, s, gone) <= smallLimits.sweepMin+3 && number(t, s, `SELECT stale FROM meta`) <= smallLimits.sweepMin+3
 	})
@@ -146,9 +146,9 @@ func TestMaintenanceThatFailsWaits(t *testing.T) {
 	l := smallLimits
 	l.indexEntries, l.flushStep = 20, 4
 	s := openWith(t, filepath.Join(t.TempDir(), "inbox.db"), l, func(o *options) { o.now = c.now })
-	load(t, s, 3, 1) // by the third, the Bloom filter of the empty table is complete
+	load(t, s, 3, 1)
 	require.NoError(t, inWriter(s, func(t *tx) error {
-		return t.c.exec(`ALTER TABLE task_index RENAME TO hidden`)
+		return t.c.exec(`ALTER TABLE part_entries RENAME TO hidden`)
 	}))
 	stored := 3
 	var err error
@@ -159,11 +159,11 @@ func TestMaintenanceThatFailsWaits(t *testing.T) {
 	}
 	require.Greater(t, stored, l.indexEntries)
 	require.ErrorContains(t, err, "the index of tasks cannot be written")
-	require.ErrorContains(t, err, "no such table: task_index")
+	require.ErrorContains(t, err, "no such table: part_entries")
 	require.Less(t, stored, (maxGathered+2)*l.indexEntries+l.batch, "what waits in memory is bounded")
 	deliver(t, s, stored)
 	require.NoError(t, inWriter(s, func(t *tx) error {
-		return t.c.exec(`ALTER TABLE hidden RENAME TO task_index`)
+		return t.c.exec(`ALTER TABLE hidden RENAME TO part_entries`)
 	}))
 	c.advance(2 * maintenanceRetryMax)
 	inboxtest.Eventually(t, func() bool {

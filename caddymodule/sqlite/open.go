@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -34,15 +33,10 @@ const (
 	walSuffix     = "-wal" // SQLite's own name
 	shmSuffix     = "-shm"
 
-	// readAheadKeys is the number of keys in one look-up query.
-	readAheadKeys = 64
-
 	// writerCache and readerCache bound the pages in memory, in KiB.
 	writerCache = 16 << 10
 	readerCache = 2 << 10
 )
-
-var readAheadQuery = `SELECT task_key, seq FROM task_index WHERE task_key IN (?` + strings.Repeat(",?", readAheadKeys-1) + `)`
 
 // The connections with a purpose of their own. Those for look-ups follow.
 const (
@@ -299,7 +293,9 @@ func (w *writer) load() error {
 	if err := w.numbers.load(w.conn); err != nil {
 		return err
 	}
-	w.index.fit(w.meta.total())
+	if err := w.loadParts(); err != nil {
+		return err
+	}
 	if loaded, err := w.loadSaved(); loaded || err != nil {
 		return err
 	}

@@ -83,7 +83,6 @@ func TestQueriesGoByNumber(t *testing.T) {
 		"fresh, other":        {other.sql(freshOfOthers.lease), []string{"SEARCH r", "SEARCH e", "SEARCH d", "SEARCH t"}},
 		"oldest fresh, other": {other.sql(freshOfOthers.oldest), []string{"SEARCH r", "SEARCH e", "SEARCH d"}},
 		"newest, other":       {other.sql(freshOfOthers.newest), []string{"SEARCH r", "SEARCH e", "SEARCH d"}},
-		"beginning of a key":  {eventsBetween, []string{"SEARCH task_index USING PRIMARY KEY"}},
 		"id":                  {readID, []string{"SEARCH events USING INTEGER PRIMARY KEY"}},
 		"ends":                {readEnds, []string{"SEARCH delivery USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"}},
 		"all ends":            {readAllEnds, []string{"MERGE", "LEFT", "SEARCH d", "CORRELATED", "SEARCH r", "RIGHT", "SEARCH routes USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"}},
@@ -102,6 +101,33 @@ func TestQueriesGoByNumber(t *testing.T) {
 			require.Len(t, plan, len(c.want), all)
 			for i, want := range c.want {
 				require.True(t, strings.HasPrefix(plan[i], want), fmt.Sprint(want, "\n", all))
+			}
+		})
+	}
+}
+
+// Of a part of the index, only the wanted entries are read, in order. Those of the first
+// part are in a table of their own.
+func TestQueriesOfAPartGoByItsKey(t *testing.T) {
+	s := openTest(t)
+	for name, c := range map[string]struct {
+		query *partQuery
+		want  string
+	}{
+		"key":              {readPart, "task_key=?"},
+		"many keys":        {readPartMany, "task_key=?"},
+		"beginning of one": {eventsBetween, "task_key>? AND task_key<?"},
+		"newest first":     {newestFirst.task, "task_key=? AND seq<?"},
+		"oldest first":     {oldestFirst.task, "task_key=? AND seq>?"},
+		"for a filter":     {readKeys, "task_key>?"},
+		"swept":            {readEntries, "(task_key,seq)>(?,?)"},
+		"removed":          {deleteUpTo, "(task_key,seq)<(?,?)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Equal(t, "SEARCH part_entries USING PRIMARY KEY (part=? AND "+c.want+")", planOf(t, s, c.query.of(7))[0])
+			require.Equal(t, "SEARCH task_index USING PRIMARY KEY ("+c.want+")", planOf(t, s, c.query.of(0))[0])
+			for _, part := range []int64{0, 7} {
+				require.NotContains(t, strings.Join(planOf(t, s, c.query.of(part)), "\n"), "TEMP B-TREE")
 			}
 		})
 	}

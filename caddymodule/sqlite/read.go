@@ -175,7 +175,8 @@ func (s *store) Get(ctx context.Context, id string) (record *inbox.Record, err e
 
 // get reads the event with the id; its record is nil if there is none.
 func (s *store) get(c *conn, id inbox.RawID) (f found, err error) {
-	seqs, err := s.taskEvents(c, newestFirst, keyOf(id), math.MaxInt64, math.MaxInt64)
+	recent := s.index.lookup(keyOf(id), nil) // the snapshot begins with the query after it
+	seqs, err := s.taskEvents(c, newestFirst, recent, keyOf(id), math.MaxInt64, math.MaxInt64)
 	for _, seq := range seqs {
 		if err != nil || f.record != nil {
 			break

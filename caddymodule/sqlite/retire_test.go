@@ -328,7 +328,6 @@ func TestRetirementTakesTurns(t *testing.T) {
 	w := &writer{store: s}
 	now := w.now()
 	c := &w.maintenance
-	c.bloom.ready = true
 	w.meta.events[inbox.Delivered] = 1
 	c.retirement.ends.add(1, 0)
 	turns := func() (retired []bool) {

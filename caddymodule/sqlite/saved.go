@@ -1,18 +1,16 @@
 package sqlite
 
 import (
-	"database/sql/driver"
-	"encoding/binary"
 	"errors"
 
 	"go.uber.org/zap"
 )
 
 // savedSchema adds the part of the index that is in memory, as it was when the inbox was
-// closed, so that a large one need not be read again at the next start: the newest entries
-// would be read from as many events, and the filter from all of task_index. The rows are
-// valid only until anything is written: the first transaction after opening removes them, and
-// a migration that changes task_index must remove them as well.
+// closed, so that it need not be made again at the next start: the newest entries would be
+// read from as many events, and the newest part's filter from its rows. What is saved is
+// valid only until anything is written: the first transaction after opening removes it, and a
+// migration that changes the index must remove it as well.
 var savedSchema = migration{
 	`CREATE TABLE saved (
 		n     INTEGER PRIMARY KEY, -- in order
@@ -24,9 +22,6 @@ var savedSchema = migration{
 const (
 	savedFilter  = 0
 	savedEntries = 1
-
-	// savedPart is how many integers a row has.
-	savedPart = 16 << 10
 )
 
 const (
@@ -39,16 +34,16 @@ const (
 // save stores the part of the index that is in memory if it would take long to read again.
 // It is called when the inbox is closed. Without it, nothing is lost but time.
 func (w *writer) save() {
-	filter := w.maintenance.bloom.whole
-	if filter == nil || filter.keys < w.limits.savedKeys || w.Broken() != nil || w.reserve.spent {
+	newest := w.parts.last()
+	if newest == nil || newest.filter == nil || w.meta.total() < w.limits.savedEvents || w.Broken() != nil || w.reserve.spent {
 		return
 	}
-	numbers := w.index.numbers()
-	if size := int64(len(filter.words)+len(numbers)) * 8; w.used()+size > w.maxSize.Load() {
+	words, numbers := newest.filter.words, w.index.numbers()
+	if size := int64(len(words)+len(numbers)) * 8; w.used()+size > w.maxSize.Load() {
 		return
 	}
 	err := w.transact(func(t *tx) error {
-		return errors.Join(t.saveRows(savedFilter, filter.words), t.saveRows(savedEntries, numbers))
+		return errors.Join(t.saveRows(savedFilter, words), t.saveRows(savedEntries, numbers))
 	})
 	if err != nil {
 		w.log.Warn("the index in memory could not be saved; it will be made again at the next start",
@@ -58,13 +53,9 @@ func (w *writer) save() {
 
 func (t *tx) saveRows(kind int64, numbers []uint64) error {
 	for len(numbers) > 0 {
-		part := numbers[:min(savedPart, len(numbers))]
+		part := numbers[:min(storedPart, len(numbers))]
 		numbers = numbers[len(part):]
-		bytes := make([]byte, 0, 8*len(part))
-		for _, n := range part {
-			bytes = binary.LittleEndian.AppendUint64(bytes, n)
-		}
-		if err := t.c.exec(insertSaved, kind, bytes); err != nil {
+		if err := t.c.exec(insertSaved, kind, littleEndian(part)); err != nil {
 			return err
 		}
 	}
@@ -84,12 +75,14 @@ func (w *writer) loadSaved() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if len(words)%bloomBlock != 0 || len(words)&(len(words)-1) != 0 || len(numbers)%2 != 0 {
+	filter, newest := filterOf(words, len(words)), w.parts.last()
+	if filter == nil || newest == nil || len(numbers)%2 != 0 {
 		w.log.Warn("the index that was saved is not as it was written; it is made again", zap.String("path", w.path),
 			zap.Int("words", len(words)), zap.Int("numbers", len(numbers)))
 		return false, nil
 	}
-	w.maintenance.bloom = bloomBuild{ready: true, whole: &bloomFilter{words: words, keys: w.meta.total() + w.meta.stale}}
+	newest.filter, newest.making = filter, nil
+	w.parts.bound(w.limits.filtersMost)
 	for ; len(numbers) > 0; numbers = numbers[2:] {
 		w.index.add(entry{int64(numbers[0]), int64(numbers[1])}) //nolint:gosec // as they were
 	}
@@ -101,12 +94,5 @@ func (w *writer) savedNumbers(kind int64) ([]uint64, error) {
 	if err != nil {
 		return nil, err
 	}
-	numbers := make([]uint64, 0, bytes/8) // it may be large: a slice that grows would leave as much behind
-	err = w.conn.query(readSaved, func(row []driver.Value) error {
-		for part := blob(row[0]); len(part) >= 8; part = part[8:] {
-			numbers = append(numbers, binary.LittleEndian.Uint64(part))
-		}
-		return nil
-	}, kind)
-	return numbers, err
+	return w.conn.integers(readSaved, int(bytes/8), kind)
 }

@@ -2,9 +2,7 @@ package sqlite
 
 import (
 	"context"
-	"database/sql/driver"
 	"fmt"
-	"math"
 	"path/filepath"
 	"testing"
 
@@ -16,7 +14,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox/inboxtest"
 )
 
-// closeIndexed closes an inbox with 200 events once its filter is whole, and returns them.
+// closeIndexed closes an inbox with 200 events once its filters are whole, and returns them.
 func closeIndexed(t *testing.T, path string, change func(*store)) []*inbox.Event {
 	t.Helper()
 	s := openWith(t, path, smallLimits)
@@ -24,7 +22,7 @@ func closeIndexed(t *testing.T, path string, change func(*store)) []*inbox.Event
 	inboxtest.Put(t, s, events...)
 	inboxtest.Eventually(t, func() (ready bool) {
 		require.NoError(t, inWriter(s, func(tx *tx) error {
-			ready = tx.w.maintenance.bloom.ready
+			ready = tx.w.partsDue() == nil
 			return nil
 		}))
 		return ready
@@ -70,7 +68,7 @@ func TestIndexIsSavedWhenTheInboxIsClosed(t *testing.T) {
 
 	s := openWith(t, path, smallLimits)
 	require.NoError(t, inWriter(s, func(tx *tx) error {
-		require.NotNil(t, tx.w.maintenance.bloom.whole, "it need not be filled again")
+		require.Nil(t, tx.w.filterDue(), "no filter need be made again")
 		require.Equal(t, inMemory, s.index.numbers())
 		return nil
 	}))
@@ -96,9 +94,9 @@ func TestWhatWasSavedIsGoneAfterACrash(t *testing.T) {
 
 func TestIndexIsNotSavedInVain(t *testing.T) {
 	for name, change := range map[string]func(*store){
-		"few keys": func(s *store) { s.limits.savedKeys = 1 << 20 },
-		"no room":  func(s *store) { s.maxSize.Store(1) },
-		"broken":   func(s *store) { s.noteLoss(false, fmt.Errorf("the file is gone")) },
+		"few events": func(s *store) { s.limits.savedEvents = 1 << 20 },
+		"no room":    func(s *store) { s.maxSize.Store(1) },
+		"broken":     func(s *store) { s.noteLoss(false, fmt.Errorf("the file is gone")) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "inbox.db")
@@ -127,105 +125,4 @@ func TestWhatIsSavedWronglyIsMadeAgain(t *testing.T) {
 			requireKnown(t, s, events)
 		})
 	}
-}
-
-// While a filter is filled, the one before serves, and of the first what there is of it.
-func TestFilterServesWhileItIsFilled(t *testing.T) {
-	s := openWith(t, filepath.Join(t.TempDir(), "inbox.db"), smallLimits)
-	inboxtest.Put(t, s, newEvents(100)...)
-	inboxtest.Eventually(t, func() bool { frozen, _ := s.index.pending(); return !frozen })
-	require.NoError(t, inWriter(s, func(tx *tx) error {
-		w := tx.w
-		var keys []int64
-		require.NoError(t, tx.c.query(`SELECT task_key FROM task_index ORDER BY task_key`, func(row []driver.Value) error {
-			keys = append(keys, integer(row[0]))
-			return nil
-		}))
-		require.Greater(t, len(keys), 50)
-		var b bloomBuild
-		unknown := func() (n int) { // of keys that the table has not, those that it may have
-			for _, k := range keys {
-				if b.mayHave(k * 0x9e3779b97f4a7c1) {
-					n++
-				}
-			}
-			return n
-		}
-		has := func() {
-			for _, k := range keys {
-				require.True(t, b.mayHave(k))
-			}
-		}
-		require.Equal(t, len(keys), unknown(), "nothing is known yet")
-		for !b.ready {
-			require.NoError(t, b.step(w))
-			has()
-			if b.after > keys[len(keys)/2] && !b.ready {
-				require.Less(t, unknown(), len(keys)*3/4)
-			}
-		}
-		require.Less(t, unknown(), len(keys)/4)
-		b.again()
-		require.NoError(t, b.step(w))
-		require.False(t, b.ready)
-		require.Less(t, unknown(), len(keys)/4, "the filter before serves")
-		added := []entry{{math.MaxInt64, 1}}
-		b.add(added, &w.limits)
-		keys = append(keys, added[0].key)
-		has()
-		for !b.ready {
-			require.NoError(t, b.step(w))
-			has()
-		}
-		for b.ready {
-			b.add(added, &w.limits)
-		}
-		require.Greater(t, b.whole.keys, int64(b.whole.size()), "only one that has become too small is filled again")
-		small := b.whole.size()
-		keys = keys[:len(keys)-1] // the added one is not in the table
-		for !b.ready {
-			require.NoError(t, b.step(w))
-			has()
-		}
-		require.Greater(t, b.whole.size(), small)
-		return nil
-	}))
-}
-
-func TestGenerationsGrowWithTheTable(t *testing.T) {
-	x := newTaskIndex(10)
-	for table, want := range map[int64]int{0: 10, 400: 10, 800: 20, 1 << 40: 40} {
-		x.fit(table)
-		require.Equal(t, want, x.limit, "%d events", table)
-	}
-	x.fit(1 << 40)
-	for seq := range int64(40) {
-		require.False(t, x.isFull())
-		x.add(entry{seq, seq})
-	}
-	frozen, gathered := x.pending()
-	require.True(t, frozen)
-	require.Zero(t, gathered)
-	for seq := range int64(maxGathered*40 + 1) {
-		require.False(t, x.isFull())
-		x.add(entry{seq, 40 + seq})
-	}
-	require.True(t, x.isFull())
-}
-
-func TestALargeTableGetsLargeGenerations(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "inbox.db")
-	l := smallLimits
-	l.batch, l.queue = 64, 64
-	s := openWith(t, path, l)
-	limit := func(s *store) int {
-		s.index.mu.RLock()
-		defer s.index.mu.RUnlock()
-		return s.index.limit
-	}
-	require.Equal(t, l.indexEntries, limit(s))
-	load(t, s, 2*indexShare*l.indexEntries, 64)
-	inboxtest.Eventually(t, func() bool { return limit(s) > l.indexEntries })
-	require.NoError(t, s.Close())
-	require.Equal(t, 2*l.indexEntries, limit(openWith(t, path, l)))
 }

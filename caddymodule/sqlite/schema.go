@@ -181,7 +181,7 @@ var schema = []migration{{
 		outcome  BLOB    NOT NULL, -- empty if the event is not compared
 		revision INTEGER NOT NULL
 	) STRICT`,
-}, trackedSchema, savedSchema}
+}, trackedSchema, savedSchema, partsSchema}
 
 // versionOfDestinations is the first version of the schema that has destinations.
 const versionOfDestinations = 4

@@ -20,10 +20,11 @@ type limits struct {
 	indexEntries int           // entries of a generation of the index, while there are few
 	ahead        int           // fresh events of a queue in memory, unless more are leased at once
 	aheadBytes   int           // of their bodies, and one more
-	bloomLeast   int           // bytes of a filter of the index at least: a power of two
-	bloomMost    int           // and at most, for 16 million keys
-	bloomStep    int64         // rows read for a filter in one step
-	savedKeys    int64         // keys in the filter from which on it is saved when the inbox is closed
+	leastPart    int64         // entries of a part of the index, while there are few
+	mostParts    int           // parts of the index, unless it is being swept
+	filtersMost  int           // bytes of the filters of all parts: a power of two
+	fillStep     int64         // rows read for a filter in one step
+	savedEvents  int64         // events from which on the index in memory is saved when the inbox is closed
 	flushStep    int           // entries written to the index in one transaction
 	retireStep   int64         // events checked for their age in one step
 	sweepStep    int64         // rows of the index checked in one transaction
@@ -45,10 +46,11 @@ var defaultLimits = limits{
 	indexEntries: 64 << 10,
 	ahead:        128,
 	aheadBytes:   256 << 10,
-	bloomLeast:   4 << 20,
-	bloomMost:    16 << 20,
-	bloomStep:    2048,
-	savedKeys:    256 << 10,
+	leastPart:    256 << 10,
+	mostParts:    2 * partShare,
+	filtersMost:  32 << 20,
+	fillStep:     2048,
+	savedEvents:  256 << 10,
 	flushStep:    512,
 	retireStep:   256,
 	sweepStep:    512,

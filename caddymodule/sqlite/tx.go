@@ -20,7 +20,7 @@ type tx struct {
 	made    []*queue
 	dropped []*queue
 	added   []entry           // entries for the index of tasks
-	table   map[int64][]int64 // rows of task_index read ahead, by key
+	table   map[int64][]int64 // events read ahead from the parts of the index, by key
 	tracked *trackedChange    // nil if no task's tracking has changed
 	grown   int64             // bytes added, approximately
 	pages   int64             // pages in use after the commit
@@ -60,13 +60,15 @@ func (t *tx) of(q *queue) *change {
 // this transaction. Some may be gone.
 func (t *tx) lookup(key int64) ([]int64, error) {
 	seqs, ok := t.table[key]
-	if !ok && t.w.maintenance.bloom.mayHave(key) {
-		err := t.c.query(`SELECT seq FROM task_index WHERE task_key = ?`, func(row []driver.Value) error {
-			seqs = append(seqs, integer(row[0]))
-			return nil
-		}, key)
-		if err != nil {
-			return nil, err
+	if !ok {
+		for _, p := range t.w.parts {
+			if !p.mayHave(key) {
+				continue
+			}
+			var err error
+			if seqs, err = t.readKey(p.n, key, seqs); err != nil {
+				return nil, err
+			}
 		}
 	}
 	seqs = t.w.index.lookup(key, slices.Clip(seqs))
@@ -286,33 +288,4 @@ func (t *tx) find(id inbox.RawID) (e taskEvent, taskID string, ok bool, err erro
 		}
 	}
 	return e, "", false, nil
-}
-
-// readAhead looks many keys up in the table at once, which costs much less than
-// one by one.
-func (t *tx) readAhead(keys []int64) error {
-	if len(keys) == 0 {
-		return nil
-	}
-	t.table = make(map[int64][]int64)
-	for chunk := range slices.Chunk(keys, readAheadKeys) {
-		values := make([]driver.Value, readAheadKeys)
-		for i := range values {
-			values[i] = chunk[min(i, len(chunk)-1)]
-		}
-		err := t.c.query(readAheadQuery, func(row []driver.Value) error {
-			key := integer(row[0])
-			t.table[key] = append(t.table[key], integer(row[1]))
-			return nil
-		}, values...)
-		if err != nil {
-			return err
-		}
-		for _, key := range chunk {
-			if _, ok := t.table[key]; !ok {
-				t.table[key] = nil
-			}
-		}
-	}
-	return nil
 }

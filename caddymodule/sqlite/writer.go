@@ -21,6 +21,7 @@ type writer struct {
 	reserve     reserve
 	maintenance maintenance
 	tasks       taskCache
+	parts       parts
 	batch       []op
 	sleep       func(time.Duration)
 
@@ -238,9 +239,9 @@ func (w *writer) commit(ops []op) error {
 	})
 }
 
-// mayHaveInTable reports whether to look a task up in the table of the index.
+// mayHaveInTable reports whether to look a task up in the tables of the index.
 func (w *writer) mayHaveInTable(key int64) bool {
-	return w.tasks.get(key) == nil && w.maintenance.bloom.mayHave(key)
+	return w.tasks.get(key) == nil && w.parts.mayHave(key)
 }
 
 // transact runs f in a transaction. The state in memory changes only after the
