@@ -56,6 +56,7 @@ var childParts = map[string]func(path string) error{
 func openChild(path string) (*store, error) {
 	l := defaultLimits
 	l.logFrames, l.indexEntries, l.reserve = 50, 100, 4096
+	l.leastPart, l.mostParts = 300, 4
 	return open(context.Background(), testOptions(path, l))
 }
 
