@@ -4,6 +4,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
@@ -312,23 +313,20 @@ func identify(c *conn) (version int, err error) {
 	return int(v), err
 }
 
-// migrate migrates the file to the newest version, each step in its own
-// transaction.
+// migrate migrates the file to the newest version. If that fails, it stays as it is.
 func migrate(c *conn, version int, schema []migration) error {
 	if version > len(schema) {
 		return fmt.Errorf("its schema has version %d, made by a newer release of this module; this one knows versions up to %d", version, len(schema))
 	}
-	for ; version < len(schema); version++ {
-		statements := append([]string{`BEGIN IMMEDIATE`}, schema[version]...)
-		statements = append(statements,
-			setApplicationID,
-			fmt.Sprintf(`PRAGMA user_version = %d`, version+1),
-			`COMMIT`)
-		for _, s := range statements {
-			if err := c.exec(s); err != nil {
-				rollback(c)
-				return fmt.Errorf("migrating its schema from version %d to %d: %w", version, version+1, err)
-			}
+	if version == len(schema) {
+		return nil
+	}
+	statements := slices.Concat([]string{`BEGIN IMMEDIATE`}, slices.Concat(schema[version:]...),
+		[]string{setApplicationID, fmt.Sprintf(`PRAGMA user_version = %d`, len(schema)), `COMMIT`})
+	for _, s := range statements {
+		if err := c.exec(s); err != nil {
+			rollback(c)
+			return fmt.Errorf("migrating its schema from version %d to %d: %w", version, len(schema), err)
 		}
 	}
 	return nil
