@@ -22,6 +22,8 @@ const (
 // of their task, and with the filter they need no look-up in the table.
 type bloomFilter struct {
 	words []uint64
+	keys  int64 // that were added
+	room  int64 // for so many it was made
 }
 
 // newBloomFilter returns a filter for so many keys. It takes at most half of what all filters
@@ -31,16 +33,16 @@ func newBloomFilter(keys int64, l *limits) *bloomFilter {
 	for size < l.filtersMost/2 && int64(size) < filterWidth*keys {
 		size *= 2
 	}
-	return &bloomFilter{words: make([]uint64, size/8)}
+	return &bloomFilter{words: make([]uint64, size/8), room: keys}
 }
 
-// filterOf returns the filter with these words, nil if there are not as many as expected, or
-// a filter cannot have as many.
-func filterOf(words []uint64, want int) *bloomFilter {
+// filterOf returns the filter of about so many keys with these words, nil if there are not as
+// many as expected, or a filter cannot have as many.
+func filterOf(words []uint64, want int, keys int64) *bloomFilter {
 	if len(words) != want || len(words) < bloomBlock || len(words)&(len(words)-1) != 0 {
 		return nil
 	}
-	return &bloomFilter{words: words}
+	return &bloomFilter{words: words, keys: keys, room: keys}
 }
 
 // size returns the size in bytes, 0 if there is no filter.
@@ -49,6 +51,18 @@ func (f *bloomFilter) size() int {
 		return 0
 	}
 	return 8 * len(f.words)
+}
+
+// crowded reports whether the filter has less than a byte for each key.
+func (f *bloomFilter) crowded() bool { return f.keys > int64(f.size()) }
+
+// spare returns how many bytes there are for each key, 0 if there is no filter or it cannot be
+// made smaller.
+func (f *bloomFilter) spare() float64 {
+	if f.size() <= leastFilter {
+		return 0
+	}
+	return float64(f.size()) / float64(max(1, f.keys, f.room))
 }
 
 // place returns the block of a key and its bits there. Keys are prefixes of
@@ -60,6 +74,7 @@ func (f *bloomFilter) place(key int64) (block []uint64, at uint64) {
 }
 
 func (f *bloomFilter) add(key int64) {
+	f.keys++
 	block, at := f.place(key)
 	for range bloomProbes {
 		block[at>>6%bloomBlock] |= 1 << (at % 64)

@@ -21,19 +21,6 @@ const (
 	storedPart = 16 << 10
 )
 
-// filterDue returns the next step for the filter of a part, nil if nothing is to be done.
-func (w *writer) filterDue() func(*writer) error {
-	for i, p := range w.parts {
-		switch {
-		case p.making != nil:
-			return p.fill
-		case !p.kept && i < len(w.parts)-1: // no entries are written to it any more
-			return p.keep
-		}
-	}
-	return nil
-}
-
 // makeFilter begins to make a filter of the keys in the table, for so many entries.
 func (p *part) makeFilter(entries int64, l *limits) {
 	p.making, p.made = newBloomFilter(entries, l), math.MinInt64
@@ -78,15 +65,15 @@ func (p *part) keep(w *writer) error {
 }
 
 // bound makes filters smaller until all of them together have at most so many bytes: first
-// those with the most bytes for each entry. A kept one stays as it is in the file.
+// those with the most bytes for each key. A kept one stays as it is in the file.
 func (ps parts) bound(most int) {
 	total := 0
 	for _, p := range ps {
 		total += p.filter.size() + p.making.size()
 	}
 	for total > most {
-		p := slices.MaxFunc(ps, func(a, b *part) int { return cmp.Compare(a.width(), b.width()) })
-		if p.filter.size() <= leastFilter {
+		p := slices.MaxFunc(ps, func(a, b *part) int { return cmp.Compare(a.filter.spare(), b.filter.spare()) })
+		if p.filter.spare() == 0 {
 			return
 		}
 		total -= p.filter.size() / 2
@@ -94,9 +81,6 @@ func (ps parts) bound(most int) {
 		p.next = 0
 	}
 }
-
-// width returns how many bytes of the filter there are for each entry.
-func (p *part) width() float64 { return float64(p.filter.size()) / float64(max(1, p.entries)) }
 
 // littleEndian returns integers as they are stored.
 func littleEndian(numbers []uint64) []byte {
@@ -108,7 +92,7 @@ func littleEndian(numbers []uint64) []byte {
 }
 
 // mostIntegers bounds what is taken for granted of a number of integers in the file.
-const mostIntegers = 4 << 20
+const mostIntegers = 8 << 20
 
 // integers reads what littleEndian wrote, about so many.
 func (c *conn) integers(query string, about int, values ...driver.Value) (numbers []uint64, err error) {

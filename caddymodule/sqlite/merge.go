@@ -5,13 +5,14 @@ import (
 	"math"
 )
 
-// mergeDue returns the two neighbours that have the fewest entries, if there are too many parts:
-// of old ones, few events may be left, and the usual size grows with the number of events.
+// mergeDue returns the two neighbours that have the fewest entries, if there are many parts and
+// together these two are no larger than the smallest part was: of old parts, few events may be
+// left. Others are not merged, so that an inbox that grows need not write its index again.
 func (w *writer) mergeDue() (into, from *part) {
 	if len(w.parts) <= w.limits.mostParts || w.maintenance.sweep.running {
 		return nil, nil
 	}
-	least := int64(math.MaxInt64)
+	least := w.limits.leastPart + 1
 	for i, p := range w.parts[:len(w.parts)-2] { // the last one is written to
 		next := w.parts[i+1]
 		if n := p.entries + next.entries; p.n > 0 && n < least {
@@ -57,8 +58,8 @@ func (w *writer) merge(into, from *part) error {
 	}
 	if len(moved) == 0 {
 		w.parts.remove(from)
-		if into.making == nil && into.width() < 1 {
-			into.makeFilter(into.entries, &w.limits)
+		if into.filter.crowded() { // by keys of events that are gone
+			into.makeFilter(max(into.entries, w.limits.leastPart), &w.limits)
 		}
 		return nil
 	}

@@ -40,7 +40,8 @@ var partsSchema = migration{
 	`DELETE FROM saved`, // it is about the index as it was
 }
 
-// partShare is how many parts of the usual size there are if there are many events.
+// partShare is how many parts of the usual size there are if there are many events. As smaller
+// ones stay, there are as many more for each time that the number of events has doubled.
 const partShare = 16
 
 // part is a part of the index. Only the writer uses it.
@@ -123,10 +124,20 @@ func (l *limits) partEntries(events int64) int64 {
 // partsDue returns the next step that keeps parts few and with filters, nil if nothing is to be
 // done.
 func (w *writer) partsDue() func(*writer) error {
+	for _, p := range w.parts {
+		if p.making != nil {
+			return p.fill
+		}
+	}
 	if into, from := w.mergeDue(); into != nil {
 		return func(w *writer) error { return w.merge(into, from) }
 	}
-	return w.filterDue()
+	for i, p := range w.parts {
+		if !p.kept && i < len(w.parts)-1 { // no entries are written to it any more
+			return p.keep
+		}
+	}
+	return nil
 }
 
 const (
@@ -199,7 +210,7 @@ func (w *writer) loadFilter(p *part, words int) (err error) {
 	if err != nil {
 		return err
 	}
-	if p.filter = filterOf(numbers, words); p.filter == nil {
+	if p.filter = filterOf(numbers, words, p.entries); p.filter == nil {
 		w.log.Warn("a filter of the index is not as it was written; it is made again", zap.String("path", w.path),
 			zap.Int64("part", p.n), zap.Int("words", len(numbers)), zap.Int("expected", words))
 	}

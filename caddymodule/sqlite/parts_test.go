@@ -42,14 +42,12 @@ func settled(t *testing.T, s *store) {
 	})
 }
 
-// requireParts requires that what is in memory about the parts agrees with the file, and that
-// there are no more than may be. After a crash, the entries of a generation may have been
+// requireParts requires that what is in memory about the parts agrees with the file. After a crash, the entries of a generation may have been
 // written twice.
 func requireParts(t *testing.T, s *store, crashed bool) {
 	t.Helper()
 	require.NoError(t, inWriter(s, func(tx *tx) error {
 		w := tx.w
-		require.LessOrEqual(t, len(w.parts), w.limits.mostParts)
 		var size int
 		for _, p := range w.parts {
 			size += p.filter.size() + p.making.size()
@@ -64,7 +62,7 @@ func requireParts(t *testing.T, s *store, crashed bool) {
 				return nil
 			}))
 		}
-		require.LessOrEqual(t, size, w.limits.filtersMost)
+		require.LessOrEqual(t, size, max(w.limits.filtersMost, len(w.parts)*leastFilter))
 		require.EqualValues(t, len(w.parts), number(t, s, `SELECT count(*) FROM parts`))
 		require.Zero(t, number(t, s, `SELECT count(*) FROM part_filters WHERE part NOT IN (SELECT n FROM parts)`))
 		require.Zero(t, number(t, s, `SELECT count(*) FROM `+allEntries+` WHERE part NOT IN (SELECT n FROM parts)`))
@@ -102,8 +100,8 @@ func requireTasksInOrder(t *testing.T, s *store, tasks map[string][]string) {
 	}
 }
 
-// Parts are merged when they are many. Events of a task in several of them are found, and in
-// order, also after a restart and a crash.
+// Parts are merged when they are many and small. Events of a task in several of them are found,
+// and in order, also after a restart and a crash.
 func TestPartsAreMerged(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "inbox.db")
 	l := smallLimits
@@ -112,7 +110,6 @@ func TestPartsAreMerged(t *testing.T) {
 	s := openWith(t, path, l)
 	tasks := make(map[string][]string)
 	var events []*inbox.Event
-	images := make(map[string]int) // with so many events
 	for n := range 300 {
 		e := newEvent()
 		if n%10 == 0 { // 30 tasks with one event each, and three with 90
@@ -123,16 +120,6 @@ func TestPartsAreMerged(t *testing.T) {
 		}
 		inboxtest.Put(t, s, e)
 		events = append(events, e)
-		if n > 100 && n%30 == 0 { // parts are being merged
-			images[crashImage(t, path)] = len(events)
-		}
-	}
-	for image, n := range images {
-		s := openWith(t, image, l)
-		requireKnown(t, s, events[:n])
-		settled(t, s)
-		requireParts(t, s, true)
-		requireKnown(t, s, events[:n])
 	}
 	check := func(s *store, crashed bool) {
 		t.Helper()
@@ -142,10 +129,54 @@ func TestPartsAreMerged(t *testing.T) {
 		requireTasksInOrder(t, s, tasks)
 	}
 	check(s, false)
-	require.Greater(t, number(t, s, `SELECT max(n) FROM parts`), int64(l.mostParts))
-	check(openWith(t, crashImage(t, path), l), true)
+	many := number(t, s, `SELECT count(*) FROM parts`)
+	require.Greater(t, many, int64(2*l.mostParts))
+	require.Equal(t, number(t, s, `SELECT max(n) FROM parts`), many, "none was merged while they are as large as usual")
+	require.NoError(t, s.Close())
+
+	l.leastPart = 1000
+	s = openWith(t, path, l)
+	var images []string
+	for n := many; n > int64(l.mostParts); n = number(t, s, `SELECT count(*) FROM parts`) {
+		if len(images) == 0 || n%4 == 0 {
+			images = append(images, crashImage(t, path))
+		}
+		require.NoError(t, inWriter(s, func(*tx) error { return nil })) // a step of the merge may be taken after it
+	}
+	require.NotEmpty(t, images)
+	check(s, false)
+	for _, image := range []string{images[0], images[len(images)/2], images[len(images)-1]} {
+		check(openWith(t, image, l), true)
+	}
 	require.NoError(t, s.Close())
 	check(openWith(t, path, l), false)
+}
+
+// The filter of a part into which others are merged again and again has their keys, though the
+// events are gone. It is made anew when they are too many.
+func TestFilterOfAMergedPartIsMadeAnew(t *testing.T) {
+	s := openWith(t, filepath.Join(t.TempDir(), "inbox.db"), smallLimits, func(o *options) { o.limits.leastPart = 32 })
+	filled := func() (most float64) {
+		require.NoError(t, inWriter(s, func(tx *tx) error {
+			for _, p := range tx.w.parts {
+				if p.making == nil {
+					most = max(most, float64(p.filter.keys)/float64(p.filter.size()))
+				}
+			}
+			return nil
+		}))
+		return most
+	}
+	for range 60 {
+		events := newEvents(40)
+		inboxtest.Put(t, s, events...)
+		for _, e := range events[2:] {
+			require.NoError(t, s.Purge(context.Background(), e.ID, ""))
+		}
+	}
+	settled(t, s)
+	require.Less(t, filled(), 3.0, "keys for each byte")
+	requireParts(t, s, false)
 }
 
 // The parts whose events are gone are removed, and of the others what is stale.
@@ -187,6 +218,7 @@ func TestPartsWithFewEventsAreMerged(t *testing.T) {
 	}
 	settled(t, s)
 	requireParts(t, s, false)
+	require.LessOrEqual(t, number(t, s, `SELECT count(*) FROM parts`), int64(8))
 	requireKnown(t, s, rest)
 }
 
@@ -228,7 +260,7 @@ func TestFiltersAreBounded(t *testing.T) {
 	var ps parts
 	l := limits{filtersMost: 1 << 12}
 	for n := range 30 {
-		p := &part{n: int64(n), entries: int64(100 + n), filter: newBloomFilter(1000, &l)}
+		p := &part{n: int64(n), filter: newBloomFilter(1000, &l)}
 		p.add([]entry{{key: spread(n)}})
 		ps = append(ps, p)
 		ps.bound(l.filtersMost)
@@ -240,6 +272,10 @@ func TestFiltersAreBounded(t *testing.T) {
 		require.LessOrEqual(t, size, l.filtersMost)
 	}
 	require.Less(t, ps[0].filter.size(), 2048)
+	for _, p := range ps {
+		require.LessOrEqual(t, ps.last().filter.size(), 2*p.filter.size(), "a new one is not made smaller than the others")
+		require.LessOrEqual(t, p.filter.size(), 2*ps.last().filter.size())
+	}
 	ps.bound(0)
 	for _, p := range ps {
 		require.Equal(t, leastFilter, p.filter.size())

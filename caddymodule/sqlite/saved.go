@@ -75,8 +75,11 @@ func (w *writer) loadSaved() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	filter, newest := filterOf(words, len(words)), w.parts.last()
-	if filter == nil || newest == nil || len(numbers)%2 != 0 {
+	filter, newest := (*bloomFilter)(nil), w.parts.last()
+	if newest != nil {
+		filter = filterOf(words, len(words), newest.entries)
+	}
+	if filter == nil || len(numbers)%2 != 0 {
 		w.log.Warn("the index that was saved is not as it was written; it is made again", zap.String("path", w.path),
 			zap.Int("words", len(words)), zap.Int("numbers", len(numbers)))
 		return false, nil

@@ -21,7 +21,7 @@ type limits struct {
 	ahead        int           // fresh events of a queue in memory, unless more are leased at once
 	aheadBytes   int           // of their bodies, and one more
 	leastPart    int64         // entries of a part of the index, while there are few
-	mostParts    int           // parts of the index, unless it is being swept
+	mostParts    int           // parts of the index from which on small ones are merged
 	filtersMost  int           // bytes of the filters of all parts: a power of two
 	fillStep     int64         // rows read for a filter in one step
 	savedEvents  int64         // events from which on the index in memory is saved when the inbox is closed
@@ -48,7 +48,7 @@ var defaultLimits = limits{
 	aheadBytes:   256 << 10,
 	leastPart:    256 << 10,
 	mostParts:    2 * partShare,
-	filtersMost:  32 << 20,
+	filtersMost:  64 << 20,
 	fillStep:     2048,
 	savedEvents:  256 << 10,
 	flushStep:    512,
