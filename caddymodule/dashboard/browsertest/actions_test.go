@@ -316,12 +316,15 @@ func TestTheLogNamesTheUser(t *testing.T) {
 	require.NoError(t, err)
 	r.SetBasicAuth("ops", "secret")
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	answer, err := http.DefaultTransport.RoundTrip(r)
+	answer, err := fresh.RoundTrip(r)
 	require.NoError(t, err)
 	require.NoError(t, answer.Body.Close())
 	require.Equal(t, http.StatusSeeOther, answer.StatusCode)
 	require.Subset(t, g.logged("deliveries held by hand"), object{"action": "hold", "handler": "default", "user": "ops", "client_ip": "127.0.0.1", "reason": "ops: why"})
 }
+
+// fresh makes a connection for each request: Caddy may just be closing one that was kept.
+var fresh = &http.Transport{DisableKeepAlives: true}
 
 // do sends a form, and returns the page that tells what came of it.
 func (g *gateway) do(leaf string, fields ...string) string {
@@ -334,7 +337,7 @@ func (g *gateway) do(leaf string, fields ...string) string {
 	r, err := http.NewRequestWithContext(g.t.Context(), http.MethodPost, g.Dashboard+leaf, strings.NewReader(form.Encode()))
 	require.NoError(g.t, err)
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	answer, err := http.DefaultTransport.RoundTrip(r)
+	answer, err := fresh.RoundTrip(r)
 	require.NoError(g.t, err)
 	require.NoError(g.t, answer.Body.Close())
 	require.Equal(g.t, http.StatusSeeOther, answer.StatusCode)
