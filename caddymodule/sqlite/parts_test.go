@@ -42,8 +42,8 @@ func settled(t *testing.T, s *store) {
 	})
 }
 
-// requireParts requires that what is in memory about the parts agrees with the file. After a crash, the entries of a generation may have been
-// written twice.
+// requireParts requires that what is in memory about the parts agrees with the file. After a
+// crash, the entries of a generation may have been written twice.
 func requireParts(t *testing.T, s *store, crashed bool) {
 	t.Helper()
 	require.NoError(t, inWriter(s, func(tx *tx) error {

@@ -17,7 +17,7 @@ import (
 type limits struct {
 	batch        int           // ops in one transaction
 	queue        int           // ops waiting for the writer
-	indexEntries int           // entries of a generation of the index, while there are few
+	indexEntries int           // entries of a generation of the index
 	ahead        int           // fresh events of a queue in memory, unless more are leased at once
 	aheadBytes   int           // of their bodies, and one more
 	leastPart    int64         // entries of a part of the index, while there are few
