@@ -6,18 +6,14 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/clip"
 )
 
 // maxText is the length in bytes to which a logged text from outside is cut.
 const maxText = 256
 
 // Cut bounds a text from outside.
-func Cut(s string) string {
-	if len(s) <= maxText {
-		return s
-	}
-	return s[:maxText] + "…"
-}
+func Cut(s string) string { return clip.Ellipsis(s, maxText) }
 
 // Event returns the fields that name an event, followed by more.
 func Event(e *inbox.Event, more ...zap.Field) []zap.Field {
