@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -24,19 +25,20 @@ func Printable(s string) bool {
 	return true
 }
 
-// Text escapes what is not printable, except for line feeds.
+// Text escapes what nobody would see, or would see elsewhere, except for line feeds and
+// spaces: what is not printable, letters that are blank, and marks, such as accents, that
+// have no character before them to stand on.
 func Text(s string) string {
-	if Printable(s) {
-		return s
-	}
 	var b strings.Builder
+	b.Grow(len(s))
+	var e eye
 	for len(s) > 0 {
 		r, size := utf8.DecodeRuneInString(s)
 		switch {
-		case r == utf8.RuneError && size == 1:
-			fmt.Fprintf(&b, `\x%02x`, s[0])
-		case r == '\n' || strconv.IsPrint(r):
+		case e.sees(r, size) || r == '\n':
 			b.WriteRune(r)
+		case invalid(r, size):
+			fmt.Fprintf(&b, `\x%02x`, s[0])
 		default:
 			escape := strconv.QuoteRuneToASCII(r)
 			b.WriteString(escape[1 : len(escape)-1])
@@ -46,17 +48,28 @@ func Text(s string) string {
 	return b.String()
 }
 
-// JSON replaces what is not printable in JSON by \u escapes, which mean the same.
-// JSON may have bidi overrides and C1 control characters as they are.
+// Value is Text for what stands alone, such as an id: spaces and line feeds at its ends are
+// escaped, too.
+func Value(s string) string {
+	inner := strings.Trim(s, edges)
+	before := s[:len(s)-len(strings.TrimLeft(s, edges))]
+	after := s[len(before)+len(inner):]
+	return escapeEdges.Replace(before) + Text(inner) + escapeEdges.Replace(after)
+}
+
+const edges = " \n"
+
+var escapeEdges = strings.NewReplacer(" ", `\x20`, "\n", `\n`)
+
+// JSON replaces by \u escapes, which mean the same, what Text escapes. JSON may have bidi
+// overrides and C1 control characters as they are.
 func JSON(document []byte) []byte {
-	if Printable(string(document)) {
-		return document
-	}
 	out := make([]byte, 0, len(document)+64)
+	var e eye
 	for len(document) > 0 {
 		r, size := utf8.DecodeRune(document)
 		switch {
-		case r == '\n' || strconv.IsPrint(r) && (r != utf8.RuneError || size > 1):
+		case e.sees(r, size) || r == '\n':
 			out = append(out, document[:size]...)
 		case r > 0xffff:
 			r -= 0x10000
@@ -68,6 +81,31 @@ func JSON(document []byte) []byte {
 	}
 	return out
 }
+
+// eye reads a text as people do.
+type eye struct{ base bool } // the character before is one that a mark can stand on
+
+// sees reports whether the next character of a text is seen, and in its place.
+func (e *eye) sees(r rune, size int) bool {
+	if r >= '!' && r <= '~' {
+		e.base = r != '"' // a mark after it is the first of a text in quotes
+		return true
+	}
+	seen := !invalid(r, size) && strconv.IsPrint(r) &&
+		!unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r) && !strings.ContainsRune(blank, r)
+	if seen && unicode.In(r, unicode.Mn, unicode.Me) {
+		return e.base
+	}
+	e.base = seen && r != ' '
+	return seen
+}
+
+// invalid reports whether what was decoded is a byte that is not UTF-8.
+func invalid(r rune, size int) bool { return r == utf8.RuneError && size == 1 }
+
+// blank are printable characters without ink that Unicode does not list as ignorable: of
+// music, Braille and hieroglyphs.
+const blank = "\u2800\U00013441\U00013442\U0001d159"
 
 // Span formats a duration for people, with its two largest units.
 func Span(d time.Duration) string {
