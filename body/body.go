@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 
@@ -49,14 +50,16 @@ type Body struct {
 	read  deadlineReader
 	limit int64 // Options.Max
 	most  int64 // the declared size, or the limit if that is less
+	whole int64 // the declared size; not positive if there is none
 	first *[firstRoom]byte
 	data  []byte
 }
 
 // Read reads the body of a request. What it returns must be freed, also if there is an
-// error: ErrSlow, ErrCrowded, ErrNoRoom, *http.MaxBytesError, or that of the connection.
+// error: ErrSlow, ErrCrowded, ErrNoRoom, *http.MaxBytesError, io.ErrUnexpectedEOF if it was
+// shorter than declared, or that of the connection.
 func Read(w http.ResponseWriter, r *http.Request, o Options) (*Body, error) {
-	b := &Body{limit: o.Max, most: o.Max}
+	b := &Body{limit: o.Max, most: o.Max, whole: declaredSize(r)}
 	if r.ContentLength >= 0 {
 		b.most = min(b.most, r.ContentLength)
 	}
@@ -94,7 +97,7 @@ func (b *Body) fill() error {
 		if int64(len(b.data)) == b.most {
 			var beyond [1]byte
 			if n, err := b.read.Read(beyond[:]); n == 0 && err != nil {
-				return ignoreEOF(err)
+				return b.ended(err)
 			} else if n > 0 {
 				return &http.MaxBytesError{Limit: b.limit}
 			}
@@ -108,16 +111,34 @@ func (b *Body) fill() error {
 		n, err := b.read.Read(b.data[len(b.data):cap(b.data)])
 		b.data = b.data[:len(b.data)+n]
 		if err != nil {
-			return ignoreEOF(err)
+			return b.ended(err)
 		}
 	}
 }
 
-func ignoreEOF(err error) error {
-	if errors.Is(err, io.EOF) {
-		return nil
+// ended returns what is wrong with a body whose reading ended with that error. HTTP/1 and
+// HTTP/2 report one that is too short by themselves, HTTP/3 does not.
+func (b *Body) ended(err error) error {
+	if !errors.Is(err, io.EOF) {
+		return err
 	}
-	return err
+	if got := int64(len(b.data)); got < b.whole {
+		return fmt.Errorf("%w: %d of %d bytes came", io.ErrUnexpectedEOF, got, b.whole)
+	}
+	return nil
+}
+
+// declaredSize returns the size that a request declares for its body.
+func declaredSize(r *http.Request) int64 {
+	if r.ContentLength != 0 {
+		return r.ContentLength
+	}
+	// with HTTP/2, a request that ends with its headers has 0 whatever they say
+	size, err := strconv.ParseInt(r.Header.Get("Content-Length"), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return size
 }
 
 // widen doubles the buffer, but not beyond what the body may have.

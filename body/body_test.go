@@ -106,3 +106,30 @@ func TestKeptBytesAreNotReused(t *testing.T) {
 	require.Zero(t, reading)
 	require.Zero(t, used, "kept bytes take no room")
 }
+
+// Not every server reports a body that is shorter than declared.
+func TestBodyShorterThanDeclared(t *testing.T) {
+	room := new(Room)
+	read := func(sent, declared int64, header string) error {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(strings.Repeat("x", int(sent))))
+		r.ContentLength = declared
+		if header != "" {
+			r.Header.Set("Content-Length", header)
+		}
+		b, err := Read(httptest.NewRecorder(), r, Options{Room: room, Wait: time.Minute, Max: largest, Times: DefaultTimes, Since: time.Now()})
+		b.Free()
+		return err
+	}
+	for _, size := range []int64{1, firstRoom, firstRoom + 1, largest} {
+		require.ErrorIs(t, read(size-1, size, ""), io.ErrUnexpectedEOF)
+		require.NoError(t, read(size, size, ""))
+		require.NoError(t, read(size, -1, ""))
+	}
+	require.ErrorIs(t, read(largest, largest+1, ""), io.ErrUnexpectedEOF)
+	require.ErrorIs(t, read(0, 0, "50"), io.ErrUnexpectedEOF, "as HTTP/2 has it if there is no body")
+	require.NoError(t, read(0, 0, "0"))
+	require.NoError(t, read(0, 0, ""))
+	require.NoError(t, read(3, 3, "50"), "another handler has replaced the body")
+	_, used := room.Load()
+	require.Zero(t, used)
+}
