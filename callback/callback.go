@@ -80,9 +80,9 @@ const usualAvatars = 4
 func newCallback() *Callback { return callbacks.Get().(*Callback) }
 
 // Free lets another callback have the memory of this one, which must not be used any
-// more. It may be left to the garbage collector instead.
+// more. It may be left to the garbage collector instead; c may be nil.
 func (c *Callback) Free() {
-	if c.size > maxPooledBody {
+	if c == nil || c.size > MaxPooledBody {
 		return
 	}
 	avatars := c.avatars[:cap(c.avatars)]
@@ -156,9 +156,12 @@ func Parse(body []byte, rules *Rules) (*Callback, error) {
 // ParseLazily is Parse for a callback that is about to be stored. The id that it had in
 // older versions is only made if somebody calls the MakeFormerID of its event: so neither
 // may the body change nor the callback be freed before the last call.
+//
+// Of a body longer than MaxPooledBody it is made at once: its callback may be many times
+// as large, and need not stay in memory for its event.
 func ParseLazily(body []byte, rules *Rules) (*Callback, error) {
 	p := newParser(body, rules)
-	p.lazy = true
+	p.lazy = len(body) <= MaxPooledBody
 	return p.parse()
 }
 

@@ -271,7 +271,7 @@ func TestParserIsCleanForTheNextBody(t *testing.T) {
 }
 
 func TestParserReadsBodiesLongerThanItKeeps(t *testing.T) {
-	id := strings.Repeat("x", 2*maxPooledBody)
+	id := strings.Repeat("x", 2*MaxPooledBody)
 	assert.Equal(t, id, requireValid(t, `{"taskId":"`+id+`","status":0,"type":"b"}`).TaskID)
 	assert.Equal(t, "a", requireValid(t, `{"taskId":"a","status":0,"type":"b"}`).TaskID)
 }
@@ -314,4 +314,24 @@ func TestURLs(t *testing.T) {
 	for _, u := range refusedURLs {
 		assert.False(t, isResultURL([]byte(u)), "%q", u)
 	}
+}
+
+// A flag counts in the callback and in an image; a template has none.
+func TestFlagOfATemplateIsNotDocumented(t *testing.T) {
+	for _, flag := range []string{nameHsfw, nameNsfw} {
+		body := string(eventBody(t, requireValid(t, callbackWith(`"avatarResult":[{"templateId":"t","`+flag+`":true}]`))))
+		assert.Contains(t, body, `"sensitive":false`)
+		assert.Contains(t, body, `"extra":{"`+flag+`":true}}]`)
+	}
+}
+
+// Spellings of a number make no difference up to 18 digits of its exponent, as documented.
+func TestSpellingsOfNumbersWithLongExponents(t *testing.T) {
+	same := func(one, other string) bool {
+		return requireParsed(t, callbackWith(`"x":`+one)).id == requireParsed(t, callbackWith(`"x":`+other)).id
+	}
+	assert.True(t, same("1e100000000000000000", "10e99999999999999999"))
+	assert.True(t, same("1e0000000000000000000000001", "10"))
+	assert.True(t, same("0e1000000000000000000", "0"))
+	assert.False(t, same("1e1000000000000000000", "1.0e1000000000000000000"))
 }

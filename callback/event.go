@@ -64,18 +64,30 @@ func (c *Callback) Event(a Arrival) *inbox.Event {
 	if a.Compared && c.Status.Final() {
 		e.Outcome, e.Revision = c.Outcome(), 1
 	}
-	scratch := bodies.Get().(*[]byte)
-	body := c.appendBody((*scratch)[:0], &a)
-	e.Body = bytes.Clone(body) // no longer than it need be
-	if cap(body) <= maxPooledBody {
-		*scratch = body
-		bodies.Put(scratch)
-	}
+	scratch := takeScratch()
+	scratch.b = c.appendBody(scratch.b, &a)
+	e.Body = bytes.Clone(scratch.b) // no longer than it need be
+	scratch.free()
 	return e
 }
 
-// bodies reuses the memory in which the bodies of events are written.
-var bodies = sync.Pool{New: func() any { return new([]byte) }}
+// scratch is memory in which something is written that is needed only for a moment.
+type scratch struct{ b []byte }
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+// takeScratch returns an empty scratch. It should be freed, so that its memory is used again.
+func takeScratch() *scratch {
+	s := scratches.Get().(*scratch)
+	s.b = s.b[:0]
+	return s
+}
+
+func (s *scratch) free() {
+	if cap(s.b) <= MaxPooledBody {
+		scratches.Put(s)
+	}
+}
 
 func (c *Callback) appendBody(b []byte, a *Arrival) []byte {
 	b = append(b, `{"id":"`...)

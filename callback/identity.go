@@ -62,7 +62,7 @@ func (p *parser) identify() error {
 func (c *Callback) makeFormerID() string {
 	p := parsers.Get().(*parser)
 	id := inbox.NewID(c.TaskID, p.canonicalizer.formerContent(c))
-	if c.size <= maxPooledBody {
+	if c.size <= MaxPooledBody {
 		parsers.Put(p)
 	}
 	return id

@@ -15,7 +15,10 @@ import (
 // meaning of a number may change with the config. A hasHsfw of the whole task does not
 // count: it is not documented there, and one of the two may not have it.
 func (c *Callback) Outcome() (k inbox.OutcomeKey) {
-	sum := sha256.Sum256(c.appendDocumented(make([]byte, 0, c.size+eventOverhead), false))
+	scratch := takeScratch()
+	scratch.b = c.appendDocumented(scratch.b, false)
+	sum := sha256.Sum256(scratch.b)
+	scratch.free()
 	copy(k[:], sum[:])
 	return k
 }

@@ -12,9 +12,10 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// maxPooledBody is the longest body whose parser is reused: a parser grows with what
-// it reads, and the memory for a rare giant should not be kept.
-const maxPooledBody = 64 << 10
+// MaxPooledBody is the longest body whose parser is reused, in bytes: a parser grows with
+// what it reads, to many times the length of a body that has little but names, and the
+// memory for a rare giant should not be kept.
+const MaxPooledBody = 64 << 10
 
 // The documented members.
 const (
@@ -81,7 +82,7 @@ func newParser(body []byte, rules *Rules) *parser {
 
 // free makes the parser available again, without keeping anything of the body.
 func (p *parser) free() {
-	if len(p.body) > maxPooledBody {
+	if len(p.body) > MaxPooledBody {
 		return
 	}
 	p.body, p.src, p.c = nil, bytes.Buffer{}, nil
