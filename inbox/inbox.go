@@ -40,6 +40,10 @@ var (
 	// ErrBackupUnderWay says that a copy of the inbox is being made already.
 	ErrBackupUnderWay = errors.New("a backup of the inbox is being made already")
 
+	// ErrTooLarge says that a callback is larger than all that the quarantine may
+	// take. It was not stored, and will not be unless the limit is raised.
+	ErrTooLarge = errors.New("too large for the quarantine")
+
 	// ErrNotFound says that no event or quarantined callback has that id.
 	ErrNotFound = errors.New("not found in the inbox")
 
@@ -205,7 +209,8 @@ type Quarantine interface {
 	// Quarantine stores a suspect durably and sets its ID, Count and times. A
 	// suspect whose body is stored already is added to that one and gets its
 	// ID. Beyond the limit of the Policy, the suspect that has not arrived for
-	// longest is removed. With a limit of 0 nothing is stored.
+	// longest is removed. With a limit of 0 nothing is stored. An inbox may also bound
+	// the bytes of all suspects; one that is larger than that alone is ErrTooLarge.
 	Quarantine(ctx context.Context, s *Suspect) error
 
 	// Suspects lists quarantined callbacks, last arrivals first, in pages as
