@@ -14,7 +14,7 @@ type Budget interface {
 	// from it. Calls after the first do nothing.
 	Wait(ctx context.Context) (done func(error), err error)
 
-	// Rate returns the questions a second that it allows now.
+	// Rate returns the questions a second that it allows now, 0 during a Retry-After.
 	Rate() float64
 }
 
@@ -71,6 +71,9 @@ func withinLimits(rate float64) float64 {
 func (b *Adaptive) Rate() float64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if time.Now().Before(b.until) {
+		return 0
+	}
 	return b.rate
 }
 

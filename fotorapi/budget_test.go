@@ -165,7 +165,11 @@ func TestRetryAfterHoldsAllQuestionsButNotForEver(t *testing.T) {
 		} {
 			b, begun := NewAdaptive(1), time.Now()
 			ask(t, b, &Error{Kind: Unavailable, RetryAfter: asked})
+			if asked >= time.Minute {
+				require.Zero(t, b.Rate())
+			}
 			ask(t, b, nil)
+			require.InDelta(t, 1, b.Rate(), 0)
 			require.Equal(t, want, time.Since(begun), asked)
 		}
 	})

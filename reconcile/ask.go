@@ -12,7 +12,8 @@ import (
 
 // ask puts a question about a leased task, and settles it.
 func (r *Reconciler) ask(ctx context.Context, t inbox.Task, turn Turn) {
-	began := time.Now()
+	began := r.health.begin()
+	defer r.health.end()
 	asked, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	data, err := turn.Ask(asked, t.ID)
@@ -23,7 +24,7 @@ func (r *Reconciler) ask(ctx context.Context, t inbox.Task, turn Turn) {
 		r.settle(ctx, t) // as it was
 		return
 	}
-	result, text, err := r.judge(ctx, t, data, err)
+	result, text, err := r.judge(ctx, t, began, data, err)
 	t.AskedAt, t.Answer = began.UTC().Truncate(time.Microsecond), text
 	r.config.Observer.Asked(t, result, time.Since(began), err)
 	r.conclude(ctx, t, result)
@@ -31,23 +32,23 @@ func (r *Reconciler) ask(ctx context.Context, t inbox.Task, turn Turn) {
 
 // judge returns what the answer to a question, or its failure, comes to, and for the task's
 // record a text. Unless the answer was taken, it returns an error.
-func (r *Reconciler) judge(ctx context.Context, t inbox.Task, data []byte, failure error) (result Result, text string, err error) {
+func (r *Reconciler) judge(ctx context.Context, t inbox.Task, began time.Time, data []byte, failure error) (result Result, text string, err error) {
 	if failure != nil {
-		return r.failed(failure), failure.Error(), failure
+		return r.failed(t.ID, began, failure), failure.Error(), failure
 	}
 	r.health.answered()
 	return r.take(ctx, t, data)
 }
 
-// failed returns what the failure of a question comes to, and learns from it whether Fotor
-// can be asked.
-func (r *Reconciler) failed(failure error) Result {
+// failed returns what the failure of a question about a task comes to, and learns from it
+// whether Fotor can be asked.
+func (r *Reconciler) failed(task string, began time.Time, failure error) Result {
 	switch {
 	case errors.Is(failure, ErrNotKnown):
 		r.health.answered()
 		return ResultNotKnown
 	case errors.Is(failure, ErrTooOften):
-		r.health.answered()
+		r.health.askedTooOften(task, failure)
 		return ResultTooOften
 	case errors.Is(failure, ErrUnusable):
 		r.health.answered()
@@ -58,7 +59,7 @@ func (r *Reconciler) failed(failure error) Result {
 		r.health.refused(failure)
 		return ResultKeyRefused
 	default:
-		r.health.failed(failure)
+		r.health.failed(task, began, failure)
 		return ResultFailed
 	}
 }

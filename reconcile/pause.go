@@ -17,6 +17,10 @@ const (
 	// pauseMost.
 	pauseFirst = time.Second
 	pauseMost  = time.Minute
+
+	// tooOftenFor is how long all answers must be "too often" before that is taken for a
+	// trouble: the rate adapts within that.
+	tooOftenFor = time.Minute
 )
 
 // State is whether Fotor can be asked.
@@ -45,7 +49,13 @@ type health struct {
 	mu       sync.Mutex
 	state    State
 	failures int       // in a row
+	paused   time.Time // when the last pause began
 	until    time.Time // no question before
+	task     string    // that the last question was about which had no usable answer
+	underWay int       // questions
+
+	tooOften      int       // answers in a row
+	tooOftenSince time.Time // the first of them
 }
 
 func (h *health) current() State {
@@ -80,21 +90,47 @@ func (h *health) ready() bool {
 	return !h.state.KeyRefused && time.Until(h.until) <= 0
 }
 
+// begin records that a question is put. It is under way until end.
+func (h *health) begin() (began time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.underWay++
+	return time.Now()
+}
+
+func (h *health) end() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.underWay--
+}
+
+// probe returns the task to ask for in order to find out whether Fotor can be asked again,
+// as nobody has another question: "" if there is no need.
+func (h *health) probe() (task string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.state.Unreachable || h.underWay > 0 || time.Since(h.until) < pollEvery {
+		return ""
+	}
+	return h.task
+}
+
 // answered records that Fotor has answered.
 func (h *health) answered() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.failures, h.until = 0, time.Time{}
+	h.failures, h.tooOften, h.until = 0, 0, time.Time{}
 	if h.state.Unreachable {
 		h.change(State{Since: time.Now()})
 	}
 }
 
-// failed records that there was no usable answer.
-func (h *health) failed(err error) {
+// failed records that there was no usable answer to a question about a task. If it was put
+// before the last pause began, it says nothing about the time since.
+func (h *health) failed(task string, began time.Time, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.state.KeyRefused {
+	if h.state.KeyRefused || !began.After(h.paused) {
 		return
 	}
 	h.failures++
@@ -105,13 +141,35 @@ func (h *health) failed(err error) {
 	if n := h.failures - failuresInARow; n < 6 {
 		pause = min(pauseFirst<<n, pauseMost)
 	}
-	now := time.Now()
-	h.until = now.Add(pause)
+	h.paused = time.Now()
+	h.until = h.paused.Add(pause)
+	h.trouble(task, h.paused, err)
+}
+
+// askedTooOften records that Fotor has not answered a question about a task because there
+// were too many. The rate is lowered by that, so there is no pause.
+func (h *health) askedTooOften(task string, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.state.KeyRefused {
+		return
+	}
+	if h.tooOften++; h.tooOften == 1 {
+		h.tooOftenSince = time.Now()
+	}
+	if h.state.Unreachable || h.tooOften >= failuresInARow && time.Since(h.tooOftenSince) >= tooOftenFor {
+		h.trouble(task, h.tooOftenSince, err)
+	}
+}
+
+// trouble records that Fotor cannot be asked. The caller has locked h.mu.
+func (h *health) trouble(task string, since time.Time, err error) {
+	h.task = task
 	if h.state.Unreachable {
 		h.state.Reason = err.Error()
 		return
 	}
-	h.change(State{Unreachable: true, Since: now, Reason: err.Error()})
+	h.change(State{Unreachable: true, Since: since, Reason: err.Error()})
 }
 
 // refused records that the key was refused.

@@ -35,7 +35,8 @@ func (q *Question) Unused() { q.turn.Unused() }
 // Observer is told of an error only: what an answer comes to, the caller finds out. asked is
 // how often Fotor was asked for the task before.
 func (q *Question) Ask(ctx context.Context, taskID string, asked int) (answer []byte, err error) {
-	began := time.Now()
+	began := q.reconciler.health.begin()
+	defer q.reconciler.health.end()
 	bounded, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	answer, err = q.turn.Ask(bounded, taskID)
@@ -46,6 +47,6 @@ func (q *Question) Ask(ctx context.Context, taskID string, asked int) (answer []
 	if ctx.Err() != nil {
 		return nil, err // which says nothing of Fotor
 	}
-	q.reconciler.config.Observer.Asked(inbox.Task{ID: taskID, Asked: asked}, q.reconciler.failed(err), time.Since(began), err)
+	q.reconciler.config.Observer.Asked(inbox.Task{ID: taskID, Asked: asked}, q.reconciler.failed(taskID, began, err), time.Since(began), err)
 	return nil, err
 }

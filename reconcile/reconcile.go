@@ -202,12 +202,16 @@ func (r *Reconciler) Run(ctx context.Context) {
 }
 
 // next waits until a task is due and may be asked for, and leases it. It returns no turn
-// when ctx has ended.
+// when ctx has ended. If nothing else is asked while Fotor cannot be asked, the last question
+// is put again: else it would not be noticed that it can.
 func (r *Reconciler) next(ctx context.Context) (inbox.Task, Turn) {
 	for ctx.Err() == nil {
+		probe := ""
 		if r.health.await(ctx) && !r.anyDue(ctx) {
-			sleep.For(ctx, pollEvery)
-			continue
+			if probe = r.health.probe(); probe == "" {
+				sleep.For(ctx, pollEvery)
+				continue
+			}
 		}
 		turn := r.turn(ctx)
 		if turn == nil {
@@ -216,7 +220,11 @@ func (r *Reconciler) next(ctx context.Context) (inbox.Task, Turn) {
 		if t, ok := r.lease(ctx); ok {
 			return t, turn
 		}
-		turn.Unused()
+		if probe == "" || r.health.probe() == "" { // it may be over
+			turn.Unused()
+			continue
+		}
+		_, _ = (&Question{r, turn}).Ask(ctx, probe, 0) // only health and the Observer want to know
 	}
 	return inbox.Task{}, nil
 }
