@@ -34,8 +34,8 @@ type breakage struct {
 	err  error
 	ch   chan struct{} // closed once err is set
 
-	// foreign says that the database was overwritten, so that the log must not
-	// be copied into it.
+	// foreign says that the log must not be copied into the database: that was
+	// overwritten, or the log has a gap.
 	foreign bool
 }
 
@@ -66,6 +66,10 @@ func isDamage(err error) bool {
 // noteDamage marks the inbox as broken if the error means that the file is
 // damaged. Reading goes on as far as it can.
 func (s *store) noteDamage(err error) {
+	if code(err) == sqlite3.SQLITE_IOERR_IN_PAGE { // only that file is mapped into memory
+		s.noteLoss(false, fmt.Errorf("%s was emptied or shortened, or cannot be read: %w", s.path+shmSuffix, err), saveFirst)
+		return
+	}
 	if err == nil || !isDamage(err) {
 		return
 	}
@@ -74,13 +78,15 @@ func (s *store) noteDamage(err error) {
 		"stop Caddy, then restore a backup or recover the file, see %s", inbox.ErrBroken, s.path, err, runbook))
 }
 
-// noteLoss marks the inbox as broken because its files were removed or
-// replaced.
-func (s *store) noteLoss(foreign bool, err error) {
-	advice := "what it holds is still open: save it with 'caddy fotor-webhook backup <file>', put the right files in place"
-	if foreign {
-		advice = "what was in it can only come from a backup: put that in place"
-	}
+// What to do before the inbox is opened anew.
+const (
+	saveFirst     = "what it holds is still open: save it with 'caddy fotor-webhook backup <file>', put the right files in place"
+	restoreBackup = "what was in it can only come from a backup: put that in place"
+)
+
+// noteLoss marks the inbox as broken because its files were removed, replaced or
+// shortened.
+func (s *store) noteLoss(foreign bool, err error, advice string) {
 	s.markBroken(foreign, fmt.Errorf("%w: while it was in use, %w; %s, then reload or restart Caddy, see %s", inbox.ErrBroken, err, advice, runbook))
 }
 
@@ -93,13 +99,16 @@ func (s *store) markBroken(foreign bool, err error) {
 }
 
 // verify checks that the files are still those in use.
-func (w *writer) verify() error {
+func (w *writer) verify(inTransaction bool) error {
 	if err := w.files.check(); err != nil {
-		w.noteLoss(false, err)
+		w.noteLoss(false, err, saveFirst)
 		return w.Broken()
 	}
+	if err := w.checkLog(inTransaction, false); err != nil {
+		return err
+	}
 	if err := w.overwrites.check(w); err != nil {
-		w.noteLoss(true, err)
+		w.noteLoss(true, err, restoreBackup)
 		return w.Broken()
 	}
 	w.verified = time.Now()
@@ -122,8 +131,15 @@ func (w *writer) runBroken() {
 
 // preserveLog saves what is in the log. The log belongs to the open database,
 // wherever that is now: once copied into it, that file is complete if it comes
-// back. A database that was overwritten must not get it.
+// back. A database that was overwritten must not get it, and none gets one with a
+// gap, which may be what made reading fail.
 func (w *writer) preserveLog() {
+	if k := w.checkpoint; k.state.Load() == logCopying {
+		<-k.ended
+	}
+	if gap, err := w.findGap(true); gap != nil && err == nil {
+		w.broken.foreign = true // only this goroutine looks at it until it has ended
+	}
 	if w.broken.foreign {
 		err := w.setLogAside()
 		if err != nil {
@@ -142,7 +158,7 @@ func (w *writer) preserveLog() {
 // setLogAside renames the log, unless its path leads to another file by now.
 func (w *writer) setLogAside() error {
 	log := w.files.log
-	info, err := os.Stat(log.path)
+	info, err := log.look()
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil

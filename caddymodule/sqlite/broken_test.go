@@ -153,6 +153,41 @@ func TestLinkThatLeadsElsewhere(t *testing.T) {
 	requireBroken(t, s)
 }
 
+// After the next start the log would be looked for beside the file to which the link leads.
+func TestLinkInPlaceOfTheFile(t *testing.T) {
+	for _, suffix := range []string{"", walSuffix, shmSuffix, lockSuffix} {
+		t.Run(suffix, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "inbox.db")
+			s := openWith(t, path, eagerLimits())
+			load(t, s, 5, 1)
+			real := filepath.Join(filepath.Dir(path), "real")
+			require.NoError(t, os.Rename(path+suffix, real))
+			require.NoError(t, os.Symlink("real", path+suffix))
+			requireBroken(t, s)
+			require.ErrorContains(t, s.Broken(), path+suffix+" is a symbolic link now, and was the file itself")
+			// What was in the log gets into the file, wherever that is now.
+			inboxtest.Eventually(t, func() bool { return logSize(s) == 0 })
+			if suffix == "" {
+				requireEvents(t, openWith(t, crashImage(t, real), defaultLimits), 5)
+			}
+			require.NoError(t, os.Rename(real, path+suffix))
+			require.NoError(t, s.Close())
+			requireEvents(t, openWith(t, path, defaultLimits), 5)
+		})
+	}
+}
+
+// A link that was there from the beginning is followed.
+func TestLinkThatWasThereBefore(t *testing.T) {
+	dir := t.TempDir()
+	link := filepath.Join(dir, "link.db")
+	require.NoError(t, os.Symlink("inbox.db", link))
+	require.NoError(t, os.Symlink("lock", filepath.Join(dir, "inbox.db"+lockSuffix)))
+	s := openWith(t, filepath.Join(dir, "inbox.db"), eagerLimits(), func(o *options) { o.configured = link })
+	load(t, s, 5, 1)
+	require.NoError(t, s.Broken())
+}
+
 func TestLossIsNoticedWithoutCallbacks(t *testing.T) {
 	s := openTest(t)
 	leased := make(chan error, 1)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
 )
@@ -44,6 +45,8 @@ type checkpointer struct {
 	ended chan struct{} // closed when the last checkpoint has ended; only the writer uses it
 	done  chan struct{}
 	state atomic.Int32
+
+	failureLogged atomic.Int64 // when a failure was last logged, in ns; 0 if none was
 }
 
 // The states of a checkpoint.
@@ -65,7 +68,7 @@ func (k *checkpointer) run() {
 		for range checkpointPasses {
 			frames, copied, err := checkpoint(k.conn, `PRAGMA wal_checkpoint(PASSIVE)`)
 			if err != nil {
-				k.store.log.Error("checkpoint failed", zap.String("path", k.store.path), zap.Error(err))
+				k.logFailure(err)
 				k.store.noteDamage(err)
 				break
 			}
@@ -76,6 +79,17 @@ func (k *checkpointer) run() {
 		k.state.Store(logCopied)
 		close(ended)
 	}
+}
+
+// logFailure logs that a checkpoint failed, as rarely as failures of the writer: on a disk
+// that fails, each transaction tries again.
+func (k *checkpointer) logFailure(err error) {
+	now := k.store.now()
+	last := k.failureLogged.Load()
+	if last != 0 && now.Sub(time.Unix(0, last)).Abs() < failureLogPause || !k.failureLogged.CompareAndSwap(last, now.UnixNano()) {
+		return
+	}
+	k.store.log.Error("checkpoint failed", zap.String("path", k.store.path), zap.Error(err))
 }
 
 // stop waits for the checkpoint under way and closes the connection.
@@ -110,6 +124,9 @@ func (w *writer) tidyLog() {
 	k := w.checkpoint
 	hurry := w.size.log > w.keptLog() && w.nearlyFull() || w.size.log-w.size.waited > logOverrun*w.logBytes()
 	if k.state.Load() == logGrows && (hurry || w.size.logStuck || w.logIsLong()) {
+		if w.checkLog(false, true) != nil {
+			return
+		}
 		w.size.logStuck = false
 		k.begin()
 	}
@@ -117,7 +134,7 @@ func (w *writer) tidyLog() {
 		<-k.ended
 		w.size.waited = w.size.log // if somebody reads for long, not with each transaction
 	}
-	if k.state.Load() == logCopied {
+	if k.state.Load() == logCopied && w.checkLog(false, true) == nil {
 		w.restartLog(hurry)
 	}
 }
@@ -180,7 +197,7 @@ func (w *writer) restartLog(hurry bool) {
 		err = w.transact((*tx).touch)
 	}
 	if err != nil {
-		w.log.Error("checkpoint failed", zap.String("path", w.path), zap.Error(err))
+		w.checkpoint.logFailure(err)
 		w.noteDamage(err)
 	}
 	w.checkpoint.state.Store(logGrows)

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/clip"
 )
 
 // setHold is the request to store a hold.
@@ -23,7 +24,7 @@ const writeHold = `INSERT OR REPLACE INTO hold$ (id, since, until, ended, reason
 
 func (r *setHold) apply(t *tx) error {
 	r.err = nil
-	since, until, ended, reason := inbox.Micros(r.hold.Since), inbox.Micros(r.hold.Until), inbox.Micros(r.hold.Ended), cutReason(r.hold.Reason)
+	since, until, ended, reason := inbox.Micros(r.hold.Since), inbox.Micros(r.hold.Until), inbox.Micros(r.hold.Ended), clip.Text(r.hold.Reason, inbox.MaxReason)
 	t.of(r.queue).hold = holdOf(since, until, ended, reason)
 	return t.c.exec(r.queue.sql(writeHold), since, until, ended, reason)
 }

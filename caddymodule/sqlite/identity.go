@@ -95,6 +95,21 @@ func (d *database) release() error {
 type watchedFile struct {
 	path string
 	info fs.FileInfo
+	link bool // the path was a symbolic link already when the inbox was opened
+
+	// grows says that the file must not become shorter. SQLite shortens its index of the
+	// log only when nobody has it open.
+	grows bool
+}
+
+// look returns what the path leads to. Only a link that was there when the inbox was
+// opened is followed: SQLite finds the log by the name to which the database's links
+// lead, so that behind a new link the next start would look for another log.
+func (f *watchedFile) look() (fs.FileInfo, error) {
+	if f.link {
+		return os.Stat(f.path)
+	}
+	return os.Lstat(f.path)
 }
 
 // identity is the set of files to which the inbox's paths led when it was
@@ -113,11 +128,15 @@ func identifyFiles(path, configured string) (*identity, error) {
 	}
 	id := &identity{}
 	for _, p := range paths {
-		info, err := os.Stat(p)
+		info, err := os.Lstat(p)
+		link := err == nil && info.Mode()&fs.ModeSymlink != 0
+		if link {
+			info, err = os.Stat(p)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("a file of the inbox: %w", err)
 		}
-		id.files = append(id.files, watchedFile{p, info})
+		id.files = append(id.files, watchedFile{path: p, info: info, link: link, grows: p == path+shmSuffix && tellsSize})
 	}
 	id.log = id.files[1]
 	return id, nil
@@ -125,15 +144,22 @@ func identifyFiles(path, configured string) (*identity, error) {
 
 // check reports whether every path still leads to the file in use.
 func (id *identity) check() error {
-	for _, f := range id.files {
-		info, err := os.Stat(f.path)
+	for i := range id.files {
+		f := &id.files[i]
+		info, err := f.look()
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			return fmt.Errorf("%s was removed or renamed", f.path)
 		case err != nil:
 			return fmt.Errorf("%s cannot be found any more: %w", f.path, err)
+		case !f.link && info.Mode()&fs.ModeSymlink != 0:
+			return fmt.Errorf("%s is a symbolic link now, and was the file itself", f.path)
 		case !os.SameFile(info, f.info):
 			return fmt.Errorf("%s is another file than the one in use: it was replaced, or what it stands on was", f.path)
+		case f.grows && info.Size() < f.info.Size():
+			return fmt.Errorf("%s was emptied or shortened: it has %d bytes; expected at least %d", f.path, info.Size(), f.info.Size())
+		case f.grows:
+			f.info = info
 		}
 	}
 	return nil

@@ -30,3 +30,9 @@ func isAlive(pid int) bool {
 	}
 	return err == nil
 }
+
+// isDiskFull reports whether the system says that a disk or a quota is full.
+func isDiskFull(err error) bool {
+	return errors.Is(err, windows.ERROR_DISK_FULL) || errors.Is(err, windows.ERROR_HANDLE_DISK_FULL) ||
+		errors.Is(err, windows.ERROR_DISK_QUOTA_EXCEEDED)
+}

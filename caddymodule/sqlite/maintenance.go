@@ -108,8 +108,6 @@ func (c *maintenance) next(w *writer, now time.Time) (step func(*writer) error, 
 	}
 	other := c.other(w, now)
 	switch {
-	case w.quarantineOver():
-		return trimQuarantine, pause
 	case w.tasksOver():
 		return trimTracked, pause
 	case retire && (other == nil || !c.retired):
@@ -125,6 +123,8 @@ func (c *maintenance) other(w *writer, now time.Time) func(*writer) error {
 	parts := w.partsDue()
 	tidy, any := c.leftBehind.due(w)
 	switch {
+	case w.quarantineOver():
+		return trimQuarantine
 	case parts != nil:
 		return parts
 	case c.sweepDue(w):
@@ -151,13 +151,4 @@ func (c *maintenance) done(w *writer, began time.Time, err error, pause float64)
 	c.backoff = min(maintenanceRetryMax, max(maintenanceRetry, 2*c.backoff))
 	c.restUntil = now.Add(c.backoff)
 	w.log.Error("tidying up failed", zap.String("path", w.path), zap.Duration("again_in", c.backoff), zap.Error(err))
-}
-
-func (w *writer) quarantineOver() bool {
-	return w.meta.quarantined > int64(w.policy.Load().Quarantine)
-}
-
-// trimQuarantine removes suspects beyond a limit that was lowered.
-func trimQuarantine(w *writer) error {
-	return w.transact(func(t *tx) error { return t.trimQuarantine(trimStep) })
 }

@@ -42,7 +42,7 @@ type Inbox struct {
 	// The size in bytes, of used pages and the write-ahead log, at which no
 	// more events are taken: callers are answered 503 and nothing is lost. The
 	// log counts as an eighth of it or 2 MiB, whichever is less, while it is
-	// shorter. At least 1 MiB. Default: 10 GiB.
+	// shorter. The quarantine takes a tenth of it at most. At least 1 MiB. Default: 10 GiB.
 	MaxSize int64 `json:"max_size,omitempty"`
 }
 

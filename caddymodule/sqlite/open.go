@@ -76,6 +76,9 @@ func open(ctx context.Context, o options) (_ *store, err error) {
 	if err := os.MkdirAll(filepath.Dir(o.path), 0o700); err != nil {
 		return nil, fmt.Errorf("directory of the file: %w", err)
 	}
+	if err := refuseForeign(o.path); err != nil {
+		return nil, err
+	}
 	lock, err := acquire(ctx, o.path+lockSuffix, o.limits.lockWait)
 	if err != nil {
 		return nil, err
@@ -91,7 +94,6 @@ func open(ctx context.Context, o options) (_ *store, err error) {
 	if err := createFile(o.path); err != nil {
 		return nil, err
 	}
-	keepPrivate(o.path, o.log)
 	db, err := databases.claim(ctx, o.path, o.limits.lockWait)
 	if err != nil {
 		return nil, err
@@ -189,6 +191,7 @@ func prepareFile(ctx context.Context, c *conn, o options) error {
 	if err != nil {
 		return err
 	}
+	keepPrivate(o.path, o.log)
 	if version == 0 {
 		if err := setUp(c, []string{fmt.Sprintf(`PRAGMA page_size = %d`, pageSize)}); err != nil {
 			return err
@@ -250,7 +253,7 @@ func newStore(o options, lock *fileLock, db *database, conns []*conn) (*store, e
 	}
 	if !w.reserve.spent {
 		if err := w.reserve.fill(); err != nil {
-			return nil, fmt.Errorf("%w: setting room aside: %w", inbox.ErrFull, err)
+			return nil, reserveError(err)
 		}
 	}
 	if w.files, err = identifyFiles(o.path, o.configured); err != nil {
@@ -279,6 +282,9 @@ func (w *writer) load() error {
 		return err
 	}
 	if err := w.meta.read(w.conn); err != nil {
+		return err
+	}
+	if err := w.loadSuspects(); err != nil {
 		return err
 	}
 	w.maintenance.retirement.begin(&w.meta)

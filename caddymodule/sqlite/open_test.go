@@ -71,6 +71,57 @@ func TestOpenRefusesWhatIsNotAnInbox(t *testing.T) {
 	}
 }
 
+// A path that was mistyped may lead to the file of another program.
+func TestTheFileOfAnotherProgramKeepsItsModeAndItsFolder(t *testing.T) {
+	text := filepath.Join(t.TempDir(), "text.db")
+	require.NoError(t, os.WriteFile(text, []byte("short"), 0o600))
+	live := sqliteFile(t, `PRAGMA journal_mode = WAL`, `CREATE TABLE t (a)`)
+	c, err := connect(context.Background(), live)
+	require.NoError(t, err)
+	require.NoError(t, c.exec(`INSERT INTO t VALUES (1)`))
+	require.FileExists(t, live+walSuffix, "the other program is using it")
+	defer func() { require.NoError(t, c.close()) }()
+	for name, path := range map[string]string{
+		"no SQLite file": text,
+		"with an id":     sqliteFile(t, `PRAGMA application_id = 123`, `CREATE TABLE t (a)`),
+		"without an id":  sqliteFile(t, `CREATE TABLE t (a)`),
+		"in use":         live,
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.NoError(t, os.Chmod(path, 0o664)) //nolint:gosec // as others have theirs
+			before, err := os.ReadDir(filepath.Dir(path))
+			require.NoError(t, err)
+			require.Error(t, openErr(t, path))
+			info, err := os.Stat(path)
+			require.NoError(t, err)
+			require.Equal(t, os.FileMode(0o664), info.Mode().Perm())
+			after, err := os.ReadDir(filepath.Dir(path))
+			require.NoError(t, err)
+			require.Len(t, after, len(before))
+		})
+	}
+}
+
+// All that a file has may still be in its write-ahead log.
+func TestAFileWhoseHeaderTellsNothingIsOpened(t *testing.T) {
+	made := sqliteFile(t, `PRAGMA journal_mode = WAL`)
+	c, err := connect(context.Background(), made)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, c.close()) }()
+	require.NoError(t, c.exec(`PRAGMA wal_autocheckpoint = 0`))
+	require.NoError(t, migrate(c, 0, schema))
+	path := filepath.Join(t.TempDir(), "inbox.db")
+	for _, suffix := range []string{"", walSuffix} {
+		content, err := os.ReadFile(made + suffix)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(path+suffix, content, 0o600))
+	}
+	header, err := readHeader(path)
+	require.NoError(t, err)
+	require.Zero(t, header[headerApp], "the tables are in the log")
+	openWith(t, path, smallLimits)
+}
+
 func TestOpenTellsADamagedFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "inbox.db")
 	s := openWith(t, path, smallLimits)

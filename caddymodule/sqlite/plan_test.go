@@ -106,6 +106,12 @@ func TestQueriesGoByNumber(t *testing.T) {
 	}
 }
 
+// Not all of the quarantine is read and sorted to find the suspects to remove.
+func TestOldestSuspectsAreReadInOrder(t *testing.T) {
+	plan := planOf(t, openTest(t), oldestSuspects)
+	require.Equal(t, []string{"SCAN a", "SEARCH q USING INTEGER PRIMARY KEY (rowid=?)"}, plan)
+}
+
 // Of a part of the index, only the wanted entries are read, in order. Those of the first
 // part are in a table of their own.
 func TestQueriesOfAPartGoByItsKey(t *testing.T) {

@@ -10,10 +10,6 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
-// suspectOverhead is about the size of a quarantined callback in the file
-// without its body and problems, in bytes.
-const suspectOverhead = 100
-
 // quarantine is the request to store a suspect.
 type quarantine struct {
 	request
@@ -51,20 +47,13 @@ func (r *quarantine) apply(t *tx) error {
 	if err != nil {
 		return err
 	}
-	size := suspectOverhead
-	if before == nil {
-		size += len(q.Body) + len(q.Problems)
-	}
-	if !t.hasRoom(&r.request, size) {
-		return nil
-	}
-	place := t.meta.nextSuspect
-	t.meta.nextSuspect++
 	if before != nil {
-		r.kept = *before
-		r.kept.Add(&q)
-		return t.repeated(place, before, &r.kept)
+		return r.repeat(t, before, &q)
 	}
+	if fits, err := t.placeFor(&r.request, &q); err != nil || !fits {
+		return err
+	}
+	place := t.nextPlace()
 	q.ID = place
 	err = t.c.exec(insertSuspect, q.ID, inbox.Micros(q.ReceivedAt), q.SourceIP, int64(q.Status), nonNil(q.Problems), nonNil(q.Body))
 	if err == nil {
@@ -75,7 +64,27 @@ func (r *quarantine) apply(t *tx) error {
 	}
 	r.kept = q
 	t.meta.quarantined++
-	return t.trimQuarantine(trimStep)
+	t.suspectBytes += suspectSize(&q)
+	return nil
+}
+
+// repeat adds the suspect to the one with the same body, which takes no more room.
+func (r *quarantine) repeat(t *tx, before, q *inbox.Suspect) error {
+	if !t.diskHasRoom(&r.request, suspectOverhead) {
+		return nil
+	}
+	t.grown += suspectOverhead
+	r.kept = *before
+	r.kept.Add(q)
+	t.suspectBytes += int64(len(r.kept.Problems) - len(before.Problems))
+	return t.repeated(t.nextPlace(), before, &r.kept)
+}
+
+// nextPlace returns the place of what has arrived last.
+func (t *tx) nextPlace() int64 {
+	place := t.meta.nextSuspect
+	t.meta.nextSuspect++
+	return place
 }
 
 // suspectWith returns the suspect whose body has this key, without the body, or
@@ -102,27 +111,6 @@ func (t *tx) repeated(place int64, before, now *inbox.Suspect) error {
 
 func (r *quarantine) grows() bool { return true }
 
-// trimStep is the number of suspects that one transaction removes at most.
-const trimStep = 16
-
-// trimQuarantine removes up to max suspects beyond the policy's limit, those
-// whose last arrival is the oldest.
-func (t *tx) trimQuarantine(max int64) error {
-	over := min(max, t.meta.quarantined-int64(t.w.policy.Load().Quarantine))
-	if over <= 0 {
-		return nil
-	}
-	err := t.c.exec(`DELETE FROM quarantine WHERE id IN (SELECT id FROM arrivals ORDER BY place LIMIT +?)`, over)
-	if err == nil {
-		err = t.c.exec(`DELETE FROM arrivals WHERE place IN (SELECT place FROM arrivals ORDER BY place LIMIT +?)`, over)
-	}
-	if err != nil {
-		return err
-	}
-	t.meta.quarantined -= over
-	return nil
-}
-
 // unquarantine is the request to remove a suspect.
 type unquarantine struct {
 	request
@@ -136,15 +124,20 @@ func (s *store) Unquarantine(ctx context.Context, id int64) error {
 
 func (r *unquarantine) apply(t *tx) error {
 	r.err = nil
-	n, err := t.c.number(`SELECT 1 FROM quarantine WHERE id = ?`, r.id)
+	size, found := int64(0), false
+	err := t.c.query(suspectLength+` WHERE id = ?`, func(row []driver.Value) error {
+		size, found = suspectOverhead+integer(row[0]), true
+		return nil
+	}, r.id)
 	if err != nil {
 		return err
 	}
-	if n == 0 {
+	if !found {
 		r.err = inbox.SuspectNotFound(r.id)
 		return nil
 	}
 	t.meta.quarantined--
+	t.suspectBytes -= size
 	if err := t.c.exec(`DELETE FROM arrivals WHERE id = ?`, r.id); err != nil {
 		return err
 	}

@@ -2,11 +2,14 @@ package sqlite
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 const (
@@ -26,7 +29,9 @@ type reserve struct {
 	path  string
 	size  int64
 	spent bool
-	tried time.Time
+	tried time.Time // when it was last tried to restore it
+
+	failed time.Time // when it could not be freed
 }
 
 // fill creates the file unless it exists in full size.
@@ -48,6 +53,14 @@ func (r *reserve) fill() error {
 	return nil
 }
 
+// reserveError explains why the reserve could not be set aside.
+func reserveError(err error) error {
+	if isDiskFull(err) {
+		return fmt.Errorf("%w: setting room aside: %w", inbox.ErrFull, err)
+	}
+	return fmt.Errorf("setting room aside for a full disk: %w", err)
+}
+
 func writeZeros(f *os.File, size int64) error {
 	zeros := make([]byte, 64<<10)
 	for size > 0 {
@@ -60,16 +73,21 @@ func writeZeros(f *os.File, size int64) error {
 	return nil
 }
 
-// spendReserve frees the reserve. It reports false if it was freed before.
+// spendReserve frees the reserve. It reports false if it was freed before, or cannot be.
 func (w *writer) spendReserve() bool {
 	if w.reserve.spent {
 		return false
 	}
-	w.reserve.spent, w.reserve.tried = true, w.now()
+	now := w.now()
+	if now.Sub(w.reserve.failed).Abs() < failureLogPause {
+		return false
+	}
 	if err := os.Remove(w.reserve.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		w.reserve.failed = now // on a read-only disk for instance, which is not full
 		w.log.Error("the room in reserve cannot be used", zap.String("path", w.reserve.path), zap.Error(err))
 		return false
 	}
+	w.reserve.spent, w.reserve.tried = true, now
 	w.log.Warn("the disk is full: no events are taken until there is room", zap.String("path", w.path))
 	return true
 }

@@ -98,7 +98,7 @@ func TestIndexIsNotSavedInVain(t *testing.T) {
 	for name, change := range map[string]func(*store){
 		"few events": func(s *store) { s.limits.savedEvents = 1 << 20 },
 		"no room":    func(s *store) { s.maxSize.Store(1) },
-		"broken":     func(s *store) { s.noteLoss(false, fmt.Errorf("the file is gone")) },
+		"broken":     func(s *store) { s.noteLoss(false, fmt.Errorf("the file is gone"), saveFirst) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "inbox.db")

@@ -307,7 +307,7 @@ func identify(c *conn) (version int, err error) {
 		return 0, nil
 	}
 	if app != applicationID {
-		return 0, fmt.Errorf("it is an SQLite file of another application (application_id %#x; an inbox has %#x)", app, applicationID)
+		return 0, errOtherApplication(app)
 	}
 	v, err := c.number(`PRAGMA user_version`)
 	return int(v), err

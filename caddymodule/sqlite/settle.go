@@ -4,10 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
-	"unicode/utf8"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/clip"
 )
 
 // settle is the request to end leases.
@@ -125,7 +124,7 @@ func (t *tx) settleAttempt(q *queue, h *heldLease, o *inbox.Outcome, to state, d
 		due, settledAt = 0, t.now
 	}
 	a := o.Attempt
-	reason := cutReason(a.Reason)
+	reason := clip.Text(a.Reason, inbox.MaxReason)
 	if to != delivered {
 		if err := t.keepAttempt(q, h.seq(), count, &a, reason); err != nil {
 			return err
@@ -136,16 +135,4 @@ func (t *tx) settleAttempt(q *queue, h *heldLease, o *inbox.Outcome, to state, d
 		query = insertSettled
 	}
 	return t.c.exec(q.sql(query), int64(to), int64(count), due, settledAt, inbox.Micros(a.At), int64(a.Duration), int64(a.Status), reason, h.seq())
-}
-
-// cutReason makes a reason valid UTF-8 of at most inbox.MaxReason bytes.
-func cutReason(s string) string {
-	if len(s) > inbox.MaxReason {
-		end := inbox.MaxReason
-		for end > inbox.MaxReason-utf8.UTFMax && !utf8.RuneStart(s[end]) {
-			end--
-		}
-		s = s[:end]
-	}
-	return strings.ToValidUTF8(s, "?")
 }

@@ -43,17 +43,31 @@ func (w *writer) measure(t *tx) {
 
 // hasRoom reports whether n more bytes fit. If not, it refuses the request.
 func (t *tx) hasRoom(r *request, n int) bool {
-	limit := t.w.maxSize.Load()
-	switch {
-	case t.w.reserve.spent && t.w.size.free-t.grown-int64(n) < t.w.reserve.size:
-		// While the reserve is spent, free pages in the file take its place: only
-		// those beyond its size may be used.
-		r.err = fmt.Errorf("%w: no room left on the disk of %s", inbox.ErrFull, t.w.path)
+	if !t.diskHasRoom(r, n) {
 		return false
-	case t.w.used()+t.grown+int64(n) > limit:
-		r.err = fmt.Errorf("%w: %s has reached its limit of %d bytes", inbox.ErrFull, t.w.path, limit)
+	}
+	if int64(n) > t.room() {
+		r.err = t.errLimit()
 		return false
 	}
 	t.grown += int64(n)
 	return true
+}
+
+// diskHasRoom reports whether n more bytes fit on the disk, as far as is known. If not, it
+// refuses the request. While the reserve is spent, free pages in the file take its place:
+// only those beyond its size may be used.
+func (t *tx) diskHasRoom(r *request, n int) bool {
+	if t.w.reserve.spent && t.w.size.free-t.grown-int64(n) < t.w.reserve.size {
+		r.err = fmt.Errorf("%w: no room left on the disk of %s", inbox.ErrFull, t.w.path)
+		return false
+	}
+	return true
+}
+
+// room returns how many more bytes the size limit allows.
+func (t *tx) room() int64 { return t.w.maxSize.Load() - t.w.used() - t.grown + t.freed }
+
+func (t *tx) errLimit() error {
+	return fmt.Errorf("%w: %s has reached its limit of %d bytes", inbox.ErrFull, t.w.path, t.w.maxSize.Load())
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/clip"
 )
 
 // track is the request to track tasks.
@@ -130,7 +131,7 @@ func (r *settleTasks) apply(t *tx) error {
 			continue
 		}
 		err := t.c.exec(settleTracked, inbox.Micros(policy.TaskDue(task.Due, now)), int64(task.Asked),
-			inbox.Micros(task.AskedAt), cutReason(task.Answer), n)
+			inbox.Micros(task.AskedAt), clip.Text(task.Answer, inbox.MaxReason), n)
 		if err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/clip"
 )
 
 // trackedSchema adds the tasks whose final events have not come. An index that finds them
@@ -113,7 +114,7 @@ func (t *tx) track(h taskHash, task *inbox.Task) error {
 	n := c.next
 	due := t.w.policy.Load().TaskDue(task.Due, t.w.now())
 	err := t.c.exec(insertTracked, n, task.ID, int64(task.Source), inbox.Micros(task.Since), inbox.Micros(due),
-		int64(task.Asked), inbox.Micros(task.AskedAt), cutReason(task.Answer))
+		int64(task.Asked), inbox.Micros(task.AskedAt), clip.Text(task.Answer, inbox.MaxReason))
 	if err != nil {
 		return err
 	}

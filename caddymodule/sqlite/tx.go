@@ -23,8 +23,11 @@ type tx struct {
 	table   map[int64][]int64 // events read ahead from the parts of the index, by key
 	tracked *trackedChange    // nil if no task's tracking has changed
 	grown   int64             // bytes added, approximately
+	freed   int64             // bytes removed so that others can take their place
 	pages   int64             // pages in use after the commit
 	free    int64             // free pages after the commit
+
+	suspectBytes int64 // of all suspects after the commit
 }
 
 // change is what a transaction changes of one queue.

@@ -25,9 +25,12 @@ type writer struct {
 	batch       []op
 	sleep       func(time.Duration)
 
+	suspectBytes int64 // of all suspects, see suspectSize; as committed
+
 	files      *identity
 	overwrites overwriteCheck
 	verified   time.Time // when the files were last checked
+	lookedAt   int64     // the last frame of the log then, from 0
 
 	failureLogged time.Time // when a failure was last logged
 }
@@ -105,7 +108,7 @@ func (w *writer) run() {
 		case <-timer.C:
 			idle = true
 		case <-watch.C:
-			_ = w.verify() // verify has logged the error
+			_ = w.verify(false) // verify has logged the error
 			continue
 		case <-w.broken.ch:
 			continue
@@ -235,7 +238,7 @@ func (w *writer) commit(ops []op) error {
 		if time.Since(w.verified) < w.limits.verifyPause {
 			return nil
 		}
-		return w.verify() // before the commit: refusing is better than storing in the wrong file
+		return w.verify(true) // before the commit: refusing is better than storing in the wrong file
 	})
 }
 
@@ -247,7 +250,7 @@ func (w *writer) mayHaveInTable(key int64) bool {
 // transact runs f in a transaction. The state in memory changes only after the
 // commit.
 func (w *writer) transact(f func(*tx) error) error {
-	t := &tx{w: w, c: w.conn, now: w.now().UnixMicro(), meta: w.meta}
+	t := &tx{w: w, c: w.conn, now: w.now().UnixMicro(), meta: w.meta, suspectBytes: w.suspectBytes}
 	t.of(w.usual)
 	err := w.conn.exec(`BEGIN IMMEDIATE`)
 	if err == nil {
@@ -261,6 +264,9 @@ func (w *writer) transact(f func(*tx) error) error {
 	}
 	if err != nil {
 		rollback(w.conn)
+		if isDamage(err) {
+			_ = w.checkLog(false, true) // says more, and marks the inbox as broken as well
+		}
 		w.noteDamage(err)
 		w.tasks.rollBack()
 		t.rollBack()
@@ -320,7 +326,7 @@ func (t *tx) rollBack() {
 
 // publish updates the state in memory after a commit and wakes the leasers.
 func (w *writer) publish(t *tx) {
-	w.meta = t.meta
+	w.meta, w.suspectBytes = t.meta, t.suspectBytes
 	w.overwrites.add(w.meta)
 	w.diskFull.Store(w.reserve.spent)
 	w.tasks.commit()
