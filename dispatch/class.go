@@ -11,6 +11,7 @@ const (
 	maxClasses = 64               // that are remembered; others are not told apart
 	muteFor    = 3 * time.Second  // without a success, a class may be in trouble
 	muteRow    = 3                // failures without an answer that say that it is
+	hangs      = time.Second      // an attempt without an answer that lasted so long has hung
 	firstDefer = 5 * time.Second  // an event of such a class waits at least so long,
 	deferEvery = time.Second / 20 // and each one after the other,
 	longestPut = 10 * time.Minute // but no longer than this
@@ -33,6 +34,7 @@ type class struct {
 	running int
 	row     int       // attempts without an answer since the last success
 	success time.Time // the last; zero if there was none
+	alone   time.Time // when it hung last while another class was well
 	busy    time.Time // since when there were always attempts being made
 	seen    time.Time
 }
@@ -85,10 +87,22 @@ func (c *classes) begin(name string, limit int, now time.Time) (due time.Time, o
 	if most, bounded := k.most(limit, now); bounded && k.running >= most && c.othersWell(k, now) {
 		return c.putOff(now), false
 	}
+	k.add(now)
+	return time.Time{}, true
+}
+
+// probe notes that a probe begins, which the hold has permitted.
+func (c *classes) probe(name string, now time.Time) {
+	if k := c.of(name, now); k != nil {
+		k.add(now)
+	}
+}
+
+// add counts an attempt that begins.
+func (k *class) add(now time.Time) {
 	if k.running++; k.running == 1 {
 		k.busy = now
 	}
-	return time.Time{}, true
 }
 
 // most returns how many attempts at once a class may have that may be in trouble.
@@ -105,10 +119,38 @@ func (k *class) most(limit int, now time.Time) (most int, bounded bool) {
 	}
 }
 
-// othersWell reports whether events of another class were taken lately.
+// othersWell reports whether events of another class were taken lately. If attempts of
+// the class have hung, nothing else may have been tried since they began, so it is asked
+// how the others were then.
 func (c *classes) othersWell(k *class, now time.Time) bool {
+	if !k.alone.IsZero() && now.Sub(k.alone) < quiet {
+		return true
+	}
 	for _, other := range c.known {
-		if other != k && !other.success.IsZero() && now.Sub(other.success) < quiet {
+		if other != k && other.taken(now) {
+			return true
+		}
+	}
+	return false
+}
+
+// taken reports whether an event of the class was taken shortly before that time, or
+// after it.
+func (k *class) taken(at time.Time) bool {
+	return !k.success.IsZero() && at.Sub(k.success) < quiet
+}
+
+// hung reports whether an attempt that got no answer says something of its class only,
+// and nothing of the destination: it has hung, and another class was well when it began
+// and has not failed since.
+func (c *classes) hung(name string, began, now time.Time) bool {
+	k := c.known[name]
+	if k == nil || now.Sub(began) < hangs {
+		return false
+	}
+	for _, other := range c.known {
+		if other != k && other.row == 0 && other.taken(began) {
+			k.alone = now
 			return true
 		}
 	}

@@ -101,3 +101,50 @@ func TestClassesAreBounded(t *testing.T) {
 	}
 	assert.Len(t, c.known, maxClasses)
 }
+
+func TestWhatHangsBesideOthersThatAreWellSaysNothingOfTheDestination(t *testing.T) {
+	beside := func(well ...Result) *classes { // another class that met these before the mute one began
+		c := new(classes)
+		for _, r := range well {
+			_, _ = c.begin("well", 32, epoch)
+			c.end("well", &r, epoch)
+		}
+		_, _ = c.begin("mute", 32, epoch)
+		return c
+	}
+	hour := epoch.Add(time.Hour)
+	assert.True(t, beside(ok).hung("mute", epoch, hour))
+	assert.True(t, beside(ok).hung("mute", epoch.Add(quiet-1), hour))
+	assert.True(t, beside(down, ok).hung("mute", epoch, hour))
+	assert.False(t, beside(ok).hung("mute", epoch.Add(quiet), hour), "it was long ago")
+	assert.False(t, beside(ok, down).hung("mute", epoch, hour), "it fails too, since")
+	assert.False(t, beside().hung("mute", epoch, hour), "there is no other")
+	assert.False(t, beside(ok).hung("mute", epoch, epoch.Add(hangs-1)), "it was answered at once: too many could be made")
+	assert.False(t, beside(ok).hung("not told apart", epoch, hour))
+}
+
+func TestAClassThatHungGetsAPartThoughNothingElseWasTriedMeanwhile(t *testing.T) {
+	var c classes
+	_, _ = c.begin("well", 32, epoch)
+	c.end("well", &ok, epoch)
+	require.Equal(t, 1000, begins(&c, "mute", epoch))
+	now := epoch.Add(time.Hour)
+	for range 1000 {
+		c.hung("mute", epoch, now)
+		c.end("mute", &down, now)
+	}
+	assert.Equal(t, 8, begins(&c, "mute", now))
+	assert.Equal(t, 1000, begins(&c, "mute", now.Add(quiet)), "nothing was taken since: it is the destination")
+}
+
+func TestProbesCountForTheirClass(t *testing.T) {
+	var c classes
+	c.probe("well", epoch)
+	c.end("well", &ok, epoch)
+	for range muteRow {
+		c.probe("mute", epoch)
+		c.end("mute", &down, epoch)
+	}
+	c.probe("mute", epoch)
+	assert.Equal(t, 7, begins(&c, "mute", epoch), "one of a quarter is the probe")
+}

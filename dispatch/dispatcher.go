@@ -34,6 +34,9 @@ type Dispatcher struct {
 	damper   damper          // of notices of trouble
 	outcomes []inbox.Outcome // waiting for the settler
 	settling int             // outcomes that the settler is working on
+
+	unsettled Unsettled // zero if the last try to settle succeeded
+
 	workers  int
 	underWay int // attempts being made
 	started  bool
@@ -74,7 +77,7 @@ func New(in inbox.Leaser, s Settings) *Dispatcher {
 		drained:  make(chan struct{}),
 		settled:  make(chan struct{}),
 	}
-	d.hold = hold{max: d.settings.Max, random: rand.Float64}
+	d.hold = hold{max: d.settings.Max, spared: spared, random: rand.Float64}
 	d.hold.load = pressure{most: d.settings.Concurrency, limit: d.settings.Concurrency, own: true}
 	d.pace.use(d.settings.Rate)
 	d.queue.paced = d.pace.limited()

@@ -38,7 +38,12 @@ func TestSettleFailsAndRecovers(t *testing.T) {
 		broken := fmt.Errorf("disk: %w", inbox.ErrFull)
 		r.box.set(func() { r.box.settleErr = broken })
 		r.box.putMany("e", 1000)
+		began := time.Now()
 		pass(time.Hour)
+		unsettled := r.Load().Unsettled
+		require.ErrorIs(t, unsettled.Err, inbox.ErrFull)
+		require.Equal(t, r.up.attempts(), unsettled.Outcomes)
+		require.WithinDuration(t, began, unsettled.Since, time.Second, "the first failure, not the last")
 		attempts, calls := r.up.attempts(), r.box.settles
 		assert.LessOrEqual(t, attempts, 16+2*r.set.Concurrency, "leasing waits")
 		assert.LessOrEqual(t, calls, 800, "in growing steps up to 5 s")
@@ -53,6 +58,7 @@ func TestSettleFailsAndRecovers(t *testing.T) {
 		pass(10 * time.Second)
 		assert.Equal(t, 1000, r.box.count(inbox.Delivered))
 		assert.Equal(t, 1000, r.up.attempts(), "nothing was delivered twice")
+		assert.Zero(t, r.Load().Unsettled)
 	})
 }
 

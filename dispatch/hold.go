@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/clip"
 )
 
 // The limits of a hold.
@@ -12,11 +14,12 @@ const (
 	runTasks      = 3                       // if they are of that many tasks, or one found it unreachable
 	firstPause    = time.Second             // doubles with each failed probe
 	longestPause  = time.Minute             // unless the destination asks for more
+	spared        = 2 * time.Second         // pauses may grow to this, however short the waits of one event are
 	maxPast       = 64                      // past holds remembered for the age of events
 	maxDistrusted = 16                      // tasks remembered whose Retry-After is not obeyed
 	maxAside      = time.Second             // how long a failed probe's event lets others go first
 	maxReason     = 256                     // bytes of a hold's reason
-	maxProbes     = 2                       // one, and one from before a change of settings
+	maxProbes     = 2                       // one, and one beside it or from before a change of settings
 	longestNew    = 1500 * time.Millisecond // the longest pause of events that were never tried; else a quarter of it
 )
 
@@ -26,7 +29,8 @@ const (
 // pause.go, that for the reports of other gateways in peer.go, that for the age of
 // events in age.go.
 type hold struct {
-	max    time.Duration  // longest pause that a destination may ask for
+	max    time.Duration  // longest wait of an event
+	spared time.Duration  // pauses may be longer than max, up to this
 	random func() float64 // in [0,1)
 
 	// era counts the ends of holds, the beginnings of those by hand and the changes
@@ -44,7 +48,10 @@ type hold struct {
 	untried time.Time // when an event that was never tried may be that probe; zero for no sooner
 	failed  int       // failed probes of this hold
 	probing bool      // a probe of this era is under way
+	beside  bool      // and another one beside it
 	probes  int       // probes under way, including those of earlier eras
+	probed  time.Time // when the last probe began
+	judged  time.Time // when a probe has failed last
 
 	fromPeer    bool      // only a peer has found the trouble so far
 	peerLimit   time.Time // the pause's latest end by peers' reports; zero before the first report
@@ -61,6 +68,7 @@ type ticket struct {
 	began time.Time
 	probe bool
 	first bool // of its event
+	alone bool // it got no answer, which says something of its class only
 }
 
 // effect is what follows from the result of an attempt.
@@ -77,7 +85,8 @@ type effect struct {
 
 // enter asks for permission to make an attempt at an event, which may be one that
 // was never tried. During a hold by hand it is refused. While the destination is
-// held it is refused too, except for one probe at a time after each pause.
+// held it is refused too, except for one probe at a time after each pause, and one
+// beside it if it lasts long.
 func (h *hold) enter(untried bool, now time.Time) (ticket, bool) {
 	if h.hand.set() {
 		return ticket{}, false
@@ -85,11 +94,16 @@ func (h *hold) enter(untried bool, now time.Time) (ticket, bool) {
 	if !h.held {
 		return ticket{era: h.era, began: now}, true
 	}
-	if over := !now.Before(h.until) || untried && h.newMayProbe(now); !over || !h.probeFree() {
+	switch {
+	case now.Before(h.until) && (!untried || !h.newMayProbe(now)):
+		return ticket{}, false
+	case !h.probeFree() && (!untried || !h.mayProbeBeside(now)):
 		return ticket{}, false
 	}
+	h.beside = h.probing
 	h.probing = true
 	h.probes++
+	h.probed = now
 	return ticket{era: h.era, began: now, probe: true}, true
 }
 
@@ -103,12 +117,35 @@ func (h *hold) newMayProbe(now time.Time) bool {
 // probeFree reports whether a probe may be made once the pause is over.
 func (h *hold) probeFree() bool { return !h.probing && h.probes < maxProbes }
 
+// besideFrom returns when an event that was never tried may be a probe although one is
+// under way: that one may hang for as long as an attempt may take. It returns zero if
+// none may.
+func (h *hold) besideFrom() time.Time {
+	if !h.probing || h.beside || h.probes >= maxProbes {
+		return time.Time{}
+	}
+	over := h.until
+	if !h.untried.IsZero() {
+		over = earlier(over, h.untried)
+	}
+	return later(over, h.probed.Add(longestNew))
+}
+
+func (h *hold) mayProbeBeside(now time.Time) bool {
+	from := h.besideFrom()
+	return !from.IsZero() && !now.Before(from)
+}
+
 // leave returns a ticket with the result of its attempt, at an event of that task.
 func (h *hold) leave(t ticket, task string, r *Result, now time.Time) effect {
 	current := t.era == h.era
 	if t.probe {
 		h.probes--
-		h.probing = h.probing && !current
+		if current {
+			h.probing, h.beside = h.beside, false
+		}
+		// What began before another probe failed is no more than an attempt of before.
+		t.probe = !t.began.Before(h.judged)
 	}
 	switch k := r.kind(); {
 	case k == cancelled:
@@ -169,6 +206,7 @@ func (h *hold) stillInTrouble(t ticket, task string, r *Result, now time.Time) e
 		return effect{release: true, due: h.notBefore(h.until, r, now), longer: asks}
 	}
 	h.failed++
+	h.judged = now
 	h.peerLimit = time.Time{}
 	if !asks {
 		h.rest(now)
@@ -207,7 +245,7 @@ func (h *hold) notBefore(due time.Time, r *Result, now time.Time) time.Time {
 	if r.RetryAfter <= 0 {
 		return due
 	}
-	if asked := now.Add(min(r.RetryAfter, h.max)); asked.After(due) {
+	if asked := now.Add(min(r.RetryAfter, h.longest())); asked.After(due) {
 		return asked
 	}
 	return due
@@ -220,8 +258,8 @@ func (h *hold) answered(t ticket, task string, k kind, now time.Time) effect {
 		h.load.taken(now)
 		return effect{}
 	}
-	// An attempt that began before the hold may have been answered before the
-	// trouble. So only its success ends the hold, and not if the destination itself
+	// An attempt that began before the hold, or before the last probe failed, may have
+	// been answered before the trouble. So only its success ends the hold, and not if the destination itself
 	// asked for the pause, as it may have at a peer.
 	if !t.probe && (h.askedBy != "" || h.fromPeer || k != taken) {
 		return effect{}
@@ -232,9 +270,9 @@ func (h *hold) answered(t ticket, task string, k kind, now time.Time) effect {
 }
 
 func (h *hold) begin(now time.Time, reason string) {
-	h.held, h.askedBy, h.reason, h.since, h.failed = true, "", cut(reason, maxReason), now, 0
+	h.held, h.askedBy, h.reason, h.since, h.failed = true, "", clip.Text(reason, maxReason), now, 0
 	h.until, h.untried = now, time.Time{}
-	h.probing = false
+	h.noProbe()
 	h.fromPeer, h.peerLimit, h.doubtsPeers = false, time.Time{}, false
 }
 
@@ -251,10 +289,13 @@ func (h *hold) end(task string, now time.Time) {
 
 func (h *hold) lift() {
 	h.held, h.askedBy = false, ""
-	h.probing = false
+	h.noProbe()
 	h.era++
 	h.load.recover()
 }
+
+// noProbe notes that those under way, if any, are of an earlier era.
+func (h *hold) noProbe() { h.probing, h.beside = false, false }
 
 // holding describes the destination's hold, or its last one.
 func (h *hold) holding() Holding {
@@ -269,13 +310,17 @@ func (h *hold) renew(longest time.Duration, now time.Time) {
 	h.era++
 	h.load.forgive()
 	h.distrusted = h.distrusted[:0]
-	h.probing = false
+	h.noProbe()
 	h.failed = 0
 	h.peerLimit, h.doubtsPeers = time.Time{}, false
 	if h.held {
 		h.until = now
 	}
 }
+
+// longest returns how long a pause may be. It is for the destination, and not for one
+// event: that many events have short waits must not mean that it gets many probes.
+func (h *hold) longest() time.Duration { return max(h.max, h.spared) }
 
 // rest begins the next pause.
 func (h *hold) rest(now time.Time) {
@@ -286,7 +331,7 @@ func (h *hold) rest(now time.Time) {
 
 // pause returns how long to wait for the next probe: doubling, with equal jitter.
 func (h *hold) pause() time.Duration {
-	longest := min(longestPause, h.max)
+	longest := min(longestPause, h.longest())
 	if h.failed < 6 { // 2^6 s is beyond longestPause
 		longest = min(longest, firstPause<<h.failed)
 	}

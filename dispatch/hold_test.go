@@ -5,10 +5,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
 func TestRunsThatHoldAndRunsThatDoNot(t *testing.T) {
@@ -297,4 +300,53 @@ func TestTroubleOfOldSettingsDoesNotHoldTheNew(t *testing.T) {
 	s.renew(time.Hour, s.now)
 	assert.Equal(t, effect{release: true, due: s.now.Add(time.Minute)}, s.meets(late, "a", Result{Status: 503, RetryAfter: time.Minute}))
 	assert.False(t, s.held)
+}
+
+// What an event may wait at most can be next to nothing; the destination is spared all
+// the same.
+func TestPausesAreNotAsShortAsTheWaitsOfAnEvent(t *testing.T) {
+	s := newStage(t)
+	s.max, s.spared = time.Millisecond, spared
+	s.fail()
+	assert.Equal(t, s.now.Add(firstPause), s.until)
+	for range 10 {
+		s.now = s.until
+		s.try("a", down)
+		assert.Equal(t, s.now.Add(spared), s.until)
+	}
+	s.now = s.until
+	s.try("a", Result{Status: 503, RetryAfter: time.Hour})
+	assert.Equal(t, s.now.Add(spared), s.until, "what it asks for is longer than max, too")
+
+	s.now = s.until
+	require.True(t, s.try("a", ok).ended)
+	s.hears(time.Hour)
+	assert.Equal(t, s.now.Add(spared), s.until, "and what a peer has heard")
+
+	s = newStage(t)
+	s.max, s.spared = 5*time.Second, spared
+	s.fail()
+	for range 10 {
+		s.now = s.until
+		s.try("a", down)
+	}
+	assert.Equal(t, s.now.Add(5*time.Second), s.until, "max is a limit where it is longer")
+}
+
+func TestADestinationThatIsDownIsNotHammered(t *testing.T) {
+	for name, answer := range map[string]Result{"down": down, "asks to wait": {Status: 503, RetryAfter: time.Hour}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, always(answer), func(s *Settings) { s.First, s.Max = time.Millisecond, time.Millisecond })
+				r.box.putMany("e", 100)
+				pass(time.Minute)
+				before := r.up.attempts()
+				pass(time.Minute)
+				assert.LessOrEqual(t, r.up.attempts()-before, 60, "half of the pause is random")
+				r.up.set(func() { r.up.answer = always(ok) })
+				pass(spared + maxAside)
+				assert.Equal(t, 100, r.box.count(inbox.Delivered))
+			})
+		})
+	}
 }

@@ -123,17 +123,38 @@ func (d *Dispatcher) fast(now time.Time) bool {
 func (d *Dispatcher) probeRoom(now time.Time) (want inbox.Want, changes time.Duration) {
 	left := max(0, d.hold.until.Sub(now))
 	switch {
-	case d.queue.len() > 0 || !d.hold.probeFree():
+	case d.queue.len() > 0:
 		return want, 0
+	case !d.hold.probeFree():
+		return d.besideRoom(now)
 	case left == 0:
 		return inbox.Want{Max: 1}, 0
 	case d.picker == nil || d.hold.untried.IsZero():
 		return want, left
 	case d.hold.newMayProbe(now):
-		return inbox.Want{Max: 1, Newest: min((d.hold.failed+1)%4, 1), Untried: true}, left
+		return d.untriedProbe(), left
 	default:
 		return want, min(left, d.hold.untried.Sub(now))
 	}
+}
+
+// besideRoom is room while a probe is under way: for one beside it, if that has lasted
+// for long and a worker is free.
+func (d *Dispatcher) besideRoom(now time.Time) (want inbox.Want, changes time.Duration) {
+	from := d.hold.besideFrom()
+	switch {
+	case d.picker == nil || from.IsZero() || d.underWay >= d.settings.Concurrency:
+		return want, 0
+	case now.Before(from):
+		return want, from.Sub(now)
+	default:
+		return d.untriedProbe(), 0
+	}
+}
+
+// untriedProbe wants a probe that was never tried, mostly the newest event.
+func (d *Dispatcher) untriedProbe() inbox.Want {
+	return inbox.Want{Max: 1, Newest: min((d.hold.failed+1)%4, 1), Untried: true}
 }
 
 // awaitChange waits until the leaser is woken, or for that time if it is not 0.

@@ -14,6 +14,9 @@ type Load struct {
 
 	// LastDelivery is when an event was taken last; zero if none was.
 	LastDelivery time.Time
+
+	// Unsettled is zero, unless outcomes cannot be stored.
+	Unsettled Unsettled
 }
 
 // Load returns how much the destination gets at the moment.
@@ -24,6 +27,10 @@ func (d *Dispatcher) Load() Load {
 	sum := d.lately.sum(time.Now())
 	l.Attempts, l.Delivered, l.Failed = sum.attempts, sum.delivered, sum.failed
 	l.LastDelivery = d.lately.delivery
+	if !d.unsettled.Since.IsZero() {
+		l.Unsettled = d.unsettled
+		l.Unsettled.Outcomes = len(d.outcomes) + d.settling
+	}
 	return l
 }
 

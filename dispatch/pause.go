@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/clip"
 )
 
 // longestWait bounds the wait for the end of a hold by hand, in case the clock
@@ -130,10 +131,10 @@ func (h *hold) pauseByHand(m inbox.Hold, now time.Time) bool {
 	if h.hand.set() {
 		from = earlier(from, h.hand.from)
 	}
-	m.Reason = cut(m.Reason, inbox.MaxReason)
+	m.Reason = clip.Text(m.Reason, inbox.MaxReason)
 	h.hand = byHand{Hold: m, from: from, ends: latestEnd(m, now)}
 	h.era++
-	h.probing = false
+	h.noProbe()
 	return true
 }
 

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/clip"
 )
 
 // elsewhere begins the reason of a hold that another gateway has reported.
@@ -11,7 +12,7 @@ const elsewhere = "another gateway: "
 
 // PeerTrouble reports what another gateway with the same inbox has found: the
 // destination is in trouble until t.Until. It is left alone here as well until
-// then, but for no longer than Settings.Max. After that it is probed as in any
+// then, but for no longer than Settings.Max, or two seconds. After that it is probed as in any
 // hold of a destination in trouble, and the probes' results decide. A zero Until
 // means that it is well again: that ends a hold which came from a peer, and lets
 // a probe go at once if this dispatcher has found trouble itself.
@@ -42,7 +43,7 @@ func (d *Dispatcher) PeerTrouble(t inbox.Trouble) {
 // probes of ours only the first report may prolong it beyond a minute: peers that
 // keep failing must not stop this gateway from finding out for itself.
 func (h *hold) peerTrouble(t inbox.Trouble, now time.Time) effect {
-	until := now.Add(min(t.Until.Sub(now), h.max)) // from here on, by the monotonic clock
+	until := now.Add(min(t.Until.Sub(now), h.longest())) // from here on, by the monotonic clock
 	if !until.After(now) || (!h.held && h.doubtsPeers) {
 		return effect{}
 	}
@@ -52,10 +53,10 @@ func (h *hold) peerTrouble(t inbox.Trouble, now time.Time) effect {
 		h.fromPeer, h.until = true, until
 	}
 	if h.peerLimit.IsZero() {
-		h.peerLimit = later(until, now.Add(min(longestPause, h.max)))
+		h.peerLimit = later(until, now.Add(min(longestPause, h.longest())))
 	}
 	if h.fromPeer {
-		h.reason = cut(elsewhere+t.Reason, maxReason)
+		h.reason = clip.Text(elsewhere+t.Reason, maxReason)
 	}
 	h.until = later(h.until, earlier(until, h.peerLimit))
 	return effect{began: began}
@@ -81,5 +82,5 @@ func (h *hold) peerWell(now time.Time) effect {
 // found records the result of our own attempt while the destination is held, which
 // makes the hold our own finding.
 func (h *hold) found(reason string) {
-	h.fromPeer, h.reason = false, cut(reason, maxReason)
+	h.fromPeer, h.reason = false, clip.Text(reason, maxReason)
 }

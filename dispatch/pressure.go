@@ -32,6 +32,7 @@ type pressure struct {
 	since   int       // of the destination, since the limit was set last
 	own     bool      // every failure of the row was an answer such as 500
 	silent  bool      // one of them was none at all
+	alone   bool      // every failure of the row says something of one class only
 	tasks   []string  // distinct, of the row, at most runTasks
 	askers  []string  // distinct tasks of the row with a Retry-After, at most two
 	success time.Time // the last; zero if there was none
@@ -66,6 +67,7 @@ func (p *pressure) failed(t ticket, task string, r *Result) {
 	}
 	p.own = r.ownFault() && (p.own || p.row == 0)
 	p.silent = p.silent || r.silent()
+	p.alone = t.alone && (p.alone || p.row == 0)
 	p.row++
 	if t.first {
 		p.first++
@@ -96,9 +98,9 @@ func (p *pressure) well(now time.Time) bool {
 }
 
 // condemns reports whether the row is the destination's fault rather than that of
-// events which it cannot digest.
+// events which it cannot digest, or of one type that is not answered.
 func (p *pressure) condemns(now time.Time) bool {
-	return p.row >= runLength && (p.silent || len(p.tasks) >= runTasks) && !p.well(now)
+	return p.row >= runLength && (p.silent || len(p.tasks) >= runTasks) && !p.alone && !p.well(now)
 }
 
 // asked reports whether the destination has asked for a pause on more than one

@@ -79,6 +79,18 @@ func TestRetriesThatFailAgainSayLittle(t *testing.T) {
 	assert.True(t, p.condemns(epoch))
 }
 
+func TestOneClassThatHangsIsNotTheDestinationsTrouble(t *testing.T) {
+	p := newPressure(32)
+	for i := range 10_000 {
+		p.failed(ticket{began: epoch, first: true, alone: true}, fmt.Sprint(i), &down)
+	}
+	assert.False(t, p.condemns(epoch))
+	p.failed(first(epoch), "other", &down)
+	assert.True(t, p.condemns(epoch), "others fail too")
+	p.failed(ticket{began: epoch, alone: true}, "task", &down)
+	assert.True(t, p.condemns(epoch))
+}
+
 func TestWhoseFaultItIs(t *testing.T) {
 	for _, c := range []struct {
 		r   Result

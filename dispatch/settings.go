@@ -100,7 +100,8 @@ type Settings struct {
 	First time.Duration
 
 	// Max is the longest wait between two attempts, also where the upstream
-	// asks for more. Default: 1h. No less than First.
+	// asks for more. Default: 1h. No less than First. While the destination is in
+	// trouble, it may be up to two seconds whatever Max is.
 	Max time.Duration
 
 	// GiveUp is the age, from its last replay if there was one, at which an event

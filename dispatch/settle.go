@@ -64,6 +64,7 @@ func (d *Dispatcher) settledBatch() {
 func (d *Dispatcher) settleBatch(a *alarm, batch []inbox.Outcome) {
 	for faults := 1; ; faults++ {
 		err := d.in.Settle(d.settles, batch...)
+		d.noteSettle(err)
 		if err == nil {
 			return
 		}
@@ -83,6 +84,28 @@ func (d *Dispatcher) settleBatch(a *alarm, batch []inbox.Outcome) {
 			return
 		}
 		d.awaitRepair(faults)
+	}
+}
+
+// Unsettled says that what became of attempts cannot be stored. Their events are not sent again
+// meanwhile, and once many of them wait nothing more is attempted.
+type Unsettled struct {
+	Outcomes int       // that wait
+	Since    time.Time // of the first failure
+	Err      error     // of the last one
+}
+
+// noteSettle notes what came of a try to settle outcomes.
+func (d *Dispatcher) noteSettle(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case err == nil, errors.Is(err, inbox.ErrState): // then only a lease was not held
+		d.unsettled = Unsettled{}
+	case d.unsettled.Since.IsZero():
+		d.unsettled = Unsettled{Since: time.Now(), Err: err}
+	default:
+		d.unsettled.Err = err
 	}
 }
 

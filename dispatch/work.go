@@ -3,10 +3,10 @@ package dispatch
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/clip"
 )
 
 // job is one attempt to be made.
@@ -60,8 +60,11 @@ func (d *Dispatcher) begin(l *inbox.Lease) (job, bool) {
 	t, ok := d.hold.enter(l.Untried, now)
 	t.first = l.Try() == 1
 	var due time.Time
-	if ok && !t.probe {
-		due, ok = d.classes.begin(classOf(l.Event), d.hold.load.limit, now)
+	switch class := classOf(l.Event); {
+	case t.probe:
+		d.classes.probe(class, now)
+	case ok:
+		due, ok = d.classes.begin(class, d.hold.load.limit, now)
 	}
 	if !ok {
 		d.settle(inbox.Outcome{Lease: l, Verdict: inbox.Release, Due: due})
@@ -125,7 +128,7 @@ func (d *Dispatcher) attempt(j *job) (r Result) {
 	defer cancel()
 	defer func() {
 		if v := recover(); v != nil {
-			r = Result{Unreachable: true, Reason: cut(fmt.Sprintf("panic in the attempt: %v", v), maxReason)}
+			r = Result{Unreachable: true, Reason: clip.Text(fmt.Sprintf("panic in the attempt: %v", v), maxReason)}
 		}
 		r.complete(d.attempts.Err() != nil)
 	}()
@@ -146,7 +149,7 @@ func (r *Result) complete(stopped bool) {
 	if r.kind() == taken {
 		r.Reason = ""
 	} else {
-		r.Reason = cut(r.failure(), inbox.MaxReason)
+		r.Reason = clip.Text(r.failure(), inbox.MaxReason)
 	}
 }
 
@@ -157,13 +160,13 @@ func (d *Dispatcher) judge(j *job, r *Result, now time.Time) (inbox.Verdict, tim
 	if k := r.kind(); k != cancelled {
 		d.lately.add(k, now)
 	}
-	if !j.ticket.probe {
-		d.classes.end(classOf(j.lease.Event), r, now)
-	}
+	class := classOf(j.lease.Event)
+	j.ticket.alone = r.silent() && d.classes.hung(class, j.began, now)
+	d.classes.end(class, r, now)
 	e := d.hold.leave(j.ticket, j.lease.Event.TaskID, r, now)
 	d.react(e)
 	if j.ticket.probe {
-		wake(d.lease)
+		d.interrupt() // it may be leasing one beside this
 	}
 	verdict, due := d.verdict(j, r, e, now)
 	d.mu.Unlock()
@@ -218,12 +221,4 @@ func (d *Dispatcher) react(e effect) {
 	case e.hurry:
 		wake(d.lease)
 	}
-}
-
-// cut returns the beginning of s as valid UTF-8 of at most that many bytes.
-func cut(s string, most int) string {
-	if len(s) > most {
-		s = s[:most]
-	}
-	return strings.ToValidUTF8(s, "")
 }
