@@ -64,6 +64,23 @@ func (d *destination) concludeMember(ctx context.Context, m *member) error {
 	return d.concludeAll(ctx, []*member{m})
 }
 
+// concludeLost looks at an event of which a lease does not hold any more: those who ended its
+// other deliveries here have left it to that lease to look whether these were the last.
+func (q *queue) concludeLost(ctx context.Context, h *heldLease) error {
+	h.blind.Store(true)
+	if !q.several.Load() {
+		return nil
+	}
+	e, err := q.event(ctx, h.id)
+	if errors.Is(err, inbox.ErrNotFound) {
+		return nil
+	}
+	if err == nil {
+		err = q.conclude(ctx, e)
+	}
+	return err
+}
+
 // wholeRecord returns a record of an event as a whole.
 func wholeRecord(e *stored, names []string) record {
 	rec := initial(e)

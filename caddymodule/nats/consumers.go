@@ -49,8 +49,11 @@ func (s *store) restoreConsumers(ctx context.Context) error {
 			if errors.Is(err, jetstream.ErrConsumerNotFound) {
 				s.log.Error("somebody has removed the consumer, it is made anew", zap.String("of", c.stream), zap.String("name", c.consumer))
 				err = d.ensureConsumer(ctx, c)
-			} else if err == nil && c.fresh && q != nil {
-				q.leaser.recheckNew.Store(there.CachedInfo().Config.Metadata[recheckKey] != "")
+			} else if err == nil {
+				s.notePause(c, there.CachedInfo())
+				if c.fresh && q != nil {
+					q.leaser.recheckNew.Store(there.CachedInfo().Config.Metadata[recheckKey] != "")
+				}
 			}
 			if err != nil {
 				return err
@@ -58,6 +61,23 @@ func (s *store) restoreConsumers(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// notePause logs once that somebody has paused a consumer, from which nothing comes then,
+// and that this has ended.
+func (s *store) notePause(c consumed, info *jetstream.ConsumerInfo) {
+	key := c.stream + " " + c.consumer
+	told, known := s.paused[key]
+	switch {
+	case !info.Paused && known:
+		s.log.Info("the consumer is not paused any more, deliveries go on", zap.String("of", c.stream), zap.String("name", c.consumer))
+		delete(s.paused, key)
+	case info.Paused && info.Config.PauseUntil != nil && (!known || !told.Equal(*info.Config.PauseUntil)):
+		s.log.Error("somebody has paused the consumer, what it has is not delivered: resume it",
+			zap.String("of", c.stream), zap.String("name", c.consumer), zap.Time("until", *info.Config.PauseUntil),
+			zap.String("with", "nats consumer resume "+key+" --force"))
+		s.paused[key] = *info.Config.PauseUntil
+	}
 }
 
 // ensureConsumers creates the consumers of a destination, or checks and updates existing
@@ -81,7 +101,8 @@ func (d *destination) ensureConsumer(ctx context.Context, c consumed) error {
 	if c.from > 1 {
 		want.DeliverPolicy, want.OptStartSeq = jetstream.DeliverByStartSequencePolicy, c.from
 	}
-	there, err := d.js.Consumer(ctx, c.stream, c.consumer)
+	lookFor := func(ctx context.Context) (jetstream.Consumer, error) { return d.js.Consumer(ctx, c.stream, c.consumer) }
+	there, err := ask(ctx, lookFor)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		if n, nerr := d.countFrom(ctx, c.stream, ">", max(1, c.from)); nerr != nil {
 			return fmt.Errorf("counting stream %s: %w", c.stream, nerr)
@@ -96,7 +117,7 @@ func (d *destination) ensureConsumer(ctx context.Context, c consumed) error {
 		if err != nil {
 			return fmt.Errorf("making consumer %s of stream %s: %w", c.consumer, c.stream, err)
 		}
-		there, err = d.js.Consumer(ctx, c.stream, c.consumer)
+		there, err = ask(ctx, lookFor)
 	}
 	if err != nil {
 		return fmt.Errorf("looking for consumer %s of stream %s: %w", c.consumer, c.stream, err)

@@ -119,6 +119,41 @@ func TestForgottenDeliveriesAreRemembered(t *testing.T) {
 	require.Equal(t, [5]int64{0, 12, 0, 0, 0}, stats.Events)
 }
 
+// Without a record, the message of an event is all that brings it: it must not be acknowledged.
+func TestALeaseThatIsGivenBackWhileItsDestinationIsDrainedLeavesTheEventDue(t *testing.T) {
+	url := serve(t).ClientURL()
+	s := afterMaintenance(t, openWith(t, url, passive))
+	e := send(t, s, 1, "app")[0]
+	ctx, d := t.Context(), s.queueNamed("app").destination
+	m, err := d.find(ctx, e.ID)
+	require.NoError(t, err)
+	rec := initial(m.stored)
+	rec.By = "another Caddy"
+	seq, err := s.writeRecord(ctx, m.at, leased, e.ID, rec, 0)
+	require.NoError(t, err)
+	last, err := s.last(ctx, m.at.stream, m.at.statesOf(e.ID))
+	require.NoError(t, err)
+	s.forgetRecords(ctx, m.at, []uint64{seq})
+	require.ErrorIs(t, d.endLease(ctx, m.at, *last), errConflict)
+
+	left, err := d.drain(ctx)
+	require.NoError(t, err)
+	require.False(t, left)
+	require.Equal(t, []string{e.ID}, finish(t, s, inbox.Deliver, 1, "app"))
+}
+
+// The counts of a busy inbox often disagree though nothing is forgotten.
+func TestASearchInVainDelaysTheNextOneByWhatItCost(t *testing.T) {
+	require.Equal(t, 30*time.Second, restAfter(10*time.Millisecond, 30*time.Second), "a small inbox")
+	require.Equal(t, 10*time.Minute, restAfter(30*time.Second, 30*time.Second))
+	require.Equal(t, time.Hour, restAfter(time.Hour, 30*time.Second))
+
+	s := afterMaintenance(t, openWith(t, serve(t).ClientURL(), passive))
+	send(t, s, 3, inbox.DefaultDestination)
+	require.NoError(t, s.search(t.Context(), s.served()))
+	require.WithinRange(t, s.forgotten.notBefore, time.Now().Add(59*time.Minute), time.Now().Add(time.Hour), "no less than a round of maintenance")
+}
+
 // acknowledgeAll acknowledges what a consumer has handed out or has to hand out.
 func acknowledgeAll(t *testing.T, url, stream, name string) {
 	t.Helper()

@@ -95,7 +95,7 @@ func (d *destination) concludeAll(ctx context.Context, members []*member) error 
 
 // undecided returns, by the names of other destinations, the events of which it is not
 // known how their deliveries there stand. One that is leased here has not ended: whoever
-// settles that lease looks at the others, and each remembers its own end before it looks.
+// settles that lease looks at the others, see heldLease.blind.
 func (d *destination) undecided(all []*ended) map[string][]*ended {
 	ask := map[string][]*ended{}
 	for _, e := range all {
@@ -110,7 +110,7 @@ func (d *destination) undecided(all []*ended) map[string][]*ended {
 			}
 			names = append(names, name)
 			q := d.queueNamed(name)
-			e.open = e.open || q != nil && q.leaser.holds(e.ID)
+			e.open = e.open || q != nil && q.leaser.willLook(e.ID)
 		}
 		if e.open || !e.stored.several {
 			continue

@@ -21,6 +21,9 @@ func errClosed() error { return fmt.Errorf("inbox nats: %w", inbox.ErrClosed) }
 // errNotReady says that no server has been reached since the inbox was opened.
 var errNotReady = errors.New("NATS was not reached yet")
 
+// errUnanswering says that a server was reached and the streams are not set up yet.
+var errUnanswering = errors.New("NATS was reached, and has not said yet that the streams can be used")
+
 // errDisconnected says that the connection is down.
 var errDisconnected = errors.New("not connected to NATS")
 
@@ -28,9 +31,9 @@ var errDisconnected = errors.New("not connected to NATS")
 // which may change, rather than that a server refused.
 func isUnreachable(err error) bool {
 	for _, away := range []error{
-		errNotReady, context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoServers, nats.ErrNoResponders,
+		errNotReady, errDisconnected, context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoServers, nats.ErrNoResponders,
 		nats.ErrConnectionClosed, nats.ErrConnectionReconnecting, nats.ErrReconnectBufExceeded,
-		jetstream.ErrNoStreamResponse,
+		jetstream.ErrNoStreamResponse, errNoLeader,
 	} {
 		if errors.Is(err, away) {
 			return true
@@ -38,7 +41,7 @@ func isUnreachable(err error) bool {
 	}
 	var network net.Error
 	var api *jetstream.APIError
-	return errors.As(err, &network) || errors.As(err, &api) && api.ErrorCode == codeNotAvailable
+	return errors.As(err, &network) || errors.As(err, &api) && (api.ErrorCode == codeNotAvailable || api.ErrorCode == codeOffline)
 }
 
 // failed translates an error for the caller.

@@ -23,11 +23,21 @@ type forgotten struct {
 	from      uint64 // the last event that was looked at
 	found     bool   // this search has found one
 
-	notBefore time.Time // of the next search: the last has found none
+	took      time.Duration // that this search has taken so far
+	notBefore time.Time     // of the next search: the last has found none
 }
 
-// searchAgain is the time after a search in vain.
-const searchAgain = time.Hour
+// A search in vain is followed by a rest of restFactor times as long as it took, but of no
+// more than longestRest: in a large inbox that is always busy, the counts often disagree
+// though nothing is forgotten.
+const (
+	restFactor  = 20
+	longestRest = time.Hour
+)
+
+func restAfter(took, round time.Duration) time.Duration {
+	return min(max(restFactor*took, round), longestRest)
+}
 
 // served returns the destinations to which there may be deliveries.
 func (s *store) served() []*destination {
@@ -159,13 +169,29 @@ func (s *store) unaccounted(ctx context.Context, all []*destination) (int64, err
 
 // search goes through the events for a while, and on in the next round.
 func (s *store) search(ctx context.Context, all []*destination) error {
+	f, began := &s.forgotten, time.Now()
+	done, err := s.searchSome(ctx, all)
+	f.took += time.Since(began)
+	if !done {
+		return err
+	}
+	next := forgotten{}
+	if !f.found {
+		next.notBefore = time.Now().Add(restAfter(f.took, s.options.limits.maintenance))
+	}
+	*f = next
+	return nil
+}
+
+// searchSome reports whether the search has come to its end.
+func (s *store) searchSome(ctx context.Context, all []*destination) (done bool, err error) {
 	f := &s.forgotten
 	floors := make(map[string]uint64, len(all))
 	last := uint64(0)
 	for _, d := range all {
 		there, err := s.js.Consumer(ctx, s.subjects.stream, d.consumer())
 		if err != nil {
-			return err
+			return false, err
 		}
 		floors[d.name] = there.CachedInfo().AckFloor.Stream
 		last = max(last, floors[d.name])
@@ -173,7 +199,7 @@ func (s *store) search(ctx context.Context, all []*destination) error {
 	for end := time.Now().Add(s.options.limits.maintenance / 2); time.Now().Before(end); {
 		messages, more, err := s.directGet(ctx, s.subjects.stream, query{Seq: f.from + 1, Batch: s.options.limits.window, MaxBytes: maxAnswer})
 		if err != nil {
-			return err
+			return false, err
 		}
 		var events []*stored
 		for _, m := range messages {
@@ -184,23 +210,18 @@ func (s *store) search(ctx context.Context, all []*destination) error {
 		}
 		found, err := s.wholes(ctx, events)
 		if err != nil {
-			return err
+			return false, err
 		}
 		for _, w := range found {
 			if err := s.remind(ctx, w, floors); err != nil && !errors.Is(err, errConflict) {
-				return err
+				return false, err
 			}
 		}
 		if more == 0 || len(messages) == 0 || f.from > last {
-			next := forgotten{}
-			if !f.found {
-				next.notBefore = time.Now().Add(searchAgain)
-			}
-			*f = next
-			return nil
+			return true, nil
 		}
 	}
-	return nil
+	return false, nil
 }
 
 // remind makes forgotten deliveries of an event due. Those are the ones without a record

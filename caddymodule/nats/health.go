@@ -17,9 +17,11 @@ import (
 )
 
 const (
-	// inspectTimeout bounds one inspection of the streams, and unhealthyPause
-	// is the time between two while events cannot be stored.
+	// inspectTimeout bounds one inspection of the streams, sideTimeout the look at those
+	// that no event needs to be stored, and unhealthyPause is the time between two
+	// inspections while something is wrong.
 	inspectTimeout = 5 * time.Second
+	sideTimeout    = 2 * time.Second
 	unhealthyPause = time.Second
 
 	// logAgain is how often the log repeats that events cannot be stored.
@@ -38,6 +40,7 @@ type health struct {
 	underReplicated string    // the streams with too few replicas, as last logged
 	jetStreamOff    bool      // JetStream was off at the last inspection
 	remakeDue       bool      // removed streams are to be created again
+	silence         silence
 	wake            chan struct{}
 	inspecting      sync.Mutex // held during an inspection
 }
@@ -100,7 +103,7 @@ func (s *store) inspectLoop() {
 		}
 		wait := s.options.limits.inspect
 		wait -= rand.N(wait/3 + 1) // Caddys started at the same moment do not inspect at the same moment
-		if s.health.problem() != nil || s.health.wasOff() {
+		if s.health.problem() != nil || s.health.wasOff() || s.health.isSilent() {
 			wait = unhealthyPause
 		}
 		timer := time.NewTimer(wait)
@@ -126,15 +129,27 @@ func (h *health) wasOff() bool {
 func (s *store) inspect() {
 	s.health.inspecting.Lock()
 	defer s.health.inspecting.Unlock()
+	s.remakeStreams()
+	found := s.inspectStreams()
+	s.noteSilence(found.silent)
+	s.judge(found)
 	ctx, cancel := context.WithTimeout(s.life, inspectTimeout)
 	defer cancel()
-	s.remakeStreams()
-	err := s.inspectStreams(ctx)
-	if terr := s.inspectTasks(ctx); terr != nil && !isUnreachable(terr) {
-		s.warnUntracked(terr)
+	if err := s.inspectTasks(ctx); err != nil && !isUnreachable(err) {
+		s.warnUntracked(err)
 	}
-	if err == nil && s.health.problem() != nil {
-		err = s.probe(ctx)
+}
+
+// judge records what an inspection means for events that are to be stored.
+func (s *store) judge(found inspection) {
+	err, problem := found.err, s.health.problem()
+	if err == nil && problem != nil {
+		if found.silent != nil && errors.Is(problem, inbox.ErrBroken) {
+			return // it may be about a stream that cannot be looked at now
+		}
+		ctx, cancel := context.WithTimeout(s.life, inspectTimeout)
+		defer cancel()
+		err = s.probe(ctx, found.replicas)
 	}
 	switch {
 	case s.closed(), !s.link.isUp():
@@ -143,7 +158,7 @@ func (s *store) inspect() {
 		s.setHealth(nil)
 	case errors.Is(err, inbox.ErrBroken), errors.Is(err, errResources), s.confirmedOff(err):
 		s.setHealth(err)
-	case s.health.problem() != nil && !isUnreachable(err):
+	case problem != nil && !isUnreachable(err):
 		s.setHealth(err)
 	default: // without an answer, callbacks wait as long as they may
 	}
@@ -160,41 +175,89 @@ func (s *store) confirmedOff(err error) bool {
 	return h.jetStreamOff && before
 }
 
-// inspectStreams returns an error if a stream is gone or would lose events.
-func (s *store) inspectStreams(ctx context.Context) error {
-	var broken, other []error
+// inspection is what was found at the streams.
+type inspection struct {
+	replicas int   // of the stream of events
+	err      error // why events would be lost, or that their stream cannot be looked at
+	silent   error // which others cannot be looked at: no event needs them to be stored
+}
+
+// look is what was found at one stream.
+type look struct {
+	have   jetstream.StreamConfig
+	broken error
+	failed error // it cannot be looked at
+}
+
+// inspectStreams looks whether a stream is gone or would lose events. One that does not
+// answer keeps none of the others from being looked at.
+func (s *store) inspectStreams() (found inspection) {
+	configs := s.streamConfigs()
+	looks := make([]look, len(configs))
+	var all sync.WaitGroup
+	for i, want := range configs {
+		limit := sideTimeout
+		if want.Name == s.subjects.stream {
+			limit = inspectTimeout
+		}
+		all.Go(func() {
+			ctx, cancel := context.WithTimeout(s.life, limit)
+			defer cancel()
+			looks[i] = s.lookAt(ctx, want)
+		})
+	}
+	all.Wait()
+	var broken, silent []error
 	var underReplicated []string
-	for _, want := range s.streamConfigs() {
-		there, err := s.js.Stream(ctx, want.Name)
+	for i, l := range looks {
+		want := &configs[i]
 		switch {
-		case errors.Is(err, jetstream.ErrStreamNotFound):
-			gone, err := s.isGone(ctx, want.Name)
-			if err != nil {
-				other = append(other, fmt.Errorf("looking whether stream %s was removed: %w", want.Name, err))
-			}
-			if gone {
-				broken = append(broken, errGone(want.Name))
-			}
-		case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount), errors.Is(err, nats.ErrNoResponders):
-			return errOff
-		case err != nil:
-			other = append(other, fmt.Errorf("looking at stream %s: %w", want.Name, err))
-		default:
-			have := there.CachedInfo().Config
-			if err := checkStream(have, want, true); err != nil {
-				broken = append(broken, err)
-			}
-			if have.Replicas < want.Replicas {
-				underReplicated = append(underReplicated, fmt.Sprintf("stream %s has replicas %d and %d are configured: nats stream edit %s --replicas=%d --force, or a reload",
-					want.Name, have.Replicas, want.Replicas, want.Name, want.Replicas))
-			}
+		case errors.Is(l.failed, errOff):
+			return inspection{err: errOff}
+		case l.broken != nil:
+			broken = append(broken, l.broken)
+		case l.failed != nil && want.Name == s.subjects.stream:
+			found.err = l.failed
+		case l.failed != nil:
+			silent = append(silent, silenceOf(want.Name, l.failed))
+		}
+		if want.Name == s.subjects.stream {
+			found.replicas = l.have.Replicas
+		}
+		if l.failed == nil && l.have.Name != "" && l.have.Replicas < want.Replicas {
+			underReplicated = append(underReplicated, fmt.Sprintf("stream %s has replicas %d and %d are configured: nats stream edit %s --replicas=%d --force, or a reload",
+				want.Name, l.have.Replicas, want.Replicas, want.Name, want.Replicas))
 		}
 	}
 	s.warnReplicas(strings.Join(underReplicated, "; "))
 	if len(broken) > 0 {
-		return errors.Join(broken...)
+		found.err = errors.Join(broken...)
 	}
-	return errors.Join(other...)
+	found.silent = errors.Join(silent...)
+	return found
+}
+
+// lookAt looks at one stream.
+func (s *store) lookAt(ctx context.Context, want jetstream.StreamConfig) (l look) {
+	there, err := s.led(ctx, want.Name)
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		gone, err := s.isGone(ctx, want.Name)
+		if err != nil {
+			l.failed = fmt.Errorf("looking whether stream %s was removed: %w", want.Name, err)
+		}
+		if gone {
+			l.broken = errGone(want.Name)
+		}
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount), errors.Is(err, nats.ErrNoResponders):
+		l.failed = errOff
+	case err != nil:
+		l.failed = fmt.Errorf("looking at stream %s: %w", want.Name, err)
+	default:
+		l.have = there.CachedInfo().Config
+		l.broken = checkStream(l.have, want, true)
+	}
+	return l
 }
 
 // errGone says that somebody has removed a stream.
@@ -211,20 +274,6 @@ func (s *store) warnReplicas(underReplicated string) {
 		s.log.Warn("events are stored with fewer copies than configured", zap.String("streams", underReplicated))
 	}
 	h.underReplicated = underReplicated
-}
-
-// probe finds out whether the streams can be written. A server whose disk was
-// full does not answer a publish. But it answers a purge, even of a subject
-// without messages, and that needs a majority as an event does.
-func (s *store) probe(ctx context.Context) error {
-	err := s.api(ctx, "STREAM.PURGE."+s.subjects.stream, map[string]any{"filter": s.subjects.noEvent()})
-	if err != nil {
-		return cannotWrite(s.subjects.stream, err)
-	}
-	if _, err = s.js.Publish(ctx, s.subjects.meta(metaOpened), []byte(s.instance)); err != nil {
-		return cannotWrite(s.subjects.states(), publishError(err))
-	}
-	return nil
 }
 
 // cannotWrite adds advice to the error of a server that has stopped writing.

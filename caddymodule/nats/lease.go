@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 )
 
@@ -137,7 +135,7 @@ func (q *queue) leaseOne(ctx context.Context, c *candidate) *inbox.Lease {
 	if err != nil {
 		wait := firstLook
 		if !errors.Is(err, errConflict) && !q.closed() {
-			q.log.Warn("an event cannot be looked at, it is tried again", zap.String("event", c.id), zap.Error(err))
+			q.warnUnlooked(c.id, err)
 			wait = c.lookDelay()
 		}
 		q.park(c, wait)

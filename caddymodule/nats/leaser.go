@@ -38,6 +38,10 @@ type heldLease struct {
 	marked bool          // there is a record of kind leased
 	mu     sync.Mutex    // held by who writes the record
 	ended  inbox.Verdict // set by a Settle that failed for other leases
+
+	// blind says that whoever settles it may not see that another delivery of the event
+	// ends from now on. It is set before that one looks, or stores that this one goes on.
+	blind atomic.Bool
 }
 
 // lastRef numbers the leases of all inboxes of the process, so that none is
@@ -289,6 +293,15 @@ func (l *leaser) holds(id string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.byID[id] != nil
+}
+
+// willLook reports whether an event is leased by this inbox, and whoever settles that lease
+// will see what has ended of the event before this call.
+func (l *leaser) willLook(id string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h := l.byID[id]
+	return h != nil && !h.blind.Load()
 }
 
 func (l *leaser) setBusy(busy bool) {

@@ -252,7 +252,7 @@ func (s *store) lastOfAll(ctx context.Context) (uint64, error) {
 }
 
 func (s *store) eventState(ctx context.Context) (*jetstream.StreamState, error) {
-	there, err := s.js.Stream(ctx, s.subjects.stream)
+	there, err := s.led(ctx, s.subjects.stream)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ type link struct {
 	grace     time.Duration
 	mu        sync.Mutex
 	up        bool
+	reached   bool            // it has been up
 	nextUp    chan struct{}   // closed when the connection next comes up
 	ctx       context.Context //nolint:containedctx // ends with the connection
 	cancel    context.CancelFunc
@@ -38,6 +39,13 @@ func (l *link) isUp() bool {
 	return l.up
 }
 
+// wasUp reports whether the connection has ever been up.
+func (l *link) wasUp() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.reached
+}
+
 // graceLeft returns how long it is still worth waiting for the connection.
 func (l *link) graceLeft() time.Duration {
 	l.mu.Lock()
@@ -59,7 +67,7 @@ func (s *store) setConnected(up bool) {
 	l := &s.link
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.up = up
+	l.up, l.reached = up, l.reached || up
 	if !up {
 		l.downSince = time.Now()
 		l.cancel()

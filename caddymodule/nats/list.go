@@ -182,7 +182,7 @@ func (p *pager) listDown(ctx context.Context, past uint64) (more bool, err error
 
 // bounds returns the first and the last sequence of a stream.
 func (s *store) bounds(ctx context.Context, stream string) (first, last uint64, err error) {
-	there, err := s.js.Stream(ctx, stream)
+	there, err := s.led(ctx, stream)
 	if err != nil {
 		return 0, 0, err
 	}

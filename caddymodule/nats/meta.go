@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/clip"
 )
 
 // What all Caddys share besides events, by the last token of its subject.
@@ -63,7 +64,7 @@ func (s *store) setMeta(ctx context.Context, subject string, value any) error {
 
 // SetHold stores a hold.
 func (q *queue) SetHold(ctx context.Context, h inbox.Hold) error {
-	return q.setMeta(ctx, q.subjects.metaOf(metaHold, q.name), holdRecord{q.instance, inbox.Micros(h.Since), inbox.Micros(h.Until), inbox.Micros(h.Ended), cutReason(h.Reason)})
+	return q.setMeta(ctx, q.subjects.metaOf(metaHold, q.name), holdRecord{q.instance, inbox.Micros(h.Since), inbox.Micros(h.Until), inbox.Micros(h.Ended), clip.Text(h.Reason, inbox.MaxReason)})
 }
 
 // Hold returns the hold that any Caddy stored last.
@@ -90,7 +91,7 @@ func (q *queue) Hold(ctx context.Context) (inbox.Hold, error) {
 
 // TellTrouble reports the state of the destination to the other Caddys.
 func (q *queue) TellTrouble(ctx context.Context, t inbox.Trouble) error {
-	return q.setMeta(ctx, q.subjects.metaOf(metaTrouble, q.name), troubleRecord{q.instance, inbox.Micros(t.Until), cutReason(t.Reason)})
+	return q.setMeta(ctx, q.subjects.metaOf(metaTrouble, q.name), troubleRecord{q.instance, inbox.Micros(t.Until), clip.Text(t.Reason, inbox.MaxReason)})
 }
 
 // watchPause is how long Watch waits before it watches again.
@@ -98,7 +99,7 @@ const watchPause = 250 * time.Millisecond
 
 // Watch reports the changes made by other Caddys.
 func (q *queue) Watch(ctx context.Context, hold func(inbox.Hold), trouble func(inbox.Trouble)) error {
-	if err := q.awaitReady(ctx); err != nil && !errors.Is(err, *q.setUpErr.Load()) {
+	if err := q.awaitReady(ctx); err != nil && (q.closed() || ctx.Err() != nil) {
 		return err
 	}
 	life, cancel := context.WithCancel(ctx)

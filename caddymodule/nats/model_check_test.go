@@ -16,22 +16,15 @@ func (m *model) await(s *store) {
 	var records []*inbox.Record
 	m.t.Cleanup(func() {
 		for _, r := range records {
-			m.t.Logf("pending: %+v", r)
-			w, err := s.findWhole(context.Background(), r.Event.ID)
-			if err != nil {
-				m.t.Log(err)
-				continue
-			}
-			m.t.Logf("event %d of %s, sum %+v", w.seq, w.TaskID, w.sum)
-			for _, p := range w.parts {
-				m.t.Logf("at %s: %+v", p.name, p.history)
-			}
+			m.tell(s, r.Event.ID)
 		}
 		for _, d := range append(s.destinations(), s.home.destination) {
 			for _, of := range d.consumed() {
 				c, err := s.js.Consumer(context.Background(), of.stream, of.consumer)
 				if err == nil && len(records) > 0 {
-					m.t.Logf("consumer %s of %s: %+v", of.consumer, of.stream, c.CachedInfo())
+					i := c.CachedInfo()
+					m.t.Logf("consumer %s of %s: delivered %+v, floor %+v, outstanding %d, to come %d, handed out again %d", of.consumer, of.stream,
+						i.Delivered, i.AckFloor, i.NumAckPending, i.NumPending, i.NumRedelivered)
 				}
 			}
 		}
@@ -40,6 +33,19 @@ func (m *model) await(s *store) {
 		records = m.list(s, inbox.Filter{States: []inbox.State{inbox.Pending}}, true)
 		return len(records) == 0
 	})
+}
+
+// tell logs what is stored of an event.
+func (m *model) tell(s *store, id string) {
+	w, err := s.findWhole(context.Background(), id)
+	if err != nil {
+		m.t.Log(id, err)
+		return
+	}
+	m.t.Logf("event %d of %s to %v, spread %v, sum %v %d %+v", w.seq, w.TaskID, w.to, w.spread, w.sum.kind, w.sum.last, w.sum.rec)
+	for _, p := range w.parts {
+		m.t.Logf("at %s: %q, records %v, the one before the lease %d, redo %v, %+v, lease %+v", p.name, p.kind, p.others, p.base, p.redo, p.rec, p.history.lease)
+	}
 }
 
 // list returns all records that match.
@@ -107,6 +113,11 @@ func (m *model) check(s *store) {
 	// An event that was purged while another store delivered it is counted as
 	// delivered.
 	counts[inbox.Delivered] = stats.Events[inbox.Delivered]
+	if counts != stats.Events {
+		for _, r := range records {
+			m.tell(s, r.Event.ID)
+		}
+	}
 	require.Equal(m.t, counts, stats.Events)
 	for _, d := range stats.Destinations {
 		want := deliveries[d.Name]

@@ -25,6 +25,7 @@ const (
 	codeStorage           = 10047
 	codeResources         = 10023
 	codeNotAvailable      = 10008 // a cluster has no leader
+	codeOffline           = 10118 // all servers that have the stream are away
 	codeAccount           = 10002
 	codeSequenceNotFound  = 10043
 	codeDeleteFailed      = 10057

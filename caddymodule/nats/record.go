@@ -5,13 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/nats-io/nats.go"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/clip"
 )
 
 // record is an event's message in the stream of states. Times are in µs since
@@ -90,7 +89,7 @@ func (a attempt) public() inbox.Attempt {
 }
 
 func attemptOf(a inbox.Attempt) attempt {
-	return attempt{At: inbox.Micros(a.At), Duration: a.Duration, Status: a.Status, Reason: cutReason(a.Reason)}
+	return attempt{At: inbox.Micros(a.At), Duration: a.Duration, Status: a.Status, Reason: clip.Text(a.Reason, inbox.MaxReason)}
 }
 
 // history is the combined content of an event's records.
@@ -194,17 +193,4 @@ func encodeRecord(r record, most int64) ([]byte, error) {
 		}
 		r.keep(len(r.Log) - len(r.Log)/8 - 1)
 	}
-}
-
-// cutReason makes a reason valid UTF-8 and cuts it between characters.
-func cutReason(reason string) string {
-	reason = strings.ToValidUTF8(reason, "\uFFFD")
-	if len(reason) <= inbox.MaxReason {
-		return reason
-	}
-	end := inbox.MaxReason
-	for !utf8.RuneStart(reason[end]) {
-		end--
-	}
-	return reason[:end]
 }

@@ -1,6 +1,7 @@
 package nats
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -104,6 +105,9 @@ func (q *queue) settle(ctx context.Context, h *heldLease, o inbox.Outcome) (*set
 	if err != nil {
 		return nil, err
 	}
+	if !k.ended() {
+		h.blind.Store(true) // whoever ends it later looks
+	}
 	if k == none {
 		if err := q.handBack(ctx, h); err != nil {
 			return nil, err
@@ -112,14 +116,16 @@ func (q *queue) settle(ctx context.Context, h *heldLease, o inbox.Outcome) (*set
 		return nil, nil //nolint:nilnil // there is no record
 	}
 	m, others, err := q.writeOutcome(ctx, h, o.Verdict, k, rec)
+	if err == nil && k == dead && !h.marked {
+		err = q.checkDeadExists(ctx, h, m)
+	}
+	if errors.Is(err, inbox.ErrState) {
+		err = cmp.Or(q.concludeLost(ctx, h), err)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if k == dead && !h.marked {
-		if err := q.checkDeadExists(ctx, h, m); err != nil {
-			return nil, err
-		}
-	}
+	h.blind.Store(true)
 	done := &settled{h, o.Verdict, m, others}
 	if k.ended() && m.at != q.subjects.home() {
 		return done, nil
@@ -195,13 +201,6 @@ func (q *queue) writeOutcome(ctx context.Context, h *heldLease, v inbox.Verdict,
 			case <-time.After(wait):
 				continue
 			}
-		case m.seq == h.event.seq && (m.kind == delivered || m.kind == dead) && m.at != q.subjects.home():
-			// Another Caddy ended it. Others may have left it to this one to look whether
-			// that was the last delivery, as it was leased here.
-			if err := q.conclude(ctx, m.stored); err != nil {
-				return nil, nil, err
-			}
-			return nil, nil, notHeld(h.lease)
 		case m.seq != h.event.seq, m.kind == delivered, m.kind == dead:
 			return nil, nil, notHeld(h.lease)
 		case !h.marked && m.kind == leased && m.history.lease.Early:

@@ -1,6 +1,7 @@
 package nats
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -20,7 +21,7 @@ func (s *store) Stats(ctx context.Context) (inbox.Stats, error) {
 		return inbox.Stats{}, err
 	}
 	defer cancel()
-	if err := s.health.problem(); err != nil {
+	if err := cmp.Or(s.health.problem(), s.health.silent()); err != nil {
 		return inbox.Stats{}, err
 	}
 	stats, err := s.stats(bounded)

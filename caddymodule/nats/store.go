@@ -3,6 +3,7 @@ package nats
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -46,6 +47,7 @@ type limits struct {
 	unclaimed   time.Duration // after which events that nobody leased are returned
 	maintenance time.Duration // between two rounds of maintenance
 	inspect     time.Duration // between two inspections of the streams, approximately
+	setUp       time.Duration // of one try to set the streams up later than at the start
 
 	// grace is how long calls wait for a lost connection: within that time the
 	// client usually finds another server. After it calls fail at once until
@@ -64,6 +66,7 @@ type limits struct {
 var defaultLimits = limits{
 	scan: 1000, window: 200, parked: 1000, attempts: 100,
 	expires: 2 * time.Second, unclaimed: time.Second, maintenance: 30 * time.Second, inspect: 30 * time.Second,
+	setUp: 30 * time.Second,
 	grace: 2 * time.Second, known: 3 * time.Second, crowded: time.Second,
 	find: 2 * time.Second,
 }
@@ -112,11 +115,16 @@ type store struct {
 
 	forgotten forgotten // used by maintenance only
 
+	// paused are the consumers of which it was told that somebody has paused them, and
+	// until when; used by maintenance only.
+	paused map[string]time.Time
+
 	tracking tracking
 
 	endings endings
 	replies replies
 	health  health
+	looks   unlooked
 	newest  atomic.Uint64 // sequence of the last event that this inbox stored
 
 	quarantineSlot chan struct{} // a semaphore: one suspect is stored at a time
@@ -141,6 +149,7 @@ func open(ctx context.Context, o options, secrets *secrets) (*store, error) {
 	s.home = s.newQueue(&destination{store: s, name: inbox.DefaultDestination})
 	s.queues, s.known = map[string]*queue{inbox.DefaultDestination: s.home}, map[string]*destination{}
 	s.health.init()
+	s.paused = map[string]time.Time{}
 	s.tracking.init()
 	s.life, s.end = context.WithCancel(context.Background())
 	err := s.connect(ctx)
@@ -170,32 +179,64 @@ func open(ctx context.Context, o options, secrets *secrets) (*store, error) {
 	return s, nil
 }
 
-// setUpLater sets the streams up once a server can be reached.
+// firstRetry and lastRetry bound the time until the streams are set up again.
+const (
+	firstRetry = 100 * time.Millisecond
+	lastRetry  = 5 * time.Second
+)
+
+// setUpLater sets the streams up once a server can be reached, and tries at once with
+// each connection.
 func (s *store) setUpLater() {
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
+		up := s.link.next()
 		err := s.tryToSetUp()
 		if err == nil {
 			s.log.Info("NATS was reached, the inbox works")
 			return
 		}
 		s.setUpErr.Store(&err)
-		if s.conn.IsConnected() {
+		if s.link.isUp() {
 			s.log.Error("the inbox does not work yet", zap.Error(err))
 		} else {
 			wait = min(wait, time.Second)
 		}
+		timer := time.NewTimer(wait)
 		select {
 		case <-s.life.Done():
+			timer.Stop()
 			return
-		case <-time.After(wait):
+		case <-up:
+			wait = firstRetry / 2
+		case <-timer.C:
 		}
+		timer.Stop()
 	}
 }
 
+// tryToSetUp sets the streams up, for as long as the connection lasts.
 func (s *store) tryToSetUp() error {
-	ctx, cancel := context.WithTimeout(s.life, 30*time.Second)
+	if !s.link.isUp() {
+		return s.notConnected()
+	}
+	if now := *s.setUpErr.Load(); errors.Is(now, errNotReady) || errors.Is(now, errDisconnected) {
+		s.setUpErr.Store(&errUnanswering)
+	}
+	ctx, cancel := s.link.bound(s.life, s.options.limits.setUp)
 	defer cancel()
-	return s.setUp(ctx)
+	err := s.setUp(ctx)
+	if err != nil && !s.link.isUp() {
+		return s.notConnected()
+	}
+	return err
+}
+
+// notConnected says that there is no connection, and whether there was one before.
+func (s *store) notConnected() error {
+	if s.link.wasUp() {
+		return errDisconnected
+	}
+	return errNotReady
 }
 
 func (s *store) publishTimeout() time.Duration { return s.current.Load().publishTimeout }

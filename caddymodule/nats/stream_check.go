@@ -26,6 +26,10 @@ func checkStream(have, want jetstream.StreamConfig, runs bool) error {
 	if have.Metadata[layoutKey] != layout {
 		return fmt.Errorf("stream %s is there and was not made by the gateway; it is left as it is: choose another name with the option stream, or remove it", want.Name)
 	}
+	if other := otherInbox(have, want); other != "" {
+		return fmt.Errorf("%w: stream %s cannot be used: it is that of another inbox, with the option stream %s, as its subjects are %v: give one of the two inboxes another name with that option, and change nothing about the stream",
+			inbox.ErrBroken, want.Name, other, have.Subjects)
+	}
 	slices.Sort(have.Subjects)
 	slices.Sort(want.Subjects)
 	demands := []requirement{
@@ -52,6 +56,26 @@ func checkStream(have, want jetstream.StreamConfig, runs bool) error {
 		demands = append(demands, limitRequirements(have, want)...)
 	}
 	return unmetError(want.Name, demands)
+}
+
+// otherInbox returns the name of the inbox that has made the stream, if that is another
+// one: the names of its streams begin with its own, and so do all their subjects.
+func otherInbox(have, want jetstream.StreamConfig) string {
+	owner := func(c jetstream.StreamConfig) (name string) {
+		for i, subject := range c.Subjects {
+			first, _, _ := strings.Cut(subject, ".")
+			if i > 0 && first != name {
+				return ""
+			}
+			name = first
+		}
+		return name
+	}
+	other := owner(have)
+	if other == owner(want) || other != want.Name && !strings.HasPrefix(want.Name, other+"_") {
+		return ""
+	}
+	return other
 }
 
 // limitRequirements are the requirements on limits set by the inbox. A size

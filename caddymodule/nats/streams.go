@@ -35,8 +35,8 @@ const (
 // setUp creates or checks the streams and consumers, and proves that it can
 // store.
 func (s *store) setUp(ctx context.Context) error {
-	if !s.conn.IsConnected() {
-		return errNotReady
+	if !s.link.isUp() {
+		return s.notConnected()
 	}
 	if err := s.checkPayload(); err != nil {
 		return err
@@ -54,7 +54,9 @@ func (s *store) setUp(ctx context.Context) error {
 	if _, err := s.startTrackingLocked(ctx, false); err != nil {
 		s.warnUntracked(err) // events are stored all the same
 	}
-	if _, err := s.js.Publish(ctx, s.subjects.meta(metaOpened), []byte(s.instance)); err != nil {
+	if _, err := ask(ctx, func(ctx context.Context) (*jetstream.PubAck, error) {
+		return s.js.Publish(ctx, s.subjects.meta(metaOpened), []byte(s.instance))
+	}); err != nil {
 		return fmt.Errorf("storing in stream %s: %w", s.subjects.states(), publishError(err))
 	}
 	if s.current.Load().replicas == 1 {
@@ -62,6 +64,38 @@ func (s *store) setUp(ctx context.Context) error {
 	}
 	close(s.ready)
 	return nil
+}
+
+// askAgain is after how long a request without an answer is sent again: there may have
+// been no server to hear it.
+const askAgain = 2 * time.Second
+
+// ask sends a request until there is an answer. It must do no harm to send it twice.
+func ask[T any](ctx context.Context, request func(context.Context) (T, error)) (T, error) {
+	for {
+		part, cancel := context.WithTimeout(ctx, askAgain)
+		answer, err := request(part)
+		late := part.Err() != nil
+		cancel()
+		if err == nil || !late || ctx.Err() != nil {
+			return answer, err
+		}
+	}
+}
+
+// led returns a stream that has a leader, or errNoLeader. A server that has been up for a
+// while describes a stream without a leader as it has it itself, which may be old.
+func (s *store) led(ctx context.Context, name string) (jetstream.Stream, error) {
+	there, err := s.js.Stream(ctx, name)
+	if err == nil && there.CachedInfo().Cluster != nil && there.CachedInfo().Cluster.Leader == "" {
+		return nil, fmt.Errorf("stream %s: %w", name, errNoLeader)
+	}
+	return there, err
+}
+
+// lookFor returns a stream.
+func (s *store) lookFor(ctx context.Context, name string) (jetstream.Stream, error) {
+	return ask(ctx, func(ctx context.Context) (jetstream.Stream, error) { return s.js.Stream(ctx, name) })
 }
 
 // ensureAll creates missing streams and consumers, and applies the settings to
@@ -156,7 +190,7 @@ func (s *store) coreConfigs() []jetstream.StreamConfig {
 
 // ensureStream creates a stream, or checks and updates an existing one.
 func (s *store) ensureStream(ctx context.Context, want jetstream.StreamConfig) error {
-	there, err := s.js.Stream(ctx, want.Name)
+	there, err := s.lookFor(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		if err = s.makeStream(ctx, want); err == nil {
 			return nil
@@ -164,7 +198,7 @@ func (s *store) ensureStream(ctx context.Context, want jetstream.StreamConfig) e
 		if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 			return fmt.Errorf("making stream %s with %d replicas: %w", want.Name, want.Replicas, err)
 		}
-		there, err = s.js.Stream(ctx, want.Name) // another Caddy was faster
+		there, err = s.lookFor(ctx, want.Name) // another Caddy was faster
 	}
 	if err != nil {
 		return fmt.Errorf("looking for stream %s: %w", want.Name, err)

@@ -331,3 +331,28 @@ func TestQuarantineOfAnOlderRelease(t *testing.T) {
 	require.NoError(t, s.Close())
 	openWith(t, url, func(o *options) { o.policy.Quarantine = 3 })
 }
+
+// The streams of an inbox have its name with something appended, and another inbox may be
+// called like that. To change such a stream would break the other one.
+func TestTheStreamOfAnotherInboxIsNamed(t *testing.T) {
+	named := func(name string) func(*options) { return func(o *options) { o.stream = name } }
+	for _, clash := range []struct{ first, second, says string }{
+		{"TEST", "TEST_STATE", "stream TEST_STATE cannot be used: it is that of another inbox, with the option stream TEST, "},
+		{"TEST_QUARANTINE", "TEST", "stream TEST_QUARANTINE cannot be used: it is that of another inbox, with the option stream TEST_QUARANTINE, "},
+	} {
+		t.Run(clash.first, func(t *testing.T) {
+			url := serve(t).ClientURL()
+			openWith(t, url, named(clash.first))
+			err := refused(t, url, named(clash.second))
+			require.ErrorContains(t, err, clash.says)
+			require.NotContains(t, err.Error(), "nats stream edit")
+		})
+	}
+	url := serve(t).ClientURL()
+	s := openWith(t, url, named("TEST_TO_app"))
+	inboxtest.Put(t, s, inboxtest.NewEvent("task", inbox.Completed))
+	_, err := openWith(t, url).Queue(context.Background(), "app")
+	require.ErrorContains(t, err, "stream TEST_TO_app cannot be used: it is that of another inbox, with the option stream TEST_TO_app, ")
+	edit(t, url, "TEST_TO_app", func(c *jetstream.StreamConfig) { c.Subjects = []string{"TEST_TO_app.events"} })
+	require.ErrorContains(t, refused(t, url, named("TEST_TO_app")), "nats stream edit TEST_TO_app --subjects=TEST_TO_app.event.>", "nobody else's")
+}

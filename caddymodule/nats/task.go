@@ -204,7 +204,8 @@ func arrange(task []*member, id string) (outdated []*member, gone, waits bool) {
 }
 
 // supersede ends an in-progress event as superseded. It returns errConflict if
-// the event was changed concurrently.
+// the event was changed concurrently. The records that it replaces go last: if it fails
+// before, the event is handed out again, and who gets it completes this.
 func (d *destination) supersede(ctx context.Context, m *member) error {
 	rec := m.rec
 	rec.Event, rec.Received = m.seq, inbox.Micros(m.ReceivedAt)
@@ -212,8 +213,11 @@ func (d *destination) supersede(ctx context.Context, m *member) error {
 	if _, err := d.writeRecord(ctx, m.at, superseded, m.ID, rec, m.last); err != nil {
 		return err
 	}
+	if err := d.concludeMember(ctx, m); err != nil {
+		return err
+	}
 	d.forgetRecords(ctx, m.at, m.others)
-	return d.concludeMember(ctx, m)
+	return nil
 }
 
 // forgetRecords removes records that were replaced by newer ones. If it fails,

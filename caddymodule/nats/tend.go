@@ -96,7 +96,7 @@ func (s *store) tendUnused(ctx context.Context, d *destination, r *registration,
 		s.log.Warn("no config names a destination any more; what is left there can be replayed to another one or purged", zap.String("destination", d.name))
 		return s.register(ctx, d.name, &registration{From: r.From, Used: r.Used, Idle: true}, seq)
 	}
-	there, err := s.js.Stream(ctx, d.place().stream)
+	there, err := s.led(ctx, d.place().stream)
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 	case err != nil || there.CachedInfo().State.Msgs > 0:
@@ -225,14 +225,20 @@ func (d *destination) endLeases(ctx context.Context) error {
 	return nil
 }
 
-// endLease makes a delivery pending if its last record is that of a lease.
+// endLease makes a delivery pending if its last record is that of a lease. If the lease was
+// given back meanwhile, and has left no record, it returns errConflict.
 func (d *destination) endLease(ctx context.Context, at place, last message) error {
 	if at.kindIn(last.subject) != leased {
 		return nil
 	}
 	m, err := d.find(ctx, idOf(last.subject))
-	if err != nil || m.kind != leased {
+	switch {
+	case err != nil:
 		return err
+	case m.kind == none:
+		return errConflict
+	case m.kind != leased:
+		return nil
 	}
 	return d.writePending(ctx, m, time.Time{})
 }

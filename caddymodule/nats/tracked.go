@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/clip"
 )
 
 // Tracked tasks are records in a stream of their own, the last of each task only. The
@@ -91,7 +92,7 @@ func (r *taskRecord) public() inbox.Task {
 // set sets what SettleTasks stores.
 func (r *taskRecord) set(t *inbox.Task, p *inbox.Policy, now time.Time) {
 	r.Due, r.Asked = inbox.Micros(p.TaskDue(t.Due, now)), t.Asked
-	r.AskedAt, r.Answer = inbox.Micros(t.AskedAt), cutReason(t.Answer)
+	r.AskedAt, r.Answer = inbox.Micros(t.AskedAt), clip.Text(t.Answer, inbox.MaxReason)
 }
 
 // decodeTask decodes a record; nil if it says that the task is tracked no more.
