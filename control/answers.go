@@ -2,6 +2,7 @@ package control
 
 import (
 	"encoding/json"
+	"net/http"
 	"time"
 )
 
@@ -219,6 +220,10 @@ type Quarantined struct {
 	Problems     []Problem `json:"problems"`
 	ProblemCount int       `json:"problemCount"`
 }
+
+// Unconfirmed reports whether the callback is valid, and is kept because Fotor did not
+// confirm it. Its caller was answered 200 before Fotor was asked.
+func (q *Quarantined) Unconfirmed() bool { return q.Status == http.StatusOK }
 
 // Problem is one thing that is wrong with a callback.
 type Problem struct {

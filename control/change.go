@@ -39,14 +39,38 @@ func Configured(g Gateway, destination string) error {
 
 // Again has an event delivered again: to a destination, or with "" to those that have not
 // taken it; or, if to is not "", to that one instead of the destination. See Configured.
+// With the id that the caller of a callback got, which is not confirmed yet, it has Fotor
+// asked again.
 func Again(ctx context.Context, g Gateway, id, destination, to string) error {
+	in := g.Inbox()
 	if to == "" {
-		return g.Inbox().Replay(ctx, id, destination)
+		return orWaiting(ctx, in, id, func(id string) error { return in.Replay(ctx, id, destination) })
 	}
-	if record, err := g.Inbox().Get(ctx, id); err == nil && record.Event.Status == inbox.Unconfirmed {
+	if record, err := get(ctx, in, id); err == nil && record.Event.Status == inbox.Unconfirmed {
 		return fmt.Errorf("event %s: %w: its callback is not confirmed; expected a replay, which asks Fotor again, or a purge", id, inbox.ErrState)
 	}
-	return g.Inbox().Move(ctx, id, destination, to)
+	return in.Move(ctx, id, destination, to)
+}
+
+// Purge removes an event, or the callback that waits for its confirmation and of which the
+// event will be made; or, if that is not "", only the delivery to a destination.
+func Purge(ctx context.Context, g Gateway, id, destination string) error {
+	in := g.Inbox()
+	return orWaiting(ctx, in, id, func(id string) error { return in.Purge(ctx, id, destination) })
+}
+
+// orWaiting calls f with the id of an event. If there is none, but a callback of which it
+// will be made, it calls f with the id of that.
+func orWaiting(ctx context.Context, in inbox.Inbox, id string, f func(id string) error) error {
+	err := f(id)
+	if !errors.Is(err, inbox.ErrNotFound) {
+		return err
+	}
+	record, gerr := get(ctx, in, id)
+	if gerr != nil || record.Event.ID == id {
+		return err
+	}
+	return f(record.Event.ID)
 }
 
 // The limits of a hold by hand.
@@ -61,11 +85,18 @@ func HoldUntil(now, until time.Time, length time.Duration) (time.Time, error) {
 	if length != 0 {
 		until = now.Add(length)
 	}
-	if !until.IsZero() && (!until.After(now) || until.After(now.Add(MaxHold))) {
-		return time.Time{}, errors.New("the hold would end in the past, or later than in a year: expected a time between")
+	last := now.Add(MaxHold)
+	switch {
+	case until.IsZero():
+	case !until.After(now):
+		return time.Time{}, fmt.Errorf("the hold would end in the past, at %s: expected a time to come", holdTime(until))
+	case until.After(last):
+		return time.Time{}, fmt.Errorf("the hold would end at %s, later than in a year: expected %s at the latest, 365 days from now", holdTime(until), holdTime(last))
 	}
 	return until, nil
 }
+
+func holdTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 const (
 	// lanes is how many events are changed at once. The inbox combines concurrent

@@ -16,7 +16,6 @@ package control
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -153,7 +152,7 @@ type InvalidError struct {
 	Problems []Problem
 }
 
-// Error implements error.
+// Error implements error. The problems stand beside it wherever it is shown.
 func (e *InvalidError) Error() string {
-	return fmt.Sprintf("the callback is not valid under today's rules either: %d problems", len(e.Problems))
+	return "the callback is not valid under today's rules either"
 }

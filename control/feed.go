@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/clip"
 )
 
 const (
@@ -94,12 +96,7 @@ func (f *Feed) wake() {
 }
 
 // CutText returns a text as it stands in a notice.
-func CutText(s string) string {
-	if len(s) <= maxText {
-		return s
-	}
-	return strings.ToValidUTF8(s[:maxText], "") + "…"
-}
+func CutText(s string) string { return clip.Ellipsis(s, maxText) }
 
 // Close ends the feed: followers get the remaining notices, then ErrFeedClosed.
 func (f *Feed) Close() {

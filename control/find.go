@@ -87,15 +87,20 @@ func eventsOfTask(ctx context.Context, in inbox.Inbox, id string) (found inbox.F
 	return found, nil
 }
 
-// eventsWithPrefix returns the newest events whose ids have the prefix.
+// eventsWithPrefix returns the newest events whose ids have the prefix. A whole id may be that
+// of the event that will be made of a callback which is not confirmed yet.
 func eventsWithPrefix(ctx context.Context, in inbox.Inbox, p inbox.Prefix) (found inbox.Found, err error) {
-	if finder, ok := in.(inbox.Finder); ok {
-		return finder.Find(ctx, p, FoundMax)
+	finder, ok := in.(inbox.Finder)
+	switch {
+	case ok:
+		found, err = finder.Find(ctx, p, FoundMax)
+	case !p.Whole():
+		err = ErrWholeIDs
 	}
-	if !p.Whole() {
-		return found, ErrWholeIDs
+	if err != nil || !p.Whole() || len(found.Records) > 0 {
+		return found, err
 	}
-	r, err := in.Get(ctx, p.String())
+	r, err := get(ctx, in, p.String())
 	switch {
 	case errors.Is(err, inbox.ErrNotFound):
 		return found, nil

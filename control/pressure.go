@@ -1,5 +1,7 @@
 package control
 
+import "time"
+
 // Pressure says how much a destination gets from this Caddy. If Limit is below
 // Concurrency, the destination is under pressure, or recovers from it, or is held.
 type Pressure struct {
@@ -15,6 +17,17 @@ type Pressure struct {
 	Attempts  int `json:"attempts"`
 	Delivered int `json:"delivered"`
 	Failed    int `json:"failed"`
+
+	// Unsettled is nil, unless the inbox cannot store what became of attempts.
+	Unsettled *Unsettled `json:"unsettled,omitempty"`
+}
+
+// Unsettled says that the inbox cannot store what became of attempts. Their events wait as
+// pending, and once many do nothing more is attempted.
+type Unsettled struct {
+	Outcomes int       `json:"outcomes"` // that wait to be stored
+	Since    time.Time `json:"since"`
+	Reason   string    `json:"reason"` // of the last failure
 }
 
 // High reports whether the destination is under pressure: it gets less than it could, and

@@ -23,7 +23,7 @@ type Recent struct {
 	Invalid    int64 `json:"invalid"`  // 400, 415 and 422 for what is no callback
 
 	// NotKept counts those of Invalid that could not be kept in quarantine because
-	// storage failed. With a quarantine of 0 none counts.
+	// storage failed, or because they are larger than all that it may take. With a quarantine of 0 none counts.
 	NotKept int64 `json:"notKept"`
 
 	// Unavailable counts callbacks that could not be stored: 503.

@@ -64,7 +64,7 @@ type sender interface {
 func New(ctx caddy.Context, options Options) (*Forwarder, error) {
 	f := &Forwarder{options: options}
 	switch o := &f.options; {
-	case o.URL == "" && o.Routes == nil:
+	case o.URL == "" && len(o.Routes) == 0: // which deliver nothing
 		return nil, errors.New("forward is missing: expected the URL of your service, or routes that lead to it")
 	case o.URL != "" && o.Routes != nil:
 		return nil, errors.New("forward has both a URL and routes: expected one of them")

@@ -79,6 +79,7 @@ func (g *Gateway) Asking() *control.Asking {
 	switch {
 	case s.KeyRefused:
 		answer.State = control.AskingKeyRefused
+		answer.Rate = 0
 	case s.Unreachable:
 		answer.State = control.AskingUnreachable
 	}
@@ -234,7 +235,12 @@ func (a *asker) quarantine(ctx context.Context, answer []byte, invalid *control.
 	suspect := &inbox.Suspect{
 		ReceivedAt: now.UTC().Truncate(time.Microsecond), Status: invalid.Status, Problems: problems, Body: answer,
 	}
-	if err := a.gateway.inbox.Quarantine(ctx, suspect); err != nil {
+	err = a.gateway.inbox.Quarantine(ctx, suspect)
+	if errors.Is(err, inbox.ErrTooLarge) { // it will never be kept
+		a.att.journal.tooLarge(a.config.Logger, err)
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	a.att.journal.Quarantined(suspect, netip.Addr{}, "an answer of Fotor's task API is not valid", len(invalid.Problems))

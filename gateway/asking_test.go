@@ -132,6 +132,7 @@ type fotor struct {
 func (f *fotor) Turn(context.Context) (reconcile.Turn, error) { return f, nil }
 
 func (f *fotor) Ask(_ context.Context, id string) ([]byte, error) {
+	time.Sleep(time.Nanosecond) // of synctest: no answer comes before the test itself waits
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked = append(f.asked, id)
@@ -340,6 +341,7 @@ func TestTheNewestConfigAsks(t *testing.T) {
 		assert.Equal(t, 1, refused.questions())
 		g := a.atts[0].gateway
 		assert.Equal(t, control.AskingKeyRefused, g.Asking().State)
+		assert.Zero(t, g.Asking().Rate)
 		assert.Len(t, a.logs.FilterMessageSnippet("refuses the key").All(), 1)
 
 		require.NoError(t, a.attach(a.asks("two", works)))

@@ -27,7 +27,7 @@ func (o *operated) change(destination string, f func(*lane) error) error {
 	defer g.changing.Unlock()
 	lanes := g.running()
 	if destination != "" {
-		if o.config.destination(destination) == nil {
+		if o.current().destination(destination) == nil {
 			return fmt.Errorf("destination %.80q: expected %s: %w", destination, strings.Join(o.Destinations(), ", "), inbox.ErrNotFound)
 		}
 		lanes = []*lane{}

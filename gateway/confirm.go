@@ -258,7 +258,7 @@ func (c *confirming) put(ctx context.Context, e *inbox.Event, source netip.Addr,
 func (c *confirming) count(as Confirmation) { c.config.Metrics.Confirmation(as) }
 
 // quarantine keeps a callback that is not delivered. It reports false if the config wants none
-// to be kept.
+// to be kept, or if it is too large.
 func (c *confirming) quarantine(ctx context.Context, kept *inbox.Event, k *callback.Kept, reason string, problems []callback.Problem) (bool, error) {
 	if c.config.Policy.Quarantine == 0 {
 		return false, nil
@@ -271,7 +271,12 @@ func (c *confirming) quarantine(ctx context.Context, kept *inbox.Event, k *callb
 	if k.Source.IsValid() {
 		suspect.SourceIP = k.Source.String()
 	}
-	if err := c.gateway.inbox.Quarantine(ctx, suspect); err != nil {
+	err = c.gateway.inbox.Quarantine(ctx, suspect)
+	if errors.Is(err, inbox.ErrTooLarge) { // it will never be kept
+		c.att.journal.tooLarge(c.config.Logger, err)
+		return false, nil
+	}
+	if err != nil {
 		return false, fmt.Errorf("keeping a callback in quarantine: %w", err)
 	}
 	c.att.journal.Quarantined(suspect, k.Source, reason, len(problems))

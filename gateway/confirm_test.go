@@ -314,25 +314,6 @@ func TestACallbackThatTheAPIHasToldIsARepeat(t *testing.T) {
 	})
 }
 
-// The events of callbacks need room before the callbacks are removed.
-func TestCallbacksThatWaitDoNotFillTheInbox(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newConfirmerOf(t, nil)
-		c.fotor.err = reconcile.ErrKeyRefused
-		require.NoError(t, c.attach(c.confirms("one", true)))
-		c.call("a", `"status":1`)
-		g := c.atts[0].gateway
-		c.depot.change(func() { c.depot.size = inbox.Stats{Bytes: 96, MaxBytes: 100} })
-		awhile(time.Second)
-		require.ErrorIs(t, g.roomToConfirm(t.Context()), inbox.ErrFull)
-		c.depot.change(func() { c.depot.size.Events[inbox.Pending] = 3 }) // mostly others
-		require.ErrorIs(t, g.roomToConfirm(t.Context()), inbox.ErrFull, "as it was a moment ago")
-		awhile(time.Second)
-		require.NoError(t, g.roomToConfirm(t.Context()))
-		c.detach(0)
-	})
-}
-
 // The questions go on with the inbox that replaces a broken one.
 func TestABrokenInboxIsNotAskedForAnyMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

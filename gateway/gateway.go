@@ -7,7 +7,8 @@
 // renew.go opens a broken one anew. A lane (lane.go) delivers to one destination, and
 // left.go is about those that the config does not name any more. A Ref (ref.go) is how a
 // handler finds the gateway for a callback, which waits as long as wait.go says, and
-// route.go decides to which destinations its event goes. peers.go keeps gateways of one
+// route.go decides to which destinations its event goes. keep.go stores one that is to be
+// confirmed first, if fullness.go finds room. peers.go keeps gateways of one
 // shared inbox in step, and asking.go asks Fotor, at a rate that share.go has them share.
 // A Journal (journal.go, observer.go, recent.go, refusals.go, and with remember.go
 // history.go) and pressure.go say what happens,

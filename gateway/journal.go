@@ -237,6 +237,13 @@ func (j *Journal) Answered(o Outcome, took time.Duration) {
 // Failed records why something could not be stored, for operators only.
 func (j *Journal) Failed(err error) { j.recent.fails(err) }
 
+// tooLarge records that the quarantine cannot keep something that is no request's.
+func (j *Journal) tooLarge(log *zap.Logger, err error) {
+	log.Error("invalid callback could not be kept in quarantine", zap.Error(err))
+	j.Count(NotKept)
+	j.Failed(err)
+}
+
 // Refused records a caller that was refused: the client's address, empty if it is not
 // known, and the peer of the connection.
 func (j *Journal) Refused(address, peer, reason string, at time.Time) {

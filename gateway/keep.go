@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"sync"
-	"time"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
@@ -22,13 +20,15 @@ func (j *Journal) keep(ctx context.Context, g *Gateway, e *inbox.Event, source n
 		e.ID = known
 		return true, nil
 	}
-	if err := g.roomToConfirm(ctx); err != nil {
-		return false, err
-	}
 	kept, err := callback.Keep(e, body, source)
 	if err != nil {
 		return false, err
 	}
+	done, err := g.roomToConfirm(ctx, kept)
+	if err != nil {
+		return false, err
+	}
+	defer done()
 	if _, err := g.inbox.Queue(ctx, inbox.ConfirmDestination); err != nil {
 		return false, err
 	}
@@ -48,41 +48,4 @@ func (g *Gateway) toldByAPI(ctx context.Context, e *inbox.Event) (id string, err
 		}
 	}
 	return "", nil
-}
-
-const (
-	// fullnessFor is how long the size of the inbox is taken to be as it was.
-	fullnessFor = 500 * time.Millisecond
-
-	// fullAt is the percentage of the inbox's size that callbacks which wait to be confirmed
-	// may fill: what becomes of them needs room before they are removed.
-	fullAt = 95
-)
-
-// fullness is whether the inbox has room for callbacks that wait to be confirmed.
-type fullness struct {
-	mu   sync.Mutex
-	full bool
-	at   time.Time
-}
-
-// roomToConfirm returns inbox.ErrFull if most of the inbox is filled with callbacks that
-// wait to be confirmed. Of others it makes room itself.
-func (g *Gateway) roomToConfirm(ctx context.Context) error {
-	f := &g.fullness
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if now := time.Now(); now.Sub(f.at) >= fullnessFor || now.Before(f.at) {
-		stats, err := g.inbox.Stats(ctx)
-		if err != nil {
-			return err
-		}
-		waiting, pending := waitingIn(&stats), stats.Events[inbox.Pending]
-		f.full = stats.MaxBytes > 0 && stats.Bytes > stats.MaxBytes/100*fullAt && waiting > pending/2
-		f.at = now
-	}
-	if f.full {
-		return fmt.Errorf("%w: more than %d %% of it are filled, mostly with callbacks that wait to be confirmed by Fotor", inbox.ErrFull, fullAt)
-	}
-	return nil
 }

@@ -34,6 +34,8 @@ type depot struct {
 	noQueue  string              // a destination whose queue cannot be opened
 	statsErr error
 	size     inbox.Stats // with which Stats begins
+	each     int64       // bytes that an event takes
+	asked    int         // calls of Stats
 	broken   error
 
 	compare func(e *inbox.Event) (duplicateOf string, err error) // nil if events are not compared
@@ -76,6 +78,7 @@ func (d *depot) Put(_ context.Context, e *inbox.Event) (string, error) {
 		}
 	}
 	d.change(func() {
+		d.size.Bytes += d.each
 		for _, name := range e.GoesTo() {
 			if d.queues[name] == nil {
 				err = fmt.Errorf("destination %q: %w", name, inbox.ErrNotFound)
@@ -113,6 +116,7 @@ func (d *depot) Stats(context.Context) (s inbox.Stats, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s = d.size
+	d.asked++
 	for _, name := range slices.Sorted(maps.Keys(d.queues)) {
 		s.Destinations = append(s.Destinations, inbox.DestinationStats{Name: name, Deliveries: d.queues[name].counts})
 	}

@@ -225,3 +225,16 @@ func TestTheMostPressureIsTheSmallestShare(t *testing.T) {
 	assert.False(t, underMore(of(32, 32), of(1, 1)))
 	assert.False(t, underMore(of(1, 2), of(16, 32)))
 }
+
+// A long request of an operator learns that a reload has removed a destination meanwhile.
+func TestOperatorLearnsOfAReload(t *testing.T) {
+	atCrossing(t, func(t *testing.T, c *crossing) {
+		c.load("a", to("app"), to("staging"))
+		o := c.operator()
+		require.NoError(t, control.Configured(o, "staging"))
+		c.load("b", to("app"), to("archive"))
+		require.ErrorIs(t, control.Configured(o, "staging"), control.ErrNoDestination)
+		require.ErrorIs(t, o.Hold(t.Context(), "staging", "", time.Time{}), inbox.ErrNotFound)
+		assert.Equal(t, []string{"app", "archive"}, o.Destinations())
+	})
+}

@@ -148,12 +148,21 @@ func (o *operated) Release(ctx context.Context, id int64) (control.Released, err
 	return control.Released{ID: event.ID, Duplicate: duplicate}, err
 }
 
+// current returns the newest config of the handler: a long request may have outlived the one
+// with which it began.
+func (o *operated) current() *Config {
+	if att, _ := attached.newest(o.config.Name); att != nil {
+		return att.config
+	}
+	return o.config
+}
+
 // Destinations implements control.Gateway.
-func (o *operated) Destinations() []string { return o.config.destinationNames() }
+func (o *operated) Destinations() []string { return o.current().destinationNames() }
 
 // Copy implements control.Gateway.
 func (o *operated) Copy(e *inbox.Event, destination string) map[string]string {
-	d := o.config.destination(destination)
+	d := o.current().destination(destination)
 	if d == nil {
 		return nil
 	}

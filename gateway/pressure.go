@@ -10,6 +10,7 @@ import (
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 	"github.com/fotor-webhook/caddy-fotor-webhook/dispatch"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/logfield"
 )
 
 // pressure says how much the destination gets. While deliveries are held that is
@@ -19,6 +20,9 @@ func (l *lane) pressure() control.Pressure {
 	p := control.Pressure{
 		Limit: load.Limit, Concurrency: load.Concurrency,
 		Attempts: load.Attempts, Delivered: load.Delivered, Failed: load.Failed,
+	}
+	if u := load.Unsettled; !u.Since.IsZero() {
+		p.Unsettled = &control.Unsettled{Outcomes: u.Outcomes, Since: u.Since.UTC(), Reason: logfield.Cut(u.Err.Error())}
 	}
 	for _, h := range l.dispatcher.Holds() {
 		if p.Limit = 1; h.ByHand {
@@ -39,8 +43,13 @@ func (l *lane) lastDelivery() *time.Time {
 }
 
 // underMore reports whether a destination is under more pressure than another: whether it
-// gets a smaller share of its concurrency.
-func underMore(a, b control.Pressure) bool { return a.Limit*b.Concurrency < b.Limit*a.Concurrency }
+// gets a smaller share of its concurrency. That outcomes cannot be stored is worse.
+func underMore(a, b control.Pressure) bool {
+	if stuck := a.Unsettled != nil; stuck != (b.Unsettled != nil) {
+		return stuck
+	}
+	return a.Limit*b.Concurrency < b.Limit*a.Concurrency
+}
 
 const (
 	// pressureEvery is how often, at most, pressure is looked at for the log.

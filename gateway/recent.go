@@ -1,12 +1,12 @@
 package gateway
 
 import (
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/clip"
 )
 
 const (
@@ -101,10 +101,7 @@ func (r *recent) add(outcome Outcome) {
 
 // fails records why something could not be stored.
 func (r *recent) fails(err error) {
-	reason := err.Error()
-	if len(reason) > inbox.MaxReason {
-		reason = strings.ToValidUTF8(reason[:inbox.MaxReason], "")
-	}
+	reason := clip.Text(err.Error(), inbox.MaxReason)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.last = &control.Unavailable{At: r.now().UTC(), Reason: reason}

@@ -101,7 +101,7 @@ type askingDescs struct {
 
 func newAskingDescs(desc func(name, help string, labels ...string) *prometheus.Desc) askingDescs {
 	return askingDescs{
-		works:   desc("asking", "1 if Fotor's API can be asked, 0 if it refuses the key or cannot be reached; absent without fotor_api."),
+		works:   desc("asking", "1 if Fotor's API can be asked, 0 if it refuses the key, cannot be reached, or says only that it is asked too often; absent without fotor_api."),
 		rate:    desc("question_rate", "Questions a second that are put to Fotor at most at the moment."),
 		askers:  desc("askers", "Caddys that share the rate of the questions, with this one; absent if the inbox cannot be shared."),
 		waiting: desc("tasks", "Tasks whose final callbacks have not come."),
