@@ -195,7 +195,8 @@ type Retry struct {
 	// The upper bound of the first wait. Default: 5s
 	First caddy.Duration `json:"first,omitempty"`
 
-	// The upper bound of every wait, at least `first`. Default: 1h
+	// The upper bound of every wait, at least `first`. While the whole upstream is in
+	// trouble it is two seconds if less is set. Default: 1h
 	Max caddy.Duration `json:"max,omitempty"`
 
 	// The age, from its callback or its last replay, at which an event that the

@@ -61,8 +61,9 @@ func TestAllowFromReplacesTheDefault(t *testing.T) {
 // The rules hold for a JSON config too, which no Caddyfile has checked.
 func TestRules(t *testing.T) {
 	for config, want := range map[string]string{
-		`{}`:             "forward is missing",
-		`{"forward":{}}`: "forward is missing",
+		`{}`:                        "forward is missing",
+		`{"forward":{}}`:            "forward is missing",
+		`{"forward":{"routes":[]}}`: "forward is missing",
 		`{"forward":{"url":"http://app/","routes":[]}}`:                                                       "forward has both a URL and routes",
 		`{"forward":{"url":"app"}}`:                                                                           `forward: the URL has the scheme ""`,
 		`{"name":"a/b","forward":{"url":"http://app/"}}`:                                                      `name "a/b": expected 1 to 64`,
@@ -117,6 +118,7 @@ func TestRulesOfDestinations(t *testing.T) {
 		`{"retry":{"max":"1m"},` + staging(ok + `,"retry":{"first":"1h"}`)[1:]: "",
 		`{"retry":{"first":"1m"},` + staging(ok + `,"retry":{"max":"1s"}`)[1:]: `destination "staging": retry max is 1s: expected 1m0s to`,
 		staging(``):                                 handler + `destination "staging": forward is missing`,
+		staging(`"forward":{"routes":[]}`):          handler + `destination "staging": forward is missing`,
 		staging(`"forward":{}`):                     handler + `destination "staging": forward is missing`,
 		staging(`"forward":{"url":"app"}`):          handler + `destination "staging": forward: the URL has the scheme ""`,
 		staging(ok + `,"keep":5`):                   `unknown field "keep"`,

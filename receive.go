@@ -30,6 +30,13 @@ type received struct {
 	body       []byte
 	source     netip.Addr
 	receivedAt time.Time
+
+	// event is that of a valid callback.
+	event *inbox.Event
+
+	// parsed is the callback whose memory may be used again when the event is stored; nil
+	// if that of a large one, which is left to the garbage collector before.
+	parsed *callback.Callback
 }
 
 // receive stores the callback of a request that came at the given time, and returns the
@@ -55,26 +62,50 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, now time.Time)
 	}
 
 	// from here on the callback is stored even if the caller hangs up
+	c := received{body: b.Data(), source: source, receivedAt: now}
+	refused, err := h.parse(r, &c)
+	if err != nil {
+		h.refusals.Error("callback not read", zap.Stringer("source_ip", source),
+			zap.Int("received", len(c.body)), zap.Duration("took", time.Since(now)), zap.Error(err))
+		return h.unavailable(err)
+	}
+
+	// the time to store it does not begin before it is parsed
 	ctx := h.gateway.StoreContext()
 	if successor := h.gateway.Successor(gw); successor != nil {
 		defer h.drop(successor)
 		gw = successor
 	}
-
-	c := received{body: b.Data(), source: source, receivedAt: now}
-	parsed, refused := validate(r.Header, c.body, h.rules)
 	if refused != nil {
 		return h.quarantine(ctx, gw, c, refused) //nolint:contextcheck // as above
 	}
-	event := parsed.Event(callback.Arrival{At: c.receivedAt, Source: c.source, Compared: h.fotor != nil})
-	h.tracers.AddTo(event, r)
-	stored := h.store(ctx, gw, event, c) //nolint:contextcheck // as above
-	if stored.event = event; stored.status == http.StatusOK {
-		parsed.Free()
+	stored := h.store(ctx, gw, c) //nolint:contextcheck // as above
+	if stored.event = c.event; stored.status == http.StatusOK {
+		c.parsed.Free()
 	} else {
 		b.Keep() // the inbox may still make the event's former id
 	}
 	return stored
+}
+
+// parse makes the event of a callback, or returns the answer that refuses it. It fails if
+// the body is large or medium, and does not get its turn.
+func (h *Handler) parse(r *http.Request, c *received) (refused *answer, err error) {
+	end, err := h.bodies.parsing(r.Context(), len(c.body))
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	parsed, refused := validate(r.Header, c.body, h.rules)
+	if refused != nil {
+		return refused, nil
+	}
+	c.event = parsed.Event(callback.Arrival{At: c.receivedAt, Source: c.source, Compared: h.fotor != nil})
+	h.tracers.AddTo(c.event, r)
+	if len(c.body) <= largeBody {
+		c.parsed = parsed
+	}
+	return nil, nil
 }
 
 // admit checks all that can be checked without the body. If the callback is refused, it
@@ -163,7 +194,8 @@ func (h *Handler) bodyFailed(source netip.Addr, since time.Time, b *body.Body, e
 }
 
 // store stores the event of a valid callback.
-func (h *Handler) store(ctx context.Context, gw *gateway.Gateway, event *inbox.Event, c received) answer {
+func (h *Handler) store(ctx context.Context, gw *gateway.Gateway, c received) answer {
+	event := c.event
 	duplicate, err := h.gateway.Put(ctx, gw, event, c.source, c.body)
 	if err != nil {
 		h.logger.Error("callback not stored", logfield.Event(event, zap.Error(err))...)

@@ -261,3 +261,18 @@ func TestAnswerDoesNotWaitForTheBody(t *testing.T) {
 		assert.NoError(t, c.Close())
 	}
 }
+
+// A body that is shorter than declared is not stored, even if it is a callback.
+func TestShortBodyIsBroken(t *testing.T) {
+	h, logs := receiver(t)
+	s := new(notingInbox)
+	defer attach(t, h, s)()
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(`{"taskId":"a","status":1,"type":"b"}`))
+	r.Header.Set("Content-Type", "application/json")
+	r.ContentLength = 44444
+	got := h.receive(httptest.NewRecorder(), fromAddress(r, "192.0.2.1"), time.Now())
+	assert.Equal(t, "broken-off", got.kind)
+	assert.Equal(t, 1, logs.FilterMessage("callback broke off").Len())
+	assert.Empty(t, s.stored)
+	assert.Zero(t, s.suspects)
+}

@@ -37,7 +37,7 @@ func receiver(t *testing.T) (*Handler, *zaplog.ObservedLogs) {
 	h.whitelist = whitelist{{ranges: ranges}}
 	h.gateway = gateway.NewRef(t.Name())
 	t.Cleanup(h.gateway.Close)
-	h.bodies = new(bodies)
+	h.bodies = newBodies(t.Name())
 	return h, logs
 }
 
