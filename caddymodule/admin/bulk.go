@@ -71,7 +71,7 @@ func replayed(destination, to string) []inbox.State {
 func (c *call) purgeMany() error {
 	b := c.newBulk()
 	b.Do = func(ctx context.Context, id string) error {
-		return c.gateway.Inbox().Purge(ctx, id, b.Filter.Destination)
+		return control.Purge(ctx, c.gateway, id, b.Filter.Destination)
 	}
 	if _, err := b.read(); err != nil {
 		return err

@@ -51,7 +51,7 @@ func (c *call) purgeEvent() error {
 	if err := p.failure(); err != nil {
 		return err
 	}
-	if err := c.gateway.Inbox().Purge(c.r.Context(), c.id, destination); err != nil {
+	if err := control.Purge(c.r.Context(), c.gateway, c.id, destination); err != nil {
 		return inboxFailure(err)
 	}
 	c.audit("event purged by hand", append(named(destination, ""), zap.String("event_id", c.id))...)

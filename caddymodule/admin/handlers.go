@@ -122,7 +122,7 @@ func holdUntil(request *control.HoldRequest, now time.Time) (until time.Time, er
 	case request.For != "":
 		length, parseErr := caddy.ParseDuration(request.For)
 		if parseErr != nil || length == 0 {
-			return until, errors.New("the body: for is no duration: expected one such as 30m")
+			return until, fmt.Errorf("the body: for is no duration: %.64q; expected one such as 30m, 365d at most", request.For)
 		}
 		until, err = control.HoldUntil(now, time.Time{}, length)
 	}

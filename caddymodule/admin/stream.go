@@ -19,9 +19,13 @@ const (
 	streamBatch = 512
 	streamPause = 20 * time.Millisecond
 
-	// streamPing is the time after which a silent stream sends a comment, to show that
-	// the connection works.
+	// streamPing is how often a stream sends a comment, to show that the connection works.
 	streamPing = 15 * time.Second
+
+	// streamSkipped is how many notices a stream leaves out at most before it sends the
+	// position: without it a client that comes back would go on at its last notice, which
+	// the feed may have forgotten by then.
+	streamSkipped = control.FeedLength / 8
 
 	// streamWrite is how long a write may wait for the client.
 	streamWrite = 30 * time.Second
@@ -102,6 +106,9 @@ type stream struct {
 	out    *http.ResponseController
 	wanted selection
 	buf    []byte
+
+	pingAt  time.Time
+	skipped int // notices left out since the last position was sent
 }
 
 func (s *stream) begin(position string) error {
@@ -113,23 +120,23 @@ func (s *stream) begin(position string) error {
 
 // run writes notices until the client has gone or the feed has ended.
 func (s *stream) run(ctx context.Context, follower *control.Follower) error {
+	s.pingAt = time.Now().Add(streamPing)
 	entries := make([]control.Entry, 0, streamBatch)
 	for {
-		waiting, cancel := context.WithTimeout(ctx, streamPing)
+		waiting, cancel := context.WithDeadline(ctx, s.pingAt)
 		var err error
 		entries, err = follower.Next(waiting, entries[:0], streamBatch)
 		cancel()
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case errors.Is(err, context.DeadlineExceeded):
-			s.buf = append(s.buf, ": ping\n\n"...)
-		case err != nil:
+		case err != nil && !errors.Is(err, context.DeadlineExceeded):
 			return err
 		}
 		for i := range entries {
 			s.add(&entries[i])
 		}
+		s.addPosition(follower.Position())
 		if err := s.flush(); err != nil {
 			return err
 		}
@@ -139,10 +146,26 @@ func (s *stream) run(ctx context.Context, follower *control.Follower) error {
 	}
 }
 
-func (s *stream) add(e *control.Entry) {
-	if !s.wanted.has(&e.Notice) {
+// addPosition adds a ping and the id after which a client has to go on, if it is time for
+// that: also while notices come all the time that this client has not asked for. An id
+// without data is no event, but counts as the last one (WHATWG HTML, 9.2.6).
+func (s *stream) addPosition(id string) {
+	now := time.Now()
+	if now.Before(s.pingAt) && s.skipped < streamSkipped {
 		return
 	}
+	s.buf = append(s.buf, ": ping\nid: "...)
+	s.buf = append(s.buf, id...)
+	s.buf = append(s.buf, "\n\n"...)
+	s.pingAt, s.skipped = now.Add(streamPing), 0
+}
+
+func (s *stream) add(e *control.Entry) {
+	if !s.wanted.has(&e.Notice) {
+		s.skipped++
+		return
+	}
+	s.skipped = 0
 	s.buf = append(s.buf, "event: "...)
 	s.buf = append(s.buf, e.Kind...)
 	s.buf = append(s.buf, "\nid: "...)
