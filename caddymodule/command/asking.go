@@ -2,6 +2,7 @@ package command
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 
@@ -48,8 +49,11 @@ func (s *session) askingRate(a *control.Asking) string {
 			reasons = append(reasons, fmt.Sprintf("%d Caddys ask", share.Askers))
 		}
 	}
-	if a.Rate < part {
-		reasons = append(reasons, "Fotor answered that it was asked too often")
+	switch {
+	case a.Rate == 0:
+		reasons = append(reasons, "Fotor answered with a Retry-After")
+	case a.Rate < part:
+		reasons = append(reasons, "Fotor answered that it was asked too often or another handler with its key has a lower rate")
 	}
 	rate := perSecond(a.ConfigRate)
 	if len(reasons) > 0 {
@@ -58,5 +62,13 @@ func (s *session) askingRate(a *control.Asking) string {
 	return fmt.Sprintf("asked at %s, at most %s", quoted(a.URL), rate)
 }
 
-// perSecond returns a rate with at most two digits that matter.
-func perSecond(rate float64) string { return strconv.FormatFloat(rate, 'g', 2, 64) + "/s" }
+// perSecond returns a rate with two decimals at most, or of one below 1 with two digits that
+// matter.
+func perSecond(rate float64) string {
+	digits := 2
+	if rate > 0 && rate < 1 {
+		digits = 1 - int(math.Floor(math.Log10(rate)))
+	}
+	text := strconv.FormatFloat(rate, 'f', digits, 64)
+	return strings.TrimSuffix(strings.TrimRight(text, "0"), ".") + "/s"
+}

@@ -81,7 +81,10 @@ func (s *session) backup(ctx context.Context, file string) error {
 }
 
 func mustNotExist(file string) error {
-	if file == "-" {
+	switch file {
+	case "":
+		return errors.New("the name of the file is empty: expected that of a new file")
+	case "-":
 		return errors.New("a copy cannot go to standard output, as it gets its name only when it was checked: expected the name of a new file (./- for one that is named -)")
 	}
 	_, err := os.Lstat(file)

@@ -68,3 +68,14 @@ func TestBackupIsNotWrittenToStandardOutput(t *testing.T) {
 	require.Contains(t, r.stderr, "a copy cannot go to standard output")
 	require.NoFileExists(t, "-")
 }
+
+// A name that no file can have is refused before anything is copied.
+func TestBackupWithoutAName(t *testing.T) {
+	f := startFake(t, sampleHandler("default"))
+	for name, want := range map[string]string{"": "the name of the file is empty", "-": "a copy cannot go to standard output"} {
+		r := run(t, testEnvironment(), "backup", name, "--address", f.addr)
+		require.Equal(t, exitFailed, r.code)
+		require.Contains(t, r.stderr, want)
+	}
+	require.Empty(t, f.asked())
+}

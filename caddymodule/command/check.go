@@ -146,7 +146,7 @@ func (s *session) exceeded(h *control.Handler, l limits) (found []string) {
 		}
 	}
 	if alone(h.Destinations) {
-		only := control.Destination{Configured: true, Deliveries: h.Events, OldestPending: h.OldestPending, Holds: h.Holds}
+		only := control.Destination{Configured: true, Deliveries: h.Events, OldestPending: h.OldestPending, Holds: h.Holds, Pressure: &h.Pressure}
 		found = append(found, s.exceededAt(&only, l)...)
 	} else {
 		for i := range h.Destinations {

@@ -112,12 +112,21 @@ func (s *session) howItIs(d *control.Destination) (told []string) {
 		told = append(told, s.paint("held "+s.holdText(hold), text.FgYellow))
 	}
 	if d.Name == inbox.ConfirmDestination {
-		told = append(told, "callbacks that Fotor was not asked about yet")
+		told = append(told, "callbacks that wait until Fotor confirms them")
+	}
+	if d.Pressure != nil && d.Pressure.Unsettled != nil {
+		told = append(told, s.paint(s.unsettled(d.Pressure.Unsettled, ""), text.FgRed))
 	}
 	if len(told) == 0 && d.Pressure != nil {
 		told = append(told, s.destination(d.Pressure))
 	}
 	return told
+}
+
+// unsettled says that outcomes cannot be stored, and with what they have to do.
+func (s *session) unsettled(u *control.Unsettled, where string) string {
+	return fmt.Sprintf("what became of %s%s cannot be stored since %s: %s",
+		plural(int64(u.Outcomes), "attempt"), where, s.localTimeWithAge(u.Since), quoted(u.Reason))
 }
 
 // leftHint says what to do about what was left behind.
@@ -187,6 +196,9 @@ func (s *session) exceededAt(d *control.Destination, l limits) (found []string) 
 		return found
 	}
 	now := s.now()
+	if d.Pressure != nil && d.Pressure.Unsettled != nil {
+		add("%s", s.unsettled(d.Pressure.Unsettled, named("to")))
+	}
 	if d.OldestPending != nil {
 		if age := now.Sub(*d.OldestPending); age > l.pendingAge {
 			add("the oldest pending event%s has waited for %s", named("for"), span(age))

@@ -221,7 +221,8 @@ func (*fakeAPI) release(h *fakeHandler, id string, w http.ResponseWriter, _ *htt
 	released, valid := h.valid[h.quarantine[i].ID]
 	if !valid {
 		w.WriteHeader(http.StatusUnprocessableEntity)
-		return control.Refused{Error: "the callback is still not valid", Problems: h.quarantine[i].Problems}, nil
+		invalid := control.InvalidError{Problems: h.quarantine[i].Problems}
+		return control.Refused{Error: invalid.Error(), Problems: invalid.Problems}, nil
 	}
 	h.quarantine = slices.Delete(h.quarantine, i, i+1)
 	return released, nil

@@ -44,6 +44,9 @@ func (env *environment) filter(cmd *cobra.Command) (url.Values, error) {
 // listFilter adds a parameter for the values of a flag, which must all be known.
 func listFilter(cmd *cobra.Command, query url.Values, name string, known []string) error {
 	chosen, _ := cmd.Flags().GetStringSlice(name)
+	if len(chosen) == 0 && cmd.Flags().Changed(name) { // such as of a shell variable that is not set
+		return fmt.Errorf("--%s is empty: expected %s", name, strings.Join(known, ", "))
+	}
 	for _, value := range chosen {
 		if !slices.Contains(known, value) {
 			return fmt.Errorf("--%s %q: expected %s", name, value, strings.Join(known, ", "))

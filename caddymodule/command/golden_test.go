@@ -52,6 +52,7 @@ var goldenCases = []struct {
 	{name: "list_task", args: "list --task 任务-1 --type ecommercelistingset"},
 	{name: "list_none", args: "list --type img2img"},
 	{name: "list_state_bad", args: "list --state done"},
+	{name: "list_state_empty", args: "list --state="},
 	{name: "list_since_bad", args: "list --since yesterday"},
 	{name: "list_limit_bad", args: "list --limit -1"},
 	{name: "list_task_empty", args: "list --task="},
@@ -73,6 +74,8 @@ var goldenCases = []struct {
 	{name: "status_older_caddy", args: "status", setup: olderCaddy},
 	{name: "list_older_caddy", args: "list", setup: olderCaddy},
 	{name: "show_older_caddy", args: "show " + id(2), setup: olderCaddy},
+	{name: "status_unsettled", args: "status", setup: unsettled},
+	{name: "status_unsettled_check", args: "status --check", setup: unsettled},
 	{name: "status_several_pressure", args: "status", setup: severalUnderPressure},
 
 	{name: "destinations_status", args: "status", setup: withDestinations},
@@ -135,6 +138,7 @@ var goldenCases = []struct {
 	{name: "replay_error", args: "replay --all --yes", setup: bulkFails},
 	{name: "purge_one", args: "purge " + id(1)},
 	{name: "purge_one_leased", args: "purge " + id(4)},
+	{name: "purge_state_empty", args: "purge --state= --type zap --yes"},
 	{name: "purge_many", args: "purge --state pending,delivered --yes"},
 	{name: "purge_dry_json", args: "purge --state dead --dry-run --json"},
 
@@ -180,6 +184,7 @@ var goldenCases = []struct {
 	{name: "tail_color", args: "tail -n 3 --color=always", setup: happenings},
 	{name: "tail_json", args: "tail --lines 2 --json", setup: happenings},
 	{name: "tail_kind_bad", args: "tail --kind found"},
+	{name: "tail_kind_empty", args: "tail --kind="},
 	{name: "tail_lines_bad", args: "tail -n 0"},
 	{name: "tail_refused", args: "tail"},
 
@@ -269,6 +274,14 @@ func pressed(limit, attempts, failed int) func(*fakeAPI, *environment) {
 		f.handlers[0].Events.Dead = 0
 		f.handlers[0].Pressure = control.Pressure{Limit: limit, Concurrency: 32, Attempts: attempts, Failed: failed}
 	}
+}
+
+// unsettled makes an inbox that cannot store what became of attempts.
+func unsettled(f *fakeAPI, _ *environment) {
+	f.handlers[0].Events.Dead, f.handlers[0].Holds = 0, nil
+	f.handlers[0].Pressure = control.Pressure{Limit: 32, Concurrency: 32, Attempts: 40, Delivered: 40, Unsettled: &control.Unsettled{
+		Outcomes: 124, Since: ago(time.Minute), Reason: "storing in /inbox.db: disk I/O error",
+	}}
 }
 
 // olderCaddy makes the API that of an older Caddy, which knows neither pressure nor

@@ -112,6 +112,7 @@ func TestListenGolden(t *testing.T) {
 		{name: "listen_sign_bad", args: "listen --to URL --sign secret"},
 		{name: "listen_sign_unset", args: "listen --to URL --sign {env.FOTOR_TEST_UNSET}"},
 		{name: "listen_status_bad", args: "listen --status done"},
+		{name: "listen_status_empty", args: "listen --status="},
 		{name: "listen_lines_bad", args: "listen -n 0"},
 		{name: "listen_since_bad", args: "listen --since yesterday"},
 		{name: "listen_no_handler", args: "listen --handler nobody"},

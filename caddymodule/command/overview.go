@@ -225,12 +225,17 @@ func (s *session) out(d *control.Destination) (last, delivered, failed string) {
 	return s.lastAge(d.LastDelivery), count(int64(p.Delivered)), s.bad(int64(p.Failed))
 }
 
+const noteUnsettled = "outcomes cannot be stored"
+
 // handlerNotes are what there is to be said of a handler; what is of one of several
 // destinations stands there.
 func handlerNotes(h *control.Handler) (notes []string) {
 	if alone(h.Destinations) {
 		for _, hold := range h.Holds {
 			notes = append(notes, "held by "+quoted(hold.By))
+		}
+		if h.Pressure.Unsettled != nil {
+			notes = append(notes, noteUnsettled)
 		}
 		if len(h.Holds) == 0 && underPressure(&h.Pressure) {
 			notes = append(notes, "under pressure")
@@ -245,6 +250,9 @@ func handlerNotes(h *control.Handler) (notes []string) {
 	if n := h.Recent.Unavailable; n > 0 {
 		notes = append(notes, count(n)+" not stored lately")
 	}
+	if n := h.Recent.NotKept; n > 0 {
+		notes = append(notes, count(n)+" not kept in quarantine lately")
+	}
 	return notes
 }
 
@@ -252,6 +260,9 @@ func handlerNotes(h *control.Handler) (notes []string) {
 func destinationNotes(d *control.Destination) (notes []string) {
 	for _, hold := range d.Holds {
 		notes = append(notes, "held by "+quoted(hold.By))
+	}
+	if d.Pressure != nil && d.Pressure.Unsettled != nil {
+		notes = append(notes, noteUnsettled)
 	}
 	if len(d.Holds) == 0 && d.Pressure != nil && underPressure(d.Pressure) {
 		notes = append(notes, "under pressure")

@@ -25,6 +25,9 @@ Validates callbacks in quarantine again, such as after an upgrade, and accepts
 those that are valid now: some, or all that fit a filter, the oldest first. The
 others stay.
 
+A filter leaves out callbacks that Fotor did not confirm: they are valid, and may
+be forged. --answer 200 chooses them. They are delivered with "confirmed": false.
+
   caddy fotor-webhook quarantine release 7 9
   caddy fotor-webhook quarantine release --problem /avatarResult --dry-run
   caddy fotor-webhook quarantine release --all --yes
@@ -36,7 +39,7 @@ HTTP status) and "answer".
 	}
 	return env.suspectsCommand(cmd, suspects{
 		verb: "release", past: "accepted", atOnce: 1, // a task's events keep their order
-		do: (*session).release,
+		do: (*session).release, sparesUnconfirmed: true,
 	})
 }
 

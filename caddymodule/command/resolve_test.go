@@ -1,8 +1,11 @@
 package command
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -173,7 +176,7 @@ func TestSuspects(t *testing.T) {
 		"suspects_list_from":      "quarantine list --from 54.212.95.175",
 		"suspects_list_problem":   "quarantine list --problem JSON",
 		"suspects_from_bad":       "quarantine list --from example.com",
-		"suspects_answer_bad":     "quarantine list --answer 200",
+		"suspects_answer_bad":     "quarantine list --answer 201",
 		"suspects_problem_bad":    "quarantine list --problem=",
 		"suspects_since_bad":      "quarantine list --since tomorrow",
 		"suspects_delete":         "quarantine delete --until 91m30s --yes",
@@ -190,6 +193,42 @@ func TestSuspects(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f, env := startFake(t, sampleHandler("default")), testEnvironment()
 			golden(t, name, []string{args}, run(t, env, append(strings.Fields(args), "--address", f.addr)...), f.addr, "ADDRESS")
+		})
+	}
+}
+
+// What Fotor did not confirm may be forged, so it is not released by a filter that does not ask
+// for it.
+func TestSuspectsThatFotorDidNotConfirm(t *testing.T) {
+	for _, c := range []struct{ args, asked, stderr string }{
+		{"release --all", "7 9", "1 callback that Fotor did not confirm left out: expected ids, or --answer 200, to release such."},
+		{"release --problem JSON", "", "1 callback that Fotor did not confirm left out"},
+		{"release --answer 200", "8", ""},
+		{"release 8", "8", ""},
+		{"delete --all", "7 8 9", ""},
+	} {
+		t.Run(c.args, func(t *testing.T) {
+			h := sampleHandler("default")
+			h.quarantine[1].Status = http.StatusOK
+			f := startFake(t, h)
+			args := append([]string{"quarantine"}, strings.Fields(c.args)...)
+			if strings.Contains(c.args, "--") {
+				args = append(args, "--yes")
+			}
+			r := run(t, testEnvironment(), append(args, "--json", "--address", f.addr)...)
+			var ids []string
+			for line := range strings.Lines(r.stdout) {
+				var answer result
+				require.NoError(t, json.Unmarshal([]byte(line), &answer), line)
+				ids = append(ids, strconv.FormatInt(answer.QuarantineID, 10))
+			}
+			slices.Sort(ids)
+			require.Equal(t, c.asked, strings.Join(ids, " "))
+			if c.stderr == "" {
+				require.NotContains(t, r.stderr, "confirm")
+			} else {
+				require.Contains(t, r.stderr, c.stderr)
+			}
 		})
 	}
 }

@@ -196,7 +196,11 @@ func (s *session) printHandler(h *control.Handler, process *control.Process) {
 	}
 	f.add("Under way", strconv.Itoa(h.UnderWay))
 	if alone(h.Destinations) {
-		if len(h.Holds) == 0 {
+		unsettled := h.Pressure.Unsettled
+		if unsettled != nil {
+			f.add("Outcomes", s.paint(s.unsettled(unsettled, ""), text.FgRed))
+		}
+		if len(h.Holds) == 0 && unsettled == nil {
 			f.add("Destination", s.destination(&h.Pressure))
 		}
 		for _, hold := range h.Holds {
@@ -237,12 +241,16 @@ func (s *session) countFields(f *fields, c *control.Counts, oldest *time.Time) {
 }
 
 func (s *session) recentFields(f *fields, r *control.Recent) {
-	told := fmt.Sprintf("%s accepted, %s repeats, %s not stored, %s not valid, %s too large, %s refused, since %s",
-		count(r.Accepted), count(r.Duplicates), s.bad(r.Unavailable), s.bad(r.Invalid), s.bad(r.TooLarge), count(r.Refused),
+	invalid := s.bad(r.Invalid) + " not valid"
+	if r.NotKept > 0 {
+		invalid += " (" + s.bad(r.NotKept) + " not kept in quarantine)"
+	}
+	told := fmt.Sprintf("%s accepted, %s repeats, %s not stored, %s, %s too large, %s refused, since %s",
+		count(r.Accepted), count(r.Duplicates), s.bad(r.Unavailable), invalid, s.bad(r.TooLarge), count(r.Refused),
 		s.localTimeWithAge(r.From))
 	f.add("Lately", told)
 	if last := r.LastUnavailable; last != nil {
-		f.add("Not stored", fmt.Sprintf("last at %s%s", s.localTimeWithAge(last.At), reasonOf(last.Reason)))
+		f.add("Storage failed", fmt.Sprintf("last at %s%s", s.localTimeWithAge(last.At), reasonOf(last.Reason)))
 	}
 }
 

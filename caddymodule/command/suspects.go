@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -26,6 +27,10 @@ type suspects struct {
 	past   string
 	atOnce int // callbacks that are changed at once
 	do     changeSuspect
+
+	// sparesUnconfirmed says that a filter leaves out callbacks that Fotor did not confirm,
+	// unless it asks for them.
+	sparesUnconfirmed bool
 }
 
 // suspectFlags choose callbacks in quarantine.
@@ -67,10 +72,10 @@ func addSuspectFlags(cmd *cobra.Command) {
 	flags.String("since", "", "Only callbacks that arrived last then or later: a time, or a duration such as 2h for so long ago")
 	flags.String("until", "", "Only callbacks that arrived last before: a time, or a duration such as 30d for so long ago")
 	flags.String("from", "", "Only callbacks that came from this address or range")
-	flags.Int("answer", 0, "Only callbacks that were answered this status: 400, 415 or 422")
+	flags.Int("answer", 0, "Only callbacks that were answered this status: 400, 415 or 422, or 200 for those that Fotor did not confirm")
 	flags.String("problem", "", "Only callbacks with this text in one of the listed problems, its JSON pointer included")
 	completeNothing(cmd, "since", "until", "from", "problem")
-	completeFixed(cmd, "answer", "400", "415", "422")
+	completeFixed(cmd, "answer", "200", "400", "415", "422")
 }
 
 // suspectFilter chooses callbacks in quarantine.
@@ -101,8 +106,8 @@ func (env *environment) suspectFilter(cmd *cobra.Command) (f suspectFilter, err 
 			return f, fmt.Errorf("--from %q: expected an address or a range, such as 54.212.95.175 or 54.212.95.0/24", from)
 		}
 	}
-	if f.answer, _ = flags.GetInt("answer"); flags.Changed("answer") && !slices.Contains([]int{400, 415, 422}, f.answer) {
-		return f, fmt.Errorf("--answer %d: expected 400, 415 or 422", f.answer)
+	if f.answer, _ = flags.GetInt("answer"); flags.Changed("answer") && !slices.Contains([]int{http.StatusOK, 400, 415, 422}, f.answer) {
+		return f, fmt.Errorf("--answer %d: expected 200, 400, 415 or 422", f.answer)
 	}
 	if f.problem, _ = flags.GetString("problem"); flags.Changed("problem") && f.problem == "" {
 		return f, errors.New("--problem is empty: expected a part of a problem, such as /avatarResult")
@@ -161,9 +166,12 @@ func (s *session) suspectsMany(ctx context.Context, cmd *cobra.Command, c suspec
 	if err != nil {
 		return err
 	}
-	ids, err := s.suspectIDs(ctx, handler, &filter)
+	ids, spared, err := s.suspectIDs(ctx, handler, &filter, c)
 	if err != nil {
 		return err
+	}
+	if spared > 0 {
+		s.note("%s that Fotor did not confirm left out: expected ids, or --answer 200, to %s such.", plural(spared, "callback"), c.verb)
 	}
 	if limit > 0 {
 		ids = ids[:min(len(ids), limit)]
@@ -204,25 +212,29 @@ func (s *session) suspectsDry(ids []string, number string, c suspects) error {
 }
 
 // suspectIDs returns the ids of the callbacks in quarantine that fit, the oldest first, so
-// that the events of a task keep their order.
-func (s *session) suspectIDs(ctx context.Context, handler string, f *suspectFilter) ([]string, error) {
-	var ids []string
+// that the events of a task keep their order, and how many the change leaves out.
+func (s *session) suspectIDs(ctx context.Context, handler string, f *suspectFilter, c suspects) (ids []string, spared int64, err error) {
 	seen := make(map[int64]bool) // one that arrives meanwhile may be listed twice
-	_, err := s.eachPage(ctx, s.quarantineLister(handler, f), 0, func(rows []json.RawMessage, _ bool) error {
+	_, err = s.eachPage(ctx, s.quarantineLister(handler, f), 0, func(rows []json.RawMessage, _ bool) error {
 		for _, raw := range rows {
 			var q control.Quarantined
 			if err := json.Unmarshal(raw, &q); err != nil {
 				return fmt.Errorf("a row is not what this version expects: %w", err)
 			}
-			if !seen[q.ID] {
-				seen[q.ID] = true
+			switch {
+			case seen[q.ID]:
+				continue
+			case c.sparesUnconfirmed && q.Unconfirmed() && f.answer == 0:
+				spared++
+			default:
 				ids = append(ids, strconv.FormatInt(q.ID, 10))
 			}
+			seen[q.ID] = true
 		}
 		return nil
 	})
 	slices.Reverse(ids)
-	return ids, err
+	return ids, spared, err
 }
 
 // changeSuspects changes callbacks, with its progress, and prints those that were not

@@ -220,6 +220,7 @@ func TestServerSentEvents(t *testing.T) {
 		"comments":          {": ping\n\ndata: 1\n: ping\n\n", []string{"message 1"}, "before"},
 		"no data":           {"event: a\nid: x\n\ndata: 1\n\n", []string{"message 1"}, "x"},
 		"unknown field":     {"datum: 1\nretry: 100\nretry: soon\ndata: 2\n\n", []string{"message 2"}, "before"},
+		"id alone":          {"data: 1\nid: x\n\n: ping\nid: y\n\n", []string{"message 1"}, "y"},
 		"unfinished event":  {"data: 1\nid: x\n\ndata: 2\nid: y\n", []string{"message 1"}, "x"},
 		"unfinished line":   {"data: 1\n\ndata: 2", []string{"message 1"}, "before"},
 		"id is reset":       {"data: 1\nid\n\n", []string{"message 1"}, ""},

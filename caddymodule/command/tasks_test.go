@@ -36,6 +36,7 @@ func TestGoldenOfTasks(t *testing.T) {
 		{name: "tasks_status", args: "status", setup: wide(waiting, 80)},
 		{name: "tasks_status_shared", args: "status", setup: wide(sharing(control.AskingShare{Rate: 1, Askers: 2}, 1), 80)},
 		{name: "tasks_status_shared_slow", args: "status", setup: wide(sharing(control.AskingShare{Rate: 2. / 3, Askers: 3}, 0.1), 80)},
+		{name: "tasks_status_waits", args: "status", setup: wide(sharing(control.AskingShare{Rate: 1, Askers: 2}, 0), 80)},
 		{name: "tasks_status_alone", args: "status", setup: wide(sharing(control.AskingShare{Rate: 2, Askers: 1}, 2), 80)},
 		{name: "tasks_status_joins", args: "status", setup: wide(sharing(control.AskingShare{Askers: 2}, 0), 80)},
 		{name: "tasks_status_confirm", args: "status", setup: wide(confirming, 80)},
