@@ -66,8 +66,9 @@ type outcome struct {
 
 	to   string // the link to the page to go back to
 	more string // if it fails, what has been done before
+	some bool   // some of it is done, even if it fails
 
-	// what and fields are its line in the log.
+	// what and fields are its line in the log, unless nothing is done.
 	what   string
 	fields []zap.Field
 }
@@ -151,17 +152,20 @@ func (v *visit) act(a *action) error {
 	if err := p.Err(); err != nil {
 		return badRequest(err)
 	}
-	o := &outcome{to: href(leafOverview), what: "action not done"}
+	o := &outcome{to: href(leafOverview)}
 	if err = v.open(name); err == nil {
 		o, err = a.do(v, p)
 	} else {
-		v.name = cut(name, cutCell)
+		v.name = value(name, cutCell)
 	}
 	if o == nil {
 		return err
 	}
 	if err != nil {
 		o.Class, o.Text = isBad, notDone(err)+o.more
+		if !o.some { // who counts what was done must not count this
+			o.what = notDoneLine(err)
+		}
 	}
 	v.handler.logger.Info(o.what, slices.Concat(
 		[]zap.Field{zap.String("action", v.leaf), zap.String("handler", v.name)}, o.fields, v.who(),
@@ -256,6 +260,14 @@ func (v *visit) within() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(v.r.Context(), actionTime)
 }
 
+// notDoneLine is the message in the log of an action that failed.
+func notDoneLine(err error) string {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return "action may be done or not"
+	}
+	return "action not done"
+}
+
 // notDone says why an action failed.
 func notDone(err error) string {
 	invalid, ok := errors.AsType[*control.InvalidError](err)
@@ -290,7 +302,7 @@ func stillInvalid(e *control.InvalidError) string {
 	text := "it is still not valid by today's rules"
 	if len(e.Problems) > 0 {
 		first := e.Problems[0]
-		text += ": " + strings.TrimSpace(cut(first.Pointer, cutCell)+" "+cut(first.Detail, cutLine))
+		text += ": " + strings.TrimSpace(value(first.Pointer, cutCell)+" "+cut(first.Detail, cutLine))
 	}
 	if more := len(e.Problems) - 1; more > 0 {
 		text += fmt.Sprintf(", and %s", plural(int64(more), "more problem"))

@@ -92,6 +92,39 @@ func TestAFailureIsSaidInWords(t *testing.T) {
 	require.Equal(t, "Not released: it is still not valid by today's rules: /a is odd, and 1 more problem.", b.notice(b.post("release", "handler", "shop", "id", "7")).Text)
 }
 
+// Who searches the log for what was done finds nothing that was not.
+func TestWhatWasNotDoneIsNotLoggedAsDone(t *testing.T) {
+	const not, unsure = "action not done", "action may be done or not"
+	ofGroup := []string{"destination", "app", "status", "500", "reason", "HTTP #: worker # died"}
+	for _, c := range []struct {
+		leaf   string
+		fields []string
+		err    error
+		want   string
+	}{
+		{"purge", []string{"id", anEvent}, inbox.ErrNotFound, not},
+		{"purge", []string{"id", anEvent, "destination", "app"}, inbox.ErrState, not},
+		{"purge", []string{"id", anEvent}, context.DeadlineExceeded, unsure},
+		{"purge", []string{"id", anEvent}, context.Canceled, unsure},
+		{"purge", []string{"id", anEvent}, nil, "event purged by hand"},
+		{"replay", []string{"id", anEvent}, inbox.ErrNotFound, not},
+		{"move", []string{"id", anEvent, "to", "gone"}, nil, not},
+		{"hold", []string{"destination", "gone"}, nil, not},
+		{"resume", []string{"destination", "gone"}, nil, not},
+		{"release", []string{"id", "7"}, inbox.ErrNotFound, not},
+		{"discard", []string{"id", "7"}, inbox.ErrNotFound, not},
+		{"replay-group", ofGroup, inbox.ErrBroken, not},
+	} {
+		g := newFakeGateway(1)
+		g.err = c.err
+		b := newBench(t, fakeProvider{"shop": g})
+		b.notice(b.post(c.leaf, append(c.fields, "handler", "shop")...))
+		require.Equal(t, 1, b.logs.Len(), c.leaf)
+		require.Equal(t, c.want, b.logs.All()[0].Message, c.leaf)
+		require.Equal(t, c.leaf, b.logs.All()[0].ContextMap()["action"])
+	}
+}
+
 func TestFormsAreChecked(t *testing.T) {
 	g := newFakeGateway(1)
 	b := newBench(t, fakeProvider{"shop": g})

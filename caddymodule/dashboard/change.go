@@ -30,7 +30,7 @@ func (v *visit) ofEvent(what, id, destination, text string) *outcome {
 	o := &outcome{
 		to: href(leafEvent, "handler", v.one(), "id", id), what: what,
 		notice: notice{Class: isWell, Text: text},
-		fields: []zap.Field{zap.String("event_id", cut(id, cutCell))},
+		fields: []zap.Field{zap.String("event_id", value(id, cutCell))},
 	}
 	if destination != "" {
 		o.fields = append(o.fields, zap.String("destination", destination))
@@ -104,7 +104,7 @@ func (v *visit) purgePage() error {
 	}
 	page := confirmPage{
 		Title: "Purge this event?", Action: leafPurge, Label: "Purge for good",
-		Facts:  []field{{"Task", cut(event.TaskID, cutLine)}, {"Type", cut(event.Type, cutCell)}, {"State", stateOf(event.State).Word}},
+		Facts:  []field{{"Task", value(event.TaskID, cutLine)}, {"Type", value(event.Type, cutCell)}, {"State", stateOf(event.State).Word}},
 		Back:   href(leafEvent, "handler", v.one(), "id", id),
 		Fields: []field{{"handler", v.name}, {"id", id}},
 		Why:    "The event, its body and its attempts are removed for good. What has not been delivered never will be. A repeat of the callback would be a new event.",
@@ -150,7 +150,7 @@ func (v *visit) purge(p *query.Params) (*outcome, error) {
 	o := v.ofEvent("event purged by hand", id, destination, text)
 	ctx, cancel := v.within()
 	defer cancel()
-	err = v.gateway.Inbox().Purge(ctx, id, destination)
+	err = control.Purge(ctx, v.gateway, id, destination)
 	if err == nil && destination != "" { // the event may have others
 		if _, gone := v.gateway.Inbox().Get(ctx, id); errors.Is(gone, inbox.ErrNotFound) {
 			o.goneTo(leafEvents, v.one(), nil)
@@ -209,7 +209,7 @@ func (v *visit) discardPage() error {
 	}
 	page := confirmPage{
 		Title: fmt.Sprintf("Purge callback No. %d?", id), Action: leafDiscard, Label: "Purge for good",
-		Facts:  []field{{"Arrived", plural(callback.Count, "time")}, {"From", cut(callback.SourceIP, cutCell)}, {"Problems", fmt.Sprint(callback.ProblemCount)}},
+		Facts:  []field{{"Arrived", plural(callback.Count, "time")}, {"From", value(callback.SourceIP, cutCell)}, {"Problems", fmt.Sprint(callback.ProblemCount)}},
 		Back:   href(leafQuarantined, "handler", v.one(), "id", fmt.Sprint(id)),
 		Fields: []field{{"handler", v.name}, {"id", fmt.Sprint(id)}},
 		Why:    "The callback and its body are removed from quarantine for good. If Fotor meant something by it, that is lost.",

@@ -154,6 +154,8 @@ type eventPage struct {
 	Act    string   // the handler's name in forms; "" without actions
 	Others []string // destinations of the config that it does not go to
 	All    []string // destinations of the config
+
+	holds []control.Hold
 }
 
 // Waits reports whether it stands for a callback that Fotor is to be asked about first.
@@ -161,6 +163,17 @@ func (p *eventPage) Waits() bool { return p.Status == inbox.Unconfirmed.String()
 
 // Left reports whether the config has a destination no more.
 func (p *eventPage) Left(destination string) bool { return !slices.Contains(p.All, destination) }
+
+// Stopped says why deliveries to a destination wait; nil if they do not.
+func (p *eventPage) Stopped(destination string) *condition {
+	d := control.Destination{Name: destination, Configured: p.Waits() || !p.Left(destination)}
+	for _, h := range p.holds {
+		if h.Destination == destination {
+			d.Holds = append(d.Holds, h)
+		}
+	}
+	return stopped(&d)
+}
 
 // maxBody bounds how much of a body a page shows, in bytes.
 const maxBody = 256 << 10
@@ -184,13 +197,13 @@ func (v *visit) event() error {
 	if page.Outgoing, err = v.outgoing(v.r.Context(), &detail); err != nil {
 		return err
 	}
-	page.Act, page.All = v.acting(), v.gateway.Destinations()
+	page.Act, page.All, page.holds = v.acting(), v.gateway.Destinations(), v.gateway.Holds().Holds
 	for _, name := range page.All {
 		if !slices.ContainsFunc(page.Deliveries, func(d control.Delivery) bool { return d.Destination == name }) {
 			page.Others = append(page.Others, name)
 		}
 	}
-	return v.show("event", "Event "+cut(detail.TaskID, cutCell), &page)
+	return v.show("event", "Event "+value(detail.TaskID, cutCell), &page)
 }
 
 // suspectID returns the id of a quarantined callback.

@@ -37,6 +37,7 @@ type fakeGateway struct {
 	change   func(n int)      // called on each change
 	tried    []netip.AddrPort // with the size of the body as the port
 	found    inbox.Found      // by the beginning of an id
+	holds    []control.Hold
 }
 
 // fakeInbox is its inbox.
@@ -71,6 +72,10 @@ func deadRecord(id string, status int, reason string) *inbox.Record {
 func (g *fakeGateway) Inbox() inbox.Inbox     { return fakeInbox{fakeGateway: g} }
 func (g *fakeGateway) Destinations() []string { return []string{"app", "staging"} }
 func (g *fakeGateway) Close() error           { return nil }
+
+func (g *fakeGateway) Holds() control.Holds { return control.Holds{Holds: g.holds} }
+
+func (g *fakeGateway) Copy(*inbox.Event, string) map[string]string { return nil }
 
 func (g *fakeGateway) record(format string, args ...any) error {
 	g.mu.Lock()
@@ -123,7 +128,12 @@ func (g fakeInbox) Unquarantine(_ context.Context, id int64) error {
 	return g.record("discard %d", id)
 }
 
-func (g fakeInbox) Get(context.Context, string) (*inbox.Record, error) {
+func (g fakeInbox) Get(_ context.Context, id string) (*inbox.Record, error) {
+	for _, r := range g.dead {
+		if r.Event.ID == id {
+			return r, nil
+		}
+	}
 	return nil, inbox.ErrNotFound
 }
 
@@ -215,6 +225,14 @@ func (b *bench) serve(r *http.Request) *httptest.ResponseRecorder {
 	caddyhttp.SetVar(r.Context(), caddyhttp.ClientIPVarKey, "192.0.2.9")
 	require.NoError(b.t, b.site.serve(w, r))
 	return w
+}
+
+// page returns a page.
+func (b *bench) page(path string) string {
+	b.t.Helper()
+	w := b.serve(httptest.NewRequestWithContext(b.t.Context(), http.MethodGet, path, nil))
+	require.Equal(b.t, http.StatusOK, w.Code, w.Body.String())
+	return w.Body.String()
 }
 
 // post sends a form: names and values.

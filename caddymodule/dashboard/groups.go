@@ -124,6 +124,7 @@ func (v *visit) replayGroup(p *query.Params) (*outcome, error) {
 	}
 	next, err := change.Run(ctx)
 	done := change.Result()
+	o.some = done.Changed > 0
 	o.fields = append(o.fields, zap.Int64("matched", done.Matched), zap.Int64("changed", done.Changed), zap.Int64("skipped", done.Skipped))
 	o.Text = fmt.Sprintf("Replayed %s to %s.", deliveries(done.Changed), key.destination)
 	if done.Skipped > 0 {
@@ -135,7 +136,8 @@ func (v *visit) replayGroup(p *query.Params) (*outcome, error) {
 	return v.soFar(ctx, o, next, before+done.Changed, err, key.fields()...)
 }
 
-// releaseGroup releases all callbacks in quarantine that were refused alike.
+// releaseGroup releases all callbacks in quarantine that were refused alike. Those that Fotor
+// did not confirm may be forged: they are only released one by one.
 func (v *visit) releaseGroup(p *query.Params) (*outcome, error) {
 	key := p.Text("group")
 	cursor, before := progress(p)
@@ -151,11 +153,19 @@ func (v *visit) releaseGroup(p *query.Params) (*outcome, error) {
 		return o, err
 	}
 	defer end()
+	unconfirmed := false
 	releases := &control.Releases{
 		Gateway: v.gateway, Cursor: cursor, Deadline: time.Now().Add(groupWorks),
-		Only: func(q *control.Quarantined) bool { return q.GroupKey() == key },
+		Only: func(q *control.Quarantined) bool {
+			if q.GroupKey() != key {
+				return false
+			}
+			unconfirmed = q.Unconfirmed() // all of a group have the same status
+			return !unconfirmed
+		},
 	}
 	next, err := releases.Run(ctx)
+	o.some = releases.Released > 0
 	o.fields = append(o.fields, zap.Int64("changed", releases.Released), zap.Int64("duplicates", releases.Duplicates),
 		zap.Int64("invalid", releases.Invalid), zap.Int64("skipped", releases.Gone))
 	o.Text = fmt.Sprintf("Released %s.", plural(releases.Released, "callback"))
@@ -166,6 +176,8 @@ func (v *visit) releaseGroup(p *query.Params) (*outcome, error) {
 		o.Text += fmt.Sprintf(" %s gone meanwhile.", are(releases.Gone))
 	}
 	switch {
+	case unconfirmed:
+		o.Class, o.Text = isWarn, "Nothing released: Fotor did not confirm these callbacks, so they are released one by one."
 	case releases.Invalid > 0:
 		o.Class = isWarn
 		o.Text += fmt.Sprintf(" Still not valid by today's rules, and kept: %s.", humanize.Comma(releases.Invalid))

@@ -165,6 +165,21 @@ func TestAGroupOfTheQuarantineIsReleasedInParts(t *testing.T) {
 	require.Contains(t, n.Text, "1,000 are gone meanwhile.")
 }
 
+// What Fotor did not confirm may be forged, so a group of that is not released by a form that
+// is made up either.
+func TestAGroupThatFotorDidNotConfirmIsNotReleased(t *testing.T) {
+	g := newFakeGateway(2)
+	for _, s := range g.suspects {
+		s.Status = http.StatusOK
+	}
+	b := newBench(t, fakeProvider{"shop": g})
+	key := (&control.Quarantined{Status: http.StatusOK, Problems: []control.Problem{{Pointer: "/avatarResult/7", Detail: "must be an object"}}}).GroupKey()
+	n := b.notice(b.post(leafReleaseGroup, "handler", "shop", "group", key))
+	require.Equal(t, "Nothing released: Fotor did not confirm these callbacks, so they are released one by one.", n.Text)
+	require.Equal(t, isWarn, n.Class)
+	require.Empty(t, g.asked)
+}
+
 // What a page shows as a group is what its form names, whatever the reason is made of.
 func TestGroupsSurviveTheirForm(t *testing.T) {
 	for _, reason := range []string{

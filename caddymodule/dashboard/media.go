@@ -123,7 +123,7 @@ func (c *callbackView) media(hosts []string) (shown []media, more int) {
 	for i := range c.Avatars {
 		for j := range c.Avatars[i].Images {
 			image := &c.Avatars[i].Images[j]
-			label := fmt.Sprintf("Image %s of template %s", cut(image.ID, cutCell), cut(c.Avatars[i].TemplateID, cutCell))
+			label := fmt.Sprintf("Image %s of template %s", value(image.ID, cutCell), value(c.Avatars[i].TemplateID, cutCell))
 			add(image.URL, label, true, image.Sensitive)
 		}
 	}
@@ -131,7 +131,7 @@ func (c *callbackView) media(hosts []string) (shown []media, more int) {
 		add(*c.ResultURL, "Result", false, false)
 	}
 	for _, p := range c.parts {
-		add(p.URL, "Result "+cut(p.Name, cutCell), false, false)
+		add(p.URL, "Result "+value(p.Name, cutCell), false, false)
 	}
 	return shown, more
 }
@@ -143,7 +143,7 @@ func mediaOf(raw string, hosts []string, image bool) (m media, ok bool) {
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return m, false
 	}
-	m = media{Kind: kindLink, URL: raw, Host: cut(u.Host, cutCell)}
+	m = media{Kind: kindLink, URL: raw, Host: value(u.Host, cutCell)}
 	switch strings.ToLower(path.Ext(u.Path)) {
 	case ".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif", ".bmp":
 		m.Kind = kindImage

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/dustin/go-humanize"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/caddymodule/query"
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
@@ -178,26 +179,19 @@ func handlerCondition(v *handlerView) condition {
 
 // destinationCondition says how a destination is doing.
 func destinationCondition(d *control.Destination) condition {
-	if !d.Configured {
-		return condition{chip: chip{isWarn, "Left behind"}, Why: "No running config names it. What waits here stays until it is configured again, replayed to another destination, or purged."}
-	}
-	for _, by := range []string{control.ByOperator, control.ByUpstream} {
-		for i := range d.Holds {
-			if d.Holds[i].By == by {
-				return held(&d.Holds[i])
-			}
-		}
+	if c := stopped(d); c != nil {
+		return *c
 	}
 	p := d.Pressure
 	switch {
 	case d.Name == inbox.ConfirmDestination:
-		return condition{chip: chip{isInfo, "Asking"}, Why: "Callbacks that Fotor was not asked about yet."}
+		return condition{chip: chip{isInfo, "Asking"}, Why: "Callbacks that wait until Fotor confirms them."}
 	case p == nil:
 		return condition{chip: chip{isIdle, "Not known"}}
 	}
 	attempts := plural(int64(p.Attempts), "attempt")
-	failed := fmt.Sprintf("%d of %s failed in the last minute", p.Failed, attempts)
-	limited := fmt.Sprintf("%d at once instead of %d", p.Limit, p.Concurrency)
+	failed := fmt.Sprintf("%s of %s failed in the last minute", humanize.Comma(int64(p.Failed)), attempts)
+	limited := fmt.Sprintf("%s at once instead of %s", humanize.Comma(int64(p.Limit)), humanize.Comma(int64(p.Concurrency)))
 	switch {
 	case p.High():
 		return condition{chip: chip{isWarn, "Under pressure"}, Why: failed + "; it gets " + limited + "."}
@@ -214,6 +208,26 @@ func destinationCondition(d *control.Destination) condition {
 	}
 }
 
+// stopped says why deliveries to a destination wait; nil if they do not.
+func stopped(d *control.Destination) *condition {
+	if !d.Configured {
+		return &condition{chip: chip{isWarn, "Left behind"}, Why: "No running config names it. What waits here stays until it is configured again, replayed to another destination, or purged."}
+	}
+	if d.Pressure != nil && d.Pressure.Unsettled != nil {
+		u := d.Pressure.Unsettled
+		why := fmt.Sprintf("What became of %s cannot be stored", plural(int64(u.Outcomes), "attempt"))
+		return &condition{chip: chip{isBad, "Not stored"}, Why: why, When: &u.Since, Until: "since", Reason: u.Reason}
+	}
+	for _, by := range []string{control.ByOperator, control.ByUpstream} {
+		for i := range d.Holds {
+			if d.Holds[i].By == by {
+				return new(held(&d.Holds[i]))
+			}
+		}
+	}
+	return nil
+}
+
 func held(h *control.Hold) condition {
 	if h.By == control.ByOperator {
 		c := condition{chip: chip{isWarn, "Held by hand"}, Why: "Nothing is delivered until somebody resumes it.", Reason: h.Reason}
@@ -224,7 +238,7 @@ func held(h *control.Hold) condition {
 	}
 	c := condition{chip: chip{isBad, "In trouble"}, Why: "Deliveries wait; single events are tried.", Reason: h.Reason}
 	if h.Until != nil {
-		c.When, c.Until = h.Until, "next try at"
+		c.When, c.Until = h.Until, "Next try at"
 	}
 	return c
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
+	"net/http"
 	"slices"
 	"time"
 
@@ -25,7 +26,8 @@ type problemsPage struct {
 	Quarantined *int64
 	Limit       int // of the quarantine
 	Refused     control.QuarantineGroups
-	MoreRefused int // groups beyond those
+	MoreRefused int  // groups beyond those
+	Unconfirmed bool // some of those are valid, but Fotor did not confirm them
 	Callbacks   []control.Quarantined
 	First, Next string
 
@@ -147,6 +149,7 @@ func add(groups map[deadKey]*deadGroup, destination string, e *control.Event) {
 // with them.
 func (v *visit) groupQuarantine(ctx context.Context, shown *problemsPage) (err error) {
 	shown.Refused, err = control.GroupQuarantine(ctx, v.gateway.Inbox(), lookedAt)
+	shown.Unconfirmed = slices.ContainsFunc(shown.Refused.Groups, func(g control.QuarantineGroup) bool { return g.Status == http.StatusOK })
 	if more := len(shown.Refused.Groups) - maxGroups; more > 0 {
 		shown.MoreRefused, shown.Refused.Groups = more, shown.Refused.Groups[:maxGroups]
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/control"
+	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 	"github.com/fotor-webhook/caddy-fotor-webhook/internal/show"
 )
 
@@ -24,11 +25,13 @@ const (
 )
 
 // functions are what templates may use. Whatever comes from outside goes through text,
-// line or long, in which nothing invisible is hidden; html/template escapes it.
+// name or long if it stands alone, such as an id, and through line if it is told, such as
+// a reason. In them nothing invisible is hidden; html/template escapes it.
 var functions = template.FuncMap{
-	"text":     func(s string) string { return cut(s, cutCell) },
+	"text":     func(s string) string { return value(s, cutCell) },
+	"name":     func(s string) string { return value(s, cutLine) },
+	"long":     func(s string) string { return value(s, cutLong) },
 	"line":     func(s string) string { return cut(s, cutLine) },
-	"long":     func(s string) string { return cut(s, cutLong) },
 	"count":    humanize.Comma,
 	"int":      func(n int) int64 { return int64(n) },
 	"size":     func(bytes int64) string { return humanize.IBytes(uint64(max(bytes, 0))) },
@@ -41,6 +44,7 @@ var functions = template.FuncMap{
 	"words":    func(s string) string { return strings.ReplaceAll(s, "_", " ") },
 	"state":    stateOf,
 	"ended":    ended,
+	"last":     lastEnded,
 	"reason":   reasonOf,
 	"alike":    alike,
 	"replayed": replayed,
@@ -52,7 +56,12 @@ var functions = template.FuncMap{
 }
 
 // cut shortens a text to at most that many characters, and makes visible what is not.
-func cut(s string, most int) string {
+func cut(s string, most int) string { return show.Text(shorten(s, most)) }
+
+// value is cut for what stands alone: spaces at its ends are made visible, too.
+func value(s string, most int) string { return show.Value(shorten(s, most)) }
+
+func shorten(s string, most int) string {
 	shortened := false
 	if len(s) > most*utf8.UTFMax { // so that a long text costs no more than a short one
 		s, shortened = strings.ToValidUTF8(s[:most*utf8.UTFMax], ""), true
@@ -60,7 +69,6 @@ func cut(s string, most int) string {
 	if utf8.RuneCountInString(s) > most {
 		s, shortened = string([]rune(s)[:most]), true
 	}
-	s = show.Text(s)
 	if shortened {
 		s += "…"
 	}
@@ -123,9 +131,14 @@ func stateOf(state string) chip {
 	return chip{isIdle, cut(state, cutCell)}
 }
 
-// ended returns the chip of an attempt: what the service answered.
-func ended(a control.Attempt) chip {
+// ended returns the chip of an attempt at a destination: what the service answered, or what
+// came of asking Fotor.
+func ended(destination string, a control.Attempt) chip {
 	switch {
+	case destination == inbox.ConfirmDestination && a.Reason != "":
+		return chip{isBad, "Not confirmed"}
+	case destination == inbox.ConfirmDestination:
+		return chip{isWell, "Done"}
 	case a.Status == 0:
 		return chip{isBad, "No answer"}
 	case a.Reason == "":
@@ -133,6 +146,15 @@ func ended(a control.Attempt) chip {
 	default:
 		return chip{isBad, fmt.Sprintf("HTTP %d", a.Status)}
 	}
+}
+
+// lastEnded returns the chip of an event's last attempt, at any destination.
+func lastEnded(e control.Event) chip {
+	destination := ""
+	if e.Status == inbox.Unconfirmed.String() {
+		destination = inbox.ConfirmDestination
+	}
+	return ended(destination, *e.LastAttempt)
 }
 
 // reasonOf returns why an attempt failed, without the status that stands beside it.

@@ -181,7 +181,12 @@ func countTop(v float64) float64 {
 // durationTop is countTop for milliseconds, with quarters that are even in the unit in
 // which they are written.
 func durationTop(ms float64) float64 {
-	for _, unit := range []struct{ size, most float64 }{{0.1, 10}, {1, 1e3}, {1e3, 60e3}, {60e3, 3600e3}, {3600e3, 24 * 3600e3}} {
+	for _, top := range []float64{0.4, 0.8, 2, 4, 8} { // a quarter of 1 has more decimals than are written
+		if top >= ms {
+			return top
+		}
+	}
+	for _, unit := range []struct{ size, most float64 }{{10, 1e3}, {1e3, 60e3}, {60e3, 3600e3}, {3600e3, 24 * 3600e3}} {
 		for n := unit.size; n < unit.most; n *= 10 {
 			for _, m := range []float64{1, 2, 4, 8} {
 				if top := m * n; top >= ms && top < unit.most {

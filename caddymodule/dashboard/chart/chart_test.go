@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -109,7 +110,7 @@ func TestAxesHaveEvenQuarters(t *testing.T) {
 		assert.InEpsilon(t, want, countTop(v), 1e-9, "count %v", v)
 	}
 	for ms, want := range map[float64]string{
-		0: "0.1 ms", 3: "4 ms", 90: "100 ms", 150: "200 ms", 801: "1 s", 3000: "4 s", 41_000: "1 min",
+		0: "0.4 ms", 0.9: "2 ms", 3: "4 ms", 90: "100 ms", 150: "200 ms", 801: "1 s", 3000: "4 s", 41_000: "1 min",
 		9 * 60e3: "10 min", 50 * 60e3: "1 h", 5 * 3600e3: "8 h", 23 * 3600e3: "4 d", 30 * 24 * 3600e3: "40 d",
 	} {
 		top := durationTop(ms)
@@ -118,6 +119,26 @@ func TestAxesHaveEvenQuarters(t *testing.T) {
 	}
 	for v, want := range map[float64]string{0: "0", 950: "950", 1250: "1.3k", 3e6: "3M", 2e9: "2G"} {
 		assert.Equal(t, want, count(v))
+	}
+}
+
+// Each label of an axis is the time at which it stands.
+func TestLabelsOfDurationsAreTrue(t *testing.T) {
+	units := map[string]float64{"ms": 1, "s": 1e3, "min": 60e3, "h": 3600e3, "d": 24 * 3600e3}
+	for ms := 0.01; ms < 100*24*3600e3; ms *= 1.3 {
+		top := durationTop(ms)
+		svg, err := Lines(false, hour, Series{"half", Plain, steps(60, func(int) float64 { return ms })})
+		require.NoError(t, err)
+		drawn := texts(t, svg)
+		for quarter := range 5 {
+			want := top * float64(quarter) / 4
+			label := duration(want)
+			number, unit, _ := strings.Cut(label, " ")
+			value, err := strconv.ParseFloat(number, 64)
+			require.NoError(t, err)
+			require.InDelta(t, want, value*units[unit], 1e-9*top, "%q of an axis to %v ms", label, top)
+			require.Contains(t, drawn, label, "of an axis to %v ms", top)
+		}
 	}
 }
 
