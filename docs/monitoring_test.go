@@ -102,6 +102,22 @@ func TestRunbook(t *testing.T) {
 	require.ElementsMatch(t, names, sections)
 }
 
+// TestRunbookLists checks that the runbook's beginning leads to each of its sections, and has
+// the severity of each alert.
+func TestRunbookLists(t *testing.T) {
+	_, prose := split(t, read(t, runbook))
+	lists, sections, found := strings.Cut(prose, "\n## ")
+	require.True(t, found)
+	for _, match := range heading.FindAllStringSubmatch("\n## "+sections, -1) {
+		anchor := strings.NewReplacer(" ", "-", ":", "").Replace(strings.ToLower(match[1]))
+		require.Contains(t, lists, "](#"+anchor+")", match[1])
+	}
+	for _, rule := range alerts(t) {
+		name := strings.TrimPrefix(rule.Alert, "FotorWebhook")
+		require.Contains(t, lists, "| ["+name+"](#"+strings.ToLower(rule.Alert)+") | "+rule.Labels["severity"]+" |")
+	}
+}
+
 // inGrep matches what the runbook searches the log for.
 var inGrep = regexp.MustCompile(`grep(?: -E)? '([^']+)'`)
 

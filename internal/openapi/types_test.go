@@ -69,6 +69,7 @@ var answers = map[string]struct{ full, least any }{
 	"Bulk":         {control.Bulk{Matched: 1, Changed: 2, Skipped: 3, DryRun: true, Done: true, Error: "x"}, control.Bulk{}},
 	"HoldRequest":  {nil, control.HoldRequest{}}, // no value has all members, see TestHoldRequest
 	"Pressure":     {pressure, control.Pressure{}},
+	"Unsettled":    {unsettled, control.Unsettled{}},
 	"Holds":        {control.Holds{Holds: []control.Hold{hold}, UnderWay: 1, Pressure: pressure, Destinations: []string{"a"}}, control.Holds{Holds: []control.Hold{}, Destinations: []string{}}},
 	"Quarantined":  {quarantined, leastQuarantined},
 	"Problem":      {problem, control.Problem{}},
@@ -152,11 +153,12 @@ var (
 		Name: "a", Configured: true, Deliveries: &counts, OldestPending: &sampleTime, UnderWay: 1, Pressure: &pressure, Holds: []control.Hold{hold},
 		LastDelivery: &sampleTime,
 	}
-	process  = control.Process{Caddy: "v2.11.9", Module: "v1.0.0", Started: sampleTime}
-	hold     = control.Hold{Destination: "a", By: control.ByOperator, Since: sampleTime, Until: &sampleTime, Reason: "x"}
-	refusal  = control.Refusal{Address: "::1", Peer: "[::1]:1", Reason: "x", Count: 1, First: sampleTime, Last: sampleTime}
-	pressure = control.Pressure{Limit: 1, Concurrency: 2, Attempts: 3, Delivered: 2, Failed: 1}
-	handler  = control.Handler{
+	process   = control.Process{Caddy: "v2.11.9", Module: "v1.0.0", Started: sampleTime}
+	hold      = control.Hold{Destination: "a", By: control.ByOperator, Since: sampleTime, Until: &sampleTime, Reason: "x"}
+	refusal   = control.Refusal{Address: "::1", Peer: "[::1]:1", Reason: "x", Count: 1, First: sampleTime, Last: sampleTime}
+	pressure  = control.Pressure{Limit: 1, Concurrency: 2, Attempts: 3, Delivered: 2, Failed: 1, Unsettled: &unsettled}
+	unsettled = control.Unsettled{Outcomes: 1, Since: sampleTime, Reason: "a"}
+	handler   = control.Handler{
 		Name: "a", Config: config, Events: &counts, OldestPending: &sampleTime, Quarantined: new(int64(1)), InboxBytes: new(int64(1)), InboxLimit: new(int64(1)),
 		Lost: 1, LostAt: &sampleTime, Bodies: control.Bodies{Reading: 1, Bytes: 1, Limit: 1}, Recent: sampleRecent, UnderWay: 1, Pressure: pressure,
 		Holds: []control.Hold{hold}, Destinations: []control.Destination{destination}, Refusals: []control.Refusal{refusal}, Error: "x",
