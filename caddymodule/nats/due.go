@@ -17,6 +17,7 @@ import (
 func (q *queue) postpone(ctx context.Context, c *candidate, m *member, left time.Duration) error {
 	now, p := time.Now(), q.policy.Load()
 	if !p.TooLate(inbox.FromMicros(m.rec.Due), now) {
+		q.leaser.done(c)
 		return c.msg.NakWithDelay(left)
 	}
 	if err := q.writePending(ctx, m, now.Add(p.MaxWait)); err != nil {

@@ -87,6 +87,7 @@ func (q *queue) leaseBatch(batch []*candidate) []*inbox.Lease {
 		})
 	}
 	wg.Wait()
+	q.leaser.done(batch...)
 	var leases []*inbox.Lease
 	for _, l := range got {
 		if l != nil {
@@ -119,7 +120,7 @@ func (q *queue) leaseOf(ctx context.Context, h *heldLease, token string) *inbox.
 			q.withdraw(ctx, []*heldLease{h})
 			return nil
 		}
-		q.park(h.candidate, firstLook)
+		q.park(h.candidate, h.lookDelay())
 		return nil
 	}
 	return h.lease
@@ -160,7 +161,7 @@ func (q *queue) park(c *candidate, wait time.Duration) {
 // out again.
 func (q *queue) tryLease(ctx context.Context, c *candidate) (*heldLease, error) {
 	if q.leaser.holds(c.id) {
-		q.park(c, firstLook) // it is just being settled
+		q.park(c, c.lookDelay()) // it is looked at as soon as that lease is settled
 		return nil, nil
 	}
 	if q.isFirst(c) {

@@ -23,7 +23,9 @@ type leaser struct {
 	busy      bool      // a Lease is waiting
 	idleSince time.Time // since when none is
 	turn      bool      // toggles which queue comes first
+	halved    bool      // toggles whether parked events leave half of the places to others
 	parked    []*candidate
+	looking   map[handed]*candidate // what take has returned, until it is decided about
 	leases    map[int64]*heldLease
 	byID      map[string]*heldLease
 	claims    map[uint64]time.Time // records of leases out of turn that others have, and when they were seen first
@@ -53,6 +55,7 @@ func (l *leaser) init() {
 	l.wake = make(chan struct{}, 1)
 	l.leases, l.byID = map[int64]*heldLease{}, map[string]*heldLease{}
 	l.claims = map[uint64]time.Time{}
+	l.looking = map[handed]*candidate{}
 }
 
 // all returns the sources in the order of destination.consumed.
@@ -67,13 +70,46 @@ func (l *leaser) signal() {
 
 // take returns up to n events that may be leased: first parked ones whose time
 // has come, then those of both queues in turn; with onlyNew, none that was handed
-// out again. It also returns when the next parked event is to be looked at.
+// out again. So that many parked ones do not keep those in the queues waiting, they get
+// half of the places every other time, which is none of one. It also returns when the
+// next parked event is to be looked at.
 func (l *leaser) take(n int, onlyNew bool, now time.Time) (batch []*candidate, next time.Time) {
 	if n == 0 {
 		return nil, next
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	places := n
+	if l.halved = !l.halved; l.halved && l.hasQueued(onlyNew) {
+		places = n / 2
+	}
+	batch, next = l.takeParked(nil, places, onlyNew, now)
+	for len(batch) < n {
+		src, again := &l.fresh, &l.again
+		if len(again.queue) == 0 {
+			again = &l.spread
+		}
+		hasAgain := !onlyNew && len(again.queue) > 0
+		if l.turn = !l.turn; hasAgain && (!l.turn || len(src.queue) == 0) {
+			src = again
+		}
+		if len(src.queue) == 0 {
+			break
+		}
+		batch = append(batch, src.queue[0])
+		src.queue = src.queue[1:]
+	}
+	if len(batch) < n {
+		batch, next = l.takeParked(batch, n, onlyNew, now)
+	}
+	for _, c := range batch {
+		l.looking[c.handed()] = c
+	}
+	return batch, next
+}
+
+// takeParked adds parked events whose time has come to a batch, until it has n.
+func (l *leaser) takeParked(batch []*candidate, n int, onlyNew bool, now time.Time) (_ []*candidate, next time.Time) {
 	kept := l.parked[:0]
 	for _, c := range l.parked {
 		switch {
@@ -90,29 +126,30 @@ func (l *leaser) take(n int, onlyNew bool, now time.Time) (batch []*candidate, n
 	}
 	clear(l.parked[len(kept):])
 	l.parked = kept
-	for len(batch) < n {
-		src, again := &l.fresh, &l.again
-		if len(again.queue) == 0 {
-			again = &l.spread
-		}
-		hasAgain := !onlyNew && len(again.queue) > 0
-		if l.turn = !l.turn; hasAgain && (!l.turn || len(src.queue) == 0) {
-			src = again
-		}
-		if len(src.queue) == 0 {
-			break
-		}
-		batch = append(batch, src.queue[0])
-		src.queue = src.queue[1:]
-	}
 	return batch, next
 }
 
-// park keeps an event here until another one of its task has ended. It reports
-// false if too many are parked.
+// hasQueued reports whether something waits in a queue. The leaser is locked.
+func (l *leaser) hasQueued(onlyNew bool) bool {
+	return len(l.fresh.queue) > 0 || !onlyNew && (len(l.again.queue) > 0 || len(l.spread.queue) > 0)
+}
+
+// done ends the look at events that take has returned. It must be called before one is
+// given back to the server, which may hand it out again at once.
+func (l *leaser) done(events ...*candidate) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range events {
+		delete(l.looking, c.handed())
+	}
+}
+
+// park ends the look at an event and keeps it here until another one of its task has
+// ended. It reports false if too many are parked.
 func (l *leaser) park(c *candidate, wait time.Duration, limit int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	delete(l.looking, c.handed())
 	if len(l.parked) >= limit {
 		return false
 	}
@@ -204,6 +241,9 @@ func (q *queue) keepLeases() {
 
 // each calls f with everything handed out to this inbox.
 func (l *leaser) each(f func(*candidate)) {
+	for _, c := range l.looking {
+		f(c)
+	}
 	for _, list := range l.lists() {
 		for _, c := range *list {
 			f(c)

@@ -49,6 +49,14 @@ type candidate struct {
 	missing time.Time // since when the leader does not know of the event; zero if it does
 }
 
+// handed identifies a message that was handed out.
+type handed struct {
+	at  place // zero for an event's own message
+	seq uint64
+}
+
+func (c *candidate) handed() handed { return handed{c.at, c.seq} }
+
 // listen subscribes to the answers to requests.
 func (q *queue) listen(src *source, c consumed) error {
 	l := &q.leaser
@@ -149,7 +157,7 @@ func (q *queue) arrived(src *source, m *nats.Msg) {
 		q.passOver(c)
 		return
 	}
-	same := func(o *candidate) bool { return o.seq == c.seq && o.at == c.at }
+	same := func(o *candidate) bool { return o.handed() == c.handed() }
 	for _, list := range [][]*candidate{src.queue, l.parked} {
 		if i := slices.IndexFunc(list, same); i >= 0 {
 			list[i].msg, list[i].times = m, c.times
@@ -159,6 +167,9 @@ func (q *queue) arrived(src *source, m *nats.Msg) {
 	if h := l.byID[c.id]; h != nil && same(h.candidate) {
 		h.msg = m // it was handed out again because this inbox was slow
 		return
+	}
+	if l.looking[c.handed()] != nil {
+		return // as above
 	}
 	src.queue = append(src.queue, c)
 	l.signal()
