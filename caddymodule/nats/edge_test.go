@@ -327,17 +327,28 @@ func TestAnEventThatIsMissingForAMomentIsNotGivenUp(t *testing.T) {
 	c := candidateOf(t, s)
 	require.NoError(t, stream(t, url, "TEST").DeleteMsg(ctx, c.seq)) // so it looks from there
 	require.NoError(t, s.home.dropPurged(ctx, c))
-	require.Equal(t, []*candidate{c}, s.home.leaser.parked, "it is looked at again")
-
-	s.home.leaser.parked = nil
+	inspect(s, func(l *leaser) {
+		require.Equal(t, []*candidate{c}, l.parked, "it is looked at again")
+		l.parked = nil
+	})
 	c.missing = time.Now().Add(-missingFor)
 	require.NoError(t, s.home.dropPurged(ctx, c))
-	require.Empty(t, s.home.leaser.parked)
+	inspect(s, func(l *leaser) { require.Empty(t, l.parked) })
 }
 
-// candidateOf takes the event that is handed out next.
+// inspect calls f with what is handed out, while nothing changes it.
+func inspect(s *store, f func(*leaser)) {
+	l := &s.home.leaser
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f(l)
+}
+
+// candidateOf takes the event that is handed out next. From then on what is handed out is
+// kept, as if somebody waited for it all the time.
 func candidateOf(t *testing.T, s *store) *candidate {
 	t.Helper()
+	s.home.leaser.setBusy(true)
 	require.NoError(t, s.home.request(&s.home.leaser.fresh, 1))
 	var batch []*candidate
 	inboxtest.Eventually(t, func() bool {

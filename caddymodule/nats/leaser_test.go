@@ -1,7 +1,6 @@
 package nats
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -47,25 +46,26 @@ func TestManyParkedEventsDoNotDelayOthers(t *testing.T) {
 
 // Many looks at a slow server take longer than a short lease.
 func TestAnEventIsKeptWhileItIsLookedAt(t *testing.T) {
-	url := serve(t).ClientURL()
-	a, b := openWith(t, url, idle), openWith(t, url, idle)
-	e := inboxtest.NewEvent("task", inbox.Completed)
-	inboxtest.Put(t, a, e)
-	c := candidateOf(t, a)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // three times the lease
-	defer cancel()
-	_, err := b.home.Lease(ctx, 1)
-	require.ErrorIs(t, err, context.DeadlineExceeded)
+	s := openWith(t, serve(t).ClientURL(), idle)
+	inboxtest.Put(t, s, inboxtest.NewEvent("task", inbox.Completed))
+	c := candidateOf(t, s)
+	inspect(s, func(l *leaser) {
+		kept := map[*candidate]bool{}
+		l.each(func(c *candidate) { kept[c] = true })
+		require.Contains(t, kept, c, "the server is told that it is at work")
+	})
 
 	again := *c.msg // it comes again all the same
-	a.home.arrived(&a.home.leaser.fresh, &again)
-	require.Empty(t, a.home.leaser.fresh.queue)
-	l := a.home.leaseBatch([]*candidate{c})
-	require.Len(t, l, 1)
-	a.home.arrived(&a.home.leaser.fresh, &again)
-	require.Empty(t, a.home.leaser.fresh.queue, "it is leased")
-	inboxtest.Settle(t, a.home, inbox.Deliver, l...)
-	require.Empty(t, a.home.leaser.looking)
+	s.home.arrived(&s.home.leaser.fresh, &again)
+	inspect(s, func(l *leaser) { require.Empty(t, l.fresh.queue) })
+	leases := s.home.leaseBatch([]*candidate{c})
+	require.Len(t, leases, 1)
+	s.home.arrived(&s.home.leaser.fresh, &again)
+	inspect(s, func(l *leaser) {
+		require.Empty(t, l.fresh.queue, "it is leased")
+		require.Empty(t, l.looking)
+	})
+	inboxtest.Settle(t, s.home, inbox.Deliver, leases...)
 }
 
 func TestAnEventThatIsGivenBackMayComeAgainAtOnce(t *testing.T) {
@@ -77,6 +77,8 @@ func TestAnEventThatIsGivenBackMayComeAgainAtOnce(t *testing.T) {
 		s.home.park(c, time.Hour) // the second one goes back to the server
 		s.home.arrived(&s.home.leaser.fresh, &again)
 	}
-	require.Len(t, s.home.leaser.parked, 1)
-	require.Len(t, s.home.leaser.fresh.queue, 1)
+	inspect(s, func(l *leaser) {
+		require.Len(t, l.parked, 1)
+		require.Len(t, l.fresh.queue, 1)
+	})
 }
