@@ -211,20 +211,39 @@ func (s *store) accountForLosses(ctx context.Context, mine *claim) error {
 	if err != nil {
 		return err
 	}
-	lost := int64(0)
-	err = s.updateLedger(ctx, func(l *ledger) {
+	return s.book(ctx, mine, finding{old, at, allAt, state})
+}
+
+// finding is what was found out about losses.
+type finding struct {
+	old   *ledger // before the state was read
+	at    uint64  // its number
+	allAt uint64  // the last number of the stream for events with several destinations as wholes
+	state *jetstream.StreamState
+}
+
+// book brings the ledger up to date with what was found, unless the stream of events was
+// made anew meanwhile: the state would be that of the removed one.
+func (s *store) book(ctx context.Context, mine *claim, f finding) error {
+	old, state := f.old, f.state
+	stale, older := mine.stale, state.LastSeq < old.Seen
+	lost, remade := int64(0), false
+	err := s.updateLedger(ctx, func(l *ledger) {
+		if remade = l.Next != old.Next; remade {
+			return
+		}
 		lost = l.missing(state)
 		switch {
 		case stale, older, lost < 0 && (!old.mayRecover() || -lost > int64(l.Lost)):
 			lost = 0
 			l.balance(state)
 		case lost > 0:
-			l.LostAt, l.LostFrom, l.AllLostFrom = time.Now().UnixMicro(), at, allAt
+			l.LostAt, l.LostFrom, l.AllLostFrom = time.Now().UnixMicro(), f.at, f.allAt
 		}
 		l.Lost += uint64(lost)
 		l.Seen = state.LastSeq
 	})
-	if err != nil {
+	if err != nil || remade {
 		return err
 	}
 	mine.stale = false

@@ -168,3 +168,37 @@ func TestTheFirstLedgerIsBegunByAny(t *testing.T) {
 		require.NotNil(t, l)
 	}
 }
+
+// It may take minutes to find out what is lost. If the stream is removed and made anew
+// meanwhile, the numbers that the new one skips would count as lost events.
+func TestAStreamThatIsMadeAnewWhileLossesAreLookedForLosesNoMore(t *testing.T) {
+	url := serve(t).ClientURL()
+	s := afterMaintenance(t, openWith(t, url, passive))
+	ctx := context.Background()
+	for range 3 {
+		inboxtest.Put(t, s, inboxtest.NewEvent("task", inbox.Completed))
+	}
+	require.Zero(t, lostAfterCheck(t, s))
+	old, at, err := s.readLedger(ctx)
+	require.NoError(t, err)
+	state, err := s.eventState(ctx)
+	require.NoError(t, err)
+	remake := func() {
+		require.NoError(t, admin(t, url).DeleteStream(ctx, "TEST"))
+		require.NoError(t, s.makeStream(ctx, s.coreConfigs()[0]))
+		require.NoError(t, s.ensureConsumers(ctx, s.home.destination))
+	}
+	remake()
+	require.NoError(t, s.book(ctx, new(claim), finding{old: old, at: at, state: state}))
+	require.Equal(t, 3, lostAfterCheck(t, s))
+
+	// The same without a ledger: who begins one may have read the state before.
+	require.NoError(t, s.api(ctx, "STREAM.PURGE.TEST_STATE", map[string]any{"filter": s.subjects.meta(metaLedger)}))
+	state, err = s.eventState(ctx)
+	require.NoError(t, err)
+	remake()
+	l := new(ledger)
+	l.balance(state)
+	require.ErrorIs(t, s.writeLedger(ctx, l, 0), errConflict)
+	require.Zero(t, lostAfterCheck(t, s))
+}

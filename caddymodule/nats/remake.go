@@ -54,7 +54,10 @@ func (s *store) nextSequence(ctx context.Context) (first uint64, err error) {
 		return 0, err
 	}
 	if l == nil {
-		return sequenceGap, nil
+		err := s.writeLedger(ctx, &ledger{Removed: sequenceGap - 1, Seen: sequenceGap - 1, Next: sequenceGap}, 0)
+		if !errors.Is(err, errConflict) { // else another Caddy has begun one
+			return sequenceGap, err
+		}
 	}
 	err = s.updateLedger(ctx, func(l *ledger) {
 		seen := max(l.Seen, s.newest.Load())
