@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/sleep"
 )
 
 // whole is an event with its deliveries.
@@ -188,7 +189,8 @@ func storedOf(all []*whole) []*stored {
 	return events
 }
 
-// withWhole calls f with an event and its deliveries.
+// withWhole calls f with an event and its deliveries. If the event is changed meanwhile, it
+// looks and calls again, unless f may have changed some of several deliveries by then.
 func (s *store) withWhole(ctx context.Context, id string, f func(context.Context, *whole) error) error {
 	bounded, cancel, err := s.call(ctx)
 	if err != nil {
@@ -198,12 +200,16 @@ func (s *store) withWhole(ctx context.Context, id string, f func(context.Context
 	if _, err := inbox.LookUpID(id); err != nil {
 		return err
 	}
-	w, err := s.findWhole(bounded, id)
-	if err == nil {
-		err = f(bounded, w)
+	for wait := conflictWait; ; wait = min(2*wait, 50*time.Millisecond) {
+		w, err := s.findWhole(bounded, id)
+		if err == nil {
+			err = f(bounded, w)
+		}
+		if !errors.Is(err, errConflict) {
+			return s.failed(ctx, err)
+		}
+		if w != nil && w.spread || !sleep.For(bounded, wait) {
+			return s.failed(ctx, wrongState(id))
+		}
 	}
-	if errors.Is(err, errConflict) {
-		err = wrongState(id)
-	}
-	return s.failed(ctx, err)
 }
