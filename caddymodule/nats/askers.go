@@ -5,13 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/sleep"
 )
 
 // Who asks Fotor for tasks has a record in the stream of tasks, which the server removes
@@ -74,10 +74,9 @@ func (s *store) registerAsker(ctx context.Context, a inbox.Asker) (inbox.Askers,
 		if askers, seen := s.countAskers(records, mine, ack.Sequence); seen {
 			return askers, nil
 		}
-		select { // a replica has answered that has not got so far
-		case <-ctx.Done():
+		// a replica has answered that has not got so far
+		if !sleep.For(ctx, conflictWait) {
 			return inbox.Askers{}, ctx.Err()
-		case <-time.After(conflictWait):
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/sleep"
 )
 
 // The deliveries of an event with several destinations are recorded each in the stream of
@@ -110,10 +111,8 @@ func (s *store) conclude(ctx context.Context, e *stored) error {
 		if !errors.Is(err, errConflict) {
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, wait) {
 			return ctx.Err()
-		case <-time.After(wait):
 		}
 	}
 }

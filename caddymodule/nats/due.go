@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/sleep"
 )
 
 // postpone returns an event to the server until it is due. If it cannot be
@@ -51,10 +52,8 @@ func (d *destination) makeDue(ctx context.Context, m *member) error {
 		}
 		// It was leased or settled concurrently, or the replica does not have
 		// its last record yet.
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, conflictWait) {
 			return ctx.Err()
-		case <-time.After(conflictWait):
 		}
 		if m, err = d.find(ctx, m.ID); err != nil {
 			return err

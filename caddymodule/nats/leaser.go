@@ -99,7 +99,7 @@ func (l *leaser) take(n int, onlyNew bool, now time.Time) (batch []*candidate, n
 		batch = append(batch, src.queue[0])
 		src.queue = src.queue[1:]
 	}
-	if len(batch) < n {
+	if places < n && len(batch) < n {
 		batch, next = l.takeParked(batch, n, onlyNew, now)
 	}
 	for _, c := range batch {

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/sleep"
 )
 
 // ledger accounts for the events that are no longer in the stream. Each event
@@ -120,10 +121,8 @@ func (s *store) updateLedger(ctx context.Context, change func(*ledger)) error {
 		if err := s.writeLedger(ctx, l, after); !errors.Is(err, errConflict) {
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, conflictWait) {
 			return ctx.Err()
-		case <-time.After(conflictWait):
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/sleep"
 )
 
 // conflictWait is the pause before a Put looks again at a task to which another
@@ -106,11 +107,9 @@ func (s *store) put(ctx context.Context, p *pendingPut) (duplicateOf string, err
 		}
 		// The faster one is not stored yet, or not visible here yet; or there
 		// was no answer.
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, wait) {
 			err := fmt.Errorf("event %s cannot be stored behind others of its task: %w", p.event.ID, ctx.Err())
 			return "", p.notStored(ctx, err, time.Since(began))
-		case <-time.After(wait):
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/sleep"
 )
 
 // settleAtOnce is the number of outcomes of one call that are stored
@@ -195,12 +196,10 @@ func (q *queue) writeOutcome(ctx context.Context, h *heldLease, v inbox.Verdict,
 		case m.at == at && m.last <= after:
 			// The conflicting record is not stored yet, or not visible here
 			// yet.
-			select {
-			case <-ctx.Done():
+			if !sleep.For(ctx, wait) {
 				return nil, nil, ctx.Err()
-			case <-time.After(wait):
-				continue
 			}
+			continue
 		case m.seq != h.event.seq, m.kind == delivered, m.kind == dead:
 			return nil, nil, notHeld(h.lease)
 		case !h.marked && m.kind == leased && m.history.lease.Early:

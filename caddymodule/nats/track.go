@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/sleep"
 )
 
 // trackTrim is the number of tasks that a round of maintenance drops at most.
@@ -180,12 +181,10 @@ func awaitOther(ctx context.Context, unseen bool) error {
 	if !unseen {
 		return nil
 	}
-	select {
-	case <-ctx.Done():
+	if !sleep.For(ctx, conflictWait) {
 		return ctx.Err()
-	case <-time.After(conflictWait):
-		return nil
 	}
+	return nil
 }
 
 // Untrack forgets tasks.
