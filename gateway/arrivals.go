@@ -12,11 +12,12 @@ import (
 // request of its callback goes on: the first of the two publishes that the callback was
 // accepted, so that this notice always precedes the others.
 type arrivals struct {
-	mu          sync.Mutex
-	unpublished map[arrival]learnt
+	mu    sync.Mutex
+	byKey map[arrival]learnt
 }
 
-// arrival is the event of one request.
+// arrival is the event of one request, or of several if the same callback came several
+// times in a microsecond. One of these is stored, and the others are repeats.
 type arrival struct {
 	id string
 	at int64 // in µs
@@ -26,40 +27,63 @@ func arrivalOf(e *inbox.Event) arrival { return arrival{e.ID, e.ReceivedAt.UnixM
 
 // learnt is how an event was learnt, which the event that is leased need not say.
 type learnt struct {
-	origin inbox.Origin
-	source netip.Addr // who called; zero if nobody did
+	origin    inbox.Origin
+	source    netip.Addr // who called; zero if nobody did
+	requests  int        // that have begun and not ended
+	published bool
 }
 
-// begin records that the event of a request is about to be stored.
-func (a *arrivals) begin(e *inbox.Event, source netip.Addr) {
+// begin records that the event of a request is about to be stored. It returns what must
+// be passed to end.
+func (a *arrivals) begin(e *inbox.Event, source netip.Addr) arrival {
 	key := arrivalOf(e)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.unpublished == nil {
-		a.unpublished = make(map[arrival]learnt)
+	if a.byKey == nil {
+		a.byKey = make(map[arrival]learnt)
 	}
-	a.unpublished[key] = learnt{e.Origin, source}
+	l, ok := a.byKey[key]
+	if !ok {
+		l = learnt{origin: e.Origin, source: source}
+	}
+	l.requests++
+	a.byKey[key] = l
+	return key
 }
 
-// end removes an event, and returns the notice that it was accepted if that was not
-// published yet.
-func (a *arrivals) end(e *inbox.Event) (n control.Notice, ok bool) {
+// end records that a request has been told what became of its event.
+func (a *arrivals) end(key arrival) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	l := a.byKey[key]
+	if l.requests--; l.requests == 0 {
+		delete(a.byKey, key)
+		return
+	}
+	a.byKey[key] = l
+}
+
+// publish publishes that an event was accepted if its request has not ended, and if that
+// was not done yet. While another goroutine does it, publish waits: what the caller
+// publishes next comes after it. So the lock is held meanwhile; a feed never waits.
+func (a *arrivals) publish(e *inbox.Event, to func(control.Notice)) {
 	key := arrivalOf(e)
 	a.mu.Lock()
-	l, ok := a.unpublished[key]
-	delete(a.unpublished, key)
-	a.mu.Unlock()
-	if !ok {
-		return n, false
+	defer a.mu.Unlock()
+	l, ok := a.byKey[key]
+	if !ok || l.published {
+		return
 	}
-	n = noticeOf(control.Accepted, e)
+	l.published = true
+	a.byKey[key] = l
+	n := noticeOf(control.Accepted, e)
 	if l.source.IsValid() {
 		n.SourceIP = l.source.String()
 	}
 	if l.origin != inbox.FromCallback {
 		n.Origin = l.origin.String()
 	}
-	return n, true
+	to(n)
 }
 
 func noticeOf(kind string, e *inbox.Event) control.Notice {

@@ -177,13 +177,12 @@ func (j *Journal) putOnce(ctx context.Context, g *Gateway, e *inbox.Event, sourc
 		e.Destinations = nil // where it goes may depend on the revision
 		g.routes.Load().send(e)
 	}
-	j.arrivals.begin(e, source)
+	arrived := j.arrivals.begin(e, source)
+	defer j.arrivals.end(arrived)
 	duplicateOf, err := g.inbox.Put(ctx, e)
 	switch {
 	case err != nil:
-		j.arrivals.end(e)
 	case duplicateOf != "":
-		j.arrivals.end(e)
 		e.ID = duplicateOf
 	default:
 		j.accepted(e)
@@ -193,9 +192,7 @@ func (j *Journal) putOnce(ctx context.Context, g *Gateway, e *inbox.Event, sourc
 
 // accepted publishes that an event was stored, unless that was published before.
 func (j *Journal) accepted(e *inbox.Event) {
-	if n, ok := j.arrivals.end(e); ok {
-		j.feed.Publish(n)
-	}
+	j.arrivals.publish(e, j.feed.Publish)
 }
 
 // Quarantined publishes that a callback was not valid. A callback that was not

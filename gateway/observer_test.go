@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,7 +39,7 @@ func told(t *testing.T, put func(o observer, e *inbox.Event) (string, error)) []
 	g := &Gateway{inbox: quickInbox{put: func(e *inbox.Event) (string, error) { return put(o, e) }}}
 	e := &inbox.Event{ID: inbox.NewID("task", nil), TaskID: "task", Type: "avatar", ReceivedAt: time.Now()}
 	_, _ = ref.Put(t.Context(), g, e, netip.MustParseAddr("192.0.2.1"), nil)
-	assert.Empty(t, ref.journal.arrivals.unpublished, "nothing is left of it")
+	assert.Empty(t, ref.journal.arrivals.byKey, "nothing is left of it")
 
 	ref.journal.feed.Close()
 	kinds := []string{}
@@ -94,6 +97,15 @@ func TestAcceptedIsToldFirst(t *testing.T) {
 			},
 			[]string{control.Delivered},
 		},
+		"a repeat in the same microsecond": {
+			func(o observer, e *inbox.Event) (string, error) {
+				repeat := *e
+				stored := &Gateway{inbox: quickInbox{put: func(e *inbox.Event) (string, error) { return e.ID, nil }}}
+				_, err := o.journal.put(t.Context(), stored, &repeat, netip.Addr{})
+				return "", err
+			},
+			[]string{control.Accepted},
+		},
 		"not stored": {
 			func(observer, *inbox.Event) (string, error) { return "", errors.New("no room") },
 			[]string{},
@@ -103,4 +115,27 @@ func TestAcceptedIsToldFirst(t *testing.T) {
 			assert.Equal(t, test.want, told(t, test.put))
 		})
 	}
+}
+
+// While one goroutine publishes that a callback was accepted, the other waits for it.
+func TestAcceptedIsToldFirstByEither(t *testing.T) {
+	e := &inbox.Event{ID: inbox.NewID("task", nil), TaskID: "task", Type: "avatar", ReceivedAt: time.Now()}
+	var a arrivals
+	defer a.end(a.begin(e, netip.Addr{}))
+	begun := make(chan struct{})
+	var published atomic.Bool
+	var request sync.WaitGroup
+	request.Go(func() {
+		a.publish(e, func(control.Notice) {
+			close(begun)
+			for range 1000 {
+				runtime.Gosched()
+			}
+			published.Store(true)
+		})
+	})
+	<-begun
+	a.publish(e, func(control.Notice) { t.Error("published twice") })
+	assert.True(t, published.Load())
+	request.Wait()
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fotor-webhook/caddy-fotor-webhook/callback"
+	"github.com/fotor-webhook/caddy-fotor-webhook/control"
 	"github.com/fotor-webhook/caddy-fotor-webhook/inbox"
 	"github.com/fotor-webhook/caddy-fotor-webhook/match"
 )
@@ -29,12 +30,12 @@ func (c *crossing) learn(members string) (e *inbox.Event, duplicate bool, err er
 	return e, duplicate, err
 }
 
-// unpublished returns how many callbacks are being stored.
-func (c *crossing) unpublished() int {
+// arriving returns how many callbacks are being stored.
+func (c *crossing) arriving() int {
 	a := &c.ref.journal.arrivals
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return len(a.unpublished)
+	return len(a.byKey)
 }
 
 // comparing makes the depot compare outcomes, as an inbox does. before is called before
@@ -86,7 +87,7 @@ func TestAnotherOutcomeIsStoredWithItsRevision(t *testing.T) {
 	require.NoError(t, err)
 	assert.True(t, duplicate)
 	assert.Equal(t, first.ID, again.ID, "it has the id of the one that is stored")
-	assert.Zero(t, c.unpublished())
+	assert.Zero(t, c.arriving())
 }
 
 // What decides of the first try does not decide of the next.
@@ -126,7 +127,7 @@ func TestARevisionIsTriedAgain(t *testing.T) {
 	_, _, err = c.learn(`"status":2`)
 	var wrong *inbox.RevisionError
 	require.ErrorAs(t, err, &wrong)
-	assert.Zero(t, c.unpublished())
+	assert.Zero(t, c.arriving())
 
 	storageAway := errors.New("away")
 	c.depot.compare = func(*inbox.Event) (string, error) { return "", storageAway }
@@ -141,8 +142,8 @@ func TestANoticeSaysThatFotorWasAsked(t *testing.T) {
 	require.NoError(t, err)
 	var a arrivals
 	a.begin(e, netip.Addr{})
-	n, ok := a.end(e)
-	require.True(t, ok)
+	var n control.Notice
+	a.publish(e, func(published control.Notice) { n = published })
 	assert.Equal(t, "api", n.Origin)
 	assert.Empty(t, n.SourceIP)
 	assert.Equal(t, "api", eventData(&n)["origin"])
