@@ -28,6 +28,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	_ "github.com/fotor-webhook/caddy-fotor-webhook"
+	"github.com/fotor-webhook/caddy-fotor-webhook/internal/natstest"
 )
 
 // patience is how long a test waits for what must happen before it fails. It is longer
@@ -249,12 +250,8 @@ func (g *gateway) Events(state string) int {
 // freePorts returns ports on which nothing listens.
 func freePorts(t *testing.T, n int) []int {
 	t.Helper()
-	ports := make([]int, n)
-	for i := range ports {
-		listener := listen(t, "127.0.0.1:0")
-		defer listener.Close()
-		ports[i] = listener.Addr().(*net.TCPAddr).Port
-	}
+	ports, err := natstest.FreePorts(t.Context(), n)
+	require.NoError(t, err)
 	return ports
 }
 

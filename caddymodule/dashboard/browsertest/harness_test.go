@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -257,10 +258,19 @@ func task(id, taskType string, status int, more ...object) object {
 	return callback
 }
 
+// freeAddress returns an address at which nobody listens. Its port is below those of outgoing
+// connections, which others take until it is used.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer listener.Close()
-	return listener.Addr().String()
+	const lowest, highest = 15000, 32000
+	for range 100 {
+		address := fmt.Sprint("127.0.0.1:", lowest+rand.IntN(highest-lowest))
+		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address)
+		if err == nil {
+			require.NoError(t, l.Close())
+			return address
+		}
+	}
+	require.FailNow(t, "no free port")
+	return ""
 }

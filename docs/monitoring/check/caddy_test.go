@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -47,13 +48,21 @@ type caddy struct {
 	admin, http string // addresses
 }
 
-// freeAddress returns an address at which nobody listens.
+// freeAddress returns an address at which nobody listens. Its port is below those of outgoing
+// connections, which others take until it is used.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, l.Close())
-	return l.Addr().String()
+	const lowest, highest = 15000, 32000
+	for range 100 {
+		address := fmt.Sprint("127.0.0.1:", lowest+rand.IntN(highest-lowest))
+		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address)
+		if err == nil {
+			require.NoError(t, l.Close())
+			return address
+		}
+	}
+	require.FailNow(t, "no free port")
+	return ""
 }
 
 // startCaddy starts a Caddy with these options of its handler.
@@ -75,10 +84,12 @@ func startCaddy(t *testing.T, binary, options string) *caddy {
 			t.Logf("%s", output.String())
 		}
 	})
-	c.await("it to serve", func() bool {
-		status, _, err := c.ask(http.MethodGet, "http://"+c.admin+"/fotor_webhook", "", "")
-		return err == nil && status == http.StatusOK
-	})
+	for _, url := range []string{"http://" + c.admin + "/fotor_webhook", "http://" + c.http} {
+		c.await("it to serve", func() bool {
+			status, _, err := c.ask(http.MethodGet, url, "", "")
+			return err == nil && status == http.StatusOK
+		})
+	}
 	return c
 }
 
