@@ -143,7 +143,7 @@ func TestProxyOfTheEnvironment(t *testing.T) {
 		g := newGateway(t)
 		cmd := command(t, "run", "--adapter", "caddyfile", "--config", configFile(t, g.Caddyfile(forward+quick, "", quiet)))
 		cmd.Env = append(cmd.Env, "HTTP_PROXY="+proxy.URL, "HTTPS_PROXY="+proxy.URL, "NO_PROXY=")
-		launch(t, cmd).AwaitPort(g.Port)
+		start(t, cmd)
 		return g
 	}
 	for name, forward := range map[string]string{
@@ -195,8 +195,7 @@ func TestConfigThatCaddyKeeps(t *testing.T) {
 		home := openDir(t)
 		cmd := command(t, "run", "--adapter", "caddyfile", "--config", configFile(t, config))
 		cmd.Env = append(cmd.Env, "XDG_CONFIG_HOME="+home, "FOTOR_WEBHOOK_SECRET="+secret)
-		p := launch(t, cmd)
-		p.AwaitPort(g.Port)
+		p := start(t, cmd)
 		up.requireDelivered(t, []string{g.Accept(notice(fmt.Sprint("kept: ", kept), 1))})
 		p.Terminate()
 		assert.Zero(t, p.ExitCode())

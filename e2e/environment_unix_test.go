@@ -22,8 +22,7 @@ func TestReloadBySignal(t *testing.T) {
 		return strings.Replace(g.Caddyfile("forward "+url+quick, "", quiet), fmt.Sprintf("admin 127.0.0.1:%d", g.Admin), "admin off", 1)
 	}
 	file := configFile(t, config("http://127.0.0.1:9"))
-	p := launch(t, command(t, "run", "--adapter", "caddyfile", "--config", file))
-	p.AwaitPort(g.Port)
+	p := start(t, command(t, "run", "--adapter", "caddyfile", "--config", file))
 	id := g.Accept(notice("task", 1))
 	require.NoError(t, os.WriteFile(file, []byte(config(up.URL)), 0o600))
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGUSR1))

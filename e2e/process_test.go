@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -115,11 +116,33 @@ func (g *gateway) Launch(caddyfile string) *process {
 	return launch(g.t, command(g.t, "run", "--adapter", "caddyfile", "--config", configFile(g.t, caddyfile)))
 }
 
-// Run starts the built Caddy with a Caddyfile and waits until it listens.
+// Run starts the built Caddy with a Caddyfile and waits until it has started.
 func (g *gateway) Run(caddyfile string) *process {
 	g.t.Helper()
-	p := g.Launch(caddyfile)
-	p.AwaitPort(g.Port)
+	return start(g.t, command(g.t, "run", "--adapter", "caddyfile", "--config", configFile(g.t, caddyfile)))
+}
+
+// start launches the built Caddy and waits until all of it has started. It listens before
+// that: Caddy starts the HTTP server and the gateway in any order.
+func start(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	listener := listen(t, "127.0.0.1:0")
+	defer listener.Close()
+	const started = "started"
+	cmd.Args = append(cmd.Args, "--pingback", listener.Addr().String()) // as `caddy start` does
+	cmd.Stdin = strings.NewReader(started)
+	p := launch(t, cmd)
+	go func() {
+		<-p.exited
+		_ = listener.Close() // nothing will come
+	}()
+	require.NoError(t, listener.(*net.TCPListener).SetDeadline(time.Now().Add(patience)))
+	conn, err := listener.Accept()
+	require.NoError(t, err, "Caddy does not start: %s", p.Output)
+	defer conn.Close()
+	told, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	require.Equal(t, started, string(told))
 	return p
 }
 

@@ -105,8 +105,7 @@ func TestValidateBesideRunningCaddy(t *testing.T) {
 	up := newUpstream(t, nil)
 	g := newGateway(t)
 	config := configFile(t, g.Caddyfile("forward "+up.URL, "", quiet))
-	p := launch(t, command(t, "run", "--adapter", "caddyfile", "--config", config))
-	p.AwaitPort(g.Port)
+	p := start(t, command(t, "run", "--adapter", "caddyfile", "--config", config))
 	c := call(t, g.URL(), 2)
 	c.AwaitAnswers(t, 10)
 	for range 3 {

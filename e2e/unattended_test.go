@@ -115,9 +115,7 @@ func TestInboxWithoutAHandlerIsToldOfAtStart(t *testing.T) {
 		cmd := command(t, "run", "--adapter", "caddyfile", "--config",
 			configFile(t, g.Caddyfile("name "+name+"\ninbox sqlite\nforward "+up.URL, "", "")))
 		cmd.Env = append(cmd.Env, "XDG_DATA_HOME="+home)
-		p := launch(t, cmd)
-		p.AwaitPort(g.Port)
-		return p
+		return start(t, cmd)
 	}
 	first := run("shop")
 	g.Accept(notice("task", 1))

@@ -123,7 +123,12 @@ func start(t *testing.T, c config) *gateway {
 	g.configure(c)
 	caddy, err := built()
 	require.NoError(t, err)
-	g.cmd = exec.Command(caddy, "run", "--config", filepath.Join(g.dir, "Caddyfile")) //nolint:noctx // it is stopped below
+	started, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer started.Close()
+	g.cmd = exec.Command(caddy, "run", "--config", filepath.Join(g.dir, "Caddyfile"), //nolint:noctx // it is stopped below
+		"--pingback", started.Addr().String()) // as `caddy start` does
+	g.cmd.Stdin = strings.NewReader("started")
 	g.cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+g.dir, "XDG_CONFIG_HOME="+g.dir)
 	g.cmd.Stdout, g.cmd.Stderr = g.log, g.log
 	require.NoError(t, g.cmd.Start())
@@ -134,14 +139,14 @@ func start(t *testing.T, c config) *gateway {
 			t.Log(g.log.String())
 		}
 	})
-	require.Eventually(t, func() bool {
-		r, err := http.Get(g.Dashboard) //nolint:noctx // on this machine
-		if err != nil {
-			return false
-		}
-		defer r.Body.Close()
-		return r.StatusCode == http.StatusOK || r.StatusCode == http.StatusUnauthorized
-	}, patience, 50*time.Millisecond, "Caddy does not answer")
+	// it listens before all of it has started
+	require.NoError(t, started.(*net.TCPListener).SetDeadline(time.Now().Add(patience)))
+	conn, err := started.Accept()
+	require.NoError(t, err, "Caddy does not start")
+	defer conn.Close()
+	told, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	require.Equal(t, "started", string(told))
 	return g
 }
 

@@ -84,20 +84,26 @@ func startCaddy(t *testing.T, binary, options string) *caddy {
 			t.Logf("%s", output.String())
 		}
 	})
-	for _, url := range []string{"http://" + c.admin + "/fotor_webhook", "http://" + c.http} {
-		c.await("it to serve", func() bool {
-			status, _, err := c.ask(http.MethodGet, url, "", "")
-			return err == nil && status == http.StatusOK
-		})
-	}
+	name := nameIn(options)
+	c.await("it to serve", func() bool {
+		status, handlers, err := c.ask(http.MethodGet, "http://"+c.admin+"/fotor_webhook", "", "")
+		return err == nil && status == http.StatusOK && strings.Contains(handlers, `"`+name+`"`)
+	})
+	c.await("it to listen", func() bool {
+		status, _, err := c.ask(http.MethodGet, "http://"+c.http, "", "")
+		return err == nil && status == http.StatusOK
+	})
 	return c
 }
 
 func (c *caddy) config(options string) string {
-	name := strings.Fields(options)[1] // after the word name
+	name := nameIn(options)
 	return fmt.Sprintf("{\n admin %s\n auto_https off\n persist_config off\n log {\n level ERROR\n}\n}\n"+
 		"http://%s {\n fotor_webhook /hook {\n allow 127.0.0.1\n%s\n}\n fotor_tasks /v1/* %s\n}\n", c.admin, c.http, options, name)
 }
+
+// nameIn returns the handler's name, which options begin with after the word name.
+func nameIn(options string) string { return strings.Fields(options)[1] }
 
 // load loads a config with these options of the handler.
 func (c *caddy) load(options string) {
