@@ -51,11 +51,15 @@ func (a *arrivals) begin(e *inbox.Event, source netip.Addr) arrival {
 	return key
 }
 
-// end records that a request has been told what became of its event.
-func (a *arrivals) end(key arrival) {
+// end records what became of the event of a request: stored is the event, or nil if it was
+// not stored. That it was accepted is published, unless that was done.
+func (a *arrivals) end(key arrival, stored *inbox.Event, publish func(control.Notice)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	l := a.byKey[key]
+	if stored != nil {
+		l.accept(stored, publish)
+	}
 	if l.requests--; l.requests == 0 {
 		delete(a.byKey, key)
 		return
@@ -63,19 +67,24 @@ func (a *arrivals) end(key arrival) {
 	a.byKey[key] = l
 }
 
-// publish publishes that an event was accepted if its request has not ended, and if that
-// was not done yet. While another goroutine does it, publish waits: what the caller
-// publishes next comes after it. So the lock is held meanwhile; a feed never waits.
-func (a *arrivals) publish(e *inbox.Event, to func(control.Notice)) {
+// accepted publishes that an event was accepted if its request goes on, and if that was
+// not done. While another goroutine does it, accepted waits: what the caller publishes
+// next comes after it. So the lock is held meanwhile; a feed never waits.
+func (a *arrivals) accepted(e *inbox.Event, publish func(control.Notice)) {
 	key := arrivalOf(e)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	l, ok := a.byKey[key]
-	if !ok || l.published {
+	if l, ok := a.byKey[key]; ok {
+		l.accept(e, publish)
+		a.byKey[key] = l
+	}
+}
+
+func (l *learnt) accept(e *inbox.Event, publish func(control.Notice)) {
+	if l.published {
 		return
 	}
 	l.published = true
-	a.byKey[key] = l
 	n := noticeOf(control.Accepted, e)
 	if l.source.IsValid() {
 		n.SourceIP = l.source.String()
@@ -83,7 +92,7 @@ func (a *arrivals) publish(e *inbox.Event, to func(control.Notice)) {
 	if l.origin != inbox.FromCallback {
 		n.Origin = l.origin.String()
 	}
-	to(n)
+	publish(n)
 }
 
 func noticeOf(kind string, e *inbox.Event) control.Notice {

@@ -178,21 +178,16 @@ func (j *Journal) putOnce(ctx context.Context, g *Gateway, e *inbox.Event, sourc
 		g.routes.Load().send(e)
 	}
 	arrived := j.arrivals.begin(e, source)
-	defer j.arrivals.end(arrived)
 	duplicateOf, err := g.inbox.Put(ctx, e)
-	switch {
-	case err != nil:
-	case duplicateOf != "":
+	stored := e
+	if err != nil || duplicateOf != "" {
+		stored = nil
+	}
+	j.arrivals.end(arrived, stored, j.feed.Publish)
+	if err == nil && duplicateOf != "" {
 		e.ID = duplicateOf
-	default:
-		j.accepted(e)
 	}
 	return duplicateOf != "", err
-}
-
-// accepted publishes that an event was stored, unless that was published before.
-func (j *Journal) accepted(e *inbox.Event) {
-	j.arrivals.publish(e, j.feed.Publish)
 }
 
 // Quarantined publishes that a callback was not valid. A callback that was not

@@ -60,7 +60,7 @@ func (o observer) Attempted(lease *inbox.Lease, r dispatch.Result, verdict inbox
 
 func (o observer) publish(lease *inbox.Lease, r *dispatch.Result, verdict inbox.Verdict, due time.Time, took time.Duration) {
 	if lease.Attempt == 1 {
-		o.journal.accepted(lease.Event)
+		o.journal.arrivals.accepted(lease.Event, o.journal.feed.Publish)
 	}
 	n := noticeOf(verdicts[verdict].kind, lease.Event)
 	n.Destination = o.destination

@@ -121,12 +121,12 @@ func TestAcceptedIsToldFirst(t *testing.T) {
 func TestAcceptedIsToldFirstByEither(t *testing.T) {
 	e := &inbox.Event{ID: inbox.NewID("task", nil), TaskID: "task", Type: "avatar", ReceivedAt: time.Now()}
 	var a arrivals
-	defer a.end(a.begin(e, netip.Addr{}))
+	arrived := a.begin(e, netip.Addr{})
 	begun := make(chan struct{})
 	var published atomic.Bool
 	var request sync.WaitGroup
 	request.Go(func() {
-		a.publish(e, func(control.Notice) {
+		a.end(arrived, e, func(control.Notice) {
 			close(begun)
 			for range 1000 {
 				runtime.Gosched()
@@ -135,7 +135,7 @@ func TestAcceptedIsToldFirstByEither(t *testing.T) {
 		})
 	})
 	<-begun
-	a.publish(e, func(control.Notice) { t.Error("published twice") })
+	a.accepted(e, func(control.Notice) { t.Error("published twice") })
 	assert.True(t, published.Load())
 	request.Wait()
 }

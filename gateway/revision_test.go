@@ -143,7 +143,7 @@ func TestANoticeSaysThatFotorWasAsked(t *testing.T) {
 	var a arrivals
 	a.begin(e, netip.Addr{})
 	var n control.Notice
-	a.publish(e, func(published control.Notice) { n = published })
+	a.accepted(e, func(published control.Notice) { n = published })
 	assert.Equal(t, "api", n.Origin)
 	assert.Empty(t, n.SourceIP)
 	assert.Equal(t, "api", eventData(&n)["origin"])
